@@ -1,0 +1,35 @@
+//! What opens a stream into a container: exec and attach.
+
+/// The command of an exec, or the container of an attach.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Command {
+    /// The container; none leaves the choice to the API server.
+    pub container: Option<String>,
+    /// The words of the command, in order; empty for attach.
+    pub argv: Vec<String>,
+    /// Whether the caller sends input.
+    pub stdin: bool,
+    /// Whether it asks for a terminal.
+    pub tty: bool,
+}
+
+impl Command {
+    /// Reads the query of `pods/exec` and `pods/attach`; none for a port-forward.
+    pub fn parse(subresource: &str, query: &[(String, String)]) -> Option<Self> {
+        if !matches!(subresource, "exec" | "attach") {
+            return None;
+        }
+        let first = |key: &str| query.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str());
+        // As `runtime.Convert_Slice_string_To_bool`: anything but "0" and "false" is true.
+        let flag = |key| first(key).is_some_and(|v| v != "0" && !v.eq_ignore_ascii_case("false"));
+        Some(Self {
+            container: first("container").filter(|c| !c.is_empty()).map(Into::into),
+            argv: match subresource {
+                "exec" => query.iter().filter(|(k, _)| k == "command").map(|(_, v)| v.clone()).collect(),
+                _ => Vec::new(),
+            },
+            stdin: flag("stdin"),
+            tty: flag("tty"),
+        })
+    }
+}

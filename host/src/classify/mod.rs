@@ -1,0 +1,165 @@
+//! Classify: a method, path and query become an [`Operation`], or 400.
+
+mod command;
+mod request_info;
+mod selector;
+mod target;
+
+use http::{Method, Uri};
+
+pub use command::Command;
+pub use request_info::{RequestInfo, Unresolvable};
+pub use target::{Abnormal, RequestTarget};
+
+use crate::status::Refusal;
+
+/// One request, classified.
+#[derive(Clone, Debug)]
+pub struct Operation {
+    /// What a policy is told of the verb: RequestInfo's, except that exec, attach and port-forward are `create` however they
+    /// arrive, and a request for no resource has its lower-case method.
+    pub verb: String,
+    /// The resource addressed; none for `/healthz`, `/version`, discovery and paths nobody knows.
+    pub target: Option<Target>,
+    /// The normalised path.
+    pub path: String,
+    /// The decoded query.
+    pub query: Vec<(String, String)>,
+    /// Whether kube-apiserver is told to change nothing.
+    pub dry_run: bool,
+    /// What opens a stream into a container.
+    pub command: Option<Command>,
+    /// How the exchange goes on after the head of the answer.
+    pub shape: Shape,
+    /// The method.
+    pub method: Method,
+    /// Path and query as they go to the API server.
+    pub path_and_query: String,
+}
+
+/// The Kubernetes resource an operation addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The API group; empty for the core group.
+    pub api_group: String,
+    /// The API version.
+    pub api_version: String,
+    /// The resource.
+    pub resource: String,
+    /// The subresource.
+    pub subresource: Option<String>,
+    /// The namespace.
+    pub namespace: Option<String>,
+    /// The name.
+    pub name: Option<String>,
+}
+
+/// How the exchange goes on after the head of the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// One answer: an object, a list, a Status.
+    Answer,
+    /// A watch: one event after another.
+    Watch,
+    /// Text that may go on: a container's log.
+    Log,
+    /// A connection into a container, upgraded: exec, attach, port-forward.
+    Stream,
+    /// A connection to something behind the API server: pods, services or nodes by proxy.
+    Proxy,
+}
+
+impl Operation {
+    /// Classifies a request. Nothing is forwarded but what this returns.
+    pub fn classify(method: &Method, uri: &Uri) -> Result<Self, Refusal> {
+        if method == Method::CONNECT {
+            return Err(Refusal::bad_request("CONNECT is not served here"));
+        }
+        let target = RequestTarget::parse(uri.path(), uri.query())
+            .map_err(|why| Refusal::bad_request(format!("the request cannot be classified: {why}")))?;
+        let info = RequestInfo::resolve(method.as_str(), &target)
+            .map_err(|_| Refusal::bad_request("the request cannot be classified: no resource follows the verb in the path"))?;
+        let shape = shape(&info);
+        let command = matches!(shape, Shape::Stream).then(|| Command::parse(&info.subresource, &target.query)).flatten();
+        let is_write = !matches!(*method, Method::GET | Method::HEAD);
+        let verb = match (info.is_resource_request, shape) {
+            (true, Shape::Stream) => "create".into(),
+            (true, _) => info.verb.clone(),
+            (false, _) => method.as_str().to_ascii_lowercase(),
+        };
+        // kube-apiserver takes a delete's options from its body when there is one: see `Operation::with_delete_options`.
+        let dry_run = is_write && target.query.iter().any(|(k, v)| k == "dryRun" && v == "All");
+        let path_and_query = uri.path_and_query().map_or_else(|| target.path.clone(), |p| p.as_str().to_owned());
+        Ok(Self {
+            verb,
+            target: info.is_resource_request.then(|| Target::from_info(info)),
+            path: target.path,
+            query: target.query,
+            dry_run,
+            command,
+            shape,
+            method: method.clone(),
+            path_and_query,
+        })
+    }
+
+    /// A delete with a body takes its options from there and not from the query; a dry run is only believed where the API
+    /// server would believe it.
+    pub fn with_delete_options(mut self, body: &[u8]) -> Self {
+        if self.method == Method::DELETE && !body.is_empty() {
+            self.dry_run = serde_json::from_slice::<serde_json::Value>(body)
+                .ok()
+                .and_then(|options| Some(options.get("dryRun")?.as_array()?.iter().any(|v| v == "All")))
+                .unwrap_or(false);
+        }
+        self
+    }
+
+    /// `resource` or `resource/subresource`; none without a target.
+    pub fn resource_path(&self) -> Option<String> {
+        self.target.as_ref().map(|t| match &t.subresource {
+            Some(sub) => format!("{}/{sub}", t.resource),
+            None => t.resource.clone(),
+        })
+    }
+
+    /// Whether it could change the cluster, or reach into a container.
+    pub fn is_mutating(&self) -> bool {
+        matches!(self.shape, Shape::Stream | Shape::Proxy) || !matches!(self.method, Method::GET | Method::HEAD | Method::OPTIONS)
+    }
+
+    /// Whether it is `nodes/*/proxy`, which reaches every container of a node, in either spelling upstream knows.
+    pub fn is_node_proxy(&self) -> bool {
+        self.target.as_ref().is_some_and(|t| t.api_group.is_empty() && t.resource == "nodes") && matches!(self.shape, Shape::Proxy)
+    }
+}
+
+impl Target {
+    fn from_info(info: RequestInfo) -> Self {
+        let filled = |text: String| (!text.is_empty()).then_some(text);
+        Self {
+            api_group: info.api_group,
+            api_version: info.api_version,
+            resource: info.resource,
+            subresource: filled(info.subresource),
+            namespace: filled(info.namespace),
+            name: filled(info.name),
+        }
+    }
+}
+
+fn shape(info: &RequestInfo) -> Shape {
+    if !info.is_resource_request {
+        return Shape::Answer;
+    }
+    match (info.resource.as_str(), info.subresource.as_str(), info.verb.as_str()) {
+        (_, _, "proxy") | (_, "proxy", _) => Shape::Proxy,
+        ("pods", "exec" | "attach" | "portforward", _) => Shape::Stream,
+        ("pods", "log", _) => Shape::Log,
+        (_, _, "watch") => Shape::Watch,
+        _ => Shape::Answer,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,41 @@
+use super::*;
+
+fn classify(method: Method, uri: &str) -> Operation {
+    Operation::classify(&method, &uri.parse().unwrap()).unwrap()
+}
+
+#[test]
+fn exec_is_a_create_however_it_arrives() {
+    let uri = "/api/v1/namespaces/n/pods/p/exec?command=sh&command=-c&command=id&stdin=true&container=c";
+    for method in [Method::GET, Method::POST] {
+        let operation = classify(method, uri);
+        assert_eq!((operation.verb.as_str(), operation.shape), ("create", Shape::Stream));
+        let command = operation.command.unwrap();
+        assert_eq!(command.argv, ["sh", "-c", "id"]);
+        assert!(command.stdin && !command.tty);
+    }
+}
+
+#[test]
+fn node_proxy_is_seen_in_both_spellings() {
+    assert!(classify(Method::GET, "/api/v1/nodes/n1/proxy/run/a/b/c?cmd=id").is_node_proxy());
+    assert!(classify(Method::GET, "/api/v1/proxy/nodes/n1/run").is_node_proxy());
+    assert!(!classify(Method::GET, "/api/v1/namespaces/n/services/s/proxy/").is_node_proxy());
+    assert!(classify(Method::GET, "/api/v1/namespaces/n/services/s/proxy/").is_mutating());
+}
+
+#[test]
+fn a_delete_is_a_dry_run_only_where_the_api_server_reads_it() {
+    let delete = || classify(Method::DELETE, "/api/v1/namespaces/n/pods/p?dryRun=All");
+    assert!(delete().with_delete_options(b"").dry_run);
+    assert!(!delete().with_delete_options(b"{}").dry_run, "with a body the query is not read");
+    assert!(delete().with_delete_options(br#"{"dryRun":["All"]}"#).dry_run);
+    assert!(!classify(Method::GET, "/api/v1/namespaces/n/pods/p?dryRun=All").dry_run);
+}
+
+proptest::proptest! {
+    #[test]
+    fn nothing_a_caller_writes_panics(path in "/[ -~]{0,60}", query in "[ -~]{0,60}") {
+        let _ = RequestTarget::parse(&path, Some(&query)).map(|target| RequestInfo::resolve("GET", &target));
+    }
+}

@@ -1,0 +1,347 @@
+//! The configuration: one strict YAML file.
+//!
+//! An unknown key is an error that names its line and column. The JSON Schema of the file is made from these types
+//! (`postern config schema`) and published as `docs/config.schema.json`.
+
+mod authentication;
+mod quantity;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+pub use authentication::{
+    Authentication, ClaimMappings, ClaimValidationRule, ExtraMapping, Issuer, JwtAuthenticator, PrefixedClaimOrExpression,
+    UserValidationRule,
+};
+pub use quantity::{ByteSize, Seconds};
+
+/// The whole configuration file.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Config {
+    /// Where and how the gateway listens.
+    #[serde(default)]
+    pub listen: Listen,
+    /// The cluster behind the gateway.
+    pub cluster: Cluster,
+    /// Who is let in: OIDC issuers and client certificates.
+    #[serde(default)]
+    pub authentication: Authentication,
+    /// As whom each caller reaches the cluster. The first rule that matches wins; without a match the answer is 403.
+    #[serde(default)]
+    pub access: Vec<AccessRule>,
+    /// Who may use `nodes/*/proxy`, which reaches every container of a node. Nobody unless named here.
+    #[serde(default)]
+    pub nodes_proxy: Subjects,
+    /// The policies.
+    #[serde(default)]
+    pub policies: Policies,
+    /// How operations that need an approval are held.
+    #[serde(default)]
+    pub approvals: Approvals,
+    /// The audit log.
+    #[serde(default)]
+    pub audit: Audit,
+    /// Limits a peer meets.
+    #[serde(default)]
+    pub limits: Limits,
+    /// Where the gateway keeps its database, its audit log, its keys and the compiled policies.
+    pub data_directory: PathBuf,
+}
+
+/// Where and how the gateway listens.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Listen {
+    /// Address and port, for example `0.0.0.0:8443`. Port 0 picks a free one.
+    pub address: String,
+    /// PEM file with the serving certificate and its chain. Without it the gateway makes a certificate of its own.
+    pub certificate_file: Option<PathBuf>,
+    /// PEM file with the key of the serving certificate.
+    pub key_file: Option<PathBuf>,
+    /// Further DNS names and IP addresses for the certificate the gateway makes.
+    pub names: Vec<String>,
+    /// Threads that serve connections; 0 means one for each core.
+    pub threads: usize,
+    /// Seconds that open requests get to end after SIGTERM.
+    pub drain: Seconds,
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        Self { address: "127.0.0.1:8443".into(), certificate_file: None, key_file: None, names: Vec::new(), threads: 0, drain: Seconds(30) }
+    }
+}
+
+/// The cluster behind the gateway.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Cluster {
+    /// The name policies, approvals and audit events give it.
+    #[serde(default = "default_cluster_name")]
+    pub name: String,
+    /// Kubeconfig with the gateway's own credential. Without it the gateway uses the ServiceAccount of its pod.
+    pub kubeconfig: Option<PathBuf>,
+    /// The kubeconfig's context; its current one when absent.
+    pub context: Option<String>,
+}
+
+fn default_cluster_name() -> String {
+    "default".into()
+}
+
+/// Users and groups.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Subjects {
+    /// User names, exact.
+    pub users: Vec<String>,
+    /// Group names, exact.
+    pub groups: Vec<String>,
+}
+
+impl Subjects {
+    /// Whether the user or one of the groups is named.
+    pub fn contains(&self, username: &str, groups: &[String]) -> bool {
+        self.users.iter().any(|u| u == username) || self.groups.iter().any(|g| groups.contains(g))
+    }
+
+    /// Whether nobody is named.
+    pub fn is_empty(&self) -> bool {
+        self.users.is_empty() && self.groups.is_empty()
+    }
+}
+
+/// One line of the access table.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AccessRule {
+    /// Users this rule is for, exact. With neither users nor groups it is for every caller.
+    #[serde(default)]
+    pub users: Vec<String>,
+    /// Groups this rule is for, exact.
+    #[serde(default)]
+    pub groups: Vec<String>,
+    /// As whom they reach the cluster.
+    #[serde(rename = "as")]
+    pub identity: AccessAs,
+}
+
+/// As whom a caller reaches the cluster. Exactly one field is set.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub enum AccessAs {
+    /// A Kubernetes ServiceAccount, whose token the gateway asks for by TokenRequest.
+    ServiceAccount(ServiceAccountRef),
+    /// The caller's own name and groups, by impersonation with the gateway's credential.
+    Impersonate(Impersonate),
+    /// The gateway's own credential. For a gateway that one person runs for themselves.
+    Gateway(Gateway),
+}
+
+/// A ServiceAccount.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq, Hash)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ServiceAccountRef {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Audiences asked for in the token; the API server's own when empty.
+    #[serde(default)]
+    pub audiences: Vec<String>,
+    /// Seconds the token lives; at least 600.
+    #[serde(default = "default_token_life")]
+    pub expiration: Seconds,
+}
+
+fn default_token_life() -> Seconds {
+    Seconds(3600)
+}
+
+/// Impersonation. It has no settings yet.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Impersonate {}
+
+/// The gateway's own credential. It has no settings.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Gateway {}
+
+/// The policies.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Policies {
+    /// The watched directory of `NAME.wasm` and `NAME.yaml`.
+    pub directory: Option<PathBuf>,
+    /// Policies without which nothing passes.
+    pub required: Vec<String>,
+    /// What an operation that no policy matches gets.
+    pub unmatched: Unmatched,
+    /// Milliseconds one call of a policy may take, unless its own file says otherwise.
+    pub deadline_milliseconds: u64,
+    /// Memory one instance of a policy may use, unless its own file says otherwise.
+    pub memory: ByteSize,
+}
+
+impl Default for Policies {
+    fn default() -> Self {
+        Self { directory: None, required: Vec::new(), unmatched: Unmatched::Allow, deadline_milliseconds: 100, memory: ByteSize(64 << 20) }
+    }
+}
+
+/// What an operation that no policy matches gets.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub enum Unmatched {
+    /// It is forwarded.
+    Allow,
+    /// It is refused with 403.
+    Block,
+}
+
+/// How operations that need an approval are held.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Approvals {
+    /// Seconds a request is held open before it is answered 429 and the client asks again; at most 55.
+    pub hold: Seconds,
+    /// Tickets that may be pending for one caller at a time.
+    pub pending_per_caller: u32,
+}
+
+impl Default for Approvals {
+    fn default() -> Self {
+        Self { hold: Seconds(25), pending_per_caller: 100 }
+    }
+}
+
+/// The audit log.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Audit {
+    /// The file; `audit.jsonl` in the data directory when absent.
+    pub file: Option<PathBuf>,
+}
+
+/// Limits a peer meets.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Limits {
+    /// Largest request body. kube-apiserver itself takes 3 MiB.
+    pub request_body: ByteSize,
+    /// Largest head of a request: its line and all headers.
+    pub request_head: ByteSize,
+    /// Seconds a client has to send the head of a request.
+    pub request_head_time: Seconds,
+    /// Seconds a client has to send the body of a request.
+    pub request_body_time: Seconds,
+    /// Connections open at a time.
+    pub connections: usize,
+    /// Largest object in a response that a mask must read.
+    pub object: ByteSize,
+    /// Seconds the API server has to accept a connection.
+    pub connect_time: Seconds,
+    /// Seconds the API server has to begin its answer.
+    pub response_time: Seconds,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            request_body: ByteSize(3 << 20),
+            request_head: ByteSize(64 << 10),
+            request_head_time: Seconds(10),
+            request_body_time: Seconds(30),
+            connections: 20_000,
+            object: ByteSize(16 << 20),
+            connect_time: Seconds(5),
+            response_time: Seconds(75),
+        }
+    }
+}
+
+impl Config {
+    /// Reads and checks a configuration file. Relative paths in it are relative to the file.
+    pub fn load(file: &Path) -> anyhow::Result<Self> {
+        let text = std::fs::read_to_string(file).with_context(|| format!("cannot read the configuration {}", file.display()))?;
+        let mut config = Self::parse(&text).with_context(|| format!("the configuration {} is not valid", file.display()))?;
+        config.resolve_paths(file.parent().unwrap_or(Path::new(".")));
+        Ok(config)
+    }
+
+    /// Parses and checks the text of a configuration.
+    pub fn parse(text: &str) -> anyhow::Result<Self> {
+        let config: Self = serde_saphyr::from_str(text)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// The configuration's JSON Schema, as published.
+    pub fn schema() -> String {
+        let schema = schemars::schema_for!(Config);
+        let mut text = serde_json::to_string_pretty(&schema).unwrap_or_default();
+        text.push('\n');
+        text
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        if self.listen.certificate_file.is_some() != self.listen.key_file.is_some() {
+            bail!("listen: certificateFile and keyFile go together; set both or neither");
+        }
+        if self.approvals.hold.0 > 55 {
+            bail!("approvals.hold: {} is over 55 seconds; clients and proxies between give up at 60", self.approvals.hold.0);
+        }
+        if self.policies.deadline_milliseconds == 0 {
+            bail!("policies.deadlineMilliseconds: 0 would refuse every call; the default is 100");
+        }
+        if self.limits.request_body.0 == 0 || self.limits.object.0 == 0 || self.limits.connections == 0 {
+            bail!("limits: requestBody, object and connections must be greater than 0");
+        }
+        if self.limits.request_head.0 < 8192 {
+            bail!("limits.requestHead: must be at least 8192 bytes, or tokens do not fit");
+        }
+        for (index, rule) in self.access.iter().enumerate() {
+            if let AccessAs::ServiceAccount(account) = &rule.identity
+                && account.expiration.0 < 600
+            {
+                bail!("access[{index}].as.serviceAccount.expiration: kube-apiserver issues no token for less than 600 seconds");
+            }
+        }
+        if !self.policies.required.is_empty() && self.policies.directory.is_none() {
+            bail!("policies.required: names policies, but policies.directory is not set");
+        }
+        self.authentication.check()
+    }
+
+    fn resolve_paths(&mut self, base: &Path) {
+        let resolve = |path: &mut PathBuf| *path = base.join(&*path);
+        resolve(&mut self.data_directory);
+        for path in [
+            &mut self.listen.certificate_file,
+            &mut self.listen.key_file,
+            &mut self.cluster.kubeconfig,
+            &mut self.policies.directory,
+            &mut self.audit.file,
+            &mut self.authentication.client_ca_file,
+        ]
+        .into_iter()
+        .flatten()
+        {
+            resolve(path);
+        }
+    }
+
+    /// The file of the audit log.
+    pub fn audit_file(&self) -> PathBuf {
+        self.audit.file.clone().unwrap_or_else(|| self.data_directory.join("audit.jsonl"))
+    }
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

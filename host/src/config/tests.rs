@@ -1,0 +1,46 @@
+use super::*;
+
+const MINIMAL: &str = "cluster: {kubeconfig: k}\ndataDirectory: data\n";
+
+#[test]
+fn minimal_has_safe_defaults() {
+    let config = Config::parse(MINIMAL).unwrap();
+    assert!(config.access.is_empty(), "nobody reaches the cluster unless a rule says so");
+    assert!(config.nodes_proxy.is_empty());
+    assert_eq!(config.policies.unmatched, Unmatched::Allow);
+    assert_eq!(config.limits.request_body, ByteSize(3 << 20));
+}
+
+#[test]
+fn an_unknown_key_names_its_line_and_column() {
+    let error = Config::parse("cluster: {kubeconfig: k}\ndataDirectory: data\nlisten:\n  adress: x\n").unwrap_err().to_string();
+    assert!(error.contains("adress"), "{error}");
+    assert!(error.contains("4") && error.contains("3"), "line 4, column 3 expected: {error}");
+}
+
+#[test]
+fn an_empty_audience_list_and_symmetric_algorithms_are_refused() {
+    let jwt = |audiences: &str| {
+        format!(
+            "{MINIMAL}authentication:\n  jwt:\n  - issuer: {{url: 'https://i', audiences: {audiences}}}\n    claimMappings: {{username: {{claim: sub, prefix: ''}}}}\n"
+        )
+    };
+    assert!(Config::parse(&jwt("[a]")).is_ok());
+    assert!(Config::parse(&jwt("[]")).unwrap_err().root_cause().to_string().contains("audiences"));
+    let error = Config::parse(&format!("{MINIMAL}authentication: {{algorithms: [HS256]}}\n")).unwrap_err();
+    assert!(error.to_string().contains("HS256"));
+}
+
+#[test]
+fn sizes_take_binary_suffixes() {
+    let config = Config::parse(&format!("{MINIMAL}limits: {{requestBody: 5Mi, object: 1024}}\n")).unwrap();
+    assert_eq!((config.limits.request_body.0, config.limits.object.0), (5 << 20, 1024));
+    assert!(Config::parse(&format!("{MINIMAL}limits: {{requestBody: 5MB}}\n")).is_err());
+}
+
+#[test]
+fn the_published_schema_is_current() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/config.schema.json");
+    let published = std::fs::read_to_string(file).unwrap_or_default();
+    assert_eq!(published, Config::schema(), "run `postern config schema > docs/config.schema.json`");
+}

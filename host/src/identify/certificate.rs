@@ -1,0 +1,125 @@
+//! Client certificates.
+//!
+//! The handshake only checks that the peer holds the certificate's key. Whether the chain is one we let in is told by
+//! [`CertificateCa::verify`] afterwards, so that a stranger's certificate is answered 401 and recorded instead of ending in a
+//! broken connection that nobody understands.
+
+use std::fmt;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, SignatureScheme};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, UnixTime};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::Caller;
+
+/// What the client's certificate says.
+#[derive(Clone, Debug)]
+pub enum Presented {
+    /// There is none.
+    None,
+    /// It is one we let in.
+    Valid(Arc<Caller>),
+    /// It is not, and why.
+    Invalid(String),
+}
+
+/// The CA whose client certificates are let in.
+pub struct CertificateCa {
+    verifier: Arc<dyn ClientCertVerifier>,
+}
+
+impl CertificateCa {
+    /// Reads the CA's certificates.
+    pub fn from_pem(pem: &[u8]) -> anyhow::Result<Self> {
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(pem) {
+            roots.add(certificate.context("not a PEM certificate")?).context("not a CA certificate")?;
+        }
+        if roots.is_empty() {
+            bail!("holds no certificate");
+        }
+        Ok(Self { verifier: WebPkiClientVerifier::builder(Arc::new(roots)).build()? })
+    }
+
+    pub(super) fn verify(&self, chain: &[CertificateDer<'_>]) -> Presented {
+        let Some((end_entity, intermediates)) = chain.split_first() else { return Presented::None };
+        if let Err(error) = self.verifier.verify_client_cert(end_entity, intermediates, UnixTime::now()) {
+            return Presented::Invalid(format!("the client certificate is not let in: {error}; use one the gateway's client CA signed"));
+        }
+        caller(end_entity).map_or_else(
+            || Presented::Invalid("the client certificate names no user: its subject has no common name".into()),
+            |caller| Presented::Valid(Arc::new(caller)),
+        )
+    }
+}
+
+/// As Kubernetes reads a client certificate: the common name is the user, organisations are groups.
+fn caller(certificate: &CertificateDer<'_>) -> Option<Caller> {
+    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+    let subject = certificate.subject();
+    let username = subject.iter_common_name().next()?.as_str().ok().filter(|n| !n.is_empty())?.to_owned();
+    Some(Caller {
+        username,
+        groups: subject.iter_organization().filter_map(|o| o.as_str().ok()).map(Into::into).collect(),
+        issuer: format!("x509:{}", certificate.issuer()),
+        claims: Vec::new(),
+        expires: u64::try_from(certificate.validity().not_after.timestamp()).unwrap_or(0),
+    })
+}
+
+/// Lets every certificate through the handshake whose key the peer holds. See the module's text for who decides.
+pub struct HandshakeOnly(pub Arc<CryptoProvider>);
+
+impl fmt::Debug for HandshakeOnly {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HandshakeOnly")
+    }
+}
+
+impl ClientCertVerifier for HandshakeOnly {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn verify_client_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

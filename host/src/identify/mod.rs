@@ -1,0 +1,100 @@
+//! Identify: headers and a client certificate become a [`Caller`], or 401.
+
+mod certificate;
+mod claims;
+mod headers;
+mod jwks;
+mod jwt;
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::Context;
+use http::HeaderMap;
+
+pub use certificate::{CertificateCa, HandshakeOnly, Presented};
+pub use headers::{Credentials, strip};
+
+use crate::config::Authentication;
+use crate::status::Refusal;
+
+/// The authenticated caller. The credential itself is not in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// The user's name.
+    pub username: String,
+    /// The user's groups.
+    pub groups: Vec<String>,
+    /// The verified issuer; `x509:` and the CA's subject for a client certificate.
+    pub issuer: String,
+    /// Verified claims, each value as JSON text.
+    pub claims: Vec<(String, String)>,
+    /// Unix seconds at which the credential ends.
+    pub expires: u64,
+}
+
+/// Tells who is calling.
+pub struct Identifier {
+    tokens: jwt::Authenticator,
+    certificates: Option<CertificateCa>,
+}
+
+impl Identifier {
+    /// Compiles the configuration. `cluster_ca` is what issuers without a CA of their own are checked against.
+    pub fn new(config: &Authentication, cluster_ca: &[u8]) -> anyhow::Result<Arc<Self>> {
+        let certificates = match &config.client_ca_file {
+            Some(file) => {
+                let pem = std::fs::read(file).with_context(|| format!("cannot read authentication.clientCaFile {}", file.display()))?;
+                Some(CertificateCa::from_pem(&pem).with_context(|| format!("authentication.clientCaFile {}", file.display()))?)
+            }
+            None => None,
+        };
+        Ok(Arc::new(Self { tokens: jwt::Authenticator::new(config, cluster_ca)?, certificates }))
+    }
+
+    /// Adds a CA whose client certificates are let in.
+    pub fn with_client_ca(self: Arc<Self>, ca: CertificateCa) -> anyhow::Result<Arc<Self>> {
+        let mut this = Arc::try_unwrap(self).map_err(|_| anyhow::anyhow!("the identifier is shared already"))?;
+        this.certificates = Some(ca);
+        Ok(Arc::new(this))
+    }
+
+    /// Whether client certificates are asked for.
+    pub fn wants_certificates(&self) -> bool {
+        self.certificates.is_some()
+    }
+
+    /// Keeps the issuers' keys fresh, for as long as the gateway runs.
+    pub async fn keep_fresh(self: Arc<Self>) {
+        self.tokens.keep_fresh().await;
+    }
+
+    /// Verifies a client certificate once for its connection.
+    pub fn verify_certificate(&self, chain: &[rustls_pki_types::CertificateDer<'_>]) -> Presented {
+        match &self.certificates {
+            Some(ca) => ca.verify(chain),
+            None => Presented::None,
+        }
+    }
+
+    /// Tells who is calling, from the headers and the connection's certificate. A token goes before a certificate, and one
+    /// that is not valid is not made up for by the other.
+    pub async fn identify(&self, headers: &HeaderMap, presented: &Presented) -> Result<Arc<Caller>, Refusal> {
+        match headers::credentials(headers)? {
+            Credentials::Token(token) => self.tokens.authenticate(&token).await,
+            Credentials::None => match presented {
+                Presented::Valid(caller) if caller.expires > now() => Ok(Arc::clone(caller)),
+                Presented::Valid(_) => Err(Refusal::unauthorized("the client certificate has expired; get a new one")),
+                Presented::Invalid(why) => Err(Refusal::unauthorized(why.clone())),
+                Presented::None => Err(Refusal::unauthorized(
+                    "no credential: send a bearer token of a configured issuer, or a client certificate of the configured CA",
+                )),
+            },
+        }
+    }
+}
+
+/// Unix seconds.
+pub(crate) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}

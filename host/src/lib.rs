@@ -1,0 +1,11 @@
+//! Postern: a policy gateway in front of the Kubernetes API server.
+//!
+//! A request passes the stages in this order, each a module of its own: [`listen`], [`identify`], [`classify`], [`decide`],
+//! [`approve`], [`forward`], [`respond`], [`record`]. [`gateway`] calls them one after another.
+
+pub mod body;
+pub mod classify;
+pub mod config;
+pub mod fetch;
+pub mod identify;
+pub mod status;
