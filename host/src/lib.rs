@@ -8,4 +8,6 @@ pub mod classify;
 pub mod config;
 pub mod fetch;
 pub mod identify;
+pub mod mask;
+pub mod policy;
 pub mod status;

@@ -42,5 +42,5 @@ fn sizes_take_binary_suffixes() {
 fn the_published_schema_is_current() {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/config.schema.json");
     let published = std::fs::read_to_string(file).unwrap_or_default();
-    assert_eq!(published, Config::schema(), "run `postern config schema > docs/config.schema.json`");
+    assert!(published == Config::schema(), "run `postern config schema > docs/config.schema.json`");
 }

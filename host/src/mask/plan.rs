@@ -1,0 +1,213 @@
+//! What one operation's masks compile to.
+
+use std::collections::BTreeMap;
+
+use regex::Regex;
+
+use super::path::{Child, Path, PathError, Step};
+use super::placeholder::TokenKey;
+
+/// Most masks and most steps of all their paths one operation may have.
+const MOST_MASKS: usize = 64;
+const MOST_STEPS: usize = 128;
+
+/// What to hide, as a policy says it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mask {
+    /// What to hide.
+    pub what: Selector,
+    /// How it is written.
+    pub how: Transform,
+    /// Applied to an object when every condition holds.
+    pub when: Vec<Condition>,
+}
+
+/// What to hide.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Selector {
+    /// Object fields, by JSONPath.
+    Field(String),
+    /// A regular expression over log lines and over string values.
+    Text(String),
+}
+
+/// How a masked value is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transform {
+    /// A fixed placeholder.
+    Redact,
+    /// A keyed token.
+    Tokenize,
+    /// A placeholder and the last characters.
+    KeepLast(u8),
+    /// The field is left out.
+    Remove,
+}
+
+/// A test on another field of the same object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Condition {
+    /// The field.
+    pub path: String,
+    /// Whether it must be equal, or must not.
+    pub equal: bool,
+    /// The value: text as it is, anything else as JSON writes it.
+    pub value: String,
+}
+
+/// The compiled masks of one operation.
+#[derive(Debug)]
+pub struct Plan {
+    pub(super) fields: Vec<Field>,
+    pub(super) texts: Vec<Text>,
+    /// One bit a step, of all paths one after another.
+    pub(super) steps: Vec<(Step, Option<usize>)>,
+    pub(super) start: u128,
+    pub(super) descending: u128,
+    pub(super) key: TokenKey,
+}
+
+#[derive(Debug)]
+pub(super) struct Field {
+    pub(super) path: String,
+    pub(super) how: Transform,
+    pub(super) when: Vec<(Path, bool, String)>,
+}
+
+#[derive(Debug)]
+pub(super) struct Text {
+    pub(super) pattern: Regex,
+    pub(super) how: Transform,
+}
+
+/// Which paths hid how many values. Never a value.
+pub type Report = BTreeMap<String, u64>;
+
+impl Plan {
+    /// Compiles masks; an error is an invalid answer of the policy that gave them.
+    pub fn compile(masks: &[Mask], key: &TokenKey) -> Result<Self, InvalidMask> {
+        let mut plan = Self { fields: Vec::new(), texts: Vec::new(), steps: Vec::new(), start: 0, descending: 0, key: key.clone() };
+        if masks.len() > MOST_MASKS {
+            return Err(InvalidMask(format!("{} masks; at most {MOST_MASKS} are taken", masks.len())));
+        }
+        for mask in masks {
+            match &mask.what {
+                Selector::Field(path) => plan.add_field(path, mask)?,
+                Selector::Text(pattern) => {
+                    let pattern = regex::RegexBuilder::new(pattern)
+                        .size_limit(1 << 20)
+                        .build()
+                        .map_err(|e| InvalidMask(format!("the text mask is not a regular expression: {e}")))?;
+                    if pattern.is_match("") {
+                        return Err(InvalidMask("the text mask matches the empty text; it would hide everything and nothing".into()));
+                    }
+                    if !mask.when.is_empty() {
+                        return Err(InvalidMask("a text mask takes no conditions".into()));
+                    }
+                    plan.texts.push(Text { pattern, how: mask.how });
+                }
+            }
+        }
+        Ok(plan)
+    }
+
+    fn add_field(&mut self, path: &str, mask: &Mask) -> Result<(), InvalidMask> {
+        let compiled = Path::parse(path)?;
+        let mut when = Vec::new();
+        for condition in &mask.when {
+            when.push((Path::parse(&condition.path)?, condition.equal, condition.value.clone()));
+        }
+        self.start |= 1 << self.steps.len().min(127);
+        let last = compiled.steps().len() - 1;
+        for (index, step) in compiled.steps().iter().enumerate() {
+            if self.steps.len() >= MOST_STEPS {
+                return Err(InvalidMask(format!("the paths have more than {MOST_STEPS} steps together")));
+            }
+            if step.descend {
+                self.descending |= 1 << self.steps.len();
+            }
+            self.steps.push((step.clone(), (index == last).then_some(self.fields.len())));
+        }
+        self.fields.push(Field { path: path.to_owned(), how: mask.how, when });
+        Ok(())
+    }
+
+    /// Whether any mask reads objects.
+    pub fn reads_objects(&self) -> bool {
+        !self.fields.is_empty() || !self.texts.is_empty()
+    }
+
+    /// Whether any mask reads text streams.
+    pub fn reads_text(&self) -> bool {
+        !self.texts.is_empty()
+    }
+
+    /// The states after a member or an element, and the mask that ends there.
+    pub(super) fn step(&self, states: u128, active: u64, at: At<'_>) -> (u128, Option<usize>) {
+        let (mut next, mut hit) = (states & self.descending, None);
+        let mut rest = states;
+        while rest != 0 {
+            let bit = rest.trailing_zeros() as usize;
+            rest &= rest - 1;
+            let (step, end) = &self.steps[bit];
+            let matches = match (&step.what, &at) {
+                (Child::Any, _) => true,
+                (Child::Name(name), At::Name(key)) => name.as_bytes() == *key,
+                (Child::Index(index), At::Index(at)) => index == at,
+                _ => false,
+            };
+            match end {
+                Some(field) if matches && active & (1 << field) != 0 => hit = hit.or(Some(*field)),
+                None if matches => next |= 1 << (bit + 1),
+                _ => {}
+            }
+        }
+        (next, hit)
+    }
+
+    /// Hides what the text masks match in a line or a string. None when nothing matches.
+    pub fn hide_text(&self, text: &str, report: &mut Report) -> Option<String> {
+        let mut hidden: Option<String> = None;
+        for mask in &self.texts {
+            let current = hidden.as_deref().unwrap_or(text);
+            let mut count = 0;
+            let replaced = mask.pattern.replace_all(current, |found: &regex::Captures<'_>| {
+                count += 1;
+                match mask.how {
+                    Transform::Remove => String::new(),
+                    how => super::placeholder::hide(how, found[0].as_bytes(), &self.key),
+                }
+            });
+            if count > 0 {
+                let replaced = replaced.into_owned();
+                *report.entry("text".into()).or_default() += count;
+                hidden = Some(replaced);
+            }
+        }
+        hidden
+    }
+}
+
+/// Where the scanner is: at a member or at an element.
+pub(super) enum At<'a> {
+    Name(&'a [u8]),
+    Index(usize),
+}
+
+/// Why masks do not compile.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidMask(String);
+
+impl std::fmt::Display for InvalidMask {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for InvalidMask {}
+
+impl From<PathError> for InvalidMask {
+    fn from(error: PathError) -> Self {
+        Self(error.to_string())
+    }
+}

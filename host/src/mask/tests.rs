@@ -1,0 +1,132 @@
+use serde_json::{Value, json};
+
+use super::super::plan::{Condition, Mask, Selector};
+use super::super::placeholder::TokenKey;
+use super::*;
+
+fn mask(path: &str, how: Transform) -> Mask {
+    Mask { what: Selector::Field(path.into()), how, when: Vec::new() }
+}
+
+fn apply(masks: &[Mask], object: &str, resource: &str) -> (Value, Report) {
+    let plan = Plan::compile(masks, &TokenKey::new(&[1; 32])).unwrap();
+    let (mut out, mut report) = (Vec::new(), Report::new());
+    plan.apply(object.as_bytes(), resource, false, &mut out, &mut report).unwrap();
+    (serde_json::from_slice(&out).unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&out))), report)
+}
+
+#[test]
+fn a_masked_secret_is_still_a_secret() {
+    let applied = json!({"kind":"Secret","data":{"password":"aHVudGVyMg=="},"metadata":{"name":"db"}}).to_string();
+    let object = json!({"kind": "Secret", "metadata": {"name": "db", "annotations": {LAST_APPLIED: applied, "note": "hunter2 it is", "x": "kept"}},
+        "data": {"password": "aHVudGVyMg==", "empty": ""}, "type": "Opaque"});
+    let (masked, report) = apply(&[mask("$.data.*", Transform::Redact)], &object.to_string(), "secrets");
+    assert_eq!(masked["data"], json!({"password": "cG9zdGVybi1tYXNrZWQ=", "empty": ""}));
+    assert!(!masked.to_string().contains("hunter2") && !masked.to_string().contains("aHVudGVyMg"), "{masked}");
+    assert_eq!(masked["metadata"]["annotations"]["x"], "kept");
+    assert_eq!(masked["metadata"]["annotations"]["note"], "postern-masked it is");
+    assert_eq!(masked["type"], "Opaque");
+    assert_eq!(report["$.data.*"], 2, "the field and its copy in last-applied");
+}
+
+#[test]
+fn types_and_shapes_survive() {
+    let object = json!({"spec": {"s": "text", "n": 7.5, "b": true, "z": null, "l": [1, {"k": "v"}], "o": {}}, "n": 7});
+    let (masked, _) = apply(&[mask("$.spec", Transform::Redact)], &object.to_string(), "widgets");
+    let hidden = "postern-masked";
+    assert_eq!(masked, json!({"spec": {"s": hidden, "n": 0, "b": false, "z": null, "l": [0, {"k": hidden}], "o": {}}, "n": 7}));
+}
+
+#[test]
+fn removal_leaves_json_whatever_stands_beside() {
+    for (object, left) in [
+        (r#"{"a":1,"b":2,"c":3}"#, json!({"b": 2})),
+        (r#"{ "a" : 1 , "c" : 3 , "b" : 2 }"#, json!({"b": 2})),
+        (r#"{"b":2,"a":1,"c":3}"#, json!({"b": 2})),
+        (r#"{"a":1,"c":3}"#, json!({})),
+        (r#"{"a":1}"#, json!({})),
+        (r#"{"a":1,"c":3,"b":2,"a":4,"d":5}"#, json!({"b": 2, "d": 5})),
+    ] {
+        let (masked, _) = apply(&[mask("$.a", Transform::Remove), mask("$.c", Transform::Remove)], object, "x");
+        assert_eq!(masked, left, "{object}");
+    }
+    let (masked, _) = apply(&[mask("$.l[0]", Transform::Remove)], r#"{"l":[1,2,3]}"#, "x");
+    assert_eq!(masked, json!({"l": [2, 3]}));
+}
+
+#[test]
+fn conditions_are_those_of_the_object_itself_and_nested_lists_have_their_own() {
+    let when = vec![Condition { path: "$.type".into(), equal: false, value: "helm.sh/release.v1".into() }];
+    let masks = [Mask { when, ..mask("$.data.*", Transform::Redact) }];
+    let list = json!({"kind": "List", "items": [
+        {"kind": "Secret", "data": {"a": "eA=="}, "type": "Opaque"},
+        {"kind": "Secret", "data": {"release": "eA=="}, "type": "helm.sh/release.v1"}]});
+    let (masked, _) = apply(&masks, &list.to_string(), "secrets");
+    assert_eq!(masked["items"][0]["data"]["a"], "cG9zdGVybi1tYXNrZWQ=");
+    assert_eq!(masked["items"][1]["data"]["release"], "eA==");
+}
+
+#[test]
+fn a_key_written_with_escapes_does_not_slip_by() {
+    let (masked, _) = apply(&[mask("$.data.*", Transform::Redact)], r#"{"d\u0061ta":{"a":"secret"}}"#, "configmaps");
+    assert_eq!(masked["data"]["a"], "postern-masked");
+}
+
+#[test]
+fn a_row_shows_what_was_asked_for_and_no_value() {
+    let plan = Plan::compile(&[mask("$.spec.token", Transform::Redact)], &TokenKey::new(&[1; 32])).unwrap();
+    let row = json!({"cells": ["n", "tok-1234", 3], "object": {"kind": "W", "metadata": {"name": "n"}, "spec": {"token": "tok-1234"}}}).to_string();
+    for (include, object) in [
+        (RowObject::None, Value::Null),
+        (RowObject::Metadata, json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": {"name": "n"}})),
+        (RowObject::Object, json!({"kind": "W", "metadata": {"name": "n"}, "spec": {"token": "postern-masked"}})),
+    ] {
+        let mut out = Vec::new();
+        plan.apply_row(row.as_bytes(), "widgets", include, &mut out, &mut Report::new()).unwrap();
+        let masked: Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!(masked["cells"], json!(["n", "postern-masked", 3]));
+        assert_eq!(masked["object"], object);
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_an_error() {
+    let plan = Plan::compile(&[mask("$..a", Transform::Redact)], &TokenKey::new(&[1; 32])).unwrap();
+    let deep = "[".repeat(100_000);
+    for bad in ["", "{", "{\"a\"", "{\"a\":}", "{\"a\":1,}", "[1 2]", "{\"a\":1} x", deep.as_str()] {
+        assert!(plan.apply(bad.as_bytes(), "x", false, &mut Vec::new(), &mut Report::new()).is_err(), "{bad:.20}");
+    }
+}
+
+fn any_json() -> impl proptest::strategy::Strategy<Value = Value> {
+    use proptest::prelude::*;
+    let leaf = prop_oneof![Just(Value::Null), any::<bool>().prop_map(Value::from), any::<i64>().prop_map(Value::from), ".{0,8}".prop_map(Value::from)];
+    leaf.prop_recursive(4, 32, 5, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
+            prop::collection::btree_map("[abc]|.{1,3}", inner, 0..5).prop_map(|m| Value::Object(m.into_iter().collect())),
+        ]
+    })
+}
+
+proptest::proptest! {
+    #[test]
+    fn what_no_mask_names_is_unchanged(object in any_json()) {
+        let (masked, report) = apply(&[mask("$.nowhere.at.all", Transform::Redact)], &object.to_string(), "x");
+        proptest::prop_assert_eq!(masked, object);
+        proptest::prop_assert!(report.is_empty());
+    }
+
+    #[test]
+    fn what_a_mask_selects_is_gone(object in any_json()) {
+        let (masked, _) = apply(&[mask("$..a", Transform::Remove)], &object.to_string(), "x");
+        // A list called items is a List, whose elements are objects of their own; the strategy makes none.
+        proptest::prop_assert!(path::Path::parse("$..a").unwrap().select(&masked, 10).is_empty());
+    }
+
+    #[test]
+    fn garbage_does_not_panic(bytes in proptest::collection::vec(0u8..=255, 0..64)) {
+        let plan = Plan::compile(&[mask("$..a", Transform::Remove)], &TokenKey::new(&[1; 32])).unwrap();
+        let _ = plan.apply(&bytes, "secrets", false, &mut Vec::new(), &mut Report::new());
+    }
+}

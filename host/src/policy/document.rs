@@ -1,0 +1,49 @@
+//! An object held by the host, which a policy reads through a handle.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::mask::path::Path;
+
+/// Most matches and most text one call gives back.
+const MOST_MATCHES: usize = 10_000;
+const MOST_TEXT: usize = 8 << 20;
+
+/// A Kubernetes object.
+#[derive(Clone, Debug)]
+pub struct Document(Arc<Value>);
+
+impl Document {
+    /// Holds an object.
+    pub fn new(value: Arc<Value>) -> Self {
+        Self(value)
+    }
+
+    pub(super) fn get(&self, path: &str) -> Result<Option<String>, wasmtime::Error> {
+        Ok(self.compile(path)?.first(&self.0).map(Value::to_string))
+    }
+
+    pub(super) fn select(&self, path: &str) -> Result<Vec<(String, String)>, wasmtime::Error> {
+        let mut size = 0;
+        let mut found = Vec::new();
+        for (path, value) in self.compile(path)?.select(&self.0, MOST_MATCHES) {
+            let text = value.to_string();
+            size += path.len() + text.len();
+            if size > MOST_TEXT {
+                return Err(wasmtime::Error::msg("select gives more than 8 MiB; ask for less"));
+            }
+            found.push((path, text));
+        }
+        Ok(found)
+    }
+
+    pub(super) fn json(&self) -> String {
+        self.0.to_string()
+    }
+
+    /// A path that is none is the policy's fault, and the operation is not decided by a guess.
+    fn compile(&self, path: &str) -> Result<Path, wasmtime::Error> {
+        Path::parse(path).map_err(|e| wasmtime::Error::msg(e.to_string()))
+    }
+}

@@ -1,0 +1,200 @@
+//! One call of a policy in an instance of its own.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+use wasmtime::component::{HasSelf, Linker, Resource, ResourceTable};
+use wasmtime::{Store, StoreLimits, StoreLimitsBuilder, Trap};
+
+use super::bindings::postern::policy::types::{self, HostDocument, Surrounding, Verdict};
+use super::bindings::postern::policy::host;
+use super::bindings::{PolicyModule, PolicyModulePre};
+use super::document::Document;
+use super::engine::ticks;
+use super::{CallLimits, Policy, Runtime};
+use crate::identify;
+
+/// A component ready to be instantiated.
+pub(super) type Prepared = PolicyModulePre<State>;
+
+/// Most annotations one call leaves, and their sizes.
+const MOST_ANNOTATIONS: usize = 32;
+const LONGEST_KEY: usize = 64;
+const LONGEST_VALUE: usize = 1024;
+
+/// The objects beside an operation, fetched before the call.
+#[derive(Clone, Debug, Default)]
+pub struct Surroundings {
+    /// The Namespace addressed.
+    pub namespace: Option<Arc<Value>>,
+    /// The object as it is stored.
+    pub stored: Option<Arc<Value>>,
+    /// The pod.
+    pub pod: Option<Arc<Value>>,
+}
+
+/// What a call is about.
+pub struct Call<'a> {
+    /// The operation as the contract spells it.
+    pub operation: &'a types::Operation,
+    /// The request's body, when a policy reads it.
+    pub body: Option<&'a Arc<Value>>,
+    /// The objects beside it.
+    pub surroundings: &'a Surroundings,
+}
+
+/// What a policy answered.
+#[derive(Debug)]
+pub struct Answer {
+    /// The verdict, or why there is none.
+    pub verdict: Result<Verdict, String>,
+    /// Facts for the audit event.
+    pub annotations: Vec<(String, String)>,
+}
+
+/// What a store holds: all a policy can reach.
+pub struct State {
+    pub(super) limits: StoreLimits,
+    table: ResourceTable,
+    annotations: Vec<(String, String)>,
+    surroundings: Surroundings,
+    runtime: Option<(Arc<Runtime>, String)>,
+}
+
+impl State {
+    pub(super) fn for_configure(limits: StoreLimits) -> Self {
+        Self { limits, table: ResourceTable::new(), annotations: Vec::new(), surroundings: Surroundings::default(), runtime: None }
+    }
+}
+
+/// Checks a compiled component against the contract.
+pub(super) fn prepare(runtime: &Runtime, component: &wasmtime::component::Component) -> anyhow::Result<Prepared> {
+    let mut linker: Linker<State> = Linker::new(&runtime.engine);
+    PolicyModule::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
+    Ok(PolicyModulePre::new(linker.instantiate_pre(component)?)?)
+}
+
+/// Asks a prepared component what it is.
+pub(super) fn describe(runtime: &Runtime, prepared: &Prepared, limits: CallLimits) -> anyhow::Result<types::Manifest> {
+    let mut store = store(runtime, State::for_configure(StoreLimits::default()), CallLimits { deadline: limits.deadline.max(1000), ..limits });
+    let module = prepared.instantiate(&mut store).map_err(|e| anyhow::anyhow!("{}", explain(&e)))?;
+    module.postern_policy_policy().call_describe(&mut store).map_err(|e| anyhow::anyhow!("describe failed: {}", explain(&e)))
+}
+
+fn store(runtime: &Runtime, mut state: State, limits: CallLimits) -> Store<State> {
+    state.limits = StoreLimitsBuilder::new().memory_size(limits.memory.0).instances(100).tables(100).build();
+    let mut store = Store::new(&runtime.engine, state);
+    store.limiter(|state| &mut state.limits);
+    store.set_epoch_deadline(ticks(limits.deadline));
+    store
+}
+
+impl Policy {
+    /// Calls on-request in a fresh instance.
+    pub fn call_on_request(&self, runtime: &Arc<Runtime>, call: &Call<'_>) -> Answer {
+        self.call(runtime, call.surroundings, |module, store| {
+            let body = match call.body {
+                Some(body) => Some(store.data_mut().table.push(Document::new(Arc::clone(body)))?),
+                None => None,
+            };
+            let borrowed = body.as_ref().map(|b| Resource::new_borrow(b.rep()));
+            module.postern_policy_policy().call_on_request(&mut *store, call.operation, borrowed)
+        })
+    }
+
+    /// Calls on-object in a fresh instance.
+    pub fn call_on_object(&self, runtime: &Arc<Runtime>, operation: &types::Operation, object: Arc<Value>) -> Answer {
+        self.call(runtime, &Surroundings::default(), |module, store| {
+            let document = store.data_mut().table.push(Document::new(object))?;
+            let borrowed = Resource::new_borrow(document.rep());
+            module.postern_policy_policy().call_on_object(&mut *store, operation, borrowed)
+        })
+    }
+
+    fn call(
+        &self,
+        runtime: &Arc<Runtime>,
+        surroundings: &Surroundings,
+        hook: impl FnOnce(&PolicyModule, &mut Store<State>) -> wasmtime::Result<Verdict>,
+    ) -> Answer {
+        let mut state = State::for_configure(StoreLimits::default());
+        state.surroundings = surroundings.clone();
+        state.runtime = Some((Arc::clone(runtime), self.name.clone()));
+        let mut store = store(runtime, state, self.limits);
+        let verdict = match self.component.instantiate(&mut store) {
+            Ok(module) => hook(&module, &mut store).map_err(|error| explain(&error)),
+            Err(error) => Err(explain(&error)),
+        };
+        Answer { verdict, annotations: std::mem::take(&mut store.data_mut().annotations) }
+    }
+}
+
+/// An engine's error in words for the operator, without the policy's stack.
+pub(super) fn explain(error: &wasmtime::Error) -> String {
+    match error.downcast_ref::<Trap>() {
+        Some(Trap::Interrupt) => "it was still running at its deadline".into(),
+        Some(Trap::UnreachableCodeReached) => "it panicked".into(),
+        Some(trap) => format!("it trapped: {trap}"),
+        None => {
+            let mut text = error.root_cause().to_string();
+            text.truncate(text.char_indices().nth(300).map_or(text.len(), |(at, _)| at));
+            text
+        }
+    }
+}
+
+impl types::Host for State {}
+
+impl HostDocument for State {
+    fn get(&mut self, document: Resource<Document>, path: String) -> wasmtime::Result<Option<String>> {
+        self.table.get(&document)?.get(&path)
+    }
+
+    fn select(&mut self, document: Resource<Document>, path: String) -> wasmtime::Result<Vec<(String, String)>> {
+        self.table.get(&document)?.select(&path)
+    }
+
+    fn json(&mut self, document: Resource<Document>) -> wasmtime::Result<String> {
+        Ok(self.table.get(&document)?.json())
+    }
+
+    fn drop(&mut self, document: Resource<Document>) -> wasmtime::Result<()> {
+        self.table.delete(document)?;
+        Ok(())
+    }
+}
+
+impl host::Host for State {
+    fn look_around(&mut self, which: Surrounding) -> wasmtime::Result<Option<Resource<Document>>> {
+        let object = match which {
+            Surrounding::Namespace => &self.surroundings.namespace,
+            Surrounding::Stored => &self.surroundings.stored,
+            Surrounding::Pod => &self.surroundings.pod,
+        };
+        Ok(match object.clone() {
+            Some(object) => Some(self.table.push(Document::new(object))?),
+            None => None,
+        })
+    }
+
+    fn annotate(&mut self, key: String, value: String) -> wasmtime::Result<()> {
+        if self.annotations.len() >= MOST_ANNOTATIONS || key.len() > LONGEST_KEY || value.len() > LONGEST_VALUE {
+            return Err(wasmtime::Error::msg("annotate: at most 32 facts, keys of 64 bytes and values of 1024"));
+        }
+        self.annotations.push((key, value));
+        Ok(())
+    }
+
+    fn count(&mut self, key: String, amount: u64, window_seconds: u32) -> wasmtime::Result<u64> {
+        let Some((runtime, policy)) = &self.runtime else {
+            return Err(wasmtime::Error::msg("count is there for operations, not for configure or describe"));
+        };
+        if key.len() > 256 {
+            return Err(wasmtime::Error::msg("count: the key is over 256 bytes long"));
+        }
+        runtime
+            .counters
+            .add(policy, key, amount, window_seconds, identify::now())
+            .ok_or_else(|| wasmtime::Error::msg("count: too many counters are kept"))
+    }
+}

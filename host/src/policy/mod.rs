@@ -1,0 +1,113 @@
+//! Policies: loading and running modules.
+//!
+//! [`directory`] reads the watched directory, [`module`] makes a configured component of a file, [`compiled`] keeps its machine
+//! code on disk, [`instance`] calls it, and [`rules`] says which operations it is called for.
+
+pub mod bindings;
+mod compiled;
+mod counters;
+pub mod directory;
+mod document;
+mod engine;
+mod instance;
+mod module;
+pub use directory::{Directory, PolicySet};
+pub mod rules;
+
+use std::sync::Arc;
+
+pub use compiled::{Cache, secret};
+pub use document::Document;
+pub use engine::Runtime;
+pub use instance::{Answer, Call, Surroundings};
+
+use crate::config::ByteSize;
+use bindings::postern::policy::types::{Hooks, Manifest, Surrounding};
+use rules::Rule;
+
+/// A policy, loaded: configured, compiled, and ready to be called.
+pub struct Policy {
+    /// Its name: that of its file.
+    pub name: String,
+    /// What it says of itself.
+    pub manifest: Manifest,
+    /// SHA-256 of the module and its settings, in hexadecimal.
+    pub digest: String,
+    /// Whether its answers are carried out.
+    pub mode: Mode,
+    /// What becomes of an operation when it fails.
+    pub on_failure: OnFailure,
+    /// Narrower rules from its file; empty when there are none.
+    pub narrowed: Vec<Rule>,
+    rules: Vec<Rule>,
+    limits: CallLimits,
+    component: instance::Prepared,
+}
+
+/// Whether a policy's answers are carried out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// They are.
+    #[default]
+    Enforce,
+    /// They are recorded and change nothing.
+    Observe,
+}
+
+/// What becomes of an operation when a policy fails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnFailure {
+    /// It is refused.
+    #[default]
+    Refuse,
+    /// It goes on as if the policy had answered allow.
+    Allow,
+}
+
+/// What one call may use.
+#[derive(Clone, Copy, Debug)]
+pub struct CallLimits {
+    /// Milliseconds.
+    pub deadline: u64,
+    /// Memory.
+    pub memory: ByteSize,
+}
+
+impl Policy {
+    /// Whether it is called for an operation.
+    pub fn matches(&self, operation: &crate::classify::Operation) -> bool {
+        let any = |rules: &[Rule]| rules.is_empty() || rules.iter().any(|rule| rule.matches(operation));
+        any(&self.rules) && any(&self.narrowed)
+    }
+
+    /// Whether it is called before anything reaches the cluster.
+    pub fn on_request(&self) -> bool {
+        self.manifest.hooks.contains(Hooks::REQUEST)
+    }
+
+    /// Whether it is called for each object on its way back.
+    pub fn on_object(&self) -> bool {
+        self.manifest.hooks.contains(Hooks::OBJECT)
+    }
+
+    /// What it wants to know beside the operation.
+    pub fn needs(&self) -> &[Surrounding] {
+        &self.manifest.needs
+    }
+}
+
+/// A policy that did not load, and why.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Broken {
+    /// Its name.
+    pub name: String,
+    /// Why.
+    pub error: String,
+    /// Whether the version before it goes on serving.
+    pub serving_last_good: bool,
+}
+
+/// Shared by all policies and all threads.
+pub type SharedRuntime = Arc<Runtime>;

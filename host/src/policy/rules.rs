@@ -1,0 +1,86 @@
+//! Which operations a policy is called for.
+
+use serde::Deserialize;
+
+use super::bindings::postern::policy::types;
+use crate::classify::Operation;
+
+/// A rule; an empty list means any.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Rule {
+    /// Verbs.
+    pub verbs: Vec<String>,
+    /// API groups; the core group is the empty text.
+    pub api_groups: Vec<String>,
+    /// `pods`, `pods/exec`, `pods/*`, `*/proxy`, `*`.
+    pub resources: Vec<String>,
+    /// Namespaces. An operation over all namespaces touches each of them.
+    pub namespaces: Vec<String>,
+}
+
+impl From<types::Rule> for Rule {
+    fn from(rule: types::Rule) -> Self {
+        Self { verbs: rule.verbs, api_groups: rule.api_groups, resources: rule.resources, namespaces: rule.namespaces }
+    }
+}
+
+impl Rule {
+    /// Whether the rule is for an operation.
+    pub fn matches(&self, operation: &Operation) -> bool {
+        let among = |list: &[String], value: &str| list.is_empty() || list.iter().any(|l| l == "*" || l == value);
+        if !among(&self.verbs, &operation.verb) {
+            return false;
+        }
+        let Some(target) = &operation.target else {
+            return self.api_groups.is_empty() && self.resources.is_empty() && self.namespaces.is_empty();
+        };
+        among(&self.api_groups, &target.api_group)
+            && (self.resources.is_empty()
+                || self.resources.iter().any(|pattern| resource_matches(pattern, &target.resource, target.subresource.as_deref())))
+            && target.namespace.as_deref().is_none_or(|namespace| among(&self.namespaces, namespace))
+    }
+}
+
+fn resource_matches(pattern: &str, resource: &str, subresource: Option<&str>) -> bool {
+    if pattern == "*" {
+        return true;
+    }
+    let (left, right) = pattern.split_once('/').map_or((pattern, None), |(l, r)| (l, Some(r)));
+    (left == "*" || left == resource)
+        && match (right, subresource) {
+            (None, None) => true,
+            (Some("*"), Some(_)) => true,
+            (Some(wanted), Some(sub)) => wanted == sub,
+            _ => false,
+        }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::Method;
+
+    fn matches(rule: &Rule, uri: &str) -> bool {
+        rule.matches(&Operation::classify(&Method::GET, &uri.parse().unwrap()).unwrap())
+    }
+
+    #[test]
+    fn resources_match_as_rbac_writes_them() {
+        let rule = |resource: &str| Rule { resources: vec![resource.into()], ..Rule::default() };
+        assert!(matches(&rule("pods"), "/api/v1/pods"));
+        assert!(!matches(&rule("pods"), "/api/v1/namespaces/a/pods/b/exec"));
+        assert!(matches(&rule("pods/*"), "/api/v1/namespaces/a/pods/b/exec"));
+        assert!(matches(&rule("*/proxy"), "/api/v1/nodes/n/proxy/x"));
+        assert!(matches(&rule("*"), "/api/v1/nodes/n/proxy/x"));
+        assert!(!matches(&rule("*"), "/version"), "no resource is addressed");
+    }
+
+    #[test]
+    fn all_namespaces_are_each_namespace() {
+        let rule = Rule { namespaces: vec!["prod".into()], ..Rule::default() };
+        assert!(matches(&rule, "/api/v1/secrets"));
+        assert!(matches(&rule, "/api/v1/namespaces/prod/secrets"));
+        assert!(!matches(&rule, "/api/v1/namespaces/dev/secrets"));
+    }
+}

@@ -1,0 +1,62 @@
+//! Between the contract and [`Policy`]: what runs inside WebAssembly.
+
+use std::marker::PhantomData;
+use std::sync::OnceLock;
+
+pub use crate::bindings;
+pub use crate::bindings::export;
+use crate::bindings::exports::postern::policy::policy::Guest;
+use crate::bindings::postern::policy::host;
+pub use crate::bindings::postern::policy::types::Document;
+use crate::{Channel, ChunkVerdict, Host, Manifest, Object, Operation, Policy, Surrounding, Verdict};
+
+/// Where a module keeps its configured policy.
+pub trait Instance: 'static {
+    type Policy: Policy;
+    fn cell() -> &'static OnceLock<Self::Policy>;
+}
+
+/// The module of a policy.
+pub struct Module<I>(PhantomData<I>);
+
+struct Contract;
+
+impl Host for Contract {
+    fn look_around(&self, which: Surrounding) -> Option<serde_json::Value> {
+        serde_json::from_str(&host::look_around(which)?.json()).ok()
+    }
+    fn annotate(&self, key: &str, value: &str) {
+        host::annotate(key, value);
+    }
+    fn count(&self, key: &str, amount: u64, window_seconds: u32) -> u64 {
+        host::count(key, amount, window_seconds)
+    }
+}
+
+fn configured<I: Instance>() -> &'static I::Policy {
+    // The host configures before it asks anything; a module that is asked before has nothing to answer with.
+    I::cell().get().expect("configure was not called")
+}
+
+impl<I: Instance> Guest for Module<I> {
+    fn describe() -> Manifest {
+        configured::<I>().describe()
+    }
+
+    fn configure(settings: String) -> Result<(), String> {
+        let policy = I::Policy::configure(&settings)?;
+        I::cell().set(policy).map_err(|_| "configured twice".to_owned())
+    }
+
+    fn on_request(operation: Operation, body: Option<&Document>) -> Verdict {
+        configured::<I>().on_request(&operation, body.map(Object::Held).as_ref(), &Contract)
+    }
+
+    fn on_object(operation: Operation, object: &Document) -> Verdict {
+        configured::<I>().on_object(&operation, &Object::Held(object), &Contract)
+    }
+
+    fn on_chunk(_: Operation, _: Channel, _: Vec<u8>) -> ChunkVerdict {
+        ChunkVerdict::Forward
+    }
+}
