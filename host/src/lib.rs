@@ -6,8 +6,11 @@
 pub mod body;
 pub mod classify;
 pub mod config;
+pub mod decide;
 pub mod fetch;
+pub mod forward;
 pub mod identify;
 pub mod mask;
 pub mod policy;
+pub mod record;
 pub mod status;

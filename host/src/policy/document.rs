@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::decide::RequestBody;
 use crate::mask::path::Path;
 
 /// Most matches and most text one call gives back.
@@ -12,22 +13,29 @@ const MOST_TEXT: usize = 8 << 20;
 
 /// A Kubernetes object.
 #[derive(Clone, Debug)]
-pub struct Document(Arc<Value>);
+pub enum Document {
+    /// Parsed.
+    Ready(Arc<Value>),
+    /// The request's body, parsed when it is first read.
+    Body(Arc<RequestBody>),
+}
 
 impl Document {
-    /// Holds an object.
-    pub fn new(value: Arc<Value>) -> Self {
-        Self(value)
+    fn value(&self) -> Result<&Arc<Value>, wasmtime::Error> {
+        match self {
+            Self::Ready(value) => Ok(value),
+            Self::Body(body) => body.value().map_err(|refusal| wasmtime::Error::msg(refusal.message.clone())),
+        }
     }
 
     pub(super) fn get(&self, path: &str) -> Result<Option<String>, wasmtime::Error> {
-        Ok(self.compile(path)?.first(&self.0).map(Value::to_string))
+        Ok(self.compile(path)?.first(self.value()?).map(Value::to_string))
     }
 
     pub(super) fn select(&self, path: &str) -> Result<Vec<(String, String)>, wasmtime::Error> {
         let mut size = 0;
         let mut found = Vec::new();
-        for (path, value) in self.compile(path)?.select(&self.0, MOST_MATCHES) {
+        for (path, value) in self.compile(path)?.select(self.value()?, MOST_MATCHES) {
             let text = value.to_string();
             size += path.len() + text.len();
             if size > MOST_TEXT {
@@ -38,8 +46,8 @@ impl Document {
         Ok(found)
     }
 
-    pub(super) fn json(&self) -> String {
-        self.0.to_string()
+    pub(super) fn json(&self) -> Result<String, wasmtime::Error> {
+        Ok(self.value()?.to_string())
     }
 
     /// A path that is none is the policy's fault, and the operation is not decided by a guess.

@@ -12,6 +12,7 @@ use super::bindings::{PolicyModule, PolicyModulePre};
 use super::document::Document;
 use super::engine::ticks;
 use super::{CallLimits, Policy, Runtime};
+use crate::decide::RequestBody;
 use crate::identify;
 
 /// A component ready to be instantiated.
@@ -38,7 +39,7 @@ pub struct Call<'a> {
     /// The operation as the contract spells it.
     pub operation: &'a types::Operation,
     /// The request's body, when a policy reads it.
-    pub body: Option<&'a Arc<Value>>,
+    pub body: Option<&'a Arc<RequestBody>>,
     /// The objects beside it.
     pub surroundings: &'a Surroundings,
 }
@@ -94,7 +95,7 @@ impl Policy {
     pub fn call_on_request(&self, runtime: &Arc<Runtime>, call: &Call<'_>) -> Answer {
         self.call(runtime, call.surroundings, |module, store| {
             let body = match call.body {
-                Some(body) => Some(store.data_mut().table.push(Document::new(Arc::clone(body)))?),
+                Some(body) => Some(store.data_mut().table.push(Document::Body(Arc::clone(body)))?),
                 None => None,
             };
             let borrowed = body.as_ref().map(|b| Resource::new_borrow(b.rep()));
@@ -105,7 +106,7 @@ impl Policy {
     /// Calls on-object in a fresh instance.
     pub fn call_on_object(&self, runtime: &Arc<Runtime>, operation: &types::Operation, object: Arc<Value>) -> Answer {
         self.call(runtime, &Surroundings::default(), |module, store| {
-            let document = store.data_mut().table.push(Document::new(object))?;
+            let document = store.data_mut().table.push(Document::Ready(object))?;
             let borrowed = Resource::new_borrow(document.rep());
             module.postern_policy_policy().call_on_object(&mut *store, operation, borrowed)
         })
@@ -155,7 +156,7 @@ impl HostDocument for State {
     }
 
     fn json(&mut self, document: Resource<Document>) -> wasmtime::Result<String> {
-        Ok(self.table.get(&document)?.json())
+        self.table.get(&document)?.json()
     }
 
     fn drop(&mut self, document: Resource<Document>) -> wasmtime::Result<()> {
@@ -172,7 +173,7 @@ impl host::Host for State {
             Surrounding::Pod => &self.surroundings.pod,
         };
         Ok(match object.clone() {
-            Some(object) => Some(self.table.push(Document::new(object))?),
+            Some(object) => Some(self.table.push(Document::Ready(object))?),
             None => None,
         })
     }

@@ -1,0 +1,79 @@
+//! The request's body, parsed when a policy first reads it, once, whatever the number of policies.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use crate::status::Refusal;
+
+/// A request body as it came.
+#[derive(Debug)]
+pub struct RequestBody {
+    bytes: Bytes,
+    media_type: String,
+    parsed: OnceLock<Result<Arc<Value>, Refusal>>,
+}
+
+impl RequestBody {
+    /// Takes a body and its Content-Type.
+    pub fn new(bytes: Bytes, content_type: &str) -> Self {
+        let media_type = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        Self { bytes, media_type, parsed: OnceLock::new() }
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// The object in it; a refusal when it is in an encoding that is not decoded, or is no object.
+    pub fn value(&self) -> Result<&Arc<Value>, &Refusal> {
+        self.parsed.get_or_init(|| self.parse().map(Arc::new)).as_ref()
+    }
+
+    /// Why the body could not be read, if somebody tried.
+    pub fn refusal(&self) -> Option<&Refusal> {
+        self.parsed.get().and_then(|parsed| parsed.as_ref().err())
+    }
+
+    fn parse(&self) -> Result<Value, Refusal> {
+        let not_valid = |why: String| Refusal::bad_request(format!("the request body cannot be read, and a policy must read it: {why}"));
+        match self.media_type.as_str() {
+            // What has no Content-Type kube-apiserver reads as JSON.
+            "" | "application/json" | "application/json-patch+json" | "application/merge-patch+json" | "application/strategic-merge-patch+json" => {
+                serde_json::from_slice(&self.bytes).map_err(|e| not_valid(e.to_string()))
+            }
+            "application/yaml" | "application/apply-patch+yaml" => match serde_json::from_slice(&self.bytes) {
+                Ok(value) => Ok(value),
+                Err(_) => {
+                    let text = std::str::from_utf8(&self.bytes).map_err(|e| not_valid(e.to_string()))?;
+                    serde_saphyr::from_str(text).map_err(|e| not_valid(e.to_string().lines().next().unwrap_or_default().to_owned()))
+                }
+            },
+            other => Err(Refusal::unsupported_media_type(format!(
+                "a policy must read this request's body, and {other} is not decoded by the gateway; send application/json"
+            ))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn code(content_type: &str, body: &str) -> Result<Value, u16> {
+        let body = RequestBody::new(Bytes::copy_from_slice(body.as_bytes()), content_type);
+        body.value().map(|v| (**v).clone()).map_err(|r| r.code.as_u16())
+    }
+
+    #[test]
+    fn bodies_are_read_or_refused_and_never_guessed() {
+        let object = serde_json::json!({"a": 1});
+        assert_eq!(code("application/json; charset=utf-8", r#"{"a":1}"#), Ok(object.clone()));
+        assert_eq!(code("application/apply-patch+yaml", "a: 1\n"), Ok(object));
+        assert_eq!(code("application/vnd.kubernetes.protobuf", "k8s\0"), Err(415));
+        assert_eq!(code("application/json", "{"), Err(400));
+        assert_eq!(code("application/json", &"[".repeat(100_000)), Err(400));
+    }
+}

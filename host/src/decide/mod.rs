@@ -1,0 +1,305 @@
+//! Decide: the policies that match an operation are asked, and their verdicts combined.
+//!
+//! Policies run in file-name order. block > require-approval > mask > allow; masks add up; every approval asked for must be given;
+//! evaluation stops at the first block.
+
+mod body;
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+pub use body::RequestBody;
+
+use crate::classify::Operation;
+use crate::config::Unmatched;
+use crate::identify::Caller;
+use crate::mask::{Condition, Mask, Plan, Selector, TokenKey, Transform};
+use crate::policy::bindings::postern::policy::types;
+use crate::policy::{Call, Mode, OnFailure, Policy, PolicySet, Runtime, Surroundings};
+use crate::status::Refusal;
+
+/// What was decided, and by whom.
+#[derive(Clone, Default)]
+pub struct Decision {
+    /// Why it does not pass.
+    pub refusal: Option<Refusal>,
+    /// The approvals it waits for.
+    pub approvals: Vec<Requirement>,
+    /// What is hidden in what comes back.
+    pub masks: Option<Arc<Plan>>,
+    /// Policies asked again for each object.
+    pub on_object: Vec<Arc<Policy>>,
+    /// What each policy answered.
+    pub answers: Vec<PolicyAnswer>,
+    /// Names of the policies whose masks apply.
+    pub masked_by: Vec<String>,
+}
+
+/// One policy's part in a decision, as it is recorded.
+#[derive(Clone, Debug, Serialize)]
+pub struct PolicyAnswer {
+    /// The policy.
+    pub policy: String,
+    /// SHA-256 of its module and settings.
+    pub digest: String,
+    /// allow, mask, block, require-approval or failed.
+    pub verdict: &'static str,
+    /// Set when the answer was recorded only.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub observed: bool,
+    /// Its reason, or why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Facts it added.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub annotations: Vec<(String, String)>,
+}
+
+/// An approval one policy asks for.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Requirement {
+    /// The policy.
+    pub policy: String,
+    /// Why.
+    pub reason: String,
+    /// Groups whose members may approve.
+    pub approvers: Vec<String>,
+    /// How many must.
+    pub required: u32,
+    /// Seconds the ticket lives.
+    pub valid_seconds: u32,
+}
+
+impl Decision {
+    /// allow, mask, block or require-approval.
+    pub fn verdict(&self) -> &'static str {
+        match self {
+            Self { refusal: Some(_), .. } => "block",
+            Self { approvals, .. } if !approvals.is_empty() => "require-approval",
+            Self { masks: Some(_), .. } => "mask",
+            _ => "allow",
+        }
+    }
+
+    /// Whether what comes back must be read.
+    pub fn reads_objects(&self) -> bool {
+        !self.on_object.is_empty() || self.masks.as_ref().is_some_and(|m| m.reads_objects())
+    }
+}
+
+/// What decisions are made with.
+pub struct Decider<'a> {
+    /// The policies in force.
+    pub policies: &'a PolicySet,
+    /// What they run in; none when there are no policies.
+    pub runtime: Option<&'a Arc<Runtime>>,
+    /// What an operation no policy matches gets.
+    pub unmatched: Unmatched,
+    /// The key tokens are made with.
+    pub token_key: &'a TokenKey,
+}
+
+impl Decider<'_> {
+    /// Whether a matching policy wants to know the objects beside the operation, and which.
+    pub fn needs(&self, operation: &Operation) -> Vec<types::Surrounding> {
+        let mut needs = Vec::new();
+        for need in self.policies.policies.iter().filter(|p| p.matches(operation)).flat_map(|p| p.needs()) {
+            if !needs.contains(need) {
+                needs.push(*need);
+            }
+        }
+        needs
+    }
+
+    /// Asks every policy that matches.
+    pub fn decide(&self, described: &types::Operation, operation: &Operation, body: Option<&Arc<RequestBody>>, around: &Surroundings) -> Decision {
+        let mut decision = Decision::default();
+        if let Some(missing) = self.policies.missing.first() {
+            decision.refusal = Some(Refusal::unavailable(format!("the required policy {missing} is missing or broken; nothing passes until it is back")));
+            return decision;
+        }
+        let mut masks = Vec::new();
+        let mut matched = false;
+        for policy in self.policies.policies.iter().filter(|p| p.matches(operation)) {
+            matched = true;
+            let Some(runtime) = self.runtime else { continue };
+            if policy.on_object() && policy.mode == Mode::Enforce {
+                decision.on_object.push(Arc::clone(policy));
+            }
+            if !policy.on_request() {
+                continue;
+            }
+            let answer = policy.call_on_request(runtime, &Call { operation: described, body, surroundings: around });
+            // What the policy could not read it cannot have decided about.
+            if let Some(refusal) = body.and_then(|b| b.refusal()) {
+                decision.record(policy, "failed", Some(refusal.message.clone()), answer.annotations);
+                decision.refusal = Some(refusal.clone());
+                return decision;
+            }
+            let verdict = answer.verdict.and_then(|verdict| self.check(policy, verdict));
+            match verdict {
+                Ok(verdict) => {
+                    decision.record(policy, verdict.name(), verdict.reason(), answer.annotations);
+                    if policy.mode == Mode::Enforce {
+                        decision.take(policy, verdict, &mut masks);
+                    }
+                }
+                Err(why) => {
+                    tracing::warn!(policy = %policy.name, %why, "the policy failed");
+                    decision.record(policy, "failed", Some(why.clone()), answer.annotations);
+                    if policy.mode == Mode::Enforce && policy.on_failure == OnFailure::Refuse {
+                        decision.refusal = Some(Refusal::internal(format!("the policy {} failed, so nothing passed: {why}", policy.name)));
+                    }
+                }
+            }
+            if decision.refusal.is_some() {
+                return decision;
+            }
+        }
+        if !matched && self.unmatched == Unmatched::Block {
+            decision.refusal = Some(Refusal::forbidden("no policy speaks for this operation, and policies.unmatched is block"));
+        }
+        if !masks.is_empty() {
+            match Plan::compile(&masks, self.token_key) {
+                Ok(plan) => decision.masks = Some(Arc::new(plan)),
+                Err(error) => decision.refusal = Some(Refusal::internal(format!("the masks of {} do not go together: {error}", decision.masked_by.join(", ")))),
+            }
+        }
+        decision
+    }
+
+    /// An answer that makes no sense is a failure of the policy that gave it.
+    fn check(&self, policy: &Policy, verdict: types::Verdict) -> Result<Checked, String> {
+        Ok(match verdict {
+            types::Verdict::Allow => Checked::Allow,
+            types::Verdict::Block(denial) => Checked::Block(limited(denial.reason), denial.hint.map(limited)),
+            types::Verdict::RequireApproval(approval) => {
+                if approval.approvers.is_empty() || approval.required == 0 || approval.required > 20 || approval.valid_seconds == 0 {
+                    return Err("it asked for an approval without naming who may give it, how many, or for how long".into());
+                }
+                Checked::Approval(Requirement {
+                    policy: policy.name.clone(),
+                    reason: limited(approval.reason),
+                    approvers: approval.approvers,
+                    required: approval.required,
+                    valid_seconds: approval.valid_seconds.min(7 * 86_400),
+                })
+            }
+            types::Verdict::Mask(masks) => {
+                let masks = masks.into_iter().map(mask).collect::<Result<Vec<_>, _>>()?;
+                Plan::compile(&masks, self.token_key).map_err(|e| format!("it returned a mask that is none: {e}"))?;
+                if masks.is_empty() { Checked::Allow } else { Checked::Mask(masks) }
+            }
+        })
+    }
+}
+
+enum Checked {
+    Allow,
+    Mask(Vec<Mask>),
+    Block(String, Option<String>),
+    Approval(Requirement),
+}
+
+impl Checked {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Mask(_) => "mask",
+            Self::Block(..) => "block",
+            Self::Approval(_) => "require-approval",
+        }
+    }
+
+    fn reason(&self) -> Option<String> {
+        match self {
+            Self::Block(reason, _) => Some(reason.clone()),
+            Self::Approval(requirement) => Some(requirement.reason.clone()),
+            _ => None,
+        }
+    }
+}
+
+impl Decision {
+    fn record(&mut self, policy: &Policy, verdict: &'static str, reason: Option<String>, annotations: Vec<(String, String)>) {
+        let (name, digest) = (policy.name.clone(), policy.digest.clone());
+        self.answers.push(PolicyAnswer { policy: name, digest, verdict, observed: policy.mode == Mode::Observe, reason, annotations });
+    }
+
+    fn take(&mut self, policy: &Policy, verdict: Checked, masks: &mut Vec<Mask>) {
+        match verdict {
+            Checked::Allow => {}
+            Checked::Mask(more) => {
+                masks.extend(more);
+                self.masked_by.push(policy.name.clone());
+            }
+            Checked::Approval(requirement) => self.approvals.push(requirement),
+            Checked::Block(reason, hint) => {
+                let hint = hint.map(|hint| format!("; {hint}")).unwrap_or_default();
+                self.refusal = Some(Refusal::forbidden(format!("blocked by policy {}: {reason}{hint}", policy.name)));
+            }
+        }
+    }
+}
+
+/// A mask of the contract as the masker takes it.
+pub fn mask(mask: types::Mask) -> Result<Mask, String> {
+    Ok(Mask {
+        what: match mask.what {
+            types::Selector::Field(path) => Selector::Field(path),
+            types::Selector::Text(pattern) => Selector::Text(pattern),
+            types::Selector::PodSecrets => return Err("it returned pod-secrets, which this version of the gateway cannot apply".into()),
+        },
+        how: match mask.how {
+            types::Transform::Redact => Transform::Redact,
+            types::Transform::Tokenize => Transform::Tokenize,
+            types::Transform::KeepLast(n) => Transform::KeepLast(n.min(16)),
+            types::Transform::Remove => Transform::Remove,
+        },
+        when: mask
+            .when
+            .into_iter()
+            .map(|c| Condition { path: c.path, equal: matches!(c.is, types::Comparison::Equal), value: c.value })
+            .collect(),
+    })
+}
+
+/// An operation as the contract spells it.
+pub fn describe(operation: &Operation, caller: &Caller, id: &str, cluster: &str, received_at: u64) -> types::Operation {
+    types::Operation {
+        id: id.to_owned(),
+        cluster: cluster.to_owned(),
+        received_at,
+        caller: types::Caller {
+            username: caller.username.clone(),
+            groups: caller.groups.clone(),
+            issuer: caller.issuer.clone(),
+            claims: caller.claims.clone(),
+        },
+        verb: operation.verb.clone(),
+        target: operation.target.as_ref().map(|t| types::Target {
+            api_group: t.api_group.clone(),
+            api_version: t.api_version.clone(),
+            resource: t.resource.clone(),
+            subresource: t.subresource.clone(),
+            namespace: t.namespace.clone(),
+            name: t.name.clone(),
+        }),
+        path: operation.path.clone(),
+        query: operation.query.clone(),
+        dry_run: operation.dry_run,
+        command: operation.command.as_ref().map(|c| types::Command {
+            container: c.container.clone(),
+            argv: c.argv.clone(),
+            stdin: c.stdin,
+            tty: c.tty,
+        }),
+    }
+}
+
+/// A policy's text goes into messages and headers: one line, and not too long.
+fn limited(text: String) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(500).collect()
+}

@@ -1,0 +1,165 @@
+//! As whom a caller reaches the cluster.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use serde_json::json;
+use tokio::sync::Mutex;
+
+use super::Upstream;
+use crate::body::collect;
+use crate::config::{AccessAs, AccessRule, ServiceAccountRef};
+use crate::identify::Caller;
+use crate::status::Refusal;
+
+/// As whom a request goes to the API server.
+#[derive(Clone, Debug)]
+pub enum As {
+    /// A ServiceAccount.
+    ServiceAccount(ServiceAccountRef),
+    /// The caller's own name, by impersonation.
+    Impersonate(Arc<Caller>),
+    /// The gateway itself.
+    Gateway,
+}
+
+/// The first access rule for a caller, or 403.
+pub fn access_for(rules: &[AccessRule], caller: &Arc<Caller>) -> Result<As, Refusal> {
+    let applies = |rule: &&AccessRule| {
+        rule.users.is_empty() && rule.groups.is_empty()
+            || rule.users.contains(&caller.username)
+            || rule.groups.iter().any(|g| caller.groups.contains(g))
+    };
+    match rules.iter().find(applies).map(|rule| &rule.identity) {
+        Some(AccessAs::ServiceAccount(account)) => Ok(As::ServiceAccount(account.clone())),
+        Some(AccessAs::Impersonate(_)) => Ok(As::Impersonate(Arc::clone(caller))),
+        Some(AccessAs::Gateway(_)) => Ok(As::Gateway),
+        None => Err(Refusal::forbidden(format!("no access rule of the gateway is for {}; add one under access", caller.username))),
+    }
+}
+
+/// The tokens of ServiceAccounts, by account.
+#[derive(Default)]
+pub(super) struct ServiceAccountTokens(std::sync::Mutex<HashMap<ServiceAccountRef, Arc<Mutex<Option<Token>>>>>);
+
+#[derive(Clone)]
+struct Token {
+    header: HeaderValue,
+    renew: Instant,
+    ends: Instant,
+}
+
+impl ServiceAccountTokens {
+    /// The Authorization header of an account. Asked for once, renewed when four fifths of its life have passed.
+    pub(super) async fn token(&self, upstream: &Upstream, account: &ServiceAccountRef) -> Result<HeaderValue, Refusal> {
+        let slot = {
+            let mut slots = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            match slots.get(account) {
+                Some(slot) => Arc::clone(slot),
+                None => Arc::clone(slots.entry(account.clone()).or_default()),
+            }
+        };
+        let mut token = slot.lock().await;
+        let now = Instant::now();
+        if let Some(token) = token.as_ref().filter(|t| t.renew > now) {
+            return Ok(token.header.clone());
+        }
+        match Box::pin(request(upstream, account)).await {
+            Ok(new) => Ok(token.insert(new).header.clone()),
+            // The old one is good for a while yet.
+            Err(refusal) => match token.as_mut().filter(|t| t.ends > now + Duration::from_secs(5)) {
+                Some(old) => {
+                    tracing::warn!(account = %account.name, namespace = %account.namespace, why = %refusal.message, "the token could not be renewed");
+                    old.renew = now + Duration::from_secs(10);
+                    Ok(old.header.clone())
+                }
+                None => Err(refusal),
+            },
+        }
+    }
+}
+
+async fn request(upstream: &Upstream, account: &ServiceAccountRef) -> Result<Token, Refusal> {
+    let path = format!("/api/v1/namespaces/{}/serviceaccounts/{}/token", account.namespace, account.name);
+    let body = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
+        "spec": {"audiences": account.audiences, "expirationSeconds": account.expiration.0}});
+    let json = HeaderValue::from_static("application/json");
+    let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, json.clone()), (header::ACCEPT, json)]);
+    let asked = Instant::now();
+    let response = upstream.send(&As::Gateway, &Method::POST, &path, headers, Bytes::from(body.to_string()), true).await?;
+    let status = response.status();
+    let failed = |why: &str| {
+        Refusal::unavailable(format!("the gateway got no token for the ServiceAccount {}/{}: {why}", account.namespace, account.name))
+    };
+    let body = collect(response.into_body(), 1 << 20).await.ok().flatten().unwrap_or_default();
+    if !status.is_success() {
+        return Err(failed(&format!("the API server answered {status} to its TokenRequest; let the gateway create serviceaccounts/token")));
+    }
+    let answer: serde_json::Value = serde_json::from_slice(&body).map_err(|_| failed("the answer is not JSON"))?;
+    let token = answer["status"]["token"].as_str().ok_or_else(|| failed("the answer has no token"))?;
+    // The API server may give a shorter life than asked for, and says so in the token's claims only by a clock that is not ours:
+    // the shorter of what was asked for and what it says counts.
+    let life = Duration::from_secs(account.expiration.0.min(answer["spec"]["expirationSeconds"].as_u64().unwrap_or(600)));
+    Ok(Token { header: bearer(token)?, renew: asked + life * 4 / 5, ends: asked + life })
+}
+
+/// An Authorization header that is never shown.
+pub(super) fn bearer(token: &str) -> Result<HeaderValue, Refusal> {
+    let mut value = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| Refusal::internal("a credential of the gateway is not valid"))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// Names the caller in impersonation headers. Names of the cluster's own are not for others to claim.
+pub(super) fn impersonate(caller: &Caller, headers: &mut HeaderMap) -> Result<(), Refusal> {
+    let reserved = |name: &str| name.starts_with("system:") && !name.starts_with("system:serviceaccount");
+    if reserved(&caller.username) {
+        return Err(Refusal::forbidden(format!("{} is a name of the cluster's own, and is not impersonated", caller.username)));
+    }
+    let value = |text: &str| HeaderValue::from_bytes(text.as_bytes()).map_err(|_| Refusal::forbidden("the caller's name or group cannot be written in a header"));
+    headers.insert(HeaderName::from_static("impersonate-user"), value(&caller.username)?);
+    for group in caller.groups.iter().filter(|g| *g != "system:authenticated") {
+        if reserved(group) {
+            return Err(Refusal::forbidden(format!("{group} is a group of the cluster's own, and is not impersonated")));
+        }
+        headers.append(HeaderName::from_static("impersonate-group"), value(group)?);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn caller(username: &str, groups: &[&str]) -> Arc<Caller> {
+        let groups = groups.iter().map(|g| (*g).into()).collect();
+        Arc::new(Caller { username: username.into(), groups, issuer: "i".into(), claims: vec![], expires: 0 })
+    }
+
+    #[test]
+    fn without_a_rule_nobody_gets_in() {
+        assert_eq!(access_for(&[], &caller("ann", &[])).unwrap_err().code, 403);
+        let rules: Vec<AccessRule> = serde_saphyr::from_str("- {groups: [dev], as: {impersonate: {}}}\n").unwrap();
+        assert!(matches!(access_for(&rules, &caller("ann", &["dev"])), Ok(As::Impersonate(_))));
+        assert!(access_for(&rules, &caller("bob", &["ops"])).is_err());
+    }
+
+    #[test]
+    fn names_of_the_cluster_are_not_impersonated() {
+        for (name, groups) in [("system:admin", vec![]), ("ann", vec!["system:masters"]), ("ann", vec!["system:nodes"])] {
+            assert!(impersonate(&caller(name, &groups), &mut HeaderMap::new()).is_err(), "{name} {groups:?}");
+        }
+        let mut headers = HeaderMap::new();
+        impersonate(&caller("system:serviceaccount:n:ci", &["system:serviceaccounts", "system:authenticated"]), &mut headers).unwrap();
+        assert_eq!(headers.get_all("impersonate-group").iter().count(), 1);
+        assert!(impersonate(&caller("ann\nx", &[]), &mut HeaderMap::new()).is_err());
+    }
+
+    #[test]
+    fn a_credential_does_not_show() {
+        assert!(!format!("{:?}", bearer("hunter2").unwrap()).contains("hunter2"));
+    }
+}

@@ -1,0 +1,219 @@
+//! Forward: an operation goes to the API server, with a credential the caller never sees.
+
+mod credential;
+mod kubeconfig;
+mod upgrade;
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::client::conn::http1::SendRequest;
+use hyper_util::rt::TokioIo;
+use rustls_pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+pub use credential::{As, access_for};
+pub use kubeconfig::{Access, OwnToken};
+pub use upgrade::tunnel;
+
+use crate::body::collect;
+use crate::config::Limits;
+use crate::status::Refusal;
+use credential::ServiceAccountTokens;
+
+/// Idle connections a thread keeps to the API server, of each kind.
+const IDLE: usize = 64;
+
+/// The API server.
+pub struct Upstream {
+    access: Access,
+    authority: HeaderValue,
+    tokens: ServiceAccountTokens,
+    connect_time: Duration,
+    response_time: Duration,
+}
+
+/// Which TLS identity a connection has.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// The gateway's own.
+    Own,
+    /// None: what it carries says who is asking.
+    Bare,
+}
+
+thread_local! {
+    /// A connection stays on the thread that opened it.
+    static IDLE_CONNECTIONS: RefCell<Vec<(usize, Kind, SendRequest<Full<Bytes>>)>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Upstream {
+    /// Wires an access.
+    pub fn new(access: Access, limits: &Limits) -> anyhow::Result<Arc<Self>> {
+        let host = if access.host.contains(':') { format!("[{}]", access.host) } else { access.host.clone() };
+        Ok(Arc::new(Self {
+            authority: format!("{host}:{}", access.port).parse()?,
+            access,
+            tokens: ServiceAccountTokens::default(),
+            connect_time: limits.connect_time.duration(),
+            response_time: limits.response_time.duration(),
+        }))
+    }
+
+    /// The CA of the API server.
+    pub fn ca(&self) -> &[u8] {
+        &self.access.ca
+    }
+
+    /// Sends a request as somebody. `headers` are the caller's, stripped; `wait` says whether the head of the answer must come
+    /// within the configured time.
+    pub async fn send(&self, who: &As, method: &Method, path_and_query: &str, headers: HeaderMap, body: Bytes, wait: bool) -> Result<Response<Incoming>, Refusal> {
+        let (kind, request) = self.request(who, method, path_and_query, headers, body).await?;
+        let answer = self.send_on_pool(kind, request);
+        if !wait {
+            return answer.await;
+        }
+        tokio::time::timeout(self.response_time, answer).await.unwrap_or_else(|_| {
+            Err(Refusal::gateway_timeout(format!("the API server did not answer within {} seconds; the operation may have been carried out", self.response_time.as_secs())))
+        })
+    }
+
+    /// Sends a request that asks for an upgrade, on a connection of its own.
+    pub async fn send_upgrade(&self, who: &As, method: &Method, path_and_query: &str, headers: HeaderMap, body: Bytes) -> Result<Response<Incoming>, Refusal> {
+        let (kind, request) = self.request(who, method, path_and_query, headers, body).await?;
+        let mut sender = self.connect(kind).await?;
+        let answer = tokio::time::timeout(self.response_time, sender.send_request(request)).await;
+        match answer {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => Err(gone(&error)),
+            Err(_) => Err(Refusal::gateway_timeout("the API server did not answer the upgrade in time")),
+        }
+    }
+
+    /// Reads an object with the gateway's own credential; none when there is no such object.
+    pub async fn get_own(&self, path: &str) -> Result<Option<serde_json::Value>, Refusal> {
+        let headers = HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static("application/json"))]);
+        let response = self.send(&As::Gateway, &Method::GET, path, headers, Bytes::new(), true).await?;
+        let status = response.status();
+        let body = collect(response.into_body(), 16 << 20).await.map_err(|e| gone(&e))?.unwrap_or_default();
+        match status.as_u16() {
+            200 => serde_json::from_slice(&body).map(Some).map_err(|_| Refusal::bad_gateway("the API server's answer is not JSON")),
+            404 => Ok(None),
+            code => Err(Refusal::bad_gateway(format!("a policy needs {path}, and the gateway's own credential got {code} for it; let it read that"))),
+        }
+    }
+
+    async fn request(&self, who: &As, method: &Method, path_and_query: &str, mut headers: HeaderMap, body: Bytes) -> Result<(Kind, Request<Full<Bytes>>), Refusal> {
+        let kind = match who {
+            As::ServiceAccount(account) => {
+                let token = self.tokens.token(self, account).await?;
+                headers.insert(header::AUTHORIZATION, token);
+                Kind::Bare
+            }
+            As::Impersonate(caller) => {
+                credential::impersonate(caller, &mut headers)?;
+                self.own_token(&mut headers)?;
+                Kind::Own
+            }
+            As::Gateway => {
+                self.own_token(&mut headers)?;
+                Kind::Own
+            }
+        };
+        headers.insert(header::HOST, self.authority.clone());
+        let uri = if self.access.prefix.is_empty() { path_and_query.parse() } else { format!("{}{path_and_query}", self.access.prefix).parse() };
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = method.clone();
+        *request.uri_mut() = uri.map_err(|_| Refusal::bad_request("the request target cannot be forwarded"))?;
+        *request.headers_mut() = headers;
+        Ok((kind, request))
+    }
+
+    fn own_token(&self, headers: &mut HeaderMap) -> Result<(), Refusal> {
+        let value = match &self.access.token {
+            OwnToken::None => return Ok(()),
+            OwnToken::Fixed(token) => credential::bearer(token),
+            OwnToken::File(file) => {
+                let token = std::fs::read_to_string(file).map_err(|_| Refusal::unavailable("the gateway's own token cannot be read"))?;
+                credential::bearer(token.trim())
+            }
+        };
+        headers.insert(header::AUTHORIZATION, value?);
+        Ok(())
+    }
+
+    async fn send_on_pool(&self, kind: Kind, mut request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Refusal> {
+        let id = std::ptr::from_ref(self).addr();
+        loop {
+            let (mut sender, reused) = match take_idle(id, kind) {
+                Some(sender) => (sender, true),
+                None => (self.connect(kind).await?, false),
+            };
+            match sender.try_send_request(request).await {
+                Ok(response) => {
+                    put_back(id, kind, sender);
+                    return Ok(response);
+                }
+                // A kept connection that the server closed meanwhile: nothing was sent, so it is sent on another.
+                Err(mut error) => match error.take_message() {
+                    Some(unsent) if reused => request = unsent,
+                    _ => return Err(gone(error.error())),
+                },
+            }
+        }
+    }
+
+    async fn connect(&self, kind: Kind) -> Result<SendRequest<Full<Bytes>>, Refusal> {
+        let unreachable = |why: String| Refusal::unavailable(format!("the API server cannot be reached: {why}"));
+        let connect = async {
+            let tcp = TcpStream::connect((self.access.host.as_str(), self.access.port)).await.map_err(|e| unreachable(e.to_string()))?;
+            let _ = tcp.set_nodelay(true);
+            let name = ServerName::try_from(self.access.host.clone()).map_err(|e| unreachable(e.to_string()))?;
+            let tls = match kind {
+                Kind::Own => &self.access.own_tls,
+                Kind::Bare => &self.access.bare_tls,
+            };
+            let stream = TlsConnector::from(Arc::clone(tls)).connect(name, tcp).await.map_err(|e| unreachable(e.to_string()))?;
+            let (sender, connection) = hyper::client::conn::http1::Builder::new()
+                .handshake(TokioIo::new(stream))
+                .await
+                .map_err(|e| unreachable(e.to_string()))?;
+            tokio::task::spawn_local(async move { drop(connection.with_upgrades().await) });
+            Ok(sender)
+        };
+        tokio::time::timeout(self.connect_time, connect)
+            .await
+            .unwrap_or_else(|_| Err(unreachable(format!("no connection within {} seconds", self.connect_time.as_secs()))))
+    }
+}
+
+/// An idle connection that can take a request now.
+fn take_idle(id: usize, kind: Kind) -> Option<SendRequest<Full<Bytes>>> {
+    IDLE_CONNECTIONS.with_borrow_mut(|idle| {
+        idle.retain(|(_, _, sender)| !sender.is_closed());
+        let at = idle.iter().rposition(|(of, k, sender)| *of == id && *k == kind && sender.is_ready())?;
+        Some(idle.swap_remove(at).2)
+    })
+}
+
+fn put_back(id: usize, kind: Kind, sender: SendRequest<Full<Bytes>>) {
+    IDLE_CONNECTIONS.with_borrow_mut(|idle| {
+        // One that still carries a watch is not ready for long: it is dropped when many are kept.
+        if idle.len() >= IDLE {
+            idle.retain(|(_, _, sender)| sender.is_ready());
+        }
+        if idle.len() < IDLE {
+            idle.push((id, kind, sender));
+        }
+    });
+}
+
+fn gone(error: &hyper::Error) -> Refusal {
+    Refusal::bad_gateway(format!("the connection to the API server broke ({error}); the operation may have been carried out, look before you repeat it"))
+}
