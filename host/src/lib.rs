@@ -3,14 +3,18 @@
 //! A request passes the stages in this order, each a module of its own: [`listen`], [`identify`], [`classify`], [`decide`],
 //! [`approve`], [`forward`], [`respond`], [`record`]. [`gateway`] calls them one after another.
 
+pub mod approve;
 pub mod body;
 pub mod classify;
 pub mod config;
 pub mod decide;
 pub mod fetch;
 pub mod forward;
+pub mod gateway;
 pub mod identify;
 pub mod mask;
 pub mod policy;
 pub mod record;
+pub mod respond;
 pub mod status;
+pub mod store;

@@ -165,6 +165,45 @@ impl Plan {
         (next, hit)
     }
 
+    /// Hides values that an error's Status repeats: kube-apiserver writes them after "Invalid value: ".
+    pub fn hide_in_status(&self, status: &mut serde_json::Value) {
+        let hide = |message: &mut serde_json::Value| {
+            let Some(text) = message.as_str() else { return };
+            let mut hidden = text.to_owned();
+            if !self.fields.is_empty()
+                && let Some(start) = text.find("Invalid value: ").map(|at| at + "Invalid value: ".len())
+            {
+                let end = text.rfind(": ").filter(|end| *end >= start).unwrap_or(text.len());
+                hidden = format!("{}{}{}", &text[..start], super::placeholder::MARKER, &text[end..]);
+            }
+            *message = self.hide_text(&hidden, &mut Report::new()).unwrap_or(hidden).into();
+        };
+        if let Some(message) = status.get_mut("message") {
+            hide(message);
+        }
+        let causes = status.pointer_mut("/details/causes").and_then(|c| c.as_array_mut());
+        for cause in causes.into_iter().flatten() {
+            if let Some(message) = cause.get_mut("message") {
+                hide(message);
+            }
+        }
+    }
+
+    /// Why a body must not be written over an object these masks apply to: it would store what a mask left behind.
+    pub fn spoils(&self, body: &serde_json::Value, replaces: bool) -> Option<String> {
+        for field in &self.fields {
+            if replaces && field.how == Transform::Remove {
+                return Some(format!("{} is hidden from you, and replacing the object would lose it; patch the fields you mean", field.path));
+            }
+            let left = |value: &serde_json::Value| *value == serde_json::json!(false) || value.as_f64() == Some(0.0);
+            let path = Path::parse(&field.path).ok()?;
+            if path.select(body, 1000).iter().any(|(_, value)| left(value)) {
+                return Some(format!("{} is hidden from you, and 0 or false is what a mask leaves there; leave the field out", field.path));
+            }
+        }
+        None
+    }
+
     /// Hides what the text masks match in a line or a string. None when nothing matches.
     pub fn hide_text(&self, text: &str, report: &mut Report) -> Option<String> {
         let mut hidden: Option<String> = None;

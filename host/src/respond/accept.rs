@@ -1,0 +1,104 @@
+//! What is asked of the API server instead of what the client asked, when the answer must be read.
+
+use http::{HeaderMap, HeaderValue, header};
+
+use crate::mask::RowObject;
+
+/// How the answer was asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// Whether a Table is among what the client takes.
+    pub table: bool,
+    /// Whether PartialObjectMetadata is: objects may come without the fields conditions test.
+    pub partial: bool,
+    /// What the client wants to find in a Table's rows.
+    pub rows: RowObject,
+}
+
+/// Rewrites `Accept` so that the answer is JSON, with `as=`, `g=` and `v=` kept, and `Accept-Encoding` so that it is not
+/// compressed.
+pub fn rewrite(headers: &mut HeaderMap) -> Asked {
+    let mut asked = Asked::default();
+    let mut kept: Vec<String> = Vec::new();
+    for value in headers.get_all(header::ACCEPT).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(',')) {
+        let mut parameters = value.split(';').map(str::trim);
+        let media_type = parameters.next().unwrap_or_default();
+        if !media_type.eq_ignore_ascii_case("application/json") {
+            continue;
+        }
+        let parameters: Vec<&str> =
+            parameters.filter(|p| ["as=", "g=", "v="].iter().any(|known| p.to_ascii_lowercase().starts_with(known))).collect();
+        let is = |what: &str| parameters.iter().any(|p| p.eq_ignore_ascii_case(what));
+        asked.table |= is("as=Table");
+        asked.partial |= is("as=PartialObjectMetadata") || is("as=PartialObjectMetadataList");
+        kept.push([&["application/json"], parameters.as_slice()].concat().join(";"));
+    }
+    if !kept.iter().any(|k| k == "application/json") {
+        kept.push("application/json".into());
+    }
+    headers.remove(header::ACCEPT);
+    if let Ok(value) = HeaderValue::from_str(&kept.join(",")) {
+        headers.insert(header::ACCEPT, value);
+    }
+    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    asked
+}
+
+/// Asks for the whole object with each row of a Table, and remembers what the client asked for.
+pub fn include_objects(path_and_query: &str, asked: &mut Asked) -> String {
+    if !asked.table {
+        return path_and_query.to_owned();
+    }
+    let (path, query) = path_and_query.split_once('?').unwrap_or((path_and_query, ""));
+    let mut parts: Vec<&str> = Vec::new();
+    let mut seen = false;
+    for part in query.split('&').filter(|p| !p.is_empty()) {
+        let key = part.split('=').next().unwrap_or_default();
+        let decoded = percent_encoding::percent_decode_str(key).decode_utf8_lossy();
+        if decoded == "includeObject" {
+            if !seen {
+                asked.rows = match part.split_once('=').map(|(_, v)| percent_encoding::percent_decode_str(v).decode_utf8_lossy()).as_deref() {
+                    Some("None") => RowObject::None,
+                    Some("Object") => RowObject::Object,
+                    _ => RowObject::Metadata,
+                };
+            }
+            seen = true;
+        } else {
+            parts.push(part);
+        }
+    }
+    parts.push("includeObject=Object");
+    format!("{path}?{}", parts.join("&"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn accept(value: &str) -> (String, Asked) {
+        let mut headers = HeaderMap::from_iter([(header::ACCEPT, value.parse().unwrap())]);
+        let asked = rewrite(&mut headers);
+        (headers[header::ACCEPT].to_str().unwrap().into(), asked)
+    }
+
+    #[test]
+    fn only_json_is_asked_for() {
+        let (value, asked) = accept("application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json");
+        assert_eq!(value, "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json");
+        assert!(asked.table && !asked.partial);
+        for protobuf in ["application/vnd.kubernetes.protobuf", "Application/Vnd.Kubernetes.Protobuf ; q=1", "application/cbor,*/*", "application/yaml", "text/html"] {
+            assert_eq!(accept(protobuf).0, "application/json", "{protobuf}");
+        }
+        assert!(accept("application/vnd.kubernetes.protobuf;as=PartialObjectMetadata, application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1").1.partial);
+        assert_eq!(accept("application/json;stream=watch").0, "application/json");
+    }
+
+    #[test]
+    fn rows_come_with_their_object_whatever_the_client_asked() {
+        let mut asked = Asked { table: true, ..Asked::default() };
+        assert_eq!(include_objects("/a?includeObject=None&x=1&include%4fbject=Object", &mut asked), "/a?x=1&includeObject=Object");
+        assert_eq!(asked.rows, RowObject::None);
+        assert_eq!(include_objects("/a", &mut Asked { table: true, ..Asked::default() }), "/a?includeObject=Object");
+    }
+}

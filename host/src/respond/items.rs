@@ -1,0 +1,463 @@
+//! An answer, an item at a time: list items, Table rows and watch events are masked and sent as they come, in bounded memory.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::accept::Asked;
+use crate::classify::Shape;
+use crate::decide;
+use crate::mask::{Plan, Report, TokenKey, Unreadable, member};
+use crate::policy::bindings::postern::policy::types;
+use crate::policy::{OnFailure, Policy, Runtime};
+
+/// What is done with each object.
+pub struct Treatment {
+    /// The masks declared on the request.
+    pub masks: Option<Arc<Plan>>,
+    /// Policies asked for each object.
+    pub on_object: Vec<Arc<Policy>>,
+    /// What they run in.
+    pub runtime: Option<Arc<Runtime>>,
+    /// The operation, for them.
+    pub operation: types::Operation,
+    /// The key tokens are made with.
+    pub token_key: TokenKey,
+    /// The resource.
+    pub resource: String,
+    /// How the answer was asked for.
+    pub asked: Asked,
+}
+
+/// Takes an answer in pieces and gives it out masked.
+pub struct Items {
+    treatment: Treatment,
+    state: State,
+    buffer: Vec<u8>,
+    /// Bytes of `buffer` that were looked at.
+    seen: usize,
+    lexer: Lexer,
+    largest: usize,
+    kept: bool,
+    shown: HashSet<String>,
+    /// What was hidden.
+    pub report: Report,
+    /// Objects that a policy hid.
+    pub hidden: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// One object: all of it is needed.
+    Whole,
+    /// Before the array of items or rows.
+    Head,
+    /// In it; whether the elements are Table rows.
+    Array { rows: bool },
+    /// After it.
+    Tail,
+    /// One event after another.
+    Events,
+}
+
+/// Follows JSON far enough to know where a value ends.
+#[derive(Clone, Copy, Default)]
+struct Lexer {
+    depth: u32,
+    in_string: bool,
+    escaped: bool,
+}
+
+/// Why an answer ends early.
+#[derive(Debug)]
+pub enum Stop {
+    /// It cannot be read.
+    Unreadable(Unreadable),
+    /// A policy failed on an object.
+    Failed(String),
+    /// A policy hid the one object that was asked for.
+    Hidden,
+}
+
+impl From<Unreadable> for Stop {
+    fn from(why: Unreadable) -> Self {
+        Self::Unreadable(why)
+    }
+}
+
+impl std::fmt::Display for Stop {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unreadable(why) => write!(f, "the answer must be masked and cannot be read: {why}"),
+            Self::Failed(why) => f.write_str(why),
+            Self::Hidden => f.write_str("a policy hides this object"),
+        }
+    }
+}
+
+impl Items {
+    /// Begins an answer.
+    pub fn new(treatment: Treatment, verb: &str, shape: Shape, largest: usize) -> Self {
+        let state = match (shape, verb) {
+            (Shape::Watch, _) => State::Events,
+            (_, "list" | "deletecollection") => State::Head,
+            _ => State::Whole,
+        };
+        Self {
+            treatment,
+            state,
+            buffer: Vec::new(),
+            seen: 0,
+            lexer: Lexer::default(),
+            largest,
+            kept: false,
+            shown: HashSet::new(),
+            report: Report::new(),
+            hidden: 0,
+        }
+    }
+
+    /// Whether the answer is sent as it comes; a single object is sent when it is all there.
+    pub fn streams(&self) -> bool {
+        self.state != State::Whole
+    }
+
+    /// The most bytes held at a time.
+    pub fn largest(&self) -> usize {
+        self.largest
+    }
+
+    /// Takes a piece; what can be sent is appended to `out`.
+    pub fn push(&mut self, data: &[u8], out: &mut Vec<u8>) -> Result<(), Stop> {
+        if self.state == State::Tail {
+            out.extend_from_slice(data);
+            return Ok(());
+        }
+        self.buffer.extend_from_slice(data);
+        if self.state == State::Head && !self.find_array(out)? {
+            return self.check_size();
+        }
+        match self.state {
+            State::Array { rows } => self.take_elements(rows, out)?,
+            State::Events => self.take_events(out)?,
+            _ => {}
+        }
+        self.check_size()
+    }
+
+    /// Ends the answer.
+    pub fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), Stop> {
+        match self.state {
+            State::Tail => Ok(()),
+            State::Array { .. } => Err(Unreadable::Malformed.into()),
+            // A watch that ends in half an event had nothing more to say.
+            State::Events => Ok(()),
+            State::Whole | State::Head => {
+                let whole = std::mem::take(&mut self.buffer);
+                if whole.iter().all(u8::is_ascii_whitespace) {
+                    return Ok(());
+                }
+                self.whole(&whole, out)
+            }
+        }
+    }
+
+    fn check_size(&self) -> Result<(), Stop> {
+        if self.buffer.len() > self.largest { Err(Unreadable::TooLarge.into()) } else { Ok(()) }
+    }
+
+    /// One object, or a Table of it.
+    fn whole(&mut self, object: &[u8], out: &mut Vec<u8>) -> Result<(), Stop> {
+        let kind = member(object, b"kind")?;
+        if kind == Some(b"\"Status\"") {
+            out.extend_from_slice(object);
+            return Ok(());
+        }
+        if kind == Some(b"\"Table\"") {
+            return self.table(object, out);
+        }
+        match self.element(object, false)? {
+            Some(masked) => {
+                out.extend_from_slice(&masked);
+                Ok(())
+            }
+            None => Err(Stop::Hidden),
+        }
+    }
+
+    /// A Table that is all there.
+    fn table(&mut self, table: &[u8], out: &mut Vec<u8>) -> Result<(), Stop> {
+        let outer = std::mem::replace(&mut self.buffer, table.to_vec());
+        let (seen, kept, state) = (self.seen, self.kept, self.state);
+        (self.seen, self.kept, self.state, self.lexer) = (0, false, State::Head, Lexer::default());
+        let done = match self.find_array(out)? {
+            true => self.take_elements(true, out),
+            false => {
+                out.extend_from_slice(table);
+                Ok(())
+            }
+        };
+        let whole = matches!(self.state, State::Tail | State::Head);
+        (self.buffer, self.seen, self.kept, self.state, self.lexer) = (outer, seen, kept, state, Lexer::default());
+        done?;
+        if whole { Ok(()) } else { Err(Unreadable::Malformed.into()) }
+    }
+
+    /// Looks for the array of items or rows; what stands before it goes out.
+    fn find_array(&mut self, out: &mut Vec<u8>) -> Result<bool, Stop> {
+        let Some((start, rows)) = array_start(&self.buffer) else { return Ok(false) };
+        out.extend_from_slice(&self.buffer[..start]);
+        self.buffer.drain(..start);
+        self.state = State::Array { rows };
+        Ok(true)
+    }
+
+    fn take_elements(&mut self, rows: bool, out: &mut Vec<u8>) -> Result<(), Stop> {
+        let buffer = std::mem::take(&mut self.buffer);
+        let mut start = 0;
+        loop {
+            if self.lexer.depth == 0 && self.seen <= start {
+                start += buffer[start..].iter().take_while(|b| b.is_ascii_whitespace() || **b == b',').count();
+                if buffer.get(start) == Some(&b']') {
+                    out.extend_from_slice(&buffer[start..]);
+                    self.state = State::Tail;
+                    return Ok(());
+                }
+                self.seen = start;
+            }
+            let Some(end) = self.lexer.value_end(&buffer, &mut self.seen)? else { break };
+            if let Some(masked) = self.element(&buffer[start..end], rows)? {
+                if self.kept {
+                    out.push(b',');
+                }
+                self.kept = true;
+                out.extend_from_slice(&masked);
+            }
+            (start, self.seen) = (end, end);
+        }
+        self.seen -= start;
+        self.buffer = buffer[start..].to_vec();
+        Ok(())
+    }
+
+    fn take_events(&mut self, out: &mut Vec<u8>) -> Result<(), Stop> {
+        let buffer = std::mem::take(&mut self.buffer);
+        let mut start = 0;
+        loop {
+            if self.lexer.depth == 0 && self.seen <= start {
+                start += buffer[start..].iter().take_while(|b| b.is_ascii_whitespace()).count();
+                self.seen = start;
+            }
+            let Some(end) = self.lexer.value_end(&buffer, &mut self.seen)? else { break };
+            self.event(&buffer[start..end], out)?;
+            (start, self.seen) = (end, end);
+        }
+        self.seen -= start;
+        self.buffer = buffer[start..].to_vec();
+        Ok(())
+    }
+
+    fn event(&mut self, event: &[u8], out: &mut Vec<u8>) -> Result<(), Stop> {
+        let what = member(event, b"type")?.unwrap_or_default();
+        let object = member(event, b"object")?.unwrap_or(b"null");
+        if !matches!(what, b"\"ADDED\"" | b"\"MODIFIED\"" | b"\"DELETED\"") {
+            // BOOKMARK and ERROR hold no object of the cluster's.
+            out.extend_from_slice(event);
+            out.push(b'\n');
+            return Ok(());
+        }
+        let mut what = std::str::from_utf8(what).unwrap_or_default().to_owned();
+        let mut masked = Vec::with_capacity(object.len());
+        if member(object, b"kind")? == Some(b"\"Table\"") {
+            self.table(object, &mut masked)?;
+        } else if self.treatment.on_object.is_empty() {
+            masked = self.element(object, false)?.unwrap_or_default();
+        } else {
+            let id = identity(object)?;
+            match self.element(object, false)? {
+                Some(shown) => {
+                    let new = self.shown.insert(id.clone());
+                    if new && what == "\"MODIFIED\"" {
+                        what = "\"ADDED\"".into();
+                    }
+                    masked = shown;
+                }
+                None if self.shown.contains(&id) => {
+                    // What the client has seen vanishes for it; of the object as it is now it learns only the name.
+                    masked = tombstone(object)?;
+                    what = "\"DELETED\"".into();
+                }
+                None => return Ok(()),
+            }
+            if what == "\"DELETED\"" {
+                self.shown.remove(&id);
+            }
+        }
+        out.extend_from_slice(b"{\"type\":");
+        out.extend_from_slice(what.as_bytes());
+        out.extend_from_slice(b",\"object\":");
+        out.extend_from_slice(&masked);
+        out.extend_from_slice(b"}\n");
+        Ok(())
+    }
+
+    /// One object or row, masked; none when a policy hides it.
+    fn element(&mut self, element: &[u8], row: bool) -> Result<Option<Vec<u8>>, Stop> {
+        let mut plans: Vec<Arc<Plan>> = self.treatment.masks.iter().cloned().collect();
+        if !self.treatment.on_object.is_empty() {
+            let object = if row { member(element, b"object")?.unwrap_or(b"null") } else { element };
+            let object: Arc<Value> = Arc::new(serde_json::from_slice(object).map_err(|_| Unreadable::Malformed)?);
+            for policy in &self.treatment.on_object {
+                match self.ask(policy, &object)? {
+                    Some(more) => plans.extend(more),
+                    None => {
+                        self.hidden += 1;
+                        return Ok(None);
+                    }
+                }
+            }
+        }
+        let asked = self.treatment.asked;
+        let mut current = None;
+        let count = plans.len();
+        for (index, plan) in plans.iter().enumerate() {
+            let source: &[u8] = current.as_deref().unwrap_or(element);
+            let mut masked = Vec::with_capacity(source.len() + 64);
+            if row {
+                // Only the last plan may take the object away that the others must read.
+                let include = if index + 1 == count { asked.rows } else { crate::mask::RowObject::Object };
+                plan.apply_row(source, &self.treatment.resource, include, &mut masked, &mut self.report)?;
+            } else {
+                plan.apply(source, &self.treatment.resource, asked.partial, &mut masked, &mut self.report)?;
+            }
+            current = Some(masked);
+        }
+        if row && count == 0 {
+            let none = Plan::compile(&[], &self.treatment.token_key).map_err(|e| Stop::Failed(e.to_string()))?;
+            let mut out = Vec::new();
+            none.apply_row(element, &self.treatment.resource, asked.rows, &mut out, &mut self.report)?;
+            current = Some(out);
+        }
+        Ok(Some(current.unwrap_or_else(|| element.to_vec())))
+    }
+
+    /// What a policy wants with an object: more masks, or none to hide it.
+    fn ask(&self, policy: &Arc<Policy>, object: &Arc<Value>) -> Result<Option<Option<Arc<Plan>>>, Stop> {
+        let Some(runtime) = &self.treatment.runtime else { return Ok(Some(None)) };
+        let answer = policy.call_on_object(runtime, &self.treatment.operation, Arc::clone(object));
+        let why = match answer.verdict {
+            Ok(types::Verdict::Allow) => return Ok(Some(None)),
+            Ok(types::Verdict::Block(_)) => return Ok(None),
+            Ok(types::Verdict::RequireApproval(_)) => "it asked for an approval of an object, which is valid from on-request only".into(),
+            Ok(types::Verdict::Mask(masks)) => {
+                let masks: Result<Vec<_>, String> = masks.into_iter().map(decide::mask).collect();
+                match masks.and_then(|masks| Plan::compile(&masks, &self.treatment.token_key).map_err(|e| e.to_string())) {
+                    Ok(plan) => return Ok(Some(Some(Arc::new(plan)))),
+                    Err(why) => why,
+                }
+            }
+            Err(why) => why,
+        };
+        tracing::warn!(policy = %policy.name, %why, "the policy failed on an object");
+        match policy.on_failure {
+            OnFailure::Allow => Ok(Some(None)),
+            OnFailure::Refuse => Err(Stop::Failed(format!("the policy {} failed on an object: {why}", policy.name))),
+        }
+    }
+}
+
+impl Lexer {
+    /// The end of the value that begins where the lexer was reset; none when more is needed.
+    fn value_end(&mut self, buffer: &[u8], seen: &mut usize) -> Result<Option<usize>, Unreadable> {
+        while let Some(byte) = buffer.get(*seen) {
+            if self.in_string {
+                if self.escaped {
+                    self.escaped = false;
+                    *seen += 1;
+                    continue;
+                }
+                let Some(at) = memchr::memchr2(b'"', b'\\', &buffer[*seen..]) else {
+                    *seen = buffer.len();
+                    return Ok(None);
+                };
+                *seen += at + 1;
+                if buffer[*seen - 1] == b'\\' {
+                    self.escaped = true;
+                } else {
+                    self.in_string = false;
+                }
+                continue;
+            }
+            *seen += 1;
+            match byte {
+                b'"' => self.in_string = true,
+                b'{' | b'[' => self.depth += 1,
+                b'}' | b']' => {
+                    self.depth = self.depth.checked_sub(1).ok_or(Unreadable::Malformed)?;
+                    if self.depth == 0 {
+                        return Ok(Some(*seen));
+                    }
+                }
+                // Items, rows and events are objects.
+                _ if self.depth == 0 => return Err(Unreadable::Malformed),
+                _ => {}
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// The index after `[` of the top-level array of items or rows, and whether it is rows.
+fn array_start(buffer: &[u8]) -> Option<(usize, bool)> {
+    let mut lexer = Lexer::default();
+    let mut key: Option<&[u8]> = None;
+    let (mut at, mut string_start) = (0, 0);
+    while let Some(byte) = buffer.get(at) {
+        if lexer.in_string {
+            match byte {
+                _ if lexer.escaped => lexer.escaped = false,
+                b'\\' => lexer.escaped = true,
+                b'"' => {
+                    lexer.in_string = false;
+                    if lexer.depth == 1 {
+                        key = Some(&buffer[string_start..at]);
+                    }
+                }
+                _ => {}
+            }
+        } else {
+            match byte {
+                b'"' => (lexer.in_string, string_start) = (true, at + 1),
+                b'[' if lexer.depth == 1 && key == Some(b"items") => return Some((at + 1, false)),
+                b'[' if lexer.depth == 1 && key == Some(b"rows") => return Some((at + 1, true)),
+                b'{' | b'[' => lexer.depth += 1,
+                b'}' | b']' => lexer.depth = lexer.depth.saturating_sub(1),
+                b',' if lexer.depth == 1 => key = None,
+                _ => {}
+            }
+        }
+        at += 1;
+    }
+    None
+}
+
+fn identity(object: &[u8]) -> Result<String, Unreadable> {
+    let metadata = member(object, b"metadata")?.unwrap_or(b"{}");
+    let part = |name: &[u8]| -> Result<String, Unreadable> { Ok(String::from_utf8_lossy(member(metadata, name)?.unwrap_or_default()).into_owned()) };
+    Ok(format!("{} {} {}", part(b"namespace")?, part(b"name")?, part(b"uid")?))
+}
+
+fn tombstone(object: &[u8]) -> Result<Vec<u8>, Unreadable> {
+    let value: Value = serde_json::from_slice(object).map_err(|_| Unreadable::Malformed)?;
+    let metadata = &value["metadata"];
+    let kept: serde_json::Map<_, _> = ["name", "namespace", "uid", "resourceVersion"]
+        .into_iter()
+        .filter_map(|k| metadata.get(k).map(|v| (k.to_owned(), v.clone())))
+        .collect();
+    Ok(serde_json::json!({"kind": value["kind"], "apiVersion": value["apiVersion"], "metadata": kept}).to_string().into_bytes())
+}
+
+#[cfg(test)]
+#[path = "items_tests.rs"]
+mod tests;

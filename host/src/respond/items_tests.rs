@@ -1,0 +1,101 @@
+use serde_json::json;
+
+use super::*;
+use crate::mask::{Mask, RowObject, Selector, Transform};
+
+fn items(verb: &str, shape: Shape, table: bool) -> Items {
+    let token_key = TokenKey::new(&[1; 32]);
+    let mask = Mask { what: Selector::Field("$.data.*".into()), how: Transform::Redact, when: vec![] };
+    let operation = types::Operation {
+        id: String::new(),
+        cluster: String::new(),
+        received_at: 0,
+        caller: types::Caller { username: String::new(), groups: vec![], issuer: String::new(), claims: vec![] },
+        verb: verb.into(),
+        target: None,
+        path: String::new(),
+        query: vec![],
+        dry_run: false,
+        command: None,
+    };
+    let treatment = Treatment {
+        masks: Some(Arc::new(Plan::compile(&[mask], &token_key).unwrap())),
+        on_object: vec![],
+        runtime: None,
+        operation,
+        token_key,
+        resource: "secrets".into(),
+        asked: Asked { table, partial: false, rows: RowObject::Metadata },
+    };
+    Items::new(treatment, verb, shape, 1 << 20)
+}
+
+/// Feeds an answer in pieces of every size, which must make no difference.
+fn run(verb: &str, shape: Shape, text: &str) -> String {
+    let mut results = HashSet::new();
+    for size in [1, 2, 3, 7, 64, text.len()] {
+        let (mut items, mut out) = (items(verb, shape, true), Vec::new());
+        for piece in text.as_bytes().chunks(size) {
+            items.push(piece, &mut out).unwrap();
+        }
+        items.finish(&mut out).unwrap();
+        results.insert(String::from_utf8(out).unwrap());
+    }
+    assert_eq!(results.len(), 1, "{results:#?}");
+    results.into_iter().next().unwrap()
+}
+
+const HIDDEN: &str = "cG9zdGVybi1tYXNrZWQ=";
+
+#[test]
+fn a_list_keeps_its_frame() {
+    let list = json!({"kind": "SecretList", "apiVersion": "v1", "metadata": {"continue": "c", "remainingItemCount": 5, "resourceVersion": "7"},
+        "items": [{"data": {"a": "eA==", "b": "\"]}{["}}, {"data": {}}, {"type": "x", "data": {"c": "eQ=="}}]});
+    let mut expected = list.clone();
+    for (item, key) in [(0, "a"), (0, "b"), (2, "c")] {
+        expected["items"][item]["data"][key] = HIDDEN.into();
+    }
+    assert_eq!(serde_json::from_str::<Value>(&run("list", Shape::Answer, &list.to_string())).unwrap(), expected);
+    let pretty = serde_json::to_string_pretty(&list).unwrap();
+    assert_eq!(serde_json::from_str::<Value>(&run("list", Shape::Answer, &pretty)).unwrap(), expected);
+    assert_eq!(run("list", Shape::Answer, r#"{"items":[],"kind":"L"}"#), r#"{"items":[],"kind":"L"}"#);
+}
+
+#[test]
+fn rows_of_a_table_show_metadata() {
+    let table = json!({"kind": "Table", "columnDefinitions": [{"name": "Name"}], "rows": [{"cells": ["s", 1], "object": {"kind": "Secret", "metadata": {"name": "s"}, "data": {"a": "c2VjcmV0"}}}]});
+    for (verb, text) in [("list", table.to_string()), ("get", table.to_string())] {
+        let masked: Value = serde_json::from_str(&run(verb, Shape::Answer, &text)).unwrap();
+        assert_eq!(masked["rows"][0]["object"]["kind"], "PartialObjectMetadata", "{verb}");
+        assert!(!masked.to_string().contains("c2VjcmV0"));
+    }
+}
+
+#[test]
+fn events_are_masked_and_bookmarks_are_not_touched() {
+    let bookmark = r#"{"type":"BOOKMARK","object":{"kind":"Secret","data":{"a":"b"},"metadata":{"annotations":{"k8s.io/initial-events-end":"true"}}}}"#;
+    let text = format!("{}\n{bookmark}\n", json!({"type": "ADDED", "object": {"metadata": {"name": "s"}, "data": {"a": "c2VjcmV0"}}}));
+    let out = run("watch", Shape::Watch, &text);
+    let lines: Vec<&str> = out.lines().collect();
+    assert_eq!(lines[1], bookmark);
+    assert_eq!(serde_json::from_str::<Value>(lines[0]).unwrap()["object"]["data"]["a"], HIDDEN);
+}
+
+#[test]
+fn an_event_goes_out_before_the_next_arrives() {
+    let (mut items, mut out) = (items("watch", Shape::Watch, false), Vec::new());
+    items.push(br#"{"type":"ADDED","object":{"data":{"a":"eA=="}}}"#, &mut out).unwrap();
+    assert!(out.ends_with(b"}\n"));
+}
+
+#[test]
+fn what_cannot_be_read_or_held_ends_the_answer() {
+    let mut out = Vec::new();
+    assert!(items("list", Shape::Answer, false).push(br#"{"items":[1,2]}"#, &mut out).is_err());
+    let mut half = items("list", Shape::Answer, false);
+    half.push(br#"{"items":[{"data":{"a":"secret"#, &mut out).unwrap();
+    assert!(half.finish(&mut out).is_err());
+    assert!(!String::from_utf8_lossy(&out).contains("secret"));
+    let mut huge = items("get", Shape::Answer, false);
+    assert!((0..40).any(|_| huge.push(&[b' '; 64 << 10], &mut out).is_err()));
+}

@@ -1,0 +1,283 @@
+//! Respond: what the API server answers goes back to the caller, masked where the decision says so, each piece as it comes.
+
+mod accept;
+mod items;
+mod lines;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
+use serde_json::json;
+
+pub use accept::{Asked, include_objects, rewrite};
+pub use items::{Items, Stop, Treatment};
+pub use lines::Lines;
+
+use crate::body::{Body, BoxError, collect};
+use crate::classify::Shape;
+use crate::mask::{Plan, Report};
+use crate::record::{AuditLog, Event};
+use crate::status::Refusal;
+
+/// Records the end of an operation, however it ends: finished, broken off, or dropped because the client went away.
+pub struct Completion {
+    audit: AuditLog,
+    event: Event,
+    began: Instant,
+    bytes: u64,
+    ended: Option<&'static str>,
+}
+
+impl Completion {
+    /// Begins to watch over an answer.
+    pub fn new(audit: AuditLog, event: Event, began: Instant) -> Self {
+        Self { audit, event, began, bytes: 0, ended: None }
+    }
+
+    /// Ends with a refusal: nothing came back.
+    pub fn failed(mut self, refusal: Refusal) -> Response<Body> {
+        self.ended = Some("failed");
+        self.event.set("status", json!(refusal.code.as_u16())).set("refusal", json!(refusal.message));
+        refusal.into_response()
+    }
+
+    /// Ends with what an upgraded connection carried.
+    pub fn streamed(&mut self, carried: crate::forward::Carried) {
+        self.bytes = carried.received;
+        self.ended = Some("ok");
+        self.event.set("status", json!(101)).set("requestBytes", json!(carried.sent));
+    }
+
+    fn masked(&mut self, report: &Report, hidden: u64) {
+        if !report.is_empty() {
+            self.event.set("masked", json!(report));
+        }
+        if hidden > 0 {
+            self.event.set("hidden", json!(hidden));
+        }
+    }
+}
+
+impl Drop for Completion {
+    fn drop(&mut self) {
+        let milliseconds = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.event.set("responseBytes", json!(self.bytes)).set("milliseconds", json!(milliseconds));
+        self.event.set("ended", json!(self.ended.unwrap_or("client-gone")));
+        self.audit.record(self.event.at_stage("completed"));
+    }
+}
+
+/// What is done with the body.
+pub enum Work {
+    /// It passes as it is.
+    Pass,
+    /// Objects are masked.
+    Items(Box<Items>),
+    /// Lines are masked.
+    Lines(Lines),
+}
+
+/// The caller's answer.
+pub async fn respond(upstream: Response<Incoming>, work: Work, masked_by: &[String], masks: Option<&Plan>, expires: u64, shape: Shape, completion: Completion) -> Result<Response<Body>, Refusal> {
+    let mut completion = completion;
+    completion.event.set("status", json!(upstream.status().as_u16()));
+    let (mut parts, body) = upstream.into_parts();
+    strip(&mut parts.headers);
+    let reads = !matches!(work, Work::Pass);
+    if reads && !parts.status.is_success() {
+        return error_answer(parts, body, masks, completion).await;
+    }
+    if reads {
+        readable(&parts.headers, &work)?;
+        parts.headers.remove(header::CONTENT_LENGTH);
+        for policy in masked_by {
+            if let Ok(value) = HeaderValue::from_str(&format!("299 - \"values in this answer are hidden by policy {policy}\"")) {
+                parts.headers.append(header::WARNING, value);
+            }
+        }
+    }
+    let until = matches!(shape, Shape::Watch | Shape::Log).then(|| {
+        let left = expires.saturating_sub(crate::identify::now()).min(86_400 * 365);
+        Box::pin(tokio::time::sleep(std::time::Duration::from_secs(left)))
+    });
+    // A single object is looked at whole before anything is sent, so that what is hidden is 403 and not half an answer.
+    if let Work::Items(items) = work {
+        if matches!(shape, Shape::Watch) || items.streams() {
+            return Ok(Response::from_parts(parts, Body::stream(Answer { body, work: Work::Items(items), until, completion, done: false })));
+        }
+        return whole(parts, body, *items, completion).await;
+    }
+    Ok(Response::from_parts(parts, Body::stream(Answer { body, work, until, completion, done: false })))
+}
+
+async fn whole(parts: http::response::Parts, body: Incoming, mut items: Items, mut completion: Completion) -> Result<Response<Body>, Refusal> {
+    let limit = items.largest();
+    let bytes = collect(body, limit)
+        .await
+        .map_err(|e| Refusal::bad_gateway(format!("the API server's answer broke off: {e}")))?
+        .ok_or_else(|| Refusal::bad_gateway("the answer must be masked and is over limits.object; ask for less, or raise the limit"))?;
+    let mut out = Vec::with_capacity(bytes.len() + 256);
+    let done = items.push(&bytes, &mut out).and_then(|()| items.finish(&mut out));
+    completion.masked(&items.report, items.hidden);
+    match done {
+        Ok(()) => {
+            completion.bytes = out.len() as u64;
+            completion.ended = Some("ok");
+            Ok(Response::from_parts(parts, Body::full(out)))
+        }
+        Err(stop) => {
+            completion.ended = Some("refused");
+            Err(match stop {
+                Stop::Hidden => Refusal::forbidden("a policy hides this object from you"),
+                Stop::Failed(why) => Refusal::internal(why),
+                Stop::Unreadable(_) => Refusal::bad_gateway(stop.to_string()),
+            })
+        }
+    }
+}
+
+/// An error's Status: its message may repeat a value that a mask hides.
+async fn error_answer(mut parts: http::response::Parts, body: Incoming, masks: Option<&Plan>, mut completion: Completion) -> Result<Response<Body>, Refusal> {
+    let bytes = collect(body, 4 << 20).await.ok().flatten().unwrap_or_default();
+    let scrubbed = match (masks, serde_json::from_slice::<serde_json::Value>(&bytes)) {
+        (Some(plan), Ok(mut status)) => {
+            plan.hide_in_status(&mut status);
+            Bytes::from(status.to_string())
+        }
+        (Some(_), Err(_)) if parts.status != StatusCode::NOT_FOUND || bytes.len() > 64 => Bytes::from_static(b"the error's text is hidden by a policy\n"),
+        _ => bytes,
+    };
+    parts.headers.remove(header::CONTENT_LENGTH);
+    completion.bytes = scrubbed.len() as u64;
+    completion.ended = Some("ok");
+    Ok(Response::from_parts(parts, Body::full(scrubbed)))
+}
+
+/// A body that must be read and cannot be is an error, never passed unread.
+fn readable(headers: &HeaderMap, work: &Work) -> Result<(), Refusal> {
+    let encoding = headers.get(header::CONTENT_ENCODING).and_then(|v| v.to_str().ok()).unwrap_or("identity");
+    if encoding != "identity" {
+        return Err(Refusal::bad_gateway(format!("the answer must be masked, and the API server sent it as {encoding} though asked not to")));
+    }
+    let media_type = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let media_type = media_type.split(';').next().unwrap_or_default().trim();
+    if matches!(work, Work::Items(_)) && media_type != "application/json" {
+        return Err(Refusal::bad_gateway(format!("the answer must be masked, and {media_type:?} cannot be read")));
+    }
+    Ok(())
+}
+
+fn strip(headers: &mut HeaderMap) {
+    for name in [header::CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE, header::TE, header::TRAILER, HeaderName::from_static("keep-alive")] {
+        headers.remove(name);
+    }
+}
+
+/// A body on its way, worked on as it passes.
+struct Answer {
+    body: Incoming,
+    work: Work,
+    until: Option<Pin<Box<tokio::time::Sleep>>>,
+    completion: Completion,
+    done: bool,
+}
+
+impl Answer {
+    fn end(&mut self, how: &'static str) {
+        self.done = true;
+        self.completion.ended = Some(how);
+        match &self.work {
+            Work::Items(items) => self.completion.masked(&items.report, items.hidden),
+            Work::Lines(lines) => self.completion.masked(&lines.report, 0),
+            Work::Pass => {}
+        }
+    }
+
+    /// Works on a piece; none when nothing can be sent yet.
+    fn piece(&mut self, data: Option<Bytes>) -> Result<Option<Bytes>, BoxError> {
+        let mut out = Vec::new();
+        match (&mut self.work, &data) {
+            (Work::Pass, _) => return Ok(data),
+            (Work::Items(items), Some(data)) => {
+                out.reserve(data.len());
+                items.push(data, &mut out).map_err(|stop| stop.to_string())?;
+            }
+            (Work::Items(items), None) => items.finish(&mut out).map_err(|stop| stop.to_string())?,
+            (Work::Lines(lines), Some(data)) => lines.push(data, &mut out).map_err(|e| e.to_string())?,
+            (Work::Lines(lines), None) => lines.finish(&mut out),
+        }
+        Ok((!out.is_empty()).then(|| Bytes::from(out)))
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        if !self.done {
+            self.end("client-gone");
+        }
+    }
+}
+
+impl http_body::Body for Answer {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if self.done {
+            return Poll::Ready(None);
+        }
+        if let Some(until) = &mut self.until
+            && until.as_mut().poll(cx).is_ready()
+        {
+            self.end("credential-expired");
+            return Poll::Ready(None);
+        }
+        loop {
+            let data = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                None => None,
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => Some(data),
+                    Err(_) => continue,
+                },
+                Some(Err(error)) => {
+                    self.end("server-gone");
+                    return Poll::Ready(Some(Err(error.into())));
+                }
+            };
+            let last = data.is_none();
+            let piece = match self.piece(data) {
+                Ok(piece) => piece,
+                Err(error) => {
+                    tracing::warn!(%error, "an answer was broken off");
+                    self.end("broken-off");
+                    return Poll::Ready(Some(Err(error)));
+                }
+            };
+            if last {
+                self.end("ok");
+            }
+            match piece {
+                Some(bytes) => {
+                    self.completion.bytes += bytes.len() as u64;
+                    return Poll::Ready(Some(Ok(Frame::data(bytes))));
+                }
+                None if last => return Poll::Ready(None),
+                None => {}
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.done
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        if matches!(self.work, Work::Pass) { self.body.size_hint() } else { SizeHint::default() }
+    }
+}
