@@ -6,12 +6,14 @@
 pub mod approve;
 pub mod body;
 pub mod classify;
+pub mod cli;
 pub mod config;
 pub mod decide;
 pub mod fetch;
 pub mod forward;
 pub mod gateway;
 pub mod identify;
+pub mod listen;
 pub mod mask;
 pub mod policy;
 pub mod record;

@@ -94,7 +94,9 @@ impl Directory {
     pub fn watch(self: &Arc<Self>) -> anyhow::Result<Option<impl Send + Sync + 'static>> {
         let Some(directory) = self.config.directory.clone() else { return Ok(None) };
         let (sender, receiver) = std::sync::mpsc::channel();
-        let mut watcher = notify::recommended_watcher(move |_| drop(sender.send(())))?;
+        let mut watcher = notify::recommended_watcher(move |_| {
+            let _ = sender.send(());
+        })?;
         watcher.watch(&directory, notify::RecursiveMode::NonRecursive).with_context(|| format!("cannot watch {}", directory.display()))?;
         let this = Arc::clone(self);
         std::thread::Builder::new().name("policies".into()).spawn(move || {

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
-use http_body::{Body as _, Frame, SizeHint};
+use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use serde_json::json;
 
@@ -94,7 +94,7 @@ pub async fn respond(upstream: Response<Incoming>, work: Work, masked_by: &[Stri
         return error_answer(parts, body, masks, completion).await;
     }
     if reads {
-        readable(&parts.headers, &work)?;
+        readable(&parts.headers, &work).inspect_err(|_| completion.ended = Some("refused"))?;
         parts.headers.remove(header::CONTENT_LENGTH);
         for policy in masked_by {
             if let Ok(value) = HeaderValue::from_str(&format!("299 - \"values in this answer are hidden by policy {policy}\"")) {

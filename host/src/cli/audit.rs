@@ -1,0 +1,91 @@
+//! `postern audit`.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand};
+use serde_json::Value;
+
+use crate::record::chain::Chain;
+
+/// Reads the audit log.
+#[derive(Args)]
+pub struct Audit {
+    /// The log.
+    #[arg(long, global = true, default_value = "audit.jsonl")]
+    file: PathBuf,
+    #[command(subcommand)]
+    command: AuditCommand,
+}
+
+#[derive(Subcommand)]
+enum AuditCommand {
+    /// Lists events, a line each.
+    List,
+    /// Shows every event of an operation.
+    Show {
+        /// The operation's id.
+        id: String,
+    },
+    /// Says whether any line was changed, taken out or put in.
+    Verify,
+}
+
+impl Audit {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let log = File::open(&self.file).with_context(|| format!("cannot read {}; give --file", self.file.display()))?;
+        match self.command {
+            AuditCommand::Verify => match Chain::verify(log) {
+                Ok(lines) => println!("{lines} events, the chain is whole"),
+                Err(broken) => bail!("line {}: {}", broken.line, broken.why),
+            },
+            AuditCommand::Show { id } => {
+                let mut found = false;
+                for event in events(log).filter(|e| e["id"] == id.as_str()) {
+                    found = true;
+                    println!("{}", serde_json::to_string_pretty(&event)?);
+                }
+                if !found {
+                    bail!("no event of {id}; `postern audit list` shows the ids");
+                }
+            }
+            AuditCommand::List => {
+                let mut out = std::io::stdout().lock();
+                writeln!(out, "{:<24} {:<15} {:<10} {:<16} {:>6} {:<36} OPERATION", "TIME", "ID", "STAGE", "VERDICT", "STATUS", "CALLER")?;
+                for event in events(log) {
+                    if writeln!(out, "{}", line(&event)).is_err() {
+                        break; // The reader has had enough, as `head` does.
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn events(log: File) -> impl Iterator<Item = Value> {
+    BufReader::new(log).lines().map_while(Result::ok).filter_map(|line| serde_json::from_str(&line).ok())
+}
+
+fn line(event: &Value) -> String {
+    let text = |path: &str| event.pointer(path).and_then(Value::as_str).unwrap_or("-");
+    let status = event["status"].as_u64().map_or_else(|| "-".into(), |s| s.to_string());
+    let mut operation = match event["target"].as_object() {
+        Some(_) => {
+            let part = |path: &str, mark: &str| event.pointer(path).and_then(Value::as_str).map(|v| format!("{mark}{v}")).unwrap_or_default();
+            let resource = format!("{}{}", text("/target/resource"), part("/target/subresource", "/"));
+            format!("{} {resource}{}{}", text("/verb"), part("/target/namespace", " -n "), part("/target/name", " "))
+        }
+        None => format!("{} {}", text("/method"), text("/path")),
+    };
+    if let Some(argv) = event.pointer("/command/argv").and_then(Value::as_array) {
+        operation += &format!(" -- {}", argv.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" "));
+    }
+    if let Some(why) = event["refusal"].as_str() {
+        operation += &format!("  ({why})");
+    }
+    let operation: String = operation.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    format!("{:<24} {:<15} {:<10} {:<16} {status:>6} {:<36} {operation}", text("/time"), text("/id"), text("/stage"), text("/verdict"), text("/caller/username"))
+}

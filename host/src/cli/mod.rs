@@ -1,0 +1,68 @@
+//! The command line.
+
+mod approval;
+mod audit;
+mod policy;
+mod serve;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::Config;
+
+/// A policy gateway in front of the Kubernetes API server.
+#[derive(Parser)]
+#[command(name = "postern", version, about)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serves until SIGTERM.
+    Serve(serve::Serve),
+    /// Looks at a configuration.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Looks at policies.
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
+    /// Lists and answers approvals.
+    Approval(approval::Approval),
+    /// Reads the audit log.
+    Audit(audit::Audit),
+}
+
+#[derive(Subcommand)]
+enum ConfigCommand {
+    /// Says whether a configuration is valid.
+    Check {
+        /// The file.
+        file: PathBuf,
+    },
+    /// Prints the JSON Schema of the configuration.
+    Schema,
+}
+
+impl Cli {
+    /// Does what the command line says.
+    pub fn run(self) -> anyhow::Result<()> {
+        match self.command {
+            Command::Serve(serve) => serve.run(),
+            Command::Config(ConfigCommand::Check { file }) => {
+                Config::load(&file)?;
+                println!("{} is valid", file.display());
+                Ok(())
+            }
+            Command::Config(ConfigCommand::Schema) => {
+                print!("{}", Config::schema());
+                Ok(())
+            }
+            Command::Policy(command) => command.run(),
+            Command::Approval(approval) => approval.run(),
+            Command::Audit(audit) => audit.run(),
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! `postern serve`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use base64::Engine;
+use clap::Args;
+use tokio::sync::watch;
+
+use crate::approve::Approvals;
+use crate::config::Config;
+use crate::forward::{Access, Upstream};
+use crate::gateway::Gateway;
+use crate::identify::{CertificateCa, Identifier};
+use crate::listen::{Ca, Certificates, Listener, write_private};
+use crate::mask::TokenKey;
+use crate::policy::{Cache, Directory, Runtime, secret};
+use crate::record::AuditLog;
+use crate::store::Store;
+
+/// Serves until SIGTERM.
+#[derive(Args)]
+pub struct Serve {
+    /// The configuration.
+    #[arg(long, conflicts_with = "kubeconfig")]
+    config: Option<PathBuf>,
+    /// Serves the cluster of a kubeconfig for yourself, without a configuration.
+    #[arg(long)]
+    kubeconfig: Option<PathBuf>,
+    /// Where the gateway keeps its data, without a configuration.
+    #[arg(long, requires = "kubeconfig")]
+    data_directory: Option<PathBuf>,
+    /// Policies, without a configuration.
+    #[arg(long, requires = "kubeconfig")]
+    policies: Option<PathBuf>,
+    /// Address and port, without a configuration.
+    #[arg(long, requires = "kubeconfig", default_value = "127.0.0.1:8443")]
+    listen: String,
+    /// Writes the address served to a file once it is bound.
+    #[arg(long)]
+    address_file: Option<PathBuf>,
+}
+
+impl Serve {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        rustls::crypto::aws_lc_rs::default_provider().install_default().map_err(|_| anyhow::anyhow!("another TLS provider is installed"))?;
+        let (config, personal) = match (&self.config, &self.kubeconfig) {
+            (Some(file), None) => (Config::load(file)?, false),
+            (None, Some(kubeconfig)) => (self.personal(kubeconfig)?, true),
+            _ => bail!("give --config FILE, or --kubeconfig FILE to serve a cluster for yourself"),
+        };
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?.block_on(serve(config, personal, self.address_file))
+    }
+
+    fn personal(&self, kubeconfig: &Path) -> anyhow::Result<Config> {
+        let data = match &self.data_directory {
+            Some(directory) => directory.clone(),
+            None => PathBuf::from(std::env::var_os("HOME").context("HOME is not set; give --data-directory")?).join(".local/share/postern"),
+        };
+        let quoted = |path: &Path| serde_json::to_string(&std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
+        let policies = match &self.policies {
+            Some(directory) => format!("policies: {{directory: {}}}\n", quoted(directory)?),
+            None => String::new(),
+        };
+        Config::parse(&format!(
+            "listen: {{address: {}}}\ncluster: {{kubeconfig: {}}}\naccess: [{{as: {{gateway: {{}}}}}}]\ndataDirectory: {}\n{policies}",
+            serde_json::to_string(&self.listen)?,
+            quoted(kubeconfig)?,
+            quoted(&data)?
+        ))
+    }
+}
+
+async fn serve(config: Config, personal: bool, address_file: Option<PathBuf>) -> anyhow::Result<()> {
+    let data = config.data_directory.clone();
+    std::fs::create_dir_all(&data).with_context(|| format!("cannot make the data directory {}", data.display()))?;
+    let ca = Ca::open(&data)?;
+    let access = Access::load(&config.cluster)?;
+    let upstream = Upstream::new(access, &config.limits)?;
+    let mut identifier = Identifier::new(&config.authentication, upstream.ca())?;
+    if personal {
+        identifier = identifier.with_client_ca(CertificateCa::from_pem(ca.pem().as_bytes())?)?;
+    }
+    let audit = AuditLog::open(&config.audit_file())?;
+    let policies = match &config.policies.directory {
+        Some(_) => {
+            let runtime = Runtime::start(config.policies.memory.0)?;
+            Some(Directory::open(runtime, Cache::open(&data)?, &config.policies)?)
+        }
+        None => None,
+    };
+    let _watching = policies.as_ref().map(|p| p.watch()).transpose()?;
+    let approvals = Approvals::new(Store::open(&data.join("postern.db"))?, &config.cluster.name, config.approvals.pending_per_caller);
+    let certificates = Certificates::load(&config.listen, &ca)?;
+    let listener = Listener::bind(&config.listen.address, certificates).await?;
+    let address = listener.address()?;
+    tokio::spawn(Arc::clone(&identifier).keep_fresh());
+    let token_key = TokenKey::new(&secret(&data.join("token.key"))?);
+    let gateway = Arc::new(Gateway { config, identifier, upstream, policies, approvals, audit, token_key });
+
+    if let Some(file) = address_file {
+        let partial = file.with_extension("partial");
+        std::fs::write(&partial, address.to_string())?;
+        std::fs::rename(&partial, &file)?;
+    }
+    println!("postern serves https://{address}");
+    if personal {
+        let file = data.join("kubeconfig");
+        write_private(&file, kubeconfig(&ca, &address.to_string())?.as_bytes())?;
+        println!("try it: kubectl --kubeconfig {} get pods", file.display());
+    }
+    let (stop, stopped) = watch::channel(false);
+    tokio::spawn(async move {
+        let terminate = async {
+            match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+                Ok(mut signal) => drop(signal.recv().await),
+                Err(_) => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = terminate => {}
+            _ = tokio::signal::ctrl_c() => {}
+        }
+        tracing::info!("draining");
+        let _ = stop.send(true);
+    });
+    listener.serve(gateway, stopped).await
+}
+
+fn kubeconfig(ca: &Ca, address: &str) -> anyhow::Result<String> {
+    let username = std::env::var("USER").ok().filter(|u| !u.is_empty()).unwrap_or_else(|| "me".into());
+    let (certificate, key) = ca.client(&username)?;
+    let base64 = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
+    Ok(format!(
+        "apiVersion: v1\nkind: Config\ncurrent-context: postern\nclusters:\n- name: postern\n  cluster:\n    server: https://{address}\n    certificate-authority-data: {}\ncontexts:\n- name: postern\n  context: {{cluster: postern, user: me}}\nusers:\n- name: me\n  user:\n    client-certificate-data: {}\n    client-key-data: {}\n",
+        base64(ca.pem()),
+        base64(&certificate),
+        base64(&key)
+    ))
+}

@@ -1,0 +1,194 @@
+//! Listen: TCP connections become HTTP requests.
+//!
+//! One thread a core, each with a runtime of its own: a connection stays where it was accepted, and so do the connections to the
+//! API server that its requests use.
+
+mod certificates;
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use anyhow::Context;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
+use tokio_rustls::TlsAcceptor;
+
+pub use certificates::{Ca, Certificates, write_private};
+
+use crate::body::Body;
+use crate::gateway::{Gateway, Peer};
+use crate::identify::HandshakeOnly;
+
+/// A handshake takes no longer than this.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Streams one HTTP/2 connection may have open: kubectl and client-go use far fewer.
+const STREAMS: u32 = 250;
+
+/// A bound port.
+pub struct Listener {
+    tcp: TcpListener,
+    tls: Arc<ServerConfig>,
+}
+
+impl Listener {
+    /// Binds the configured address.
+    pub async fn bind(address: &str, certificates: Arc<Certificates>) -> anyhow::Result<Self> {
+        let tcp = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut tls = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()?
+            .with_client_cert_verifier(Arc::new(HandshakeOnly(provider)))
+            .with_cert_resolver(certificates);
+        tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(Self { tcp, tls: Arc::new(tls) })
+    }
+
+    /// The address bound.
+    pub fn address(&self) -> anyhow::Result<SocketAddr> {
+        Ok(self.tcp.local_addr()?)
+    }
+
+    /// Serves until `stop` changes, then lets open requests end.
+    pub async fn serve(self, gateway: Arc<Gateway>, mut stop: watch::Receiver<bool>) -> anyhow::Result<()> {
+        let threads = match gateway.config.listen.threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            n => n,
+        };
+        let open = Arc::new(AtomicUsize::new(0));
+        let mut workers = Vec::new();
+        for number in 0..threads {
+            let (sender, receiver) = mpsc::unbounded_channel();
+            let worker = Worker { gateway: Arc::clone(&gateway), tls: Arc::clone(&self.tls), open: Arc::clone(&open), stop: stop.clone() };
+            let thread = std::thread::Builder::new().name(format!("serve-{number}")).spawn(move || worker.run(receiver))?;
+            workers.push((sender, thread));
+        }
+        let mut next = 0;
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.tcp.accept() => accepted,
+                _ = stop.changed() => break,
+            };
+            match accepted {
+                Ok((stream, address)) if open.load(Ordering::Relaxed) < gateway.config.limits.connections => {
+                    open.fetch_add(1, Ordering::Relaxed);
+                    next = (next + 1) % workers.len();
+                    let _ = workers[next].0.send((stream, address));
+                }
+                // Over the limit a connection is closed at once: what is open goes on.
+                Ok(_) => tracing::warn!("a connection was closed: limits.connections are open"),
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+        drop(self.tcp);
+        for (sender, thread) in workers {
+            drop(sender);
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
+        Ok(())
+    }
+}
+
+struct Worker {
+    gateway: Arc<Gateway>,
+    tls: Arc<ServerConfig>,
+    open: Arc<AtomicUsize>,
+    stop: watch::Receiver<bool>,
+}
+
+impl Worker {
+    fn run(self, mut connections: mpsc::UnboundedReceiver<(TcpStream, SocketAddr)>) {
+        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+        let local = tokio::task::LocalSet::new();
+        let drain = self.gateway.config.listen.drain.duration();
+        let (open, worker) = (Rc::new(()), Rc::new(self));
+        local.block_on(&runtime, async {
+            while let Some((stream, address)) = connections.recv().await {
+                let (guard, worker) = (Rc::clone(&open), Rc::clone(&worker));
+                tokio::task::spawn_local(async move {
+                    worker.connection(stream, address).await;
+                    worker.open.fetch_sub(1, Ordering::Relaxed);
+                    drop(guard);
+                });
+            }
+            let end = tokio::time::Instant::now() + drain;
+            while Rc::strong_count(&open) > 1 && tokio::time::Instant::now() < end {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+    }
+
+    async fn connection(&self, stream: TcpStream, address: SocketAddr) {
+        let _ = stream.set_nodelay(true);
+        let handshake = TlsAcceptor::from(Arc::clone(&self.tls)).accept(stream);
+        let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, handshake).await else { return };
+        let (_, tls) = stream.get_ref();
+        let presented = self.gateway.identifier.verify_certificate(tls.peer_certificates().unwrap_or_default());
+        let is_h2 = tls.alpn_protocol() == Some(b"h2");
+        let peer = Peer { address, presented };
+        let service = service_fn(move |request: Request<Incoming>| {
+            let (gateway, peer) = (Arc::clone(&self.gateway), peer.clone());
+            async move { Ok::<Response<Body>, std::convert::Infallible>(gateway.handle(peer, request).await) }
+        });
+        let limits = &self.gateway.config.limits;
+        let io = TokioIo::new(stream);
+        let mut stop = self.stop.clone();
+        macro_rules! drive {
+            ($connection:expr) => {{
+                let mut connection = std::pin::pin!($connection);
+                let ended = tokio::select! {
+                    ended = connection.as_mut() => Some(ended),
+                    _ = stop.changed() => None,
+                };
+                let ended = match ended {
+                    Some(ended) => ended,
+                    None => {
+                        connection.as_mut().graceful_shutdown();
+                        connection.await
+                    }
+                };
+                if let Err(error) = ended {
+                    tracing::debug!(%error, %address, "a connection ended");
+                }
+            }};
+        }
+        if is_h2 {
+            let mut builder = hyper::server::conn::http2::Builder::new(LocalExecutor);
+            builder
+                .timer(TokioTimer::new())
+                .max_concurrent_streams(STREAMS)
+                .max_header_list_size(limits.request_head.0 as u32)
+                .keep_alive_interval(Duration::from_secs(30))
+                .keep_alive_timeout(Duration::from_secs(20));
+            drive!(builder.serve_connection(io, service));
+        } else {
+            let mut builder = hyper::server::conn::http1::Builder::new();
+            builder.timer(TokioTimer::new()).header_read_timeout(limits.request_head_time.duration()).max_buf_size(limits.request_head.0);
+            drive!(builder.serve_connection(io, service).with_upgrades());
+        }
+    }
+}
+
+/// Runs a connection's streams on its own thread.
+#[derive(Clone, Copy)]
+struct LocalExecutor;
+
+impl<F> hyper::rt::Executor<F> for LocalExecutor
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(future);
+    }
+}
