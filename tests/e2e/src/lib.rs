@@ -1,1 +1,157 @@
+//! What the end-to-end tests share: one cluster, and gateways of their own before it.
 
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use serde_json::{Value, json};
+use testbed::{AUDIENCE, Cluster, Gateway, GatewayOptions};
+
+/// The cluster of this test process.
+pub fn cluster() -> &'static Cluster {
+    static CLUSTER: OnceLock<Cluster> = OnceLock::new();
+    CLUSTER.get_or_init(|| {
+        let directory = scratch("cluster");
+        Cluster::start(&directory).expect("the cluster starts; `cargo xtask test` builds what it needs")
+    })
+}
+
+/// A directory of its own.
+pub fn scratch(name: &str) -> PathBuf {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let directory = std::env::temp_dir().join(format!("postern-e2e-{}", std::process::id())).join(format!("{name}-{}", NUMBER.fetch_add(1, Ordering::Relaxed)));
+    std::fs::create_dir_all(&directory).expect("a scratch directory");
+    directory
+}
+
+/// A gateway and a caller's kubeconfig.
+pub struct Setup {
+    /// The gateway.
+    pub gateway: Gateway,
+    /// The caller's kubeconfig, with a token for the gateway only.
+    pub caller: PathBuf,
+    /// The caller's token.
+    pub token: String,
+    /// A namespace of the test's own.
+    pub namespace: String,
+}
+
+/// Starts a gateway with policies, and makes a namespace with a Secret and a pod.
+pub fn setup(policies: Vec<(&'static str, &'static str, String)>, config: &str) -> Setup {
+    setup_with(GatewayOptions { policies, config: config.into(), access: String::new() })
+}
+
+/// Starts a gateway with options.
+pub fn setup_with(options: GatewayOptions) -> Setup {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let cluster = cluster();
+    let namespace = format!("t{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+    cluster.apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})).unwrap();
+    cluster
+        .apply(&json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "db", "namespace": namespace},
+            "type": "Opaque", "data": {"password": "aHVudGVyMi1pcy1zZWNyZXQ=", "user": "YWRtaW4="}}))
+        .unwrap();
+    cluster.run_pod(&namespace, "web").unwrap();
+    let gateway = Gateway::start(cluster, &scratch("gateway"), &options).unwrap();
+    let token = cluster.token("caller", AUDIENCE).unwrap();
+    let caller = gateway.kubeconfig("caller", &token).unwrap();
+    Setup { gateway, caller, token, namespace }
+}
+
+impl Setup {
+    /// Runs kubectl as the caller, in the test's namespace.
+    pub fn kubectl(&self, args: &[&str]) -> Ran {
+        Ran::new(Gateway::kubectl(&self.caller, &[&["-n", &self.namespace], args].concat()).unwrap())
+    }
+
+    /// Runs kubectl as the cluster's administrator, without the gateway.
+    pub fn direct(&self, args: &[&str]) -> Ran {
+        Ran::new(Gateway::kubectl(&cluster().admin_kubeconfig(), &[&["-n", &self.namespace], args].concat()).unwrap())
+    }
+
+    /// Sends bytes as they are over TLS, and gives the answer back.
+    pub fn raw(&self, request: &str) -> String {
+        raw(&self.gateway, request)
+    }
+
+    /// A GET with the caller's token and further header lines.
+    pub fn get(&self, path: &str, headers: &str) -> String {
+        self.raw(&format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {}\r\n{headers}\r\n", self.token))
+    }
+
+    /// The audit events so far.
+    pub fn events(&self) -> Vec<Value> {
+        std::thread::sleep(std::time::Duration::from_millis(150));
+        let log = std::fs::read_to_string(self.gateway.audit()).unwrap();
+        log.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+/// What a command printed.
+pub struct Ran {
+    /// Whether it succeeded.
+    pub ok: bool,
+    /// Standard output.
+    pub out: String,
+    /// Standard error.
+    pub err: String,
+}
+
+impl Ran {
+    /// Takes a finished command.
+    pub fn new(output: Output) -> Self {
+        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        Self { ok: output.status.success(), out: text(&output.stdout), err: text(&output.stderr) }
+    }
+
+    /// The output, of a command that must succeed.
+    #[track_caller]
+    pub fn success(&self) -> &str {
+        assert!(self.ok, "failed: {}{}", self.out, self.err);
+        &self.out
+    }
+
+    /// The error, of a command that must fail.
+    #[track_caller]
+    pub fn failure(&self) -> &str {
+        assert!(!self.ok, "succeeded: {}", self.out);
+        &self.err
+    }
+}
+
+/// Sends bytes as they are over TLS, by openssl, and gives the answer back.
+pub fn raw(gateway: &Gateway, request: &str) -> String {
+    let mut child = Command::new("openssl")
+        .args(["s_client", "-quiet", "-ign_eof", "-alpn", "http/1.1", "-connect", &gateway.address, "-CAfile"])
+        .arg(gateway.ca())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("openssl is there");
+    let mut stdin = child.stdin.take().unwrap();
+    let request = request.to_owned();
+    let writer = std::thread::spawn(move || {
+        let _ = stdin.write_all(request.as_bytes());
+        stdin
+    });
+    let mut answer = Vec::new();
+    let _ = child.stdout.take().unwrap().read_to_end(&mut answer);
+    let _ = child.wait();
+    drop(writer.join());
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// The status code of an answer.
+pub fn code(answer: &str) -> u16 {
+    answer.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0)
+}
+
+/// Writes a file whole, as a careful operator does.
+pub fn put(file: &Path, bytes: &[u8]) {
+    let partial = file.with_extension("partial");
+    std::fs::write(&partial, bytes).unwrap();
+    std::fs::rename(partial, file).unwrap();
+}

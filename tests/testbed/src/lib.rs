@@ -1,1 +1,36 @@
+//! A real Kubernetes API server, etcd and kubelet endpoint, with a Postern in front, for the tests, the demo and the bench.
 
+mod certificates;
+mod cluster;
+mod gateway;
+mod process;
+
+use std::path::{Path, PathBuf};
+
+pub use cluster::Cluster;
+pub use gateway::{AUDIENCE, Gateway, GatewayOptions};
+pub use process::{Process, free_port, wait_until};
+
+/// Where built binaries, caches and running testbeds are kept: outside the clone, `~/.cache/postern` unless `POSTERN_CACHE` says
+/// otherwise.
+pub fn cache() -> PathBuf {
+    match std::env::var_os("POSTERN_CACHE") {
+        Some(path) => path.into(),
+        None => Path::new(&std::env::var_os("HOME").unwrap_or_else(|| "/tmp".into())).join(".cache/postern"),
+    }
+}
+
+/// A binary the testbed built.
+pub fn binary(name: &str) -> PathBuf {
+    cache().join("bin").join(name)
+}
+
+/// The gateway's binary.
+pub fn postern() -> PathBuf {
+    cache().join("target/release/postern")
+}
+
+/// A policy of the pack, built.
+pub fn policy(name: &str) -> PathBuf {
+    cache().join("policies").join(format!("{name}.wasm"))
+}

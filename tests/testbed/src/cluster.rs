@@ -1,0 +1,212 @@
+//! etcd, kube-apiserver and one node.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use serde_json::json;
+
+use crate::certificates::Ca;
+use crate::process::{Process, free_port, tail, wait_until};
+use crate::binary;
+
+/// A running cluster. Dropping it ends it.
+pub struct Cluster {
+    /// Its directory.
+    pub directory: PathBuf,
+    /// The API server's port.
+    pub port: u16,
+    ca: Ca,
+    node_port: u16,
+    processes: Vec<Process>,
+}
+
+impl Cluster {
+    /// Starts a cluster in a directory of its own.
+    pub fn start(directory: &Path) -> anyhow::Result<Self> {
+        std::fs::create_dir_all(directory)?;
+        let directory = directory.canonicalize()?;
+        let ca = Ca::new("ca", &directory)?;
+        ca.issue("apiserver", "kube-apiserver", &[])?;
+        ca.issue("kubelet-client", "kube-apiserver", &["system:masters"])?;
+        ca.issue("node", "system:node:node-1", &["system:nodes"])?;
+        ca.issue("admin", "admin", &["system:masters"])?;
+        ca.issue("gateway", "postern", &["postern:gateways"])?;
+        ca.issue("service-account", "service-account", &[])?;
+        let mut this = Self { port: free_port()?, node_port: free_port()?, ca, directory, processes: Vec::new() };
+        this.start_etcd_and_apiserver()?;
+        this.start_node()?;
+        std::fs::write(this.admin_kubeconfig(), this.kubeconfig(&format!("https://127.0.0.1:{}", this.port), &this.ca.pem, &this.certificate("admin")?))?;
+        let ready = this.directory.join("apiserver.log");
+        wait_until("the API server is ready", Duration::from_secs(60), || {
+            for process in &mut this.processes {
+                process.check().with_context(|| tail(&ready))?;
+            }
+            Ok(kubectl(&this.directory.join("admin.kubeconfig"), &["get", "--raw", "/readyz"]).is_ok_and(|o| o.status.success()))
+        })?;
+        this.furnish()?;
+        Ok(this)
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.directory.join(name).display().to_string()
+    }
+
+    fn start_etcd_and_apiserver(&mut self) -> anyhow::Result<()> {
+        let (client, peer) = (free_port()?, free_port()?);
+        let mut etcd = Command::new(binary("etcd"));
+        etcd.args(["--name=testbed", "--unsafe-no-fsync", "--log-level=warn"]).args([
+            format!("--data-dir={}", self.file("etcd")),
+            format!("--listen-client-urls=http://127.0.0.1:{client}"),
+            format!("--advertise-client-urls=http://127.0.0.1:{client}"),
+            format!("--listen-peer-urls=http://127.0.0.1:{peer}"),
+            format!("--initial-advertise-peer-urls=http://127.0.0.1:{peer}"),
+            format!("--initial-cluster=testbed=http://127.0.0.1:{peer}"),
+        ]);
+        self.processes.push(Process::start("etcd", etcd, &self.directory.join("etcd.log"))?);
+        let issuer = format!("https://localhost:{}", self.port);
+        let mut apiserver = Command::new(binary("kube-apiserver"));
+        apiserver.args([
+            "--bind-address=127.0.0.1",
+            "--advertise-address=127.0.0.1",
+            "--service-cluster-ip-range=10.0.0.0/16",
+            "--authorization-mode=Node,RBAC",
+            "--endpoint-reconciler-type=none",
+            "--disable-admission-plugins=ServiceAccount",
+            "--allow-privileged=true",
+            "--kubelet-preferred-address-types=InternalIP",
+        ]);
+        apiserver.args([
+            format!("--etcd-servers=http://127.0.0.1:{client}"),
+            format!("--secure-port={}", self.port),
+            format!("--tls-cert-file={}", self.file("apiserver.crt")),
+            format!("--tls-private-key-file={}", self.file("apiserver.key")),
+            format!("--client-ca-file={}", self.file("ca.crt")),
+            format!("--service-account-key-file={}", self.file("service-account.key")),
+            format!("--service-account-signing-key-file={}", self.file("service-account.key")),
+            format!("--service-account-issuer={issuer}"),
+            format!("--api-audiences={issuer}"),
+            format!("--kubelet-client-certificate={}", self.file("kubelet-client.crt")),
+            format!("--kubelet-client-key={}", self.file("kubelet-client.key")),
+            format!("--kubelet-certificate-authority={}", self.file("ca.crt")),
+            format!("--cert-dir={}", self.file("run")),
+        ]);
+        self.processes.push(Process::start("kube-apiserver", apiserver, &self.directory.join("apiserver.log"))?);
+        Ok(())
+    }
+
+    fn start_node(&mut self) -> anyhow::Result<()> {
+        let mut node = Command::new(binary("node"));
+        node.args([
+            format!("--listen=127.0.0.1:{}", self.node_port),
+            format!("--cert={}", self.file("node.crt")),
+            format!("--key={}", self.file("node.key")),
+            format!("--client-ca={}", self.file("ca.crt")),
+        ]);
+        self.processes.push(Process::start("node", node, &self.directory.join("node.log"))?);
+        Ok(())
+    }
+
+    /// A Ready node, the right to read the issuer's keys, and accounts for callers and the gateway.
+    fn furnish(&self) -> anyhow::Result<()> {
+        self.apply(&json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-1"}}))?;
+        self.patch_status("node", "node-1", "default", &json!({"status": {
+            "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": self.node_port}},
+            "conditions": [{"type": "Ready", "status": "True", "reason": "Testbed", "message": "ready"}]}}))?;
+        let role = |name: &str, rules: serde_json::Value| json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": name}, "rules": rules});
+        let bind = |name: &str, role: &str, subject: serde_json::Value| json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": name},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role}, "subjects": [subject]});
+        let group = |name: &str| json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": name});
+        self.apply(&bind("issuer-discovery", "system:service-account-issuer-discovery", group("system:unauthenticated")))?;
+        self.apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "postern"}}))?;
+        for account in ["caller", "approver", "acts-as"] {
+            self.apply(&json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": account, "namespace": "postern"}}))?;
+        }
+        // What the gateway itself may: ask for tokens, impersonate, and read what policies declare they need.
+        self.apply(&role("postern-gateway", json!([
+            {"apiGroups": [""], "resources": ["serviceaccounts/token"], "verbs": ["create"]},
+            {"apiGroups": [""], "resources": ["users", "groups", "serviceaccounts"], "verbs": ["impersonate"]},
+            {"apiGroups": ["", "apps"], "resources": ["namespaces", "pods", "deployments"], "verbs": ["get", "list", "watch"]}])))?;
+        self.apply(&bind("postern-gateway", "postern-gateway", group("postern:gateways")))?;
+        self.apply(&bind("postern-acts-as", "cluster-admin", json!({"kind": "ServiceAccount", "name": "acts-as", "namespace": "postern"})))
+    }
+
+    /// The kubeconfig of a cluster administrator.
+    pub fn admin_kubeconfig(&self) -> PathBuf {
+        self.directory.join("admin.kubeconfig")
+    }
+
+    /// The kubeconfig the gateway uses.
+    pub fn gateway_kubeconfig(&self) -> anyhow::Result<PathBuf> {
+        let file = self.directory.join("gateway.kubeconfig");
+        std::fs::write(&file, self.kubeconfig(&format!("https://127.0.0.1:{}", self.port), &self.ca.pem, &self.certificate("gateway")?))?;
+        Ok(file)
+    }
+
+    /// The issuer of ServiceAccount tokens.
+    pub fn issuer(&self) -> String {
+        format!("https://localhost:{}", self.port)
+    }
+
+    /// A token for the gateway, of a ServiceAccount in the namespace `postern`.
+    pub fn token(&self, account: &str, audience: &str) -> anyhow::Result<String> {
+        let args = ["create", "token", account, "-n", "postern", "--audience", audience, "--duration", "2h"];
+        Ok(stdout(kubectl(&self.admin_kubeconfig(), &args)?)?.trim().to_owned())
+    }
+
+    /// Runs a pod on the node: the API server is told that it runs.
+    pub fn run_pod(&self, namespace: &str, name: &str) -> anyhow::Result<()> {
+        self.apply(&json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": namespace, "labels": {"app": name}},
+            "spec": {"nodeName": "node-1", "automountServiceAccountToken": false, "terminationGracePeriodSeconds": 0, "containers": [{"name": "main", "image": "testbed/main"}]}}))?;
+        self.patch_status("pod", name, namespace, &json!({"status": {"phase": "Running", "podIP": "127.0.0.1", "hostIP": "127.0.0.1",
+            "conditions": [{"type": "Ready", "status": "True"}, {"type": "ContainersReady", "status": "True"}],
+            "containerStatuses": [{"name": "main", "image": "testbed/main", "imageID": "testbed", "containerID": format!("testbed://{name}"),
+                "ready": true, "restartCount": 0, "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}}]}}))
+    }
+
+    /// Applies an object as the administrator.
+    pub fn apply(&self, object: &serde_json::Value) -> anyhow::Result<()> {
+        let file = self.directory.join(format!("apply-{:?}.json", std::thread::current().id()));
+        std::fs::write(&file, object.to_string())?;
+        stdout(kubectl(&self.admin_kubeconfig(), &["apply", "-f", &file.display().to_string()])?).map(drop)
+    }
+
+    fn patch_status(&self, kind: &str, name: &str, namespace: &str, patch: &serde_json::Value) -> anyhow::Result<()> {
+        let args = ["patch", kind, name, "-n", namespace, "--subresource=status", "--type=merge", "-p", &patch.to_string()];
+        stdout(kubectl(&self.admin_kubeconfig(), &args)?).map(drop)
+    }
+
+    fn certificate(&self, name: &str) -> anyhow::Result<serde_json::Value> {
+        Ok(json!({"client-certificate": self.file(&format!("{name}.crt")), "client-key": self.file(&format!("{name}.key"))}))
+    }
+
+    fn kubeconfig(&self, server: &str, ca: &str, user: &serde_json::Value) -> String {
+        kubeconfig(server, ca, user, &self.directory)
+    }
+}
+
+/// A kubeconfig; JSON is YAML too.
+pub(crate) fn kubeconfig(server: &str, ca_pem: &str, user: &serde_json::Value, directory: &Path) -> String {
+    let ca = directory.join(format!("ca-of-{}.crt", server.rsplit(':').next().unwrap_or("server")));
+    let _ = std::fs::write(&ca, ca_pem);
+    json!({"apiVersion": "v1", "kind": "Config", "current-context": "testbed",
+        "clusters": [{"name": "testbed", "cluster": {"server": server, "certificate-authority": ca}}],
+        "contexts": [{"name": "testbed", "context": {"cluster": "testbed", "user": "testbed"}}],
+        "users": [{"name": "testbed", "user": user}]})
+    .to_string()
+}
+
+/// Runs kubectl.
+pub(crate) fn kubectl(kubeconfig: &Path, args: &[&str]) -> anyhow::Result<Output> {
+    let home = kubeconfig.with_extension("home");
+    Ok(Command::new(binary("kubectl")).arg("--kubeconfig").arg(kubeconfig).args(args).env("HOME", home).output()?)
+}
+
+fn stdout(output: Output) -> anyhow::Result<String> {
+    if !output.status.success() {
+        bail!("kubectl failed: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(String::from_utf8(output.stdout)?)
+}

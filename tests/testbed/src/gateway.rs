@@ -1,0 +1,114 @@
+//! A Postern in front of a cluster.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use anyhow::Context;
+use serde_json::json;
+
+use crate::cluster::{Cluster, kubeconfig, kubectl};
+use crate::process::{Process, tail, wait_until};
+use crate::{binary, policy, postern};
+
+/// The audience of tokens for the gateway.
+pub const AUDIENCE: &str = "postern";
+
+/// A running gateway. Dropping it ends it.
+pub struct Gateway {
+    /// Its directory.
+    pub directory: PathBuf,
+    /// `127.0.0.1:PORT`.
+    pub address: String,
+    /// Its process.
+    pub process: Process,
+}
+
+/// What a gateway is started with.
+#[derive(Default)]
+pub struct GatewayOptions {
+    /// Policies: file name without extension, name of the policy in the pack, settings file.
+    pub policies: Vec<(&'static str, &'static str, String)>,
+    /// Further lines of the configuration.
+    pub config: String,
+    /// As whom callers reach the cluster; a ServiceAccount that may everything when empty.
+    pub access: String,
+}
+
+impl Gateway {
+    /// Starts a gateway in a directory of its own.
+    pub fn start(cluster: &Cluster, directory: &Path, options: &GatewayOptions) -> anyhow::Result<Self> {
+        std::fs::create_dir_all(directory.join("policies.d"))?;
+        let directory = directory.canonicalize()?;
+        for (file, name, settings) in &options.policies {
+            std::fs::copy(policy(name), directory.join("policies.d").join(format!("{file}.wasm"))).with_context(|| format!("the policy {name} is not built"))?;
+            if !settings.is_empty() {
+                std::fs::write(directory.join("policies.d").join(format!("{file}.yaml")), settings)?;
+            }
+        }
+        let access = match options.access.as_str() {
+            "" => "[{as: {serviceAccount: {namespace: postern, name: acts-as}}}]",
+            access => access,
+        };
+        std::fs::write(
+            directory.join("postern.yaml"),
+            format!(
+                "listen: {{address: '127.0.0.1:0', drain: 2}}\ncluster: {{name: testbed, kubeconfig: '{}'}}\nauthentication:\n  clientCaFile: '{}'\n  jwt:\n  - issuer: {{url: '{}', audiences: [{AUDIENCE}]}}\n    claimMappings:\n      username: {{claim: sub, prefix: ''}}\n      groups: {{expression: \"['postern:' + claims['kubernetes.io'].serviceaccount.name]\"}}\naccess: {access}\npolicies: {{directory: policies.d}}\ndataDirectory: data\n{}",
+                cluster.gateway_kubeconfig()?.display(),
+                cluster.directory.join("ca.crt").display(),
+                cluster.issuer(),
+                options.config
+            ),
+        )?;
+        let address_file = directory.join("address");
+        let _ = std::fs::remove_file(&address_file);
+        let mut command = Command::new(postern());
+        command.arg("serve").arg("--config").arg(directory.join("postern.yaml")).arg("--address-file").arg(&address_file);
+        let log = directory.join("postern.log");
+        let mut process = Process::start("postern", command, &log)?;
+        wait_until("the gateway listens", Duration::from_secs(60), || {
+            process.check().with_context(|| tail(&log))?;
+            Ok(address_file.exists())
+        })?;
+        let address = std::fs::read_to_string(&address_file)?;
+        Ok(Self { directory, address, process })
+    }
+
+    /// The gateway's CA.
+    pub fn ca(&self) -> PathBuf {
+        self.directory.join("data/ca.crt")
+    }
+
+    /// The audit log.
+    pub fn audit(&self) -> PathBuf {
+        self.directory.join("data/audit.jsonl")
+    }
+
+    /// A kubeconfig of the gateway with a token.
+    pub fn kubeconfig(&self, name: &str, token: &str) -> anyhow::Result<PathBuf> {
+        self.kubeconfig_for(name, &json!({"token": token}))
+    }
+
+    /// A kubeconfig of the gateway for a user entry.
+    pub fn kubeconfig_for(&self, name: &str, user: &serde_json::Value) -> anyhow::Result<PathBuf> {
+        let file = self.directory.join(format!("{name}.kubeconfig"));
+        let ca = std::fs::read_to_string(self.ca())?;
+        std::fs::write(&file, kubeconfig(&format!("https://{}", self.address), &ca, user, &self.directory))?;
+        Ok(file)
+    }
+
+    /// Runs kubectl with a kubeconfig.
+    pub fn kubectl(kubeconfig: &Path, args: &[&str]) -> anyhow::Result<Output> {
+        kubectl(kubeconfig, args)
+    }
+
+    /// Runs helm with a kubeconfig.
+    pub fn helm(kubeconfig: &Path, args: &[&str]) -> anyhow::Result<Output> {
+        Ok(Command::new(binary("helm")).arg("--kubeconfig").arg(kubeconfig).args(args).env("HOME", kubeconfig.with_extension("home")).output()?)
+    }
+
+    /// Runs the gateway's own command line.
+    pub fn postern(args: &[&str]) -> anyhow::Result<Output> {
+        Ok(Command::new(postern()).args(args).output()?)
+    }
+}

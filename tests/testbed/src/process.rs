@@ -1,0 +1,106 @@
+//! Child processes that end with their parent.
+
+use std::fs::{File, OpenOptions};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+
+/// A running server. Dropping it ends it.
+pub struct Process {
+    name: String,
+    child: Child,
+}
+
+impl Process {
+    /// Starts a server whose output goes to a log. `setpriv` makes the kernel end it should this process be killed.
+    pub fn start(name: &str, mut command: Command, log: &Path) -> anyhow::Result<Self> {
+        let out = OpenOptions::new().create(true).append(true).open(log).with_context(|| log.display().to_string())?;
+        let mut wrapped = Command::new("setpriv");
+        wrapped.args(["--pdeathsig", "KILL", "--"]).arg(command.get_program()).args(command.get_args());
+        for (key, value) in command.get_envs() {
+            match value {
+                Some(value) => wrapped.env(key, value),
+                None => wrapped.env_remove(key),
+            };
+        }
+        command = wrapped;
+        command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out);
+        let child = spawn(command).with_context(|| format!("cannot start {name} (setpriv of util-linux is needed)"))?;
+        Ok(Self { name: name.into(), child })
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// An error when it has ended.
+    pub fn check(&mut self) -> anyhow::Result<()> {
+        if let Some(status) = self.child.try_wait()? {
+            bail!("{} ended: {status}", self.name);
+        }
+        Ok(())
+    }
+
+    /// Asks it to end, and waits until it has.
+    pub fn terminate(&mut self, wait: Duration) -> anyhow::Result<()> {
+        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
+        wait_until(&format!("{} ends", self.name), wait, || Ok(self.child.try_wait()?.is_some()))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Spawns on a thread that lives as long as this process: the kernel's signal comes when the spawning thread ends.
+fn spawn(command: Command) -> anyhow::Result<Child> {
+    type Job = (Command, Sender<std::io::Result<Child>>);
+    static SPAWNER: OnceLock<Mutex<Sender<Job>>> = OnceLock::new();
+    let spawner = SPAWNER.get_or_init(|| {
+        let (sender, jobs) = channel::<Job>();
+        std::thread::spawn(move || {
+            for (mut command, done) in jobs {
+                let _ = done.send(command.spawn());
+            }
+        });
+        Mutex::new(sender)
+    });
+    let (done, result) = channel();
+    spawner.lock().unwrap_or_else(PoisonError::into_inner).send((command, done)).context("the spawner ended")?;
+    Ok(result.recv().context("the spawner ended")??)
+}
+
+/// A port nobody listens on at this moment.
+pub fn free_port() -> anyhow::Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// Waits until something holds; says what it waited for when it does not.
+pub fn wait_until(what: &str, longest: Duration, mut holds: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
+    let start = Instant::now();
+    while !holds()? {
+        if start.elapsed() > longest {
+            bail!("waited {} s in vain until {what}", longest.as_secs());
+        }
+        std::thread::sleep(Duration::from_millis(25));
+    }
+    Ok(())
+}
+
+/// The end of a log, for an error message.
+pub(crate) fn tail(log: &Path) -> String {
+    use std::io::Read;
+    let mut text = String::new();
+    let _ = File::open(log).and_then(|mut f| f.read_to_string(&mut text));
+    let lines: Vec<&str> = text.lines().rev().take(15).collect();
+    lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+}
