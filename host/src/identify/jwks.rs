@@ -115,7 +115,7 @@ impl Jwks {
     }
 
     async fn get(&self, uri: &str) -> anyhow::Result<Bytes> {
-        let request = Request::get(uri).header("accept", "application/json").body(Full::default())?;
+        let request = Request::get(uri).header("accept", "application/json, application/jwk-set+json, */*;q=0.5").body(Full::default())?;
         let (status, _, body) = fetch(&self.tls, request, FETCH_TIME, FETCH_LIMIT).await?;
         if !status.is_success() {
             bail!("{uri} answered {status}");

@@ -83,7 +83,7 @@ impl Cluster {
             format!("--tls-cert-file={}", self.file("apiserver.crt")),
             format!("--tls-private-key-file={}", self.file("apiserver.key")),
             format!("--client-ca-file={}", self.file("ca.crt")),
-            format!("--service-account-key-file={}", self.file("service-account.key")),
+            format!("--service-account-key-file={}", self.file("service-account.crt")),
             format!("--service-account-signing-key-file={}", self.file("service-account.key")),
             format!("--service-account-issuer={issuer}"),
             format!("--api-audiences={issuer}"),

@@ -1,1 +1,73 @@
-fn main() {}
+//! The project's commands: `cargo xtask demo`, `cargo xtask test`, and the tasks beneath them.
+
+mod build;
+mod demo;
+mod play;
+
+use clap::{Parser, Subcommand};
+
+/// The project's commands.
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+struct Xtask {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Builds what is needed, starts a cluster with a gateway before it, shows it working, and stays up.
+    Demo {
+        /// Plays the scenes and ends; status 0 only if each showed what it should.
+        #[arg(long)]
+        once: bool,
+    },
+    /// Runs every test, against the real parts.
+    Test,
+    /// Builds what the tests and the demo need, and nothing else.
+    Build,
+    /// A cluster and a gateway in the background.
+    #[command(subcommand)]
+    Testbed(Testbed),
+    /// Holds a testbed until it is told to end. Used by `testbed up`.
+    #[command(hide = true)]
+    Hold {
+        /// Its directory.
+        directory: std::path::PathBuf,
+    },
+}
+
+#[derive(Subcommand)]
+enum Testbed {
+    /// Starts one and prints where things are.
+    Up {
+        /// Prints JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Ends every testbed of this user, or the one in a directory.
+    Down {
+        /// Its `directory`, as `up` printed it.
+        directory: Option<std::path::PathBuf>,
+    },
+}
+
+fn main() -> anyhow::Result<()> {
+    match Xtask::parse().command {
+        Command::Build => build::everything(),
+        Command::Demo { once } => {
+            build::everything()?;
+            demo::run(once)
+        }
+        Command::Test => {
+            build::everything()?;
+            build::run_tests()
+        }
+        Command::Testbed(Testbed::Up { json }) => {
+            build::everything()?;
+            demo::up(json)
+        }
+        Command::Testbed(Testbed::Down { directory }) => demo::down(directory),
+        Command::Hold { directory } => demo::hold(&directory),
+    }
+}

@@ -1,0 +1,123 @@
+//! Attempts to get past.
+
+use e2e::{code, raw, setup};
+
+#[test]
+fn what_has_no_normal_form_is_400() {
+    let s = setup(vec![], "");
+    for path in ["//api/v1/secrets", "/api//v1/secrets", "/api/v1/../v1/secrets", "/api/v1/%2e%2e/secrets", "/api/v1%2fsecrets", "/api/v1/secrets%00", "/api/%zz", "/api/v1/pods?a=b;c=d"] {
+        let answer = s.get(path, "");
+        assert_eq!(code(&answer), 400, "{path}: {answer}");
+        assert!(answer.contains("cannot be classified"), "{path}: {answer}");
+    }
+}
+
+#[test]
+fn impersonation_in_any_spelling_is_403() {
+    let s = setup(vec![], "");
+    for headers in [
+        "Impersonate-User: system:admin\r\n",
+        "iMPERSONATE-uSER: system:admin\r\n",
+        "Impersonate-Group: system:masters\r\n",
+        "Impersonate-Extra-Scope: x\r\n",
+        "Connection: Impersonate-User\r\nImpersonate-User: system:admin\r\n",
+    ] {
+        let answer = s.get("/api/v1/namespaces", headers);
+        assert!(code(&answer) == 403 && answer.contains("impersonation"), "{headers}: {answer}");
+    }
+    let named = s.get("/apis/authentication.k8s.io/v1", "Connection: Authorization, X-Remote-User\r\nX-Remote-User: admin\r\nX-Remote-Group: system:masters\r\n");
+    assert_eq!(code(&named), 200, "{named}");
+    assert!(s.kubectl(&["get", "pods", "--as", "system:admin"]).failure().contains("impersonation"));
+}
+
+#[test]
+fn two_lengths_are_400() {
+    let s = setup(vec![], "");
+    let head = format!("POST /api/v1/namespaces/{}/configmaps HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nConnection: close\r\n", s.namespace, s.token);
+    let smuggled = format!("GET /api/v1/secrets HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\r\n", s.token);
+    assert_eq!(code(&raw(&s.gateway, &format!("{head}Content-Length: 2\r\nContent-Length: 3\r\n\r\n{{}}{smuggled}"))), 400);
+    let both = raw(&s.gateway, &format!("{head}Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{smuggled}"));
+    assert!(both.matches("HTTP/1.1").count() == 1 && code(&both) != 200, "{both}");
+}
+
+#[test]
+fn node_proxy_and_anonymous_paths_are_closed() {
+    let s = setup(vec![], "");
+    for path in ["/api/v1/nodes/node-1/proxy/exec/default/web/main?command=id", "/api/v1/proxy/nodes/node-1/pods"] {
+        let answer = s.get(path, "");
+        assert!(code(&answer) == 403 && answer.contains("nodesProxy"), "{path}: {answer}");
+    }
+    for path in ["/healthz", "/version", "/postern/v1/approvals", "/postern/x", "/openapi/v2", "/metrics", "/unknown"] {
+        assert_eq!(code(&raw(&s.gateway, &format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"))), 401, "{path}");
+    }
+}
+
+#[test]
+fn huge_slow_and_deep_bodies_are_clean_errors() {
+    let s = setup(vec![("10-stored", "approve-deletes", "settings: {approvers: [x], verbs: [nothing]}\n".into())], "limits: {requestBodyTime: 1}\n");
+    let head = |length: &str| {
+        format!("POST /api/v1/namespaces/{}/configmaps HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nConnection: close\r\nAuthorization: Bearer {}\r\n{length}\r\n", s.namespace, s.token)
+    };
+    let huge = s.raw(&head("Content-Length: 1073741824\r\n"));
+    assert!(code(&huge) == 413 && huge.contains("limits.requestBody"), "{huge}");
+    let slow = s.raw(&head("Content-Length: 100\r\n"));
+    assert!(code(&slow) == 408 && slow.contains("limits.requestBodyTime"), "{slow}");
+    let deep = "[".repeat(100_000);
+    assert_eq!(code(&s.raw(&format!("{}{deep}", head(&format!("Content-Length: {}\r\n", deep.len()))))), 400);
+    let gzip = format!("{}{}", head("Content-Length: 4\r\nContent-Encoding: gzip\r\n"), "\u{1f}abc");
+    assert!(s.raw(&gzip).contains("Content-Encoding"));
+    let head_too_large = s.get("/api", &format!("X-Long: {}\r\n", "a".repeat(100_000)));
+    assert_eq!(code(&head_too_large), 431, "{head_too_large}");
+}
+
+#[test]
+fn everything_that_passed_was_decided_and_recorded_and_the_chain_is_whole() {
+    let s = setup(vec![], "");
+    s.kubectl(&["create", "configmap", "a", "--from-literal=x=y"]).success();
+    s.kubectl(&["get", "configmap", "a"]).success();
+    s.kubectl(&["delete", "configmap", "a"]).success();
+    let events = s.events();
+    for event in events.iter().filter(|e| e["stage"] == "completed") {
+        assert!(event["caller"]["username"].is_string() && event["verdict"].is_string(), "{event}");
+        let is_read = event["method"] == "GET";
+        let decided = events.iter().any(|e| e["stage"] == "decided" && e["id"] == event["id"]);
+        assert!(is_read || decided, "a change is recorded before it is sent: {event}");
+    }
+    let file = s.gateway.audit();
+    let verify = || e2e::Ran::new(testbed::Gateway::postern(&["audit", "--file", file.to_str().unwrap(), "verify"]).unwrap());
+    assert!(verify().success().contains("whole"));
+    let changed = std::fs::read_to_string(&file).unwrap().replacen("configmaps", "configmapz", 1);
+    std::fs::write(&file, changed).unwrap();
+    assert!(verify().failure().contains("changed"));
+}
+
+#[test]
+fn nothing_passes_while_the_log_cannot_be_written() {
+    let directory = e2e::scratch("small");
+    let mounted = std::process::Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"]).arg(&directory).status().is_ok_and(|s| s.success());
+    if !mounted {
+        println!("no small file system can be mounted here; the unit test with /dev/full stands for this");
+        return;
+    }
+    let s = setup(vec![], &format!("audit: {{file: '{}'}}\n", directory.join("audit.jsonl").display()));
+    let refused = (0..400).find_map(|n| {
+        let ran = s.kubectl(&["create", "configmap", &format!("fill-{n}"), "--from-literal=x=y"]);
+        (!ran.ok).then_some(ran.err)
+    });
+    let unmount = std::process::Command::new("umount").arg("-l").arg(&directory).status();
+    assert!(refused.expect("the disk fills").contains("audit log cannot be written"));
+    assert!(unmount.unwrap().success());
+}
+
+#[test]
+fn the_api_server_gone_is_a_clean_503() {
+    let directory = e2e::scratch("lonely");
+    let lonely = testbed::Cluster::start(&directory).unwrap();
+    let gateway = testbed::Gateway::start(&lonely, &e2e::scratch("gateway"), &testbed::GatewayOptions::default()).unwrap();
+    let token = lonely.token("caller", testbed::AUDIENCE).unwrap();
+    let get = || raw(&gateway, &format!("GET /api/v1/namespaces HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\r\n"));
+    assert_eq!(code(&get()), 200);
+    drop(lonely);
+    let answer = get();
+    assert!(matches!(code(&answer), 502 | 503) && answer.contains("API server"), "{answer}");
+}

@@ -1,0 +1,166 @@
+//! Builds everything into the cache outside the clone, with a line of progress while it lasts.
+
+use std::fs::{File, OpenOptions};
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use testbed::cache;
+
+const KUBERNETES: &str = "-s -w -X k8s.io/component-base/version.gitVersion=v1.36.3 -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=36";
+const POLICIES: [&str; 4] = ["approve-deletes", "guard-exec", "mask-secrets", "no-bulk-export"];
+const WASM: &str = "wasm32-unknown-unknown";
+
+/// The repository.
+pub(crate) fn root() -> PathBuf {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    std::env::var_os("POSTERN_ROOT").map_or_else(|| manifest.join("../.."), PathBuf::from)
+}
+
+/// Builds what the tests and the demo need. One at a time: two runs side by side wait for each other here.
+pub(crate) fn everything() -> anyhow::Result<()> {
+    std::fs::create_dir_all(cache().join("bin"))?;
+    let lock = OpenOptions::new().create(true).truncate(false).write(true).open(cache().join("build.lock"))?;
+    lock.lock()?;
+    require("go", "install Go 1.26 from https://go.dev/dl/")?;
+    require("setpriv", "apt-get install util-linux")?;
+    require("openssl", "apt-get install openssl")?;
+    go("etcd", "etcd", "go.etcd.io/etcd/server/v3", "-s -w")?;
+    go("kubernetes", "kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver", KUBERNETES)?;
+    go("kubernetes", "kubectl", "k8s.io/kubernetes/cmd/kubectl", KUBERNETES)?;
+    go("helm", "helm", "helm.sh/helm/v4/cmd/helm", "-s -w")?;
+    go("kubernetes", "node", "./node", "-s -w")?;
+    go("kubernetes", "requestinfo", "./requestinfo", "-s -w")?;
+    let mut gateway = cargo();
+    gateway.args(["build", "--release", "--locked", "-p", "postern-host"]);
+    step("the gateway", gateway)?;
+    policies()
+}
+
+/// Runs every test of the workspace.
+pub(crate) fn run_tests() -> anyhow::Result<()> {
+    // Each end-to-end test starts a gateway of its own: four at a time are what two cores bear.
+    let status = cargo().args(["test", "--release", "--locked", "--workspace", "--", "--test-threads=4"]).status()?;
+    if !status.success() {
+        bail!("tests failed");
+    }
+    Ok(())
+}
+
+fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root()).env("CARGO_TARGET_DIR", cache().join("target"));
+    command
+}
+
+/// Builds a Go program unless it was built from the same module before.
+fn go(module: &str, name: &str, package: &str, flags: &str) -> anyhow::Result<()> {
+    let directory = root().join("tests/go").join(module);
+    let mut inputs = std::fs::read_to_string(directory.join("go.mod"))? + flags;
+    if let Some(local) = package.strip_prefix("./") {
+        inputs += &std::fs::read_to_string(directory.join(local).join("main.go"))?;
+    }
+    let (binary, stamp) = (cache().join("bin").join(name), cache().join("bin").join(format!("{name}.from")));
+    if binary.exists() && std::fs::read_to_string(&stamp).is_ok_and(|s| s == inputs) {
+        return Ok(());
+    }
+    let mut command = Command::new("go");
+    command.current_dir(directory).env("CGO_ENABLED", "0").env("GOFLAGS", "-buildvcs=false -mod=readonly");
+    command.args(["build", "-ldflags", flags, "-o"]).arg(&binary).arg(package);
+    step(name, command)?;
+    Ok(std::fs::write(stamp, inputs)?)
+}
+
+/// Builds the policies that ship, for WebAssembly.
+fn policies() -> anyhow::Result<()> {
+    let mut command = wasm_cargo()?;
+    command.current_dir(root()).env("CARGO_TARGET_DIR", cache().join("wasm"));
+    command.args(["build", "--locked", "--profile", "policy", "--target", WASM]);
+    for policy in POLICIES {
+        command.args(["-p", policy]);
+    }
+    step("the policies", command)?;
+    std::fs::create_dir_all(cache().join("policies"))?;
+    for policy in POLICIES {
+        let built = cache().join("wasm").join(WASM).join("policy").join(format!("{}.wasm", policy.replace('-', "_")));
+        std::fs::copy(built, cache().join("policies").join(format!("{policy}.wasm")))?;
+    }
+    Ok(())
+}
+
+/// A cargo that can build for wasm32: rustup's, or Debian's packages where rustup cannot download.
+fn wasm_cargo() -> anyhow::Result<Command> {
+    let installed = || -> bool {
+        let sysroot = Command::new("rustc").args(["--print", "sysroot"]).output();
+        sysroot.is_ok_and(|o| Path::new(String::from_utf8_lossy(&o.stdout).trim()).join("lib/rustlib").join(WASM).exists())
+    };
+    if installed() || Command::new("rustup").args(["target", "add", WASM]).stderr(Stdio::null()).status().is_ok_and(|s| s.success()) && installed() {
+        return Ok(cargo());
+    }
+    let debian = ["/usr/bin/cargo", "/usr/bin/rustc", "/usr/bin/wasm-ld-19"];
+    let complete = || debian.iter().all(|file| Path::new(file).exists());
+    if !complete() {
+        let mut apt = Command::new("apt-get");
+        apt.args(["install", "-y", "-q", "rustc-web", "cargo-web", "rust-web-src", "lld-19"]).env("DEBIAN_FRONTEND", "noninteractive");
+        let _ = step("Rust for WebAssembly (Debian packages)", apt);
+    }
+    if !complete() {
+        bail!("the policies need Rust's {WASM} target: run `rustup target add {WASM}`, or as root `apt-get install rustc-web cargo-web rust-web-src lld-19`");
+    }
+    let mut command = Command::new("/usr/bin/cargo");
+    command
+        .env("PATH", format!("/usr/bin:{}", std::env::var("PATH").unwrap_or_default()))
+        .env("RUSTC", "/usr/bin/rustc")
+        .env("RUSTC_BOOTSTRAP", "1")
+        .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", "wasm-ld-19")
+        .env_remove("RUSTUP_TOOLCHAIN")
+        .env_remove("CARGO")
+        .arg("-Zbuild-std=std,panic_abort");
+    // Cargo takes -Z anywhere, but the subcommand must come first for older ones.
+    Ok(command)
+}
+
+/// Runs one step of the build; its output goes to a log, and a line says how long it has taken.
+fn step(what: &str, mut command: Command) -> anyhow::Result<()> {
+    let log = cache().join("build.log");
+    let out = File::create(&log)?;
+    let mut child = command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out).spawn().with_context(|| format!("cannot build {what}"))?;
+    let start = Instant::now();
+    let terminal = std::io::stderr().is_terminal();
+    let mut told = Duration::ZERO;
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        let elapsed = start.elapsed();
+        if elapsed - told >= Duration::from_secs(if terminal { 1 } else { 15 }) {
+            told = elapsed;
+            if terminal {
+                eprint!("\r  building {what} ... {} s ", elapsed.as_secs());
+            } else {
+                eprintln!("  building {what} ... {} s", elapsed.as_secs());
+            }
+            let _ = std::io::stderr().flush();
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    if terminal && told > Duration::ZERO {
+        eprintln!("\r  built {what} in {} s          ", start.elapsed().as_secs());
+    }
+    if !status.success() {
+        let text = std::fs::read_to_string(&log).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().rev().take(30).collect();
+        bail!("building {what} failed:\n{}", lines.into_iter().rev().collect::<Vec<_>>().join("\n"));
+    }
+    Ok(())
+}
+
+fn require(program: &str, how: &str) -> anyhow::Result<()> {
+    let found = std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).exists()));
+    if !found {
+        bail!("{program} is needed and not there: {how}");
+    }
+    Ok(())
+}

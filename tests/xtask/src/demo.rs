@@ -1,0 +1,264 @@
+//! The demo: a cluster, a gateway before it, and scenes that show it working.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use serde_json::{Value, json};
+use testbed::{AUDIENCE, Cluster, Gateway, GatewayOptions, cache, wait_until};
+
+use crate::play::{Play, command};
+
+/// A running testbed.
+struct Bed {
+    cluster: Cluster,
+    gateway: Gateway,
+    caller: PathBuf,
+    approver: PathBuf,
+}
+
+impl Bed {
+    fn start(directory: &Path) -> anyhow::Result<Self> {
+        eprintln!("  starting etcd, kube-apiserver, a node and the gateway");
+        let cluster = Cluster::start(&directory.join("cluster"))?;
+        let policies = vec![
+            ("20-mask-secrets", "mask-secrets", "settings: {helmGroups: ['postern:caller']}\n".to_owned()),
+            ("30-guard-exec", "guard-exec", String::new()),
+            ("40-approve-deletes", "approve-deletes", "settings: {approvers: ['postern:approver'], resources: [deployments]}\n".to_owned()),
+            ("50-no-bulk-export", "no-bulk-export", "settings: {resources: [secrets]}\n".to_owned()),
+        ];
+        let gateway = Gateway::start(&cluster, &directory.join("gateway"), &GatewayOptions { policies, ..GatewayOptions::default() })?;
+        let caller = gateway.kubeconfig("caller", &cluster.token("caller", AUDIENCE)?)?;
+        let approver = gateway.kubeconfig("approver", &cluster.token("approver", AUDIENCE)?)?;
+        cluster.run_pod("default", "web")?;
+        cluster.apply(&json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "db", "namespace": "default"}, "stringData": {"password": "hunter2-is-secret", "user": "admin"}}))?;
+        cluster.apply(&json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "default"}, "spec": {"replicas": 1,
+            "selector": {"matchLabels": {"app": "web"}}, "template": {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "main", "image": "web"}]}}}}))?;
+        Ok(Self { cluster, gateway, caller, approver })
+    }
+
+    fn described(&self, directory: &Path) -> Value {
+        json!({
+            "directory": directory,
+            "admin_kubeconfig": self.cluster.admin_kubeconfig(),
+            "caller_kubeconfig": self.caller,
+            "approver_kubeconfig": self.approver,
+            "gateway_url": format!("https://{}", self.gateway.address),
+            "gateway_ca": self.gateway.ca(),
+            "config": self.gateway.directory.join("postern.yaml"),
+            "policies_dir": self.gateway.directory.join("policies.d"),
+            "data_dir": self.gateway.directory.join("data"),
+            "postern": testbed::postern(),
+        })
+    }
+}
+
+/// Plays the demo.
+pub(crate) fn run(once: bool) -> anyhow::Result<()> {
+    let directory = new_directory("demo")?;
+    let bed = Bed::start(&directory)?;
+    let mut play = Play::default();
+    scenes(&bed, &mut play)?;
+    let result = play.end();
+    if !once && result.is_ok() {
+        println!("\nTry it yourself (Ctrl-C ends everything):\n   export KUBECONFIG={}", bed.caller.display());
+        println!("   {} get pods\n   audit log: {}", testbed::binary("kubectl").display(), bed.gateway.audit().display());
+        // Ctrl-C ends this process, and with it all it started.
+        loop {
+            std::thread::sleep(Duration::from_secs(3600));
+        }
+    }
+    drop(bed);
+    let _ = std::fs::remove_dir_all(directory);
+    result
+}
+
+fn scenes(bed: &Bed, play: &mut Play) -> anyhow::Result<()> {
+    let caller = &["--kubeconfig", path(&bed.caller)];
+    let as_caller = |args: &[&'static str]| -> Vec<&str> { [caller.as_slice(), args].concat() };
+
+    play.scene("A CI job lists pods, with a token that is good for the gateway only");
+    let pods = play.run("kubectl", &as_caller(&["get", "pods"]))?;
+    play.because(pods.ok && pods.text.contains("web"), "allowed: no policy objects, and the gateway used a short-lived token of its own");
+    let token = bed.cluster.token("caller", AUDIENCE)?;
+    let api_server = format!("https://127.0.0.1:{}", bed.cluster.port);
+    let direct = command("kubectl", &["--server", &api_server, "--insecure-skip-tls-verify", "--token", &token, "get", "pods"]).output()?;
+    play.show("kubectl", &["--server", &api_server, "--token", "(the same token)", "get", "pods"]);
+    let direct = play.printed(&direct);
+    play.because(!direct.ok, "the API server itself does not take that token: the caller holds no cluster credential");
+
+    play.scene("A Secret comes back masked, and is still a Secret");
+    let secret = play.run("kubectl", &as_caller(&["get", "secret", "db", "-o", "yaml"]))?;
+    let masked = secret.ok && secret.text.contains("cG9zdGVybi1tYXNrZWQ=") && !secret.text.contains("aHVudGVyMi");
+    play.because(masked && secret.text.contains("Warning:"), "mask-secrets hides the values, in last-applied-configuration too, and kubectl shows the warning");
+
+    play.scene("All Secrets of the cluster at once are refused");
+    let bulk = play.run("kubectl", &as_caller(&["get", "secrets", "-A"]))?;
+    play.because(!bulk.ok && bulk.text.contains("no-bulk-export"), "blocked before it reached the cluster; the message names the policy and what to do");
+
+    play.scene("A delete waits for somebody else's approval");
+    let delete = as_caller(&["delete", "deployment", "web"]);
+    play.show("kubectl", &[&delete[..], &["&"]].concat());
+    let waiting = command("kubectl", &delete).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let approver = ["approval", "--kubeconfig", path(&bed.approver)];
+    let mut id = String::new();
+    wait_until("the ticket is there", Duration::from_secs(20), || {
+        let list = command("postern", &[&approver[..], &["list", "--json"]].concat()).output()?;
+        let list: Value = serde_json::from_slice(&list.stdout).context("the list of approvals")?;
+        id = list["items"][0]["id"].as_str().unwrap_or_default().to_owned();
+        Ok(!id.is_empty())
+    })?;
+    play.run("postern", &[&approver[..], &["list"]].concat())?;
+    let approved = play.run("postern", &[&approver[..], &["approve", &id]].concat())?;
+    let done = play.printed(&waiting.wait_with_output()?);
+    play.because(approved.ok && done.ok && done.text.contains("deleted"), "the waiting kubectl went through once it was approved by a second identity");
+    bed.cluster.apply(&json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "default"}, "spec": {"replicas": 1,
+        "selector": {"matchLabels": {"app": "web"}}, "template": {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "main", "image": "web"}]}}}}))?;
+    play.show("kubectl", &delete);
+    let start = Instant::now();
+    let mut again = command("kubectl", &delete).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    while start.elapsed() < Duration::from_secs(3) && again.try_wait()?.is_none() {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let still_waits = again.try_wait()?.is_none();
+    again.kill()?;
+    again.wait()?;
+    play.because(still_waits, "the same command again waits for a ticket of its own: an approval is used once");
+
+    play.scene("A shell is refused, a plain command runs");
+    let shell = play.run("kubectl", &as_caller(&["exec", "web", "--", "/bin/sh", "-c", "id"]))?;
+    play.because(!shell.ok && shell.text.matches("guard-exec").count() == 1, "guard-exec refuses shells, with one message");
+    let plain = play.run("kubectl", &as_caller(&["exec", "web", "--", "echo", "hello from the container"]))?;
+    play.because(plain.ok && plain.text.contains("hello"), "any other command runs");
+
+    play.scene("Helm works unchanged");
+    let chart = bed.gateway.directory.join("chart");
+    std::fs::create_dir_all(chart.join("templates"))?;
+    std::fs::write(chart.join("Chart.yaml"), "apiVersion: v2\nname: shop\nversion: 1.0.0\n")?;
+    std::fs::write(chart.join("values.yaml"), "greeting: hello\n")?;
+    std::fs::write(chart.join("templates/configmap.yaml"), "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: shop}\ndata: {greeting: {{ .Values.greeting }}}\n")?;
+    let mut helm_ok = true;
+    for args in [&["install", "shop", path(&chart)][..], &["upgrade", "shop", path(&chart), "--set", "greeting=bye"], &["rollback", "shop", "1"], &["list"], &["uninstall", "shop"]] {
+        helm_ok &= play.run("helm", &[caller.as_slice(), args].concat())?.ok;
+    }
+    play.because(helm_ok, "releases are passed whole to the group mask-secrets names, so nothing Helm stores is ever damaged");
+
+    play.scene("A policy dropped into the directory changes the next answer");
+    let policies = bed.gateway.directory.join("policies.d");
+    let list = as_caller(&["get", "configmaps", "-A"]);
+    let before = command("kubectl", &list).output()?.status.success();
+    let dropped = policies.join("60-no-configmaps.wasm");
+    println!("   $ cp no-bulk-export.wasm {}", dropped.display());
+    std::fs::copy(testbed::policy("no-bulk-export"), policies.join("60.partial"))?;
+    std::fs::rename(policies.join("60.partial"), &dropped)?;
+    wait_until("the policy is in force", Duration::from_secs(20), || Ok(!command("kubectl", &list).output()?.status.success()))?;
+    let after = play.run("kubectl", &list)?;
+    play.because(before && after.text.contains("60-no-configmaps"), "in force without a restart");
+    println!("   $ head -c 1000 no-bulk-export.wasm > {}", dropped.display());
+    let module = std::fs::read(testbed::policy("no-bulk-export"))?;
+    std::fs::write(&dropped, &module[..1000])?;
+    std::thread::sleep(Duration::from_millis(800));
+    let broken = play.run("kubectl", &list)?;
+    let log = std::fs::read_to_string(bed.gateway.directory.join("postern.log"))?;
+    for line in log.lines().filter(|l| l.contains("does not load")).take(1) {
+        println!("     {}", line.chars().take(200).collect::<String>());
+    }
+    play.because(!broken.ok && log.contains("serving_last_good=true"), "a broken module is refused, and the last good one goes on");
+
+    play.scene("All of it is in the audit log, the failed login included");
+    let stranger = bed.gateway.kubeconfig("stranger", "not-a-token")?;
+    let login = play.run("kubectl", &["--kubeconfig", path(&stranger), "get", "pods"])?;
+    std::thread::sleep(Duration::from_millis(300));
+    let audit = bed.gateway.audit();
+    let args = ["audit", "--file", path(&audit), "list"];
+    play.show("postern", &[&args[..], &["| grep -E 'block|mask|approval|unauthenticated|exec'"]].concat());
+    let listed = String::from_utf8(command("postern", &args).output()?.stdout)?;
+    for line in listed.lines().filter(|l| ["block", "mask ", "approval", "unauthenticated", "pods/exec"].iter().any(|w| l.contains(w))).take(24) {
+        println!("     {}", line.chars().take(210).collect::<String>());
+    }
+    let verified = play.run("postern", &["audit", "--file", path(&audit), "verify"])?;
+    let all = ["unauthenticated", "block", "mask", "require-approval", "pods/exec"].iter().all(|w| listed.contains(w));
+    play.because(!login.ok && all && verified.ok && !listed.contains("hunter2"), "who, what, which verdict and why; the chain shows that no line was changed");
+    Ok(())
+}
+
+/// Starts a testbed in the background.
+pub(crate) fn up(as_json: bool) -> anyhow::Result<()> {
+    let directory = new_directory("testbed")?;
+    let log = std::fs::File::create(directory.join("hold.log"))?;
+    let mut hold = Command::new("setsid");
+    hold.arg(std::env::current_exe()?).arg("hold").arg(&directory).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    let mut child = hold.spawn().context("cannot start the testbed (setsid of util-linux is needed)")?;
+    let described = directory.join("testbed.json");
+    wait_until("the testbed is up", Duration::from_secs(120), || {
+        if let Some(status) = child.try_wait()? {
+            bail!("the testbed ended: {status}\n{}", std::fs::read_to_string(directory.join("hold.log")).unwrap_or_default());
+        }
+        Ok(described.exists())
+    })?;
+    let text = std::fs::read_to_string(described)?;
+    if as_json {
+        println!("{text}");
+    } else {
+        let value: Value = serde_json::from_str(&text)?;
+        for (key, value) in value.as_object().into_iter().flatten() {
+            println!("{key:<18} {}", value.as_str().unwrap_or_default());
+        }
+    }
+    Ok(())
+}
+
+/// Holds a testbed until this process is told to end; all it started ends with it.
+pub(crate) fn hold(directory: &Path) -> anyhow::Result<()> {
+    let bed = Bed::start(directory)?;
+    std::fs::write(directory.join("pid"), std::process::id().to_string())?;
+    let partial = directory.join("testbed.partial");
+    std::fs::write(&partial, bed.described(directory).to_string())?;
+    std::fs::rename(partial, directory.join("testbed.json"))?;
+    loop {
+        std::thread::sleep(Duration::from_secs(3600));
+    }
+}
+
+/// Ends testbeds.
+pub(crate) fn down(directory: Option<PathBuf>) -> anyhow::Result<()> {
+    let directories = match directory {
+        Some(directory) => vec![directory],
+        None => std::fs::read_dir(cache().join("run")).into_iter().flatten().flatten().map(|e| e.path()).filter(|p| p.join("testbed.json").exists()).collect(),
+    };
+    for directory in directories {
+        let pid = std::fs::read_to_string(directory.join("pid")).with_context(|| format!("{} is no testbed", directory.display()))?;
+        // The number may belong to another process by now: only one that holds this very directory is ended.
+        let line = std::fs::read_to_string(format!("/proc/{}/cmdline", pid.trim())).unwrap_or_default();
+        if line.contains(path(&directory)) {
+            Command::new("kill").arg(pid.trim()).status()?;
+            wait_until("the testbed ends", Duration::from_secs(10), || Ok(!Path::new(&format!("/proc/{}", pid.trim())).join("exe").exists()))?;
+        }
+        std::fs::remove_dir_all(&directory)?;
+        println!("ended {}", directory.display());
+    }
+    Ok(())
+}
+
+/// A directory for a run. What a run that was killed left behind is removed: its processes ended with it.
+fn new_directory(kind: &str) -> anyhow::Result<PathBuf> {
+    let run = cache().join("run");
+    std::fs::create_dir_all(&run)?;
+    for entry in std::fs::read_dir(&run)?.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let owner = name.rsplit('-').next().and_then(|pid| pid.parse::<u32>().ok());
+        let held = std::fs::read_to_string(entry.path().join("pid")).ok().and_then(|pid| pid.trim().parse::<u32>().ok());
+        let alive = [owner, held].into_iter().flatten().any(|pid| Path::new(&format!("/proc/{pid}")).exists());
+        if !alive {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+    let directory = run.join(format!("{kind}-{}", std::process::id()));
+    std::fs::create_dir_all(&directory)?;
+    Ok(directory)
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().unwrap_or_default()
+}

@@ -1,0 +1,77 @@
+//! Plays scenes: the command that really runs, what it really printed, and why.
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+/// A demo under way.
+#[derive(Default)]
+pub(crate) struct Play {
+    scene: u32,
+    failures: Vec<String>,
+}
+
+/// What a command printed.
+pub(crate) struct Printed {
+    pub(crate) ok: bool,
+    pub(crate) text: String,
+}
+
+impl Play {
+    /// Begins a scene.
+    pub(crate) fn scene(&mut self, title: &str) {
+        self.scene += 1;
+        println!("\n{}. {title}", self.scene);
+    }
+
+    /// Runs a command, showing it and what it prints.
+    pub(crate) fn run(&mut self, program: &str, args: &[&str]) -> anyhow::Result<Printed> {
+        self.show(program, args);
+        let output = command(program, args).output()?;
+        Ok(self.printed(&output))
+    }
+
+    /// Shows a command.
+    pub(crate) fn show(&self, program: &str, args: &[&str]) {
+        let words: Vec<String> = args.iter().map(|a| if a.contains([' ', '{', '*']) { format!("'{a}'") } else { (*a).to_owned() }).collect();
+        println!("   $ {program} {}", words.join(" "));
+    }
+
+    /// Shows what a command printed.
+    pub(crate) fn printed(&self, output: &Output) -> Printed {
+        let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        for line in text.lines().take(24) {
+            let cut: String = line.chars().take(200).collect();
+            println!("     {cut}");
+        }
+        Printed { ok: output.status.success(), text }
+    }
+
+    /// Says why, and remembers when a scene did not show what it should.
+    pub(crate) fn because(&mut self, shown: bool, why: &str) {
+        println!("   {} {why}", if shown { "->" } else { "FAILED:" });
+        if !shown {
+            self.failures.push(format!("scene {}: {why}", self.scene));
+        }
+    }
+
+    /// An error when any scene failed.
+    pub(crate) fn end(self) -> anyhow::Result<()> {
+        if self.failures.is_empty() {
+            println!("\nAll {} scenes showed what they should.", self.scene);
+            return Ok(());
+        }
+        anyhow::bail!("{}", self.failures.join("\n"))
+    }
+}
+
+/// A command of the demo: the programs the testbed built go before others of the same name.
+pub(crate) fn command(program: &str, args: &[&str]) -> Command {
+    let path: PathBuf = match program {
+        "postern" => testbed::postern(),
+        "kubectl" | "helm" => testbed::binary(program),
+        other => other.into(),
+    };
+    let mut command = Command::new(path);
+    command.args(args).env("HOME", std::env::temp_dir().join("postern-demo-home")).env_remove("KUBECONFIG");
+    command
+}
