@@ -66,9 +66,9 @@ impl Setup {
         Ran::new(Gateway::kubectl(&self.caller, &[&["-n", &self.namespace], args].concat()).unwrap())
     }
 
-    /// Runs kubectl as the cluster's administrator, without the gateway.
+    /// Runs kubectl without the gateway, as the ServiceAccount the gateway acts as.
     pub fn direct(&self, args: &[&str]) -> Ran {
-        Ran::new(Gateway::kubectl(&cluster().admin_kubeconfig(), &[&["-n", &self.namespace], args].concat()).unwrap())
+        Ran::new(Gateway::kubectl(&cluster().acts_as_kubeconfig().unwrap(), &[&["-n", &self.namespace], args].concat()).unwrap())
     }
 
     /// Sends bytes as they are over TLS, and gives the answer back.

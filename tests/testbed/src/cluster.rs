@@ -138,6 +138,18 @@ impl Cluster {
         self.directory.join("admin.kubeconfig")
     }
 
+    /// A kubeconfig of the ServiceAccount the gateway acts as, without the gateway.
+    pub fn acts_as_kubeconfig(&self) -> anyhow::Result<PathBuf> {
+        let file = self.directory.join("acts-as.kubeconfig");
+        if !file.exists() {
+            let token = self.token("acts-as", &self.issuer())?;
+            let partial = self.directory.join(format!("acts-as-{:?}.partial", std::thread::current().id()));
+            std::fs::write(&partial, self.kubeconfig(&format!("https://127.0.0.1:{}", self.port), &self.ca.pem, &json!({"token": token})))?;
+            std::fs::rename(partial, &file)?;
+        }
+        Ok(file)
+    }
+
     /// The kubeconfig the gateway uses.
     pub fn gateway_kubeconfig(&self) -> anyhow::Result<PathBuf> {
         let file = self.directory.join("gateway.kubeconfig");

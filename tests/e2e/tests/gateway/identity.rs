@@ -72,5 +72,6 @@ fn the_cluster_sees_the_service_account_or_the_caller_and_never_the_token() {
     let s = setup_with(GatewayOptions { access: "[{groups: ['postern:caller'], as: {impersonate: {}}}]".into(), ..GatewayOptions::default() });
     assert_eq!(who(&s), "system:serviceaccount:postern:caller");
     let s = setup_with(GatewayOptions { access: "[{groups: [nobody], as: {impersonate: {}}}]".into(), ..GatewayOptions::default() });
-    assert!(s.kubectl(&["get", "pods"]).failure().contains("access rule"));
+    let refused = s.get("/api/v1/namespaces", "");
+    assert!(code(&refused) == 403 && refused.contains("access rule"), "{refused}");
 }

@@ -107,7 +107,10 @@ fn what_writes_writes_the_same() {
 fn edit_works() {
     let s = setup(vec![], "");
     let mut edit = Command::new(testbed::binary("kubectl"));
-    edit.env("KUBE_EDITOR", "sed -i s/name=web/name=web2/;s/app:.web/app:\\ edited/").arg("--kubeconfig").arg(&s.caller);
+    let editor = e2e::scratch("editor").join("editor.sh");
+    std::fs::write(&editor, "#!/bin/sh\nexec sed -i 's/app: web/app: edited/' \"$1\"\n").unwrap();
+    std::fs::set_permissions(&editor, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    edit.env("KUBE_EDITOR", &editor).arg("--kubeconfig").arg(&s.caller);
     let ran = e2e::Ran::new(edit.args(["-n", &s.namespace, "edit", "pod", "web"]).output().unwrap());
     ran.success();
     assert_eq!(s.direct(&["get", "pod", "web", "-o", "jsonpath={.metadata.labels.app}"]).success(), "edited");
@@ -137,16 +140,18 @@ fn streams_pass_both_ways() {
         .arg(&s.caller)
         .args(["-n", &s.namespace, "port-forward", "pod/web", &format!(":{}", cluster().port)])
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(Stdio::inherit())
         .spawn()
         .unwrap();
     let mut line = String::new();
-    BufReader::new(forward.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    // Kept open: kubectl ends when it cannot print.
+    let mut printed = BufReader::new(forward.stdout.take().unwrap());
+    printed.read_line(&mut line).unwrap();
     let port = line.split("127.0.0.1:").nth(1).and_then(|rest| rest.split(' ').next()).unwrap_or_else(|| panic!("{line}")).to_owned();
     let connected = Command::new("openssl").args(["s_client", "-connect", &format!("127.0.0.1:{port}")]).stdin(Stdio::null()).output().unwrap();
     forward.kill().unwrap();
     forward.wait().unwrap();
-    assert!(String::from_utf8_lossy(&connected.stdout).contains("kube-apiserver"), "the API server's certificate through the tunnel");
+    assert!(String::from_utf8_lossy(&connected.stdout).contains("kube-apiserver"), "{} {}: the API server's certificate through the tunnel", String::from_utf8_lossy(&connected.stdout), String::from_utf8_lossy(&connected.stderr));
 }
 
 #[test]
