@@ -91,7 +91,15 @@ impl Gateway {
     }
 
     /// Identify and classify, and read the body.
-    async fn admit(&self, peer: &Peer, request: Request<Incoming>, began: Instant, received_at: u64, id: String, event: &mut Event) -> Result<Admitted, Refusal> {
+    async fn admit(
+        &self,
+        peer: &Peer,
+        request: Request<Incoming>,
+        began: Instant,
+        received_at: u64,
+        id: String,
+        event: &mut Event,
+    ) -> Result<Admitted, Refusal> {
         event.set("method", json!(request.method().as_str())).set("path", json!(request.uri().path()));
         self.audit.check()?;
         one_length(request.headers())?;
@@ -127,7 +135,9 @@ impl Gateway {
         let body = read_request(body, limits.request_body.0, limits.request_body_time.duration()).await?;
         if let Some(encoding) = headers.get(header::CONTENT_ENCODING).filter(|e| !body.is_empty() && *e != "identity") {
             let shown = encoding.to_str().unwrap_or("?");
-            return Err(Refusal::unsupported_media_type(format!("a request body with Content-Encoding {shown} is not read; send it plain")));
+            return Err(Refusal::unsupported_media_type(format!(
+                "a request body with Content-Encoding {shown} is not read; send it plain"
+            )));
         }
         if operation.is_mutating() && placeholder::appears_in(&body) {
             return Err(Refusal::invalid(
@@ -139,7 +149,12 @@ impl Gateway {
     }
 
     /// Decide, approve, forward, respond.
-    async fn carry_out(&self, mut exchange: Exchange, upgrade: Option<hyper::upgrade::OnUpgrade>, event: &mut Event) -> Result<Response<Body>, Refusal> {
+    async fn carry_out(
+        &self,
+        mut exchange: Exchange,
+        upgrade: Option<hyper::upgrade::OnUpgrade>,
+        event: &mut Event,
+    ) -> Result<Response<Body>, Refusal> {
         let mut decision = self.decide(&exchange).await.inspect_err(|_| {
             event.set("verdict", json!("failed"));
         })?;
@@ -169,7 +184,8 @@ impl Gateway {
         let runtime = self.policies.as_ref().map(|p| p.runtime());
         let decider = Decider { policies: &set, runtime, unmatched: self.config.policies.unmatched, token_key: &self.token_key };
         let around = self.look_around(&exchange.operation, &decider.needs(&exchange.operation)).await?;
-        let described = decide::describe(&exchange.operation, &exchange.caller, &exchange.id, &self.config.cluster.name, exchange.received_at);
+        let described =
+            decide::describe(&exchange.operation, &exchange.caller, &exchange.id, &self.config.cluster.name, exchange.received_at);
         let content_type = exchange.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
         let body = (!exchange.body.is_empty()).then(|| Arc::new(RequestBody::new(exchange.body.clone(), content_type)));
         Ok(decider.decide(&described, &exchange.operation, body.as_ref(), &around))
@@ -191,9 +207,11 @@ impl Gateway {
                 Surrounding::Stored => {
                     let is_change = matches!(operation.verb.as_str(), "update" | "patch" | "delete");
                     if let Some(name) = target.name.as_deref().filter(|_| is_change) {
-                        let prefix = if target.api_group.is_empty() { "/api".into() } else { format!("/apis/{}", encode(&target.api_group)) };
+                        let prefix =
+                            if target.api_group.is_empty() { "/api".into() } else { format!("/apis/{}", encode(&target.api_group)) };
                         let within = if target.resource == "namespaces" { "" } else { &namespaced };
-                        let path = format!("{prefix}/{}{within}/{}/{}", encode(&target.api_version), encode(&target.resource), encode(name));
+                        let path =
+                            format!("{prefix}/{}{within}/{}/{}", encode(&target.api_version), encode(&target.resource), encode(name));
                         around.stored = self.upstream.get_own(&path).await?.map(Arc::new);
                     }
                 }
@@ -211,6 +229,9 @@ impl Gateway {
     async fn approve(&self, exchange: &Exchange, decision: Decision, event: &mut Event) -> Result<Decision, Refusal> {
         let ticket = self.approvals.ticket(&exchange.caller, &exchange.operation, &exchange.body, &decision.approvals)?;
         event.set("ticket", json!(ticket.id));
+        if ticket.state == State::Pending {
+            self.audit.record(event.at_stage("held"));
+        }
         let ticket = self.approvals.wait(&ticket.id, self.config.approvals.hold.duration()).await?;
         let groups: Vec<&str> = ticket.requirements.iter().flat_map(|r| &r.approvers).map(String::as_str).collect();
         match ticket.state {
@@ -224,7 +245,9 @@ impl Gateway {
                 .with_ticket(&ticket.id));
             }
             State::Denied => return Err(Refusal::forbidden(format!("approval {} was denied", ticket.id))),
-            State::Used => return Err(Refusal::forbidden(format!("approval {} was used already; run the command again to ask anew", ticket.id))),
+            State::Used => {
+                return Err(Refusal::forbidden(format!("approval {} was used already; run the command again to ask anew", ticket.id)));
+            }
             State::Approved => {}
         }
         // What was approved is decided again: by now the policies or the objects may differ.
@@ -234,7 +257,10 @@ impl Gateway {
             return Err(refusal);
         }
         if !again.approvals.is_empty() && again.approvals != ticket.requirements {
-            return Err(Refusal::forbidden(format!("approval {} no longer covers this operation: the policies ask for another one now", ticket.id)));
+            return Err(Refusal::forbidden(format!(
+                "approval {} no longer covers this operation: the policies ask for another one now",
+                ticket.id
+            )));
         }
         if !self.approvals.take(&ticket)? {
             return Err(Refusal::forbidden(format!("approval {} was used already; run the command again to ask anew", ticket.id)));
@@ -250,7 +276,9 @@ impl Gateway {
         match exchange.operation.shape {
             Shape::Proxy => return Err(Refusal::forbidden(format!("policy {by} masks this, and what comes by proxy cannot be masked"))),
             Shape::Stream if masks.reads_text() => {
-                return Err(Refusal::forbidden(format!("policy {by} masks text in this stream, which this version of the gateway cannot do; use kubectl logs")));
+                return Err(Refusal::forbidden(format!(
+                    "policy {by} masks text in this stream, which this version of the gateway cannot do; use kubectl logs"
+                )));
             }
             _ => {}
         }
@@ -268,7 +296,8 @@ impl Gateway {
         let mut headers = std::mem::take(&mut exchange.headers);
         let mut path = operation.path_and_query.clone();
         let mut asked = Asked::default();
-        let reads_objects = decision.reads_objects() && matches!(operation.shape, Shape::Answer | Shape::Watch) && operation.target.is_some();
+        let reads_objects =
+            decision.reads_objects() && matches!(operation.shape, Shape::Answer | Shape::Watch) && operation.target.is_some();
         if reads_objects {
             asked = respond::rewrite(&mut headers);
             path = respond::include_objects(&path, &mut asked);
@@ -311,7 +340,10 @@ impl Gateway {
     async fn stream(&self, exchange: &Exchange, upgrade: Option<hyper::upgrade::OnUpgrade>) -> Result<Response<Body>, Refusal> {
         let operation = &exchange.operation;
         let mut completion = Completion::new(self.audit.clone(), exchange.event.clone(), exchange.began);
-        let sent = self.upstream.send_upgrade(&exchange.who, &operation.method, &operation.path_and_query, exchange.headers.clone(), exchange.body.clone()).await;
+        let sent = self
+            .upstream
+            .send_upgrade(&exchange.who, &operation.method, &operation.path_and_query, exchange.headers.clone(), exchange.body.clone())
+            .await;
         let mut upstream = match sent {
             Ok(upstream) => upstream,
             Err(refusal) => return Ok(completion.failed(refusal)),
@@ -325,7 +357,11 @@ impl Gateway {
         let mut response = Response::new(Body::default());
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         for (name, value) in upstream.headers() {
-            if *name == header::CONNECTION || *name == header::UPGRADE || name.as_str().starts_with("sec-websocket-") || name.as_str() == "x-stream-protocol-version" {
+            if *name == header::CONNECTION
+                || *name == header::UPGRADE
+                || name.as_str().starts_with("sec-websocket-")
+                || name.as_str() == "x-stream-protocol-version"
+            {
                 response.headers_mut().append(HeaderName::clone(name), value.clone());
             }
         }

@@ -34,8 +34,8 @@ pub mod bindings {
 pub mod guest;
 
 pub use bindings::postern::policy::types::{
-    Approval, Caller, Channel, ChunkVerdict, Command, Comparison, Condition, Denial, Hooks, Manifest, Mask, Operation, Rule, Selector, Surrounding, Target,
-    Transform, Verdict,
+    Approval, Caller, Channel, ChunkVerdict, Command, Comparison, Condition, Denial, Hooks, Manifest, Mask, Operation, Rule, Selector,
+    Surrounding, Target, Transform, Verdict,
 };
 pub use build::{block, field_mask, manifest, rule};
 
@@ -110,7 +110,7 @@ macro_rules! export_policy {
                 }
             }
             type Module = $crate::guest::Module<Exported>;
-            $crate::guest::export!(Module with_types_in $crate::guest::bindings);
+    $crate::guest::export!(Module with_types_in $crate::guest::bindings);
         };
     };
 }

@@ -151,7 +151,10 @@ impl Approvals {
         }
         let requester = identity(caller);
         if self.store.pending_of(&requester, now).map_err(|e| unusable(&e))? >= self.pending_per_caller {
-            return Err(Refusal::forbidden(format!("{} approvals of yours are pending already; wait for those first", self.pending_per_caller)));
+            return Err(Refusal::forbidden(format!(
+                "{} approvals of yours are pending already; wait for those first",
+                self.pending_per_caller
+            )));
         }
         let life = requirements.iter().map(|r| u64::from(r.valid_seconds)).min().unwrap_or(0);
         let ticket = Ticket {
@@ -273,7 +276,16 @@ fn intent(caller: &Caller, cluster: &str, operation: &Operation, body: &[u8], re
     let mut query = operation.query.clone();
     query.sort();
     let command = operation.command.as_ref().map(|c| (&c.container, &c.argv, c.stdin, c.tty));
-    let parts = serde_json::json!([identity(caller), cluster, operation.verb, operation.path, query, command, digest_of(&canonical(body)), requirements]);
+    let parts = serde_json::json!([
+        identity(caller),
+        cluster,
+        operation.verb,
+        operation.path,
+        query,
+        command,
+        digest_of(&canonical(body)),
+        requirements
+    ]);
     digest_of(parts.to_string().as_bytes())
 }
 

@@ -27,7 +27,11 @@ fn one_intent_is_one_ticket_and_passes_once() {
     let (ann, sre) = (caller("ann", &["dev", "sre"]), caller("sue", &["sre"]));
     let ticket = approvals.ticket(&ann, &delete(WEB), b"{}", &[requirement(1)]).unwrap();
     assert_eq!(approvals.ticket(&ann, &delete(WEB), b"{ }", &[requirement(1)]).unwrap().id, ticket.id);
-    assert_ne!(approvals.ticket(&ann, &delete(WEB), b"{\"gracePeriodSeconds\":0}", &[requirement(1)]).unwrap().id, ticket.id, "another body");
+    assert_ne!(
+        approvals.ticket(&ann, &delete(WEB), b"{\"gracePeriodSeconds\":0}", &[requirement(1)]).unwrap().id,
+        ticket.id,
+        "another body"
+    );
     assert!(approvals.ticket(&ann, &delete("/api/v1/namespaces/n"), b"", &[requirement(1)]).is_err(), "two may be pending");
 
     assert_eq!(approvals.answer(&ticket.id, &ann, true, None).unwrap_err().code, 403, "not one's own");

@@ -258,7 +258,11 @@ mod tests {
     fn field_selectors_name_an_object_only_when_they_require_it() {
         assert_eq!(required_name("metadata.name=db"), Ok(Some("db".into())));
         assert_eq!(required_name("metadata.name!=db"), Ok(None));
-        assert_eq!(required_name("metadata.name==b,metadata.name=a"), Ok(Some("b".into())), "upstream sorts the terms, and = sorts before a");
+        assert_eq!(
+            required_name("metadata.name==b,metadata.name=a"),
+            Ok(Some("b".into())),
+            "upstream sorts the terms, and = sorts before a"
+        );
         assert_eq!(required_name(r"metadata.name=a\,b"), Ok(Some("a,b".into())));
         assert_eq!(required_name("metadata.name"), Err(Unparsable));
         assert_eq!(required_name(r"a=b\x"), Err(Unparsable));

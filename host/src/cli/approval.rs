@@ -71,7 +71,9 @@ impl Approval {
                     list(&tickets);
                 }
             }
-            ApprovalCommand::Show { id } => println!("{}", serde_json::to_string_pretty(&call(Method::GET, format!("{approvals}/{}", word(&id)?), String::new())?)?),
+            ApprovalCommand::Show { id } => {
+                println!("{}", serde_json::to_string_pretty(&call(Method::GET, format!("{approvals}/{}", word(&id)?), String::new())?)?)
+            }
             ApprovalCommand::Approve { id, minutes } => {
                 let body = minutes.map(|m| serde_json::json!({"reuseSeconds": m * 60}).to_string()).unwrap_or_default();
                 let ticket = call(Method::POST, format!("{approvals}/{}/approve", word(&id)?), body)?;
@@ -95,7 +97,10 @@ fn word(id: &str) -> anyhow::Result<&str> {
 
 async fn call(access: &Access, method: Method, path: &str, body: String) -> anyhow::Result<Value> {
     let host = if access.host.contains(':') { format!("[{}]", access.host) } else { access.host.clone() };
-    let mut request = Request::builder().method(method).uri(format!("https://{host}:{}{path}", access.port)).header(header::CONTENT_TYPE, "application/json");
+    let mut request = Request::builder()
+        .method(method)
+        .uri(format!("https://{host}:{}{path}", access.port))
+        .header(header::CONTENT_TYPE, "application/json");
     let token = match &access.token {
         OwnToken::Fixed(token) => Some(token.to_string()),
         OwnToken::File(file) => Some(std::fs::read_to_string(file)?.trim().to_owned()),
@@ -117,7 +122,13 @@ fn list(tickets: &Value) {
     println!("{:<13} {:<9} {:<28} {:<44} REASON", "ID", "STATE", "REQUESTER", "OPERATION");
     for ticket in tickets["items"].as_array().into_iter().flatten() {
         let text = |path: &str| ticket.pointer(path).and_then(Value::as_str).unwrap_or_default();
-        let operation = format!("{} {} {}/{}", text("/operation/verb"), text("/operation/resource"), text("/operation/namespace"), text("/operation/name"));
+        let operation = format!(
+            "{} {} {}/{}",
+            text("/operation/verb"),
+            text("/operation/resource"),
+            text("/operation/namespace"),
+            text("/operation/name")
+        );
         println!("{:<13} {:<9} {:<28} {operation:<44} {}", text("/id"), text("/state"), text("/username"), text("/requirements/0/reason"));
     }
 }

@@ -74,7 +74,8 @@ fn line(event: &Value) -> String {
     let status = event["status"].as_u64().map_or_else(|| "-".into(), |s| s.to_string());
     let mut operation = match event["target"].as_object() {
         Some(_) => {
-            let part = |path: &str, mark: &str| event.pointer(path).and_then(Value::as_str).map(|v| format!("{mark}{v}")).unwrap_or_default();
+            let part =
+                |path: &str, mark: &str| event.pointer(path).and_then(Value::as_str).map(|v| format!("{mark}{v}")).unwrap_or_default();
             let resource = format!("{}{}", text("/target/resource"), part("/target/subresource", "/"));
             format!("{} {resource}{}{}", text("/verb"), part("/target/namespace", " -n "), part("/target/name", " "))
         }
@@ -87,5 +88,12 @@ fn line(event: &Value) -> String {
         operation += &format!("  ({why})");
     }
     let operation: String = operation.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    format!("{:<24} {:<15} {:<10} {:<16} {status:>6} {:<36} {operation}", text("/time"), text("/id"), text("/stage"), text("/verdict"), text("/caller/username"))
+    format!(
+        "{:<24} {:<15} {:<10} {:<16} {status:>6} {:<36} {operation}",
+        text("/time"),
+        text("/id"),
+        text("/stage"),
+        text("/verdict"),
+        text("/caller/username")
+    )
 }

@@ -44,13 +44,19 @@ pub struct Serve {
 
 impl Serve {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        rustls::crypto::aws_lc_rs::default_provider().install_default().map_err(|_| anyhow::anyhow!("another TLS provider is installed"))?;
+        rustls::crypto::aws_lc_rs::default_provider()
+            .install_default()
+            .map_err(|_| anyhow::anyhow!("another TLS provider is installed"))?;
         let (config, personal) = match (&self.config, &self.kubeconfig) {
             (Some(file), None) => (Config::load(file)?, false),
             (None, Some(kubeconfig)) => (self.personal(kubeconfig)?, true),
             _ => bail!("give --config FILE, or --kubeconfig FILE to serve a cluster for yourself"),
         };
-        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?.block_on(serve(config, personal, self.address_file))
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?.block_on(serve(
+            config,
+            personal,
+            self.address_file,
+        ))
     }
 
     fn personal(&self, kubeconfig: &Path) -> anyhow::Result<Config> {

@@ -41,9 +41,11 @@ impl RequestBody {
         let not_valid = |why: String| Refusal::bad_request(format!("the request body cannot be read, and a policy must read it: {why}"));
         match self.media_type.as_str() {
             // What has no Content-Type kube-apiserver reads as JSON.
-            "" | "application/json" | "application/json-patch+json" | "application/merge-patch+json" | "application/strategic-merge-patch+json" => {
-                serde_json::from_slice(&self.bytes).map_err(|e| not_valid(e.to_string()))
-            }
+            ""
+            | "application/json"
+            | "application/json-patch+json"
+            | "application/merge-patch+json"
+            | "application/strategic-merge-patch+json" => serde_json::from_slice(&self.bytes).map_err(|e| not_valid(e.to_string())),
             "application/yaml" | "application/apply-patch+yaml" => match serde_json::from_slice(&self.bytes) {
                 Ok(value) => Ok(value),
                 Err(_) => {

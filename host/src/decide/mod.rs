@@ -114,10 +114,17 @@ impl Decider<'_> {
     }
 
     /// Asks every policy that matches.
-    pub fn decide(&self, described: &types::Operation, operation: &Operation, body: Option<&Arc<RequestBody>>, around: &Surroundings) -> Decision {
+    pub fn decide(
+        &self,
+        described: &types::Operation,
+        operation: &Operation,
+        body: Option<&Arc<RequestBody>>,
+        around: &Surroundings,
+    ) -> Decision {
         let mut decision = Decision::default();
         if let Some(missing) = self.policies.missing.first() {
-            decision.refusal = Some(Refusal::unavailable(format!("the required policy {missing} is missing or broken; nothing passes until it is back")));
+            decision.refusal =
+                Some(Refusal::unavailable(format!("the required policy {missing} is missing or broken; nothing passes until it is back")));
             return decision;
         }
         let mut masks = Vec::new();
@@ -164,7 +171,10 @@ impl Decider<'_> {
         if !masks.is_empty() {
             match Plan::compile(&masks, self.token_key) {
                 Ok(plan) => decision.masks = Some(Arc::new(plan)),
-                Err(error) => decision.refusal = Some(Refusal::internal(format!("the masks of {} do not go together: {error}", decision.masked_by.join(", ")))),
+                Err(error) => {
+                    decision.refusal =
+                        Some(Refusal::internal(format!("the masks of {} do not go together: {error}", decision.masked_by.join(", "))))
+                }
             }
         }
         decision

@@ -108,7 +108,8 @@ async fn request(upstream: &Upstream, account: &ServiceAccountRef) -> Result<Tok
 
 /// An Authorization header that is never shown.
 pub(super) fn bearer(token: &str) -> Result<HeaderValue, Refusal> {
-    let mut value = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| Refusal::internal("a credential of the gateway is not valid"))?;
+    let mut value =
+        HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| Refusal::internal("a credential of the gateway is not valid"))?;
     value.set_sensitive(true);
     Ok(value)
 }
@@ -119,7 +120,9 @@ pub(super) fn impersonate(caller: &Caller, headers: &mut HeaderMap) -> Result<()
     if reserved(&caller.username) {
         return Err(Refusal::forbidden(format!("{} is a name of the cluster's own, and is not impersonated", caller.username)));
     }
-    let value = |text: &str| HeaderValue::from_bytes(text.as_bytes()).map_err(|_| Refusal::forbidden("the caller's name or group cannot be written in a header"));
+    let value = |text: &str| {
+        HeaderValue::from_bytes(text.as_bytes()).map_err(|_| Refusal::forbidden("the caller's name or group cannot be written in a header"))
+    };
     headers.insert(HeaderName::from_static("impersonate-user"), value(&caller.username)?);
     for group in caller.groups.iter().filter(|g| *g != "system:authenticated") {
         if reserved(group) {

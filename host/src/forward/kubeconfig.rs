@@ -96,7 +96,9 @@ impl Access {
     /// Reads what the configuration names.
     pub fn load(cluster: &Cluster) -> anyhow::Result<Self> {
         match &cluster.kubeconfig {
-            Some(file) => Self::from_kubeconfig(file, cluster.context.as_deref()).with_context(|| format!("the kubeconfig {}", file.display())),
+            Some(file) => {
+                Self::from_kubeconfig(file, cluster.context.as_deref()).with_context(|| format!("the kubeconfig {}", file.display()))
+            }
             None => Self::in_cluster(),
         }
     }
@@ -144,7 +146,9 @@ impl Access {
         let own = match identity {
             Some((certificate, key)) => {
                 let chain = CertificateDer::pem_slice_iter(&certificate).collect::<Result<Vec<_>, _>>().context("client-certificate")?;
-                builder()?.with_client_auth_cert(chain, PrivateKeyDer::from_pem_slice(&key).context("client-key")?).context("client-certificate")?
+                builder()?
+                    .with_client_auth_cert(chain, PrivateKeyDer::from_pem_slice(&key).context("client-key")?)
+                    .context("client-certificate")?
             }
             None => bare.clone(),
         };

@@ -48,9 +48,12 @@ enum Kind {
     Bare,
 }
 
+/// A connection of an upstream, known by its address in memory.
+type Idle = (usize, Kind, SendRequest<Full<Bytes>>);
+
 thread_local! {
     /// A connection stays on the thread that opened it.
-    static IDLE_CONNECTIONS: RefCell<Vec<(usize, Kind, SendRequest<Full<Bytes>>)>> = const { RefCell::new(Vec::new()) };
+    static IDLE_CONNECTIONS: RefCell<Vec<Idle>> = const { RefCell::new(Vec::new()) };
 }
 
 impl Upstream {
@@ -73,19 +76,37 @@ impl Upstream {
 
     /// Sends a request as somebody. `headers` are the caller's, stripped; `wait` says whether the head of the answer must come
     /// within the configured time.
-    pub async fn send(&self, who: &As, method: &Method, path_and_query: &str, headers: HeaderMap, body: Bytes, wait: bool) -> Result<Response<Incoming>, Refusal> {
+    pub async fn send(
+        &self,
+        who: &As,
+        method: &Method,
+        path_and_query: &str,
+        headers: HeaderMap,
+        body: Bytes,
+        wait: bool,
+    ) -> Result<Response<Incoming>, Refusal> {
         let (kind, request) = self.request(who, method, path_and_query, headers, body).await?;
         let answer = self.send_on_pool(kind, request);
         if !wait {
             return answer.await;
         }
         tokio::time::timeout(self.response_time, answer).await.unwrap_or_else(|_| {
-            Err(Refusal::gateway_timeout(format!("the API server did not answer within {} seconds; the operation may have been carried out", self.response_time.as_secs())))
+            Err(Refusal::gateway_timeout(format!(
+                "the API server did not answer within {} seconds; the operation may have been carried out",
+                self.response_time.as_secs()
+            )))
         })
     }
 
     /// Sends a request that asks for an upgrade, on a connection of its own.
-    pub async fn send_upgrade(&self, who: &As, method: &Method, path_and_query: &str, headers: HeaderMap, body: Bytes) -> Result<Response<Incoming>, Refusal> {
+    pub async fn send_upgrade(
+        &self,
+        who: &As,
+        method: &Method,
+        path_and_query: &str,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Response<Incoming>, Refusal> {
         let (kind, request) = self.request(who, method, path_and_query, headers, body).await?;
         let mut sender = self.connect(kind).await?;
         let answer = tokio::time::timeout(self.response_time, sender.send_request(request)).await;
@@ -105,11 +126,20 @@ impl Upstream {
         match status.as_u16() {
             200 => serde_json::from_slice(&body).map(Some).map_err(|_| Refusal::bad_gateway("the API server's answer is not JSON")),
             404 => Ok(None),
-            code => Err(Refusal::bad_gateway(format!("a policy needs {path}, and the gateway's own credential got {code} for it; let it read that"))),
+            code => Err(Refusal::bad_gateway(format!(
+                "a policy needs {path}, and the gateway's own credential got {code} for it; let it read that"
+            ))),
         }
     }
 
-    async fn request(&self, who: &As, method: &Method, path_and_query: &str, mut headers: HeaderMap, body: Bytes) -> Result<(Kind, Request<Full<Bytes>>), Refusal> {
+    async fn request(
+        &self,
+        who: &As,
+        method: &Method,
+        path_and_query: &str,
+        mut headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<(Kind, Request<Full<Bytes>>), Refusal> {
         let kind = match who {
             As::ServiceAccount(account) => {
                 let token = self.tokens.token(self, account).await?;
@@ -127,7 +157,8 @@ impl Upstream {
             }
         };
         headers.insert(header::HOST, self.authority.clone());
-        let uri = if self.access.prefix.is_empty() { path_and_query.parse() } else { format!("{}{path_and_query}", self.access.prefix).parse() };
+        let uri =
+            if self.access.prefix.is_empty() { path_and_query.parse() } else { format!("{}{path_and_query}", self.access.prefix).parse() };
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = method.clone();
         *request.uri_mut() = uri.map_err(|_| Refusal::bad_request("the request target cannot be forwarded"))?;
@@ -180,10 +211,8 @@ impl Upstream {
                 Kind::Bare => &self.access.bare_tls,
             };
             let stream = TlsConnector::from(Arc::clone(tls)).connect(name, tcp).await.map_err(|e| unreachable(e.to_string()))?;
-            let (sender, connection) = hyper::client::conn::http1::Builder::new()
-                .handshake(TokioIo::new(stream))
-                .await
-                .map_err(|e| unreachable(e.to_string()))?;
+            let (sender, connection) =
+                hyper::client::conn::http1::Builder::new().handshake(TokioIo::new(stream)).await.map_err(|e| unreachable(e.to_string()))?;
             tokio::task::spawn_local(async move { drop(connection.with_upgrades().await) });
             Ok(sender)
         };
@@ -215,5 +244,7 @@ fn put_back(id: usize, kind: Kind, sender: SendRequest<Full<Bytes>>) {
 }
 
 fn gone(error: &hyper::Error) -> Refusal {
-    Refusal::bad_gateway(format!("the connection to the API server broke ({error}); the operation may have been carried out, look before you repeat it"))
+    Refusal::bad_gateway(format!(
+        "the connection to the API server broke ({error}); the operation may have been carried out, look before you repeat it"
+    ))
 }

@@ -134,6 +134,11 @@ pub fn write_private(file: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
     let _ = std::fs::remove_file(file);
-    let mut to = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file).with_context(|| format!("cannot write {}", file.display()))?;
+    let mut to = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(file)
+        .with_context(|| format!("cannot write {}", file.display()))?;
     Ok(to.write_all(bytes)?)
 }

@@ -193,7 +193,10 @@ impl Plan {
     pub fn spoils(&self, body: &serde_json::Value, replaces: bool) -> Option<String> {
         for field in &self.fields {
             if replaces && field.how == Transform::Remove {
-                return Some(format!("{} is hidden from you, and replacing the object would lose it; patch the fields you mean", field.path));
+                return Some(format!(
+                    "{} is hidden from you, and replacing the object would lose it; patch the fields you mean",
+                    field.path
+                ));
             }
             let left = |value: &serde_json::Value| *value == serde_json::json!(false) || value.as_f64() == Some(0.0);
             let path = Path::parse(&field.path).ok()?;

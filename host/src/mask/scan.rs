@@ -43,7 +43,14 @@ impl Plan {
     }
 
     /// Masks one row of a Table: its object, and what of it shows in the cells. The object is written as the client asked.
-    pub fn apply_row(&self, row: &[u8], resource: &str, include: RowObject, out: &mut Vec<u8>, report: &mut Report) -> Result<(), Unreadable> {
+    pub fn apply_row(
+        &self,
+        row: &[u8],
+        resource: &str,
+        include: RowObject,
+        out: &mut Vec<u8>,
+        report: &mut Report,
+    ) -> Result<(), Unreadable> {
         let object = member(row, b"object")?.unwrap_or(b"null");
         let mut values = Values::default();
         let mut masked = Vec::with_capacity(object.len());
@@ -89,7 +96,15 @@ impl Plan {
         }
     }
 
-    fn apply_collecting(&self, object: &[u8], resource: &str, partial: bool, out: &mut Vec<u8>, report: &mut Report, values: &mut Values) -> Result<(), Unreadable> {
+    fn apply_collecting(
+        &self,
+        object: &[u8],
+        resource: &str,
+        partial: bool,
+        out: &mut Vec<u8>,
+        report: &mut Report,
+        values: &mut Values,
+    ) -> Result<(), Unreadable> {
         let mut active = 0u64;
         for (index, field) in self.fields.iter().enumerate() {
             let mut holds = true;
@@ -99,7 +114,8 @@ impl Plan {
             active |= u64::from(holds) << index;
         }
         let is_secret = resource == "secrets" || member(object, b"kind")? == Some(b"\"Secret\"");
-        let mut scan = Scan { plan: self, src: object, pos: 0, copied: 0, out, active, report, values, annotations: Vec::new(), resource, partial };
+        let mut scan =
+            Scan { plan: self, src: object, pos: 0, copied: 0, out, active, report, values, annotations: Vec::new(), resource, partial };
         let states = if active == 0 { 0 } else { self.start };
         scan.value(states, Place::Root { is_secret }, None, 0)?;
         scan.pos = skip_space(object, scan.pos);
@@ -135,7 +151,9 @@ fn condition(object: &[u8], path: &path::Path, value: &str) -> Result<bool, Unre
 /// Where in an object the scanner is, as far as the type of a value depends on it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Place {
-    Root { is_secret: bool },
+    Root {
+        is_secret: bool,
+    },
     Metadata,
     Annotations,
     /// The values below are base64.
@@ -168,7 +186,8 @@ impl Scan<'_, '_> {
         self.pos = skip_space(self.src, self.pos);
         let start = self.pos;
         let looks_at_strings = !self.plan.texts.is_empty();
-        let matters = states != 0 || hide.is_some() || looks_at_strings || matches!(place, Place::Root { .. } | Place::Metadata | Place::Annotations);
+        let matters =
+            states != 0 || hide.is_some() || looks_at_strings || matches!(place, Place::Root { .. } | Place::Metadata | Place::Annotations);
         match self.src.get(start).ok_or(Unreadable::Malformed)? {
             b'{' if matters => self.object(states, place, hide, depth),
             b'[' if matters => self.array(states, place, hide, depth),
@@ -359,7 +378,10 @@ impl Scan<'_, '_> {
                 let mut masked = Vec::new();
                 let trimmed = text.trim();
                 hidden = if trimmed.starts_with('{')
-                    && self.plan.apply_collecting(trimmed.as_bytes(), self.resource, self.partial, &mut masked, self.report, self.values).is_ok()
+                    && self
+                        .plan
+                        .apply_collecting(trimmed.as_bytes(), self.resource, self.partial, &mut masked, self.report, self.values)
+                        .is_ok()
                 {
                     String::from_utf8(masked).map_err(|_| Unreadable::Malformed)? + "\n"
                 } else {

@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
-use super::super::plan::{Condition, Mask, Selector};
 use super::super::placeholder::TokenKey;
+use super::super::plan::{Condition, Mask, Selector};
 use super::*;
 
 fn mask(path: &str, how: Transform) -> Mask {
@@ -75,7 +75,8 @@ fn a_key_written_with_escapes_does_not_slip_by() {
 #[test]
 fn a_row_shows_what_was_asked_for_and_no_value() {
     let plan = Plan::compile(&[mask("$.spec.token", Transform::Redact)], &TokenKey::new(&[1; 32])).unwrap();
-    let row = json!({"cells": ["n", "tok-1234", 3], "object": {"kind": "W", "metadata": {"name": "n"}, "spec": {"token": "tok-1234"}}}).to_string();
+    let row = json!({"cells": ["n", "tok-1234", 3], "object": {"kind": "W", "metadata": {"name": "n"}, "spec": {"token": "tok-1234"}}})
+        .to_string();
     for (include, object) in [
         (RowObject::None, Value::Null),
         (RowObject::Metadata, json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": {"name": "n"}})),
@@ -100,7 +101,12 @@ fn what_cannot_be_read_is_an_error() {
 
 fn any_json() -> impl proptest::strategy::Strategy<Value = Value> {
     use proptest::prelude::*;
-    let leaf = prop_oneof![Just(Value::Null), any::<bool>().prop_map(Value::from), any::<i64>().prop_map(Value::from), ".{0,8}".prop_map(Value::from)];
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        ".{0,8}".prop_map(Value::from)
+    ];
     leaf.prop_recursive(4, 32, 5, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),

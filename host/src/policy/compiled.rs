@@ -29,7 +29,12 @@ impl Cache {
     }
 
     /// The component compiled from `wasm`: from disk when this gateway compiled it before, compiled now otherwise.
-    pub(super) fn component(&self, runtime: &Runtime, id: &str, wasm: impl FnOnce() -> anyhow::Result<Vec<u8>>) -> anyhow::Result<Component> {
+    pub(super) fn component(
+        &self,
+        runtime: &Runtime,
+        id: &str,
+        wasm: impl FnOnce() -> anyhow::Result<Vec<u8>>,
+    ) -> anyhow::Result<Component> {
         let file = self.directory.join(format!("{id}.cwasm"));
         if let Some(component) = self.load(runtime, id, &file) {
             return Ok(component);
@@ -76,7 +81,12 @@ pub fn secret(file: &Path) -> anyhow::Result<[u8; 32]> {
     }
     let mut key = [0; 32];
     rand::fill(&mut key).map_err(|_| anyhow::anyhow!("no randomness"))?;
-    let mut to = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file).with_context(|| format!("cannot make {}", file.display()))?;
+    let mut to = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(file)
+        .with_context(|| format!("cannot make {}", file.display()))?;
     to.write_all(&key)?;
     Ok(key)
 }

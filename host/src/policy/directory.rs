@@ -173,7 +173,11 @@ impl Directory {
         let settings: Settings = match settings_file.symlink_metadata() {
             Ok(_) => {
                 let text = String::from_utf8(read_inside(&settings_file, LARGEST_SETTINGS)?).context("the settings file is not UTF-8")?;
-                if text.trim().is_empty() { Settings::default() } else { serde_saphyr::from_str(&text).with_context(|| settings_file.display().to_string())? }
+                if text.trim().is_empty() {
+                    Settings::default()
+                } else {
+                    serde_saphyr::from_str(&text).with_context(|| settings_file.display().to_string())?
+                }
             }
             Err(_) => Settings::default(),
         };
@@ -186,7 +190,8 @@ impl Directory {
         }
         let text = settings.settings.as_ref().map_or_else(|| "{}".to_owned(), ToString::to_string);
         let digest = digest_of(&[env!("CARGO_PKG_VERSION").as_bytes(), &module, text.as_bytes()]);
-        let component = self.cache.component(&self.runtime, &digest, || module::configured(&self.runtime, &module, &text, limits.memory.0))?;
+        let component =
+            self.cache.component(&self.runtime, &digest, || module::configured(&self.runtime, &module, &text, limits.memory.0))?;
         let prepared = instance::prepare(&self.runtime, &component)?;
         let manifest = instance::describe(&self.runtime, &prepared, limits)?;
         Ok(Policy {

@@ -6,8 +6,8 @@ use serde_json::Value;
 use wasmtime::component::{HasSelf, Linker, Resource, ResourceTable};
 use wasmtime::{Store, StoreLimits, StoreLimitsBuilder, Trap};
 
-use super::bindings::postern::policy::types::{self, HostDocument, Surrounding, Verdict};
 use super::bindings::postern::policy::host;
+use super::bindings::postern::policy::types::{self, HostDocument, Surrounding, Verdict};
 use super::bindings::{PolicyModule, PolicyModulePre};
 use super::document::Document;
 use super::engine::ticks;
@@ -77,7 +77,8 @@ pub(super) fn prepare(runtime: &Runtime, component: &wasmtime::component::Compon
 
 /// Asks a prepared component what it is.
 pub(super) fn describe(runtime: &Runtime, prepared: &Prepared, limits: CallLimits) -> anyhow::Result<types::Manifest> {
-    let mut store = store(runtime, State::for_configure(StoreLimits::default()), CallLimits { deadline: limits.deadline.max(1000), ..limits });
+    let mut store =
+        store(runtime, State::for_configure(StoreLimits::default()), CallLimits { deadline: limits.deadline.max(1000), ..limits });
     let module = prepared.instantiate(&mut store).map_err(|e| anyhow::anyhow!("{}", explain(&e)))?;
     module.postern_policy_policy().call_describe(&mut store).map_err(|e| anyhow::anyhow!("describe failed: {}", explain(&e)))
 }

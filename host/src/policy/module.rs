@@ -17,8 +17,14 @@ const CONFIGURE_TIME: u64 = 120_000;
 
 /// The component after `configure`: what every operation starts from.
 pub(super) fn configured(runtime: &Runtime, file: &[u8], settings: &str, memory: usize) -> anyhow::Result<Vec<u8>> {
-    let component = component(file)?;
-    check_imports(&component)?;
+    // wit-component trusts that what it is given is valid, and panics where it is not: it is checked before, and guarded too.
+    wasmparser::Validator::new().validate_all(file).map_err(|error| anyhow::anyhow!("not a valid WebAssembly file: {error}"))?;
+    let component = std::panic::catch_unwind(|| -> anyhow::Result<_> {
+        let component = component(file)?;
+        check_imports(&component)?;
+        Ok(component)
+    })
+    .map_err(|_| anyhow::anyhow!("the module is not a policy: it cannot be decoded"))??;
     configure(runtime, &component, settings, memory)
 }
 

@@ -45,7 +45,8 @@ impl AuditLog {
     /// Opens the log, goes on with its chain, and writes a first event, so that a gateway that cannot record does not start.
     pub fn open(file: &Path) -> anyhow::Result<Self> {
         let mut writer = Writer::open(file).with_context(|| format!("the audit log {} cannot be written", file.display()))?;
-        writer.append(&[serde_json::json!({"time": timestamp(), "stage": "started", "version": env!("CARGO_PKG_VERSION")})], true)
+        writer
+            .append(&[serde_json::json!({"time": timestamp(), "stage": "started", "version": env!("CARGO_PKG_VERSION")})], true)
             .with_context(|| format!("the audit log {} cannot be written", file.display()))?;
         let (queue, entries) = sync_channel(QUEUE);
         let healthy = Arc::new(AtomicBool::new(true));

@@ -57,7 +57,8 @@ pub fn include_objects(path_and_query: &str, asked: &mut Asked) -> String {
         let decoded = percent_encoding::percent_decode_str(key).decode_utf8_lossy();
         if decoded == "includeObject" {
             if !seen {
-                asked.rows = match part.split_once('=').map(|(_, v)| percent_encoding::percent_decode_str(v).decode_utf8_lossy()).as_deref() {
+                asked.rows = match part.split_once('=').map(|(_, v)| percent_encoding::percent_decode_str(v).decode_utf8_lossy()).as_deref()
+                {
                     Some("None") => RowObject::None,
                     Some("Object") => RowObject::Object,
                     _ => RowObject::Metadata,
@@ -84,13 +85,29 @@ mod tests {
 
     #[test]
     fn only_json_is_asked_for() {
-        let (value, asked) = accept("application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json");
-        assert_eq!(value, "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json");
+        let (value, asked) =
+            accept("application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json");
+        assert_eq!(
+            value,
+            "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json"
+        );
         assert!(asked.table && !asked.partial);
-        for protobuf in ["application/vnd.kubernetes.protobuf", "Application/Vnd.Kubernetes.Protobuf ; q=1", "application/cbor,*/*", "application/yaml", "text/html"] {
+        for protobuf in [
+            "application/vnd.kubernetes.protobuf",
+            "Application/Vnd.Kubernetes.Protobuf ; q=1",
+            "application/cbor,*/*",
+            "application/yaml",
+            "text/html",
+        ] {
             assert_eq!(accept(protobuf).0, "application/json", "{protobuf}");
         }
-        assert!(accept("application/vnd.kubernetes.protobuf;as=PartialObjectMetadata, application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1").1.partial);
+        assert!(
+            accept(
+                "application/vnd.kubernetes.protobuf;as=PartialObjectMetadata, application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+            )
+            .1
+            .partial
+        );
         assert_eq!(accept("application/json;stream=watch").0, "application/json");
     }
 

@@ -444,7 +444,9 @@ fn array_start(buffer: &[u8]) -> Option<(usize, bool)> {
 
 fn identity(object: &[u8]) -> Result<String, Unreadable> {
     let metadata = member(object, b"metadata")?.unwrap_or(b"{}");
-    let part = |name: &[u8]| -> Result<String, Unreadable> { Ok(String::from_utf8_lossy(member(metadata, name)?.unwrap_or_default()).into_owned()) };
+    let part = |name: &[u8]| -> Result<String, Unreadable> {
+        Ok(String::from_utf8_lossy(member(metadata, name)?.unwrap_or_default()).into_owned())
+    };
     Ok(format!("{} {} {}", part(b"namespace")?, part(b"name")?, part(b"uid")?))
 }
 

@@ -84,7 +84,15 @@ pub enum Work {
 }
 
 /// The caller's answer.
-pub async fn respond(upstream: Response<Incoming>, work: Work, masked_by: &[String], masks: Option<&Plan>, expires: u64, shape: Shape, completion: Completion) -> Result<Response<Body>, Refusal> {
+pub async fn respond(
+    upstream: Response<Incoming>,
+    work: Work,
+    masked_by: &[String],
+    masks: Option<&Plan>,
+    expires: u64,
+    shape: Shape,
+    completion: Completion,
+) -> Result<Response<Body>, Refusal> {
     let mut completion = completion;
     completion.event.set("status", json!(upstream.status().as_u16()));
     let (mut parts, body) = upstream.into_parts();
@@ -96,11 +104,6 @@ pub async fn respond(upstream: Response<Incoming>, work: Work, masked_by: &[Stri
     if reads {
         readable(&parts.headers, &work).inspect_err(|_| completion.ended = Some("refused"))?;
         parts.headers.remove(header::CONTENT_LENGTH);
-        for policy in masked_by {
-            if let Ok(value) = HeaderValue::from_str(&format!("299 - \"values in this answer are hidden by policy {policy}\"")) {
-                parts.headers.append(header::WARNING, value);
-            }
-        }
     }
     let until = matches!(shape, Shape::Watch | Shape::Log).then(|| {
         let left = expires.saturating_sub(crate::identify::now()).min(86_400 * 365);
@@ -109,14 +112,36 @@ pub async fn respond(upstream: Response<Incoming>, work: Work, masked_by: &[Stri
     // A single object is looked at whole before anything is sent, so that what is hidden is 403 and not half an answer.
     if let Work::Items(items) = work {
         if matches!(shape, Shape::Watch) || items.streams() {
-            return Ok(Response::from_parts(parts, Body::stream(Answer { body, work: Work::Items(items), until, completion, done: false })));
+            warn(&mut parts.headers, masked_by);
+            return Ok(Response::from_parts(
+                parts,
+                Body::stream(Answer { body, work: Work::Items(items), until, completion, done: false }),
+            ));
         }
-        return whole(parts, body, *items, completion).await;
+        return whole(parts, body, *items, masked_by, completion).await;
+    }
+    if reads {
+        warn(&mut parts.headers, masked_by);
     }
     Ok(Response::from_parts(parts, Body::stream(Answer { body, work, until, completion, done: false })))
 }
 
-async fn whole(parts: http::response::Parts, body: Incoming, mut items: Items, mut completion: Completion) -> Result<Response<Body>, Refusal> {
+/// Tells the user, who sees it in kubectl, that what is shown is not all there is.
+fn warn(headers: &mut HeaderMap, masked_by: &[String]) {
+    for policy in masked_by {
+        if let Ok(value) = HeaderValue::from_str(&format!("299 - \"values in this answer are hidden by policy {policy}\"")) {
+            headers.append(header::WARNING, value);
+        }
+    }
+}
+
+async fn whole(
+    mut parts: http::response::Parts,
+    body: Incoming,
+    mut items: Items,
+    masked_by: &[String],
+    mut completion: Completion,
+) -> Result<Response<Body>, Refusal> {
     let limit = items.largest();
     let bytes = collect(body, limit)
         .await
@@ -129,6 +154,9 @@ async fn whole(parts: http::response::Parts, body: Incoming, mut items: Items, m
         Ok(()) => {
             completion.bytes = out.len() as u64;
             completion.ended = Some("ok");
+            if !items.report.is_empty() {
+                warn(&mut parts.headers, masked_by);
+            }
             Ok(Response::from_parts(parts, Body::full(out)))
         }
         Err(stop) => {
@@ -143,14 +171,21 @@ async fn whole(parts: http::response::Parts, body: Incoming, mut items: Items, m
 }
 
 /// An error's Status: its message may repeat a value that a mask hides.
-async fn error_answer(mut parts: http::response::Parts, body: Incoming, masks: Option<&Plan>, mut completion: Completion) -> Result<Response<Body>, Refusal> {
+async fn error_answer(
+    mut parts: http::response::Parts,
+    body: Incoming,
+    masks: Option<&Plan>,
+    mut completion: Completion,
+) -> Result<Response<Body>, Refusal> {
     let bytes = collect(body, 4 << 20).await.ok().flatten().unwrap_or_default();
     let scrubbed = match (masks, serde_json::from_slice::<serde_json::Value>(&bytes)) {
         (Some(plan), Ok(mut status)) => {
             plan.hide_in_status(&mut status);
             Bytes::from(status.to_string())
         }
-        (Some(_), Err(_)) if parts.status != StatusCode::NOT_FOUND || bytes.len() > 64 => Bytes::from_static(b"the error's text is hidden by a policy\n"),
+        (Some(_), Err(_)) if parts.status != StatusCode::NOT_FOUND || bytes.len() > 64 => {
+            Bytes::from_static(b"the error's text is hidden by a policy\n")
+        }
         _ => bytes,
     };
     parts.headers.remove(header::CONTENT_LENGTH);
@@ -163,7 +198,9 @@ async fn error_answer(mut parts: http::response::Parts, body: Incoming, masks: O
 fn readable(headers: &HeaderMap, work: &Work) -> Result<(), Refusal> {
     let encoding = headers.get(header::CONTENT_ENCODING).and_then(|v| v.to_str().ok()).unwrap_or("identity");
     if encoding != "identity" {
-        return Err(Refusal::bad_gateway(format!("the answer must be masked, and the API server sent it as {encoding} though asked not to")));
+        return Err(Refusal::bad_gateway(format!(
+            "the answer must be masked, and the API server sent it as {encoding} though asked not to"
+        )));
     }
     let media_type = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let media_type = media_type.split(';').next().unwrap_or_default().trim();
@@ -174,7 +211,9 @@ fn readable(headers: &HeaderMap, work: &Work) -> Result<(), Refusal> {
 }
 
 fn strip(headers: &mut HeaderMap) {
-    for name in [header::CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE, header::TE, header::TRAILER, HeaderName::from_static("keep-alive")] {
+    for name in
+        [header::CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE, header::TE, header::TRAILER, HeaderName::from_static("keep-alive")]
+    {
         headers.remove(name);
     }
 }

@@ -35,7 +35,15 @@ impl Store {
         self.lock().execute(
             "INSERT INTO tickets (id, intent, requester, state, created, ends, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
              ON CONFLICT (id) DO UPDATE SET state = ?4, ends = ?6, body = ?7",
-            params![ticket.id, ticket.intent, ticket.requester, ticket.state.name(), ticket.created, ticket.ends, serde_json::to_string(ticket)?],
+            params![
+                ticket.id,
+                ticket.intent,
+                ticket.requester,
+                ticket.state.name(),
+                ticket.created,
+                ticket.ends,
+                serde_json::to_string(ticket)?
+            ],
         )?;
         Ok(())
     }

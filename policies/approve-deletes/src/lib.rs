@@ -52,7 +52,8 @@ impl Policy for ApproveDeletes {
     }
 
     fn describe(&self) -> Manifest {
-        let rules = vec![Rule { namespaces: self.namespaces.clone(), ..rule().verbs(self.verbs.clone()).resources(self.resources.clone()) }];
+        let rules =
+            vec![Rule { namespaces: self.namespaces.clone(), ..rule().verbs(self.verbs.clone()).resources(self.resources.clone()) }];
         manifest("approve-deletes", env!("CARGO_PKG_VERSION"), "Says which operations need an approval", rules)
     }
 

@@ -22,7 +22,14 @@ struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { allow: vec![], deny: vec![], deny_shells: true, deny_attach: false, deny_port_forward: false, deny_namespaces: vec!["kube-system".into()] }
+        Self {
+            allow: vec![],
+            deny: vec![],
+            deny_shells: true,
+            deny_attach: false,
+            deny_port_forward: false,
+            deny_namespaces: vec!["kube-system".into()],
+        }
     }
 }
 

@@ -21,7 +21,9 @@ pub fn cluster() -> &'static Cluster {
 /// A directory of its own.
 pub fn scratch(name: &str) -> PathBuf {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
-    let directory = std::env::temp_dir().join(format!("postern-e2e-{}", std::process::id())).join(format!("{name}-{}", NUMBER.fetch_add(1, Ordering::Relaxed)));
+    let directory = std::env::temp_dir()
+        .join(format!("postern-e2e-{}", std::process::id()))
+        .join(format!("{name}-{}", NUMBER.fetch_add(1, Ordering::Relaxed)));
     std::fs::create_dir_all(&directory).expect("a scratch directory");
     directory
 }

@@ -7,9 +7,9 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use serde_json::json;
 
+use crate::binary;
 use crate::certificates::Ca;
 use crate::process::{Process, free_port, tail, wait_until};
-use crate::binary;
 
 /// A running cluster. Dropping it ends it.
 pub struct Cluster {
@@ -37,7 +37,10 @@ impl Cluster {
         let mut this = Self { port: free_port()?, node_port: free_port()?, ca, directory, processes: Vec::new() };
         this.start_etcd_and_apiserver()?;
         this.start_node()?;
-        std::fs::write(this.admin_kubeconfig(), this.kubeconfig(&format!("https://127.0.0.1:{}", this.port), &this.ca.pem, &this.certificate("admin")?))?;
+        std::fs::write(
+            this.admin_kubeconfig(),
+            this.kubeconfig(&format!("https://127.0.0.1:{}", this.port), &this.ca.pem, &this.certificate("admin")?),
+        )?;
         let ready = this.directory.join("apiserver.log");
         wait_until("the API server is ready", Duration::from_secs(60), || {
             for process in &mut this.processes {
@@ -111,13 +114,20 @@ impl Cluster {
     /// A Ready node, the right to read the issuer's keys, and accounts for callers and the gateway.
     fn furnish(&self) -> anyhow::Result<()> {
         self.apply(&json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-1"}}))?;
-        self.patch_status("node", "node-1", "default", &json!({"status": {
+        self.patch_status(
+            "node",
+            "node-1",
+            "default",
+            &json!({"status": {
             "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
             "daemonEndpoints": {"kubeletEndpoint": {"Port": self.node_port}},
-            "conditions": [{"type": "Ready", "status": "True", "reason": "Testbed", "message": "ready"}]}}))?;
+            "conditions": [{"type": "Ready", "status": "True", "reason": "Testbed", "message": "ready"}]}}),
+        )?;
         let role = |name: &str, rules: serde_json::Value| json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": name}, "rules": rules});
-        let bind = |name: &str, role: &str, subject: serde_json::Value| json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": name},
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role}, "subjects": [subject]});
+        let bind = |name: &str, role: &str, subject: serde_json::Value| {
+            json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": name},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role}, "subjects": [subject]})
+        };
         let group = |name: &str| json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": name});
         self.apply(&bind("issuer-discovery", "system:service-account-issuer-discovery", group("system:unauthenticated")))?;
         self.apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "postern"}}))?;
@@ -125,10 +135,13 @@ impl Cluster {
             self.apply(&json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": account, "namespace": "postern"}}))?;
         }
         // What the gateway itself may: ask for tokens, impersonate, and read what policies declare they need.
-        self.apply(&role("postern-gateway", json!([
+        self.apply(&role(
+            "postern-gateway",
+            json!([
             {"apiGroups": [""], "resources": ["serviceaccounts/token"], "verbs": ["create"]},
             {"apiGroups": [""], "resources": ["users", "groups", "serviceaccounts"], "verbs": ["impersonate"]},
-            {"apiGroups": ["", "apps"], "resources": ["namespaces", "pods", "deployments"], "verbs": ["get", "list", "watch"]}])))?;
+            {"apiGroups": ["", "apps"], "resources": ["namespaces", "pods", "deployments"], "verbs": ["get", "list", "watch"]}]),
+        ))?;
         self.apply(&bind("postern-gateway", "postern-gateway", group("postern:gateways")))?;
         self.apply(&bind("postern-acts-as", "cluster-admin", json!({"kind": "ServiceAccount", "name": "acts-as", "namespace": "postern"})))
     }

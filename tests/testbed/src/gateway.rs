@@ -41,7 +41,8 @@ impl Gateway {
         std::fs::create_dir_all(directory.join("policies.d"))?;
         let directory = directory.canonicalize()?;
         for (file, name, settings) in &options.policies {
-            std::fs::copy(policy(name), directory.join("policies.d").join(format!("{file}.wasm"))).with_context(|| format!("the policy {name} is not built"))?;
+            std::fs::copy(policy(name), directory.join("policies.d").join(format!("{file}.wasm")))
+                .with_context(|| format!("the policy {name} is not built"))?;
             if !settings.is_empty() {
                 std::fs::write(directory.join("policies.d").join(format!("{file}.yaml")), settings)?;
             }
@@ -104,7 +105,12 @@ impl Gateway {
 
     /// Runs helm with a kubeconfig.
     pub fn helm(kubeconfig: &Path, args: &[&str]) -> anyhow::Result<Output> {
-        Ok(Command::new(binary("helm")).arg("--kubeconfig").arg(kubeconfig).args(args).env("HOME", kubeconfig.with_extension("home")).output()?)
+        Ok(Command::new(binary("helm"))
+            .arg("--kubeconfig")
+            .arg(kubeconfig)
+            .args(args)
+            .env("HOME", kubeconfig.with_extension("home"))
+            .output()?)
     }
 
     /// Runs the gateway's own command line.

@@ -96,7 +96,9 @@ fn wasm_cargo() -> anyhow::Result<Command> {
         let sysroot = Command::new("rustc").args(["--print", "sysroot"]).output();
         sysroot.is_ok_and(|o| Path::new(String::from_utf8_lossy(&o.stdout).trim()).join("lib/rustlib").join(WASM).exists())
     };
-    if installed() || Command::new("rustup").args(["target", "add", WASM]).stderr(Stdio::null()).status().is_ok_and(|s| s.success()) && installed() {
+    if installed()
+        || Command::new("rustup").args(["target", "add", WASM]).stderr(Stdio::null()).status().is_ok_and(|s| s.success()) && installed()
+    {
         return Ok(cargo());
     }
     let debian = ["/usr/bin/cargo", "/usr/bin/rustc", "/usr/bin/wasm-ld-19"];
@@ -107,7 +109,9 @@ fn wasm_cargo() -> anyhow::Result<Command> {
         let _ = step("Rust for WebAssembly (Debian packages)", apt);
     }
     if !complete() {
-        bail!("the policies need Rust's {WASM} target: run `rustup target add {WASM}`, or as root `apt-get install rustc-web cargo-web rust-web-src lld-19`");
+        bail!(
+            "the policies need Rust's {WASM} target: run `rustup target add {WASM}`, or as root `apt-get install rustc-web cargo-web rust-web-src lld-19`"
+        );
     }
     let mut command = Command::new("/usr/bin/cargo");
     command
@@ -126,7 +130,8 @@ fn wasm_cargo() -> anyhow::Result<Command> {
 fn step(what: &str, mut command: Command) -> anyhow::Result<()> {
     let log = cache().join("build.log");
     let out = File::create(&log)?;
-    let mut child = command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out).spawn().with_context(|| format!("cannot build {what}"))?;
+    let mut child =
+        command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out).spawn().with_context(|| format!("cannot build {what}"))?;
     let start = Instant::now();
     let terminal = std::io::stderr().is_terminal();
     let mut told = Duration::ZERO;

@@ -91,11 +91,17 @@ fn scenes(bed: &Bed, play: &mut Play) -> anyhow::Result<()> {
     play.scene("A Secret comes back masked, and is still a Secret");
     let secret = play.run("kubectl", &as_caller(&["get", "secret", "db", "-o", "yaml"]))?;
     let masked = secret.ok && secret.text.contains("cG9zdGVybi1tYXNrZWQ=") && !secret.text.contains("aHVudGVyMi");
-    play.because(masked && secret.text.contains("Warning:"), "mask-secrets hides the values, in last-applied-configuration too, and kubectl shows the warning");
+    play.because(
+        masked && secret.text.contains("Warning:"),
+        "mask-secrets hides the values, in last-applied-configuration too, and kubectl shows the warning",
+    );
 
     play.scene("All Secrets of the cluster at once are refused");
     let bulk = play.run("kubectl", &as_caller(&["get", "secrets", "-A"]))?;
-    play.because(!bulk.ok && bulk.text.contains("no-bulk-export"), "blocked before it reached the cluster; the message names the policy and what to do");
+    play.because(
+        !bulk.ok && bulk.text.contains("no-bulk-export"),
+        "blocked before it reached the cluster; the message names the policy and what to do",
+    );
 
     play.scene("A delete waits for somebody else's approval");
     let delete = as_caller(&["delete", "deployment", "web"]);
@@ -112,7 +118,10 @@ fn scenes(bed: &Bed, play: &mut Play) -> anyhow::Result<()> {
     play.run("postern", &[&approver[..], &["list"]].concat())?;
     let approved = play.run("postern", &[&approver[..], &["approve", &id]].concat())?;
     let done = play.printed(&waiting.wait_with_output()?);
-    play.because(approved.ok && done.ok && done.text.contains("deleted"), "the waiting kubectl went through once it was approved by a second identity");
+    play.because(
+        approved.ok && done.ok && done.text.contains("deleted"),
+        "the waiting kubectl went through once it was approved by a second identity",
+    );
     bed.cluster.apply(&json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "default"}, "spec": {"replicas": 1,
         "selector": {"matchLabels": {"app": "web"}}, "template": {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "main", "image": "web"}]}}}}))?;
     play.show("kubectl", &delete);
@@ -137,9 +146,18 @@ fn scenes(bed: &Bed, play: &mut Play) -> anyhow::Result<()> {
     std::fs::create_dir_all(chart.join("templates"))?;
     std::fs::write(chart.join("Chart.yaml"), "apiVersion: v2\nname: shop\nversion: 1.0.0\n")?;
     std::fs::write(chart.join("values.yaml"), "greeting: hello\n")?;
-    std::fs::write(chart.join("templates/configmap.yaml"), "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: shop}\ndata: {greeting: {{ .Values.greeting }}}\n")?;
+    std::fs::write(
+        chart.join("templates/configmap.yaml"),
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: shop}\ndata: {greeting: {{ .Values.greeting }}}\n",
+    )?;
     let mut helm_ok = true;
-    for args in [&["install", "shop", path(&chart)][..], &["upgrade", "shop", path(&chart), "--set", "greeting=bye"], &["rollback", "shop", "1"], &["list"], &["uninstall", "shop"]] {
+    for args in [
+        &["install", "shop", path(&chart)][..],
+        &["upgrade", "shop", path(&chart), "--set", "greeting=bye"],
+        &["rollback", "shop", "1"],
+        &["list"],
+        &["uninstall", "shop"],
+    ] {
         helm_ok &= play.run("helm", &[caller.as_slice(), args].concat())?.ok;
     }
     play.because(helm_ok, "releases are passed whole to the group mask-secrets names, so nothing Helm stores is ever damaged");
@@ -174,12 +192,17 @@ fn scenes(bed: &Bed, play: &mut Play) -> anyhow::Result<()> {
     let args = ["audit", "--file", path(&audit), "list"];
     play.show("postern", &[&args[..], &["| grep -E 'block|mask|approval|unauthenticated|exec'"]].concat());
     let listed = String::from_utf8(command("postern", &args).output()?.stdout)?;
-    for line in listed.lines().filter(|l| ["block", "mask ", "approval", "unauthenticated", "pods/exec"].iter().any(|w| l.contains(w))).take(24) {
+    for line in
+        listed.lines().filter(|l| ["block", "mask ", "approval", "unauthenticated", "pods/exec"].iter().any(|w| l.contains(w))).take(24)
+    {
         println!("     {}", line.chars().take(210).collect::<String>());
     }
     let verified = play.run("postern", &["audit", "--file", path(&audit), "verify"])?;
     let all = ["unauthenticated", "block", "mask", "require-approval", "pods/exec"].iter().all(|w| listed.contains(w));
-    play.because(!login.ok && all && verified.ok && !listed.contains("hunter2"), "who, what, which verdict and why; the chain shows that no line was changed");
+    play.because(
+        !login.ok && all && verified.ok && !listed.contains("hunter2"),
+        "who, what, which verdict and why; the chain shows that no line was changed",
+    );
     Ok(())
 }
 
@@ -225,7 +248,13 @@ pub(crate) fn hold(directory: &Path) -> anyhow::Result<()> {
 pub(crate) fn down(directory: Option<PathBuf>) -> anyhow::Result<()> {
     let directories = match directory {
         Some(directory) => vec![directory],
-        None => std::fs::read_dir(cache().join("run")).into_iter().flatten().flatten().map(|e| e.path()).filter(|p| p.join("testbed.json").exists()).collect(),
+        None => std::fs::read_dir(cache().join("run"))
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|e| e.path())
+            .filter(|p| p.join("testbed.json").exists())
+            .collect(),
     };
     for directory in directories {
         let pid = std::fs::read_to_string(directory.join("pid")).with_context(|| format!("{} is no testbed", directory.display()))?;
@@ -233,7 +262,9 @@ pub(crate) fn down(directory: Option<PathBuf>) -> anyhow::Result<()> {
         let line = std::fs::read_to_string(format!("/proc/{}/cmdline", pid.trim())).unwrap_or_default();
         if line.contains(path(&directory)) {
             Command::new("kill").arg(pid.trim()).status()?;
-            wait_until("the testbed ends", Duration::from_secs(10), || Ok(!Path::new(&format!("/proc/{}", pid.trim())).join("exe").exists()))?;
+            wait_until("the testbed ends", Duration::from_secs(10), || {
+                Ok(!Path::new(&format!("/proc/{}", pid.trim())).join("exe").exists())
+            })?;
         }
         std::fs::remove_dir_all(&directory)?;
         println!("ended {}", directory.display());

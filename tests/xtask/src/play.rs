@@ -32,7 +32,8 @@ impl Play {
 
     /// Shows a command.
     pub(crate) fn show(&self, program: &str, args: &[&str]) {
-        let words: Vec<String> = args.iter().map(|a| if a.contains([' ', '{', '*']) { format!("'{a}'") } else { (*a).to_owned() }).collect();
+        let words: Vec<String> =
+            args.iter().map(|a| if a.contains([' ', '{', '*']) { format!("'{a}'") } else { (*a).to_owned() }).collect();
         println!("   $ {program} {}", words.join(" "));
     }
 

@@ -44,6 +44,7 @@ fn a_delete_waits_is_approved_by_another_and_passes_once() {
     });
     assert!(s.direct(&["get", "deployment", "web"]).ok);
     let events = s.events();
+    assert!(events.iter().any(|e| e["stage"] == "held" && e["ticket"].is_string()));
     assert!(events.iter().any(|e| e["approvedBy"][0] == "system:serviceaccount:postern:approver" && e["stage"] == "decided"));
 }
 
@@ -56,6 +57,9 @@ fn a_client_that_is_not_answered_in_time_is_told_the_ticket() {
         "DELETE /api/v1/namespaces/{}/configmaps/a HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {}\r\n\r\n",
         s.namespace, s.token
     ));
-    assert!(e2e::code(&answer) == 429 && answer.to_lowercase().contains("retry-after: 1") && answer.contains("waiting for approval"), "{answer}");
+    assert!(
+        e2e::code(&answer) == 429 && answer.to_lowercase().contains("retry-after: 1") && answer.contains("waiting for approval"),
+        "{answer}"
+    );
     assert!(s.direct(&["get", "configmap", "a"]).ok);
 }

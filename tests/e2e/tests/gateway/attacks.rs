@@ -5,7 +5,16 @@ use e2e::{code, raw, setup};
 #[test]
 fn what_has_no_normal_form_is_400() {
     let s = setup(vec![], "");
-    for path in ["//api/v1/secrets", "/api//v1/secrets", "/api/v1/../v1/secrets", "/api/v1/%2e%2e/secrets", "/api/v1%2fsecrets", "/api/v1/secrets%00", "/api/%zz", "/api/v1/pods?a=b;c=d"] {
+    for path in [
+        "//api/v1/secrets",
+        "/api//v1/secrets",
+        "/api/v1/../v1/secrets",
+        "/api/v1/%2e%2e/secrets",
+        "/api/v1%2fsecrets",
+        "/api/v1/secrets%00",
+        "/api/%zz",
+        "/api/v1/pods?a=b;c=d",
+    ] {
         let answer = s.get(path, "");
         assert_eq!(code(&answer), 400, "{path}: {answer}");
         assert!(answer.contains("cannot be classified"), "{path}: {answer}");
@@ -25,7 +34,10 @@ fn impersonation_in_any_spelling_is_403() {
         let answer = s.get("/api/v1/namespaces", headers);
         assert!(code(&answer) == 403 && answer.contains("impersonation"), "{headers}: {answer}");
     }
-    let named = s.get("/apis/authentication.k8s.io/v1", "Connection: Authorization, X-Remote-User\r\nX-Remote-User: admin\r\nX-Remote-Group: system:masters\r\n");
+    let named = s.get(
+        "/apis/authentication.k8s.io/v1",
+        "Connection: Authorization, X-Remote-User\r\nX-Remote-User: admin\r\nX-Remote-Group: system:masters\r\n",
+    );
     assert_eq!(code(&named), 200, "{named}");
     // With a warm cache: of an error in discovery kubectl itself shows only "unknown", from any API server.
     s.kubectl(&["get", "pods"]).success();
@@ -36,7 +48,10 @@ fn impersonation_in_any_spelling_is_403() {
 #[test]
 fn two_lengths_are_400() {
     let s = setup(vec![], "");
-    let head = format!("POST /api/v1/namespaces/{}/configmaps HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nConnection: close\r\n", s.namespace, s.token);
+    let head = format!(
+        "POST /api/v1/namespaces/{}/configmaps HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nConnection: close\r\n",
+        s.namespace, s.token
+    );
     let smuggled = format!("GET /api/v1/secrets HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\r\n", s.token);
     assert_eq!(code(&raw(&s.gateway, &format!("{head}Content-Length: 2\r\nContent-Length: 3\r\n\r\n{{}}{smuggled}"))), 400);
     let both = raw(&s.gateway, &format!("{head}Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{smuggled}"));
@@ -57,9 +72,15 @@ fn node_proxy_and_anonymous_paths_are_closed() {
 
 #[test]
 fn huge_slow_and_deep_bodies_are_clean_errors() {
-    let s = setup(vec![("10-stored", "approve-deletes", "settings: {approvers: [x], verbs: [nothing]}\n".into())], "limits: {requestBodyTime: 1}\n");
+    let s = setup(
+        vec![("10-stored", "approve-deletes", "settings: {approvers: [x], verbs: [nothing]}\n".into())],
+        "limits: {requestBodyTime: 1}\n",
+    );
     let head = |length: &str| {
-        format!("POST /api/v1/namespaces/{}/configmaps HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nConnection: close\r\nAuthorization: Bearer {}\r\n{length}\r\n", s.namespace, s.token)
+        format!(
+            "POST /api/v1/namespaces/{}/configmaps HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nConnection: close\r\nAuthorization: Bearer {}\r\n{length}\r\n",
+            s.namespace, s.token
+        )
     };
     let huge = s.raw(&head("Content-Length: 1073741824\r\n"));
     assert!(code(&huge) == 413 && huge.contains("limits.requestBody"), "{huge}");
@@ -97,7 +118,11 @@ fn everything_that_passed_was_decided_and_recorded_and_the_chain_is_whole() {
 #[test]
 fn nothing_passes_while_the_log_cannot_be_written() {
     let directory = e2e::scratch("small");
-    let mounted = std::process::Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"]).arg(&directory).status().is_ok_and(|s| s.success());
+    let mounted = std::process::Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"])
+        .arg(&directory)
+        .status()
+        .is_ok_and(|s| s.success());
     if !mounted {
         println!("no small file system can be mounted here; the unit test with /dev/full stands for this");
         return;
@@ -118,7 +143,9 @@ fn the_api_server_gone_is_a_clean_503() {
     let lonely = testbed::Cluster::start(&directory).unwrap();
     let gateway = testbed::Gateway::start(&lonely, &e2e::scratch("gateway"), &testbed::GatewayOptions::default()).unwrap();
     let token = lonely.token("caller", testbed::AUDIENCE).unwrap();
-    let get = || raw(&gateway, &format!("GET /api/v1/namespaces HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\r\n"));
+    let get = || {
+        raw(&gateway, &format!("GET /api/v1/namespaces HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\r\n"))
+    };
     assert_eq!(code(&get()), 200);
     drop(lonely);
     let answer = get();

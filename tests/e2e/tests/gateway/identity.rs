@@ -69,7 +69,8 @@ fn the_cluster_sees_the_service_account_or_the_caller_and_never_the_token() {
     let s = setup(vec![], "");
     let who = |s: &e2e::Setup| s.kubectl(&["auth", "whoami", "-o", "jsonpath={.status.userInfo.username}"]).success().to_owned();
     assert_eq!(who(&s), "system:serviceaccount:postern:acts-as");
-    let s = setup_with(GatewayOptions { access: "[{groups: ['postern:caller'], as: {impersonate: {}}}]".into(), ..GatewayOptions::default() });
+    let s =
+        setup_with(GatewayOptions { access: "[{groups: ['postern:caller'], as: {impersonate: {}}}]".into(), ..GatewayOptions::default() });
     assert_eq!(who(&s), "system:serviceaccount:postern:caller");
     let s = setup_with(GatewayOptions { access: "[{groups: [nobody], as: {impersonate: {}}}]".into(), ..GatewayOptions::default() });
     let refused = s.get("/api/v1/namespaces", "");

@@ -9,7 +9,9 @@ use serde_json::json;
 /// What differs from one moment to the next, or by who asks.
 fn stable(text: &str) -> String {
     text.lines()
-        .filter(|line| !["resourceVersion:", "uid:", "creationTimestamp:", "\"time\":", "Warning:"].iter().any(|noise| line.contains(noise)))
+        .filter(|line| {
+            !["resourceVersion:", "uid:", "creationTimestamp:", "\"time\":", "Warning:"].iter().any(|noise| line.contains(noise))
+        })
         .map(|line| line.split_whitespace().filter(|word| !is_age(word)).collect::<Vec<_>>().join(" "))
         .collect::<Vec<_>>()
         .join("\n")
@@ -122,7 +124,14 @@ fn streams_pass_both_ways() {
     assert_eq!(s.kubectl(&["exec", "web", "--", "sh", "-c", "echo out; echo err >&2"]).success(), "out\n");
     let code = |kubeconfig: &std::path::Path| {
         let mut command = Command::new(testbed::binary("kubectl"));
-        command.arg("--kubeconfig").arg(kubeconfig).args(["-n", &s.namespace, "exec", "web", "--", "sh", "-c", "exit 7"]).output().unwrap().status.code()
+        command
+            .arg("--kubeconfig")
+            .arg(kubeconfig)
+            .args(["-n", &s.namespace, "exec", "web", "--", "sh", "-c", "exit 7"])
+            .output()
+            .unwrap()
+            .status
+            .code()
     };
     assert_eq!((code(&s.caller), code(&cluster().admin_kubeconfig())), (Some(7), Some(7)));
 
@@ -148,17 +157,30 @@ fn streams_pass_both_ways() {
     let mut printed = BufReader::new(forward.stdout.take().unwrap());
     printed.read_line(&mut line).unwrap();
     let port = line.split("127.0.0.1:").nth(1).and_then(|rest| rest.split(' ').next()).unwrap_or_else(|| panic!("{line}")).to_owned();
-    let connected = Command::new("openssl").args(["s_client", "-connect", &format!("127.0.0.1:{port}")]).stdin(Stdio::null()).output().unwrap();
+    let connected =
+        Command::new("openssl").args(["s_client", "-connect", &format!("127.0.0.1:{port}")]).stdin(Stdio::null()).output().unwrap();
     forward.kill().unwrap();
     forward.wait().unwrap();
-    assert!(String::from_utf8_lossy(&connected.stdout).contains("kube-apiserver"), "{} {}: the API server's certificate through the tunnel", String::from_utf8_lossy(&connected.stdout), String::from_utf8_lossy(&connected.stderr));
+    assert!(
+        String::from_utf8_lossy(&connected.stdout).contains("kube-apiserver"),
+        "{} {}: the API server's certificate through the tunnel",
+        String::from_utf8_lossy(&connected.stdout),
+        String::from_utf8_lossy(&connected.stderr)
+    );
 }
 
 #[test]
 fn a_followed_log_and_a_watch_come_as_they_happen() {
     let s = setup_with(testbed::GatewayOptions::default());
     let follow = |args: &[&str]| {
-        let mut child = Command::new(testbed::binary("kubectl")).arg("--kubeconfig").arg(&s.caller).args(["-n", &s.namespace]).args(args).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = Command::new(testbed::binary("kubectl"))
+            .arg("--kubeconfig")
+            .arg(&s.caller)
+            .args(["-n", &s.namespace])
+            .args(args)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         (child, lines)
     };

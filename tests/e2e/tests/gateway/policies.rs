@@ -58,7 +58,8 @@ fn what_is_no_policy_is_refused_by_name() {
     assert!(check(&module, "settings: {allow: ['(']}\n").failure().contains("regular expression"));
     assert!(check(&module, "setings: {}\n").failure().contains("setings"));
     // (module (import "wasi_snapshot_preview1" "fd_write" (func (param i32 i32 i32 i32) (result i32))))
-    let mut wasi = b"\0asm\x01\0\0\0\x01\x09\x01\x60\x04\x7f\x7f\x7f\x7f\x01\x7f\x02\x23\x01\x16wasi_snapshot_preview1\x08fd_write\0\0".to_vec();
+    let mut wasi =
+        b"\0asm\x01\0\0\0\x01\x09\x01\x60\x04\x7f\x7f\x7f\x7f\x01\x7f\x02\x23\x01\x16wasi_snapshot_preview1\x08fd_write\0\0".to_vec();
     let refused = check(&wasi, "");
     assert!(refused.failure().contains("wasi_snapshot_preview1") || refused.err.contains("not a policy"), "{}", refused.err);
     wasi.truncate(8);

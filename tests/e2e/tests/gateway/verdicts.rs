@@ -54,7 +54,10 @@ fn no_form_of_an_answer_shows_a_value() {
         (format!("{base}?watch=1&timeoutSeconds=1"), "application/json"),
         (format!("{base}?watch&timeoutSeconds=1"), table),
         (format!("/api/v1/watch/namespaces/{}/secrets?timeoutSeconds=1", s.namespace), "application/json;stream=watch"),
-        (format!("/api/v1/watch/namespaces/{}/secrets/db?timeoutSeconds=1", s.namespace), "application/vnd.kubernetes.protobuf;stream=watch"),
+        (
+            format!("/api/v1/watch/namespaces/{}/secrets/db?timeoutSeconds=1", s.namespace),
+            "application/vnd.kubernetes.protobuf;stream=watch",
+        ),
     ] {
         for more in ["", "Accept-Encoding: gzip\r\n"] {
             let answer = s.get(&path, &format!("Accept: {accept}\r\n{more}"));
@@ -65,10 +68,12 @@ fn no_form_of_an_answer_shows_a_value() {
             }
         }
     }
-    let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    let upgrade =
+        "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
     let request = format!("GET {base}?watch=1&timeoutSeconds=1 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n{upgrade}\r\n", s.token);
     // The connection stays open for another request, so ask for its end too.
-    let answer = s.raw(&format!("{request}GET /version HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {}\r\n\r\n", s.token));
+    let answer =
+        s.raw(&format!("{request}GET /version HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {}\r\n\r\n", s.token));
     assert!(code(&answer) == 200 && !answer.contains("aHVudGVyMi1pcy1zZWNyZXQ"), "a watch over WebSocket: {answer}");
 }
 
@@ -112,7 +117,11 @@ fn helm_works_where_its_releases_are_given_whole_and_is_refused_where_not() {
     std::fs::create_dir_all(chart.join("templates")).unwrap();
     std::fs::write(chart.join("Chart.yaml"), "apiVersion: v2\nname: demo\nversion: 0.1.0\n").unwrap();
     std::fs::write(chart.join("values.yaml"), "greeting: hello\n").unwrap();
-    std::fs::write(chart.join("templates/configmap.yaml"), "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: demo}\ndata: {greeting: {{ .Values.greeting }}}\n").unwrap();
+    std::fs::write(
+        chart.join("templates/configmap.yaml"),
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: demo}\ndata: {greeting: {{ .Values.greeting }}}\n",
+    )
+    .unwrap();
     let chart = chart.to_str().unwrap();
     let settings = "settings: {helmGroups: ['postern:caller']}\n";
     for (settings, whole) in [(settings, true), ("", false)] {
