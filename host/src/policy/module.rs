@@ -17,6 +17,9 @@ const CONFIGURE_TIME: u64 = 120_000;
 
 /// The component after `configure`: what every operation starts from.
 pub(super) fn configured(runtime: &Runtime, file: &[u8], settings: &str, memory: usize) -> anyhow::Result<Vec<u8>> {
+    if !file.starts_with(b"\0asm") {
+        bail!("not a WebAssembly file");
+    }
     // wit-component trusts that what it is given is valid, and panics where it is not: it is checked before, and guarded too.
     wasmparser::Validator::new().validate_all(file).map_err(|error| anyhow::anyhow!("not a valid WebAssembly file: {error}"))?;
     let component = std::panic::catch_unwind(|| -> anyhow::Result<_> {
@@ -36,8 +39,7 @@ fn component(file: &[u8]) -> anyhow::Result<Vec<u8>> {
             .module(file)
             .and_then(|encoder| encoder.validate(true).encode())
             .map_err(|error| anyhow::anyhow!("the module is not a policy: {error:#}")),
-        Some(head) if head.starts_with(b"\0asm") => Ok(file.to_vec()),
-        _ => bail!("not a WebAssembly file"),
+        _ => Ok(file.to_vec()),
     }
 }
 
