@@ -3,8 +3,8 @@
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Once, OnceLock};
 
 use serde_json::{Value, json};
 use testbed::{AUDIENCE, Cluster, Gateway, GatewayOptions};
@@ -18,9 +18,19 @@ pub fn cluster() -> &'static Cluster {
     })
 }
 
-/// A directory of its own.
+/// A directory of its own. What runs that ended left behind is removed first.
 pub fn scratch(name: &str) -> PathBuf {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
+    static CLEAN: Once = Once::new();
+    CLEAN.call_once(|| {
+        for entry in std::fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let owner = name.strip_prefix("postern-e2e-").and_then(|pid| pid.parse::<u32>().ok());
+            if owner.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+                let _ = std::fs::remove_dir_all(entry.path());
+            }
+        }
+    });
     let directory = std::env::temp_dir()
         .join(format!("postern-e2e-{}", std::process::id()))
         .join(format!("{name}-{}", NUMBER.fetch_add(1, Ordering::Relaxed)));

@@ -5,11 +5,12 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use base64::Engine;
 use serde_json::json;
 
 use crate::binary;
 use crate::certificates::Ca;
-use crate::process::{Process, free_port, tail, wait_until};
+use crate::process::{Process, free_port, tail, wait_until, write_whole};
 
 /// A running cluster. Dropping it ends it.
 pub struct Cluster {
@@ -37,10 +38,7 @@ impl Cluster {
         let mut this = Self { port: free_port()?, node_port: free_port()?, ca, directory, processes: Vec::new() };
         this.start_etcd_and_apiserver()?;
         this.start_node()?;
-        std::fs::write(
-            this.admin_kubeconfig(),
-            this.kubeconfig(&format!("https://127.0.0.1:{}", this.port), &this.ca.pem, &this.certificate("admin")?),
-        )?;
+        write_whole(&this.admin_kubeconfig(), &this.kubeconfig(&this.certificate("admin")))?;
         let ready = this.directory.join("apiserver.log");
         wait_until("the API server is ready", Duration::from_secs(60), || {
             for process in &mut this.processes {
@@ -156,9 +154,7 @@ impl Cluster {
         let file = self.directory.join("acts-as.kubeconfig");
         if !file.exists() {
             let token = self.token("acts-as", &self.issuer())?;
-            let partial = self.directory.join(format!("acts-as-{:?}.partial", std::thread::current().id()));
-            std::fs::write(&partial, self.kubeconfig(&format!("https://127.0.0.1:{}", self.port), &self.ca.pem, &json!({"token": token})))?;
-            std::fs::rename(partial, &file)?;
+            write_whole(&file, &self.kubeconfig(&json!({"token": token})))?;
         }
         Ok(file)
     }
@@ -166,7 +162,7 @@ impl Cluster {
     /// The kubeconfig the gateway uses.
     pub fn gateway_kubeconfig(&self) -> anyhow::Result<PathBuf> {
         let file = self.directory.join("gateway.kubeconfig");
-        std::fs::write(&file, self.kubeconfig(&format!("https://127.0.0.1:{}", self.port), &self.ca.pem, &self.certificate("gateway")?))?;
+        write_whole(&file, &self.kubeconfig(&self.certificate("gateway")))?;
         Ok(file)
     }
 
@@ -203,21 +199,20 @@ impl Cluster {
         stdout(kubectl(&self.admin_kubeconfig(), &args)?).map(drop)
     }
 
-    fn certificate(&self, name: &str) -> anyhow::Result<serde_json::Value> {
-        Ok(json!({"client-certificate": self.file(&format!("{name}.crt")), "client-key": self.file(&format!("{name}.key"))}))
+    fn certificate(&self, name: &str) -> serde_json::Value {
+        json!({"client-certificate": self.file(&format!("{name}.crt")), "client-key": self.file(&format!("{name}.key"))})
     }
 
-    fn kubeconfig(&self, server: &str, ca: &str, user: &serde_json::Value) -> String {
-        kubeconfig(server, ca, user, &self.directory)
+    fn kubeconfig(&self, user: &serde_json::Value) -> String {
+        kubeconfig(&format!("https://127.0.0.1:{}", self.port), &self.ca.pem, user)
     }
 }
 
 /// A kubeconfig; JSON is YAML too.
-pub(crate) fn kubeconfig(server: &str, ca_pem: &str, user: &serde_json::Value, directory: &Path) -> String {
-    let ca = directory.join(format!("ca-of-{}.crt", server.rsplit(':').next().unwrap_or("server")));
-    let _ = std::fs::write(&ca, ca_pem);
+pub(crate) fn kubeconfig(server: &str, ca_pem: &str, user: &serde_json::Value) -> String {
+    let ca = base64::engine::general_purpose::STANDARD.encode(ca_pem);
     json!({"apiVersion": "v1", "kind": "Config", "current-context": "testbed",
-        "clusters": [{"name": "testbed", "cluster": {"server": server, "certificate-authority": ca}}],
+        "clusters": [{"name": "testbed", "cluster": {"server": server, "certificate-authority-data": ca}}],
         "contexts": [{"name": "testbed", "context": {"cluster": "testbed", "user": "testbed"}}],
         "users": [{"name": "testbed", "user": user}]})
     .to_string()

@@ -8,7 +8,7 @@ use anyhow::Context;
 use serde_json::json;
 
 use crate::cluster::{Cluster, kubeconfig, kubectl};
-use crate::process::{Process, tail, wait_until};
+use crate::process::{Process, tail, wait_until, write_whole};
 use crate::{binary, policy, postern};
 
 /// The audience of tokens for the gateway.
@@ -94,7 +94,7 @@ impl Gateway {
     pub fn kubeconfig_for(&self, name: &str, user: &serde_json::Value) -> anyhow::Result<PathBuf> {
         let file = self.directory.join(format!("{name}.kubeconfig"));
         let ca = std::fs::read_to_string(self.ca())?;
-        std::fs::write(&file, kubeconfig(&format!("https://{}", self.address), &ca, user, &self.directory))?;
+        write_whole(&file, &kubeconfig(&format!("https://{}", self.address), &ca, user))?;
         Ok(file)
     }
 

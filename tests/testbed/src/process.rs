@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -79,9 +80,28 @@ fn spawn(command: Command) -> anyhow::Result<Child> {
     Ok(result.recv().context("the spawner ended")??)
 }
 
-/// A port nobody listens on at this moment.
+/// A port of this process alone, for as long as it lives: below the range the kernel gives to outgoing connections, and locked, so that
+/// neither a connection nor another testbed takes it between here and the server that will listen on it.
 pub fn free_port() -> anyhow::Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+    static LOCKS: Mutex<Vec<File>> = Mutex::new(Vec::new());
+    let directory = crate::cache().join("ports");
+    std::fs::create_dir_all(&directory).with_context(|| directory.display().to_string())?;
+    for port in 20_000..32_000 {
+        let lock = File::create(directory.join(port.to_string()))?;
+        if lock.try_lock().is_ok() && TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            LOCKS.lock().unwrap_or_else(PoisonError::into_inner).push(lock);
+            return Ok(port);
+        }
+    }
+    bail!("no port between 20000 and 32000 is free")
+}
+
+/// Writes a file whole: whoever reads it meanwhile sees the old one or the new one.
+pub(crate) fn write_whole(file: &Path, content: &str) -> anyhow::Result<()> {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let partial = file.with_extension(format!("partial-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed)));
+    std::fs::write(&partial, content).with_context(|| partial.display().to_string())?;
+    std::fs::rename(&partial, file).with_context(|| file.display().to_string())
 }
 
 /// Waits until something holds; says what it waited for when it does not.
