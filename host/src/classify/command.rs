@@ -1,7 +1,9 @@
 //! What opens a stream into a container: exec and attach.
 
+use serde::Serialize;
+
 /// The command of an exec, or the container of an attach.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Command {
     /// The container; none leaves the choice to the API server.
     pub container: Option<String>,

@@ -6,6 +6,7 @@ mod selector;
 mod target;
 
 use http::{Method, Uri};
+use serde::Serialize;
 
 pub use command::Command;
 pub use request_info::{RequestInfo, Unresolvable};
@@ -38,7 +39,8 @@ pub struct Operation {
 }
 
 /// The Kubernetes resource an operation addresses.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Target {
     /// The API group; empty for the core group.
     pub api_group: String,
@@ -81,14 +83,13 @@ impl Operation {
             .map_err(|_| Refusal::bad_request("the request cannot be classified: no resource follows the verb in the path"))?;
         let shape = shape(&info);
         let command = matches!(shape, Shape::Stream).then(|| Command::parse(&info.subresource, &target.query)).flatten();
-        let is_write = !matches!(*method, Method::GET | Method::HEAD);
         let verb = match (info.is_resource_request, shape) {
             (true, Shape::Stream) => "create".into(),
             (true, _) => info.verb.clone(),
             (false, _) => method.as_str().to_ascii_lowercase(),
         };
         // kube-apiserver takes a delete's options from its body when there is one: see `Operation::with_delete_options`.
-        let dry_run = is_write && target.query.iter().any(|(k, v)| k == "dryRun" && v == "All");
+        let dry_run = knows_dry_run(method, &info, shape) && target.query.iter().any(|(k, v)| k == "dryRun" && v == "All");
         let path_and_query = uri.path_and_query().map_or_else(|| target.path.clone(), |p| p.as_str().to_owned());
         Ok(Self {
             verb,
@@ -106,7 +107,7 @@ impl Operation {
     /// A delete with a body takes its options from there and not from the query; a dry run is only believed where the API
     /// server would believe it.
     pub fn with_delete_options(mut self, body: &[u8]) -> Self {
-        if self.method == Method::DELETE && !body.is_empty() {
+        if self.method == Method::DELETE && self.shape == Shape::Answer && self.target.is_some() && !body.is_empty() {
             self.dry_run = serde_json::from_slice::<serde_json::Value>(body)
                 .ok()
                 .and_then(|options| Some(options.get("dryRun")?.as_array()?.iter().any(|v| v == "All")))
@@ -146,6 +147,14 @@ impl Target {
             name: filled(info.name),
         }
     }
+}
+
+/// Whether kube-apiserver changes nothing when it is asked for a dry run. Streams and proxies pass the option by, and a token is issued
+/// all the same (`pkg/registry/core/serviceaccount/storage/token.go` does not look at it).
+fn knows_dry_run(method: &Method, info: &RequestInfo, shape: Shape) -> bool {
+    let is_write = !matches!(*method, Method::GET | Method::HEAD);
+    let is_token = info.resource == "serviceaccounts" && info.subresource == "token";
+    is_write && shape == Shape::Answer && info.is_resource_request && !is_token
 }
 
 fn shape(info: &RequestInfo) -> Shape {

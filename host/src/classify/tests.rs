@@ -33,6 +33,27 @@ fn a_delete_is_a_dry_run_only_where_the_api_server_reads_it() {
     assert!(!classify(Method::GET, "/api/v1/namespaces/n/pods/p?dryRun=All").dry_run);
 }
 
+#[test]
+fn a_dry_run_is_not_believed_where_the_api_server_acts_all_the_same() {
+    for path in [
+        "/api/v1/namespaces/n/serviceaccounts/s/token",
+        "/api/v1/namespaces/n/pods/p/exec",
+        "/api/v1/namespaces/n/pods/p/attach",
+        "/api/v1/namespaces/n/pods/p/portforward",
+        "/api/v1/namespaces/n/services/s/proxy/x",
+        "/api/v1/nodes/n/proxy/x",
+        "/unknown",
+    ] {
+        for method in [Method::POST, Method::PUT, Method::DELETE] {
+            let operation = classify(method.clone(), &format!("{path}?dryRun=All"));
+            assert!(!operation.dry_run, "{method} {path}");
+            let with_body = operation.with_delete_options(br#"{"dryRun":["All"]}"#);
+            assert!(!with_body.dry_run || path.ends_with("/token") && method == Method::DELETE, "{method} {path} with a body");
+        }
+    }
+    assert!(classify(Method::POST, "/api/v1/namespaces/n/pods/p/eviction?dryRun=All").dry_run);
+}
+
 proptest::proptest! {
     #[test]
     fn nothing_a_caller_writes_panics(path in "/[ -~]{0,60}", query in "[ -~]{0,60}") {
