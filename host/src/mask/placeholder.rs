@@ -4,10 +4,24 @@ use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::plan::Transform;
+/// How a masked value is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Transform {
+    /// A fixed placeholder.
+    Redact,
+    /// A keyed token.
+    Tokenize,
+    /// A placeholder and the last characters.
+    KeepLast(u8),
+    /// The field is left out.
+    Remove,
+}
 
 /// What every placeholder begins with.
 pub const MARKER: &str = "postern-masked";
+/// The placeholder as a JSON string, and the same for a field that is base64.
+pub(super) const REDACTED: &[u8] = b"\"postern-masked\"";
+pub(super) const REDACTED_BASE64: &[u8] = b"\"cG9zdGVybi1tYXNrZWQ=\"";
 /// The same in base64: the part that does not depend on what follows.
 const MARKER_BASE64: &[u8] = b"cG9zdGVybi1tYXNrZW";
 /// The marker where it stands at the other two offsets of a base64 group.
@@ -116,5 +130,7 @@ mod tests {
         assert_eq!(hide(Transform::KeepLast(4), b"1234567", &key), MARKER);
         assert_eq!(hide(Transform::KeepLast(4), b"12345678", &key), "postern-masked-5678");
         assert_eq!(hide_base64(Transform::Redact, b"c2VjcmV0", &key), STANDARD.encode(MARKER));
+        assert_eq!(REDACTED, format!("\"{MARKER}\"").as_bytes());
+        assert_eq!(REDACTED_BASE64, format!("\"{}\"", STANDARD.encode(MARKER)).as_bytes());
     }
 }

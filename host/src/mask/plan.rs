@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use regex::Regex;
 
 use super::path::{Child, Path, PathError, Step};
-use super::placeholder::TokenKey;
+use super::placeholder::{TokenKey, Transform};
 
 /// Most masks and most steps of all their paths one operation may have.
-const MOST_MASKS: usize = 64;
+pub(super) const MOST_MASKS: usize = 64;
 const MOST_STEPS: usize = 128;
 
 /// What to hide, as a policy says it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Mask {
     /// What to hide.
     pub what: Selector,
@@ -23,7 +23,7 @@ pub struct Mask {
 }
 
 /// What to hide.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Selector {
     /// Object fields, by JSONPath.
     Field(String),
@@ -31,21 +31,8 @@ pub enum Selector {
     Text(String),
 }
 
-/// How a masked value is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transform {
-    /// A fixed placeholder.
-    Redact,
-    /// A keyed token.
-    Tokenize,
-    /// A placeholder and the last characters.
-    KeepLast(u8),
-    /// The field is left out.
-    Remove,
-}
-
 /// A test on another field of the same object.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Condition {
     /// The field.
     pub path: String,

@@ -1,7 +1,31 @@
 //! Finding one's way in JSON bytes without building anything.
 
+use std::fmt;
+
 use super::path::{Child, Step};
-use super::scan::Unreadable;
+
+/// A body a mask must read and cannot. It is an error, never passed unread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unreadable {
+    /// Not JSON.
+    Malformed,
+    /// Nested too deep.
+    TooDeep,
+    /// One object is over the limit.
+    TooLarge,
+}
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Malformed => "it is not JSON",
+            Self::TooDeep => "it is nested too deep",
+            Self::TooLarge => "one object is over limits.object; ask for less, or raise the limit",
+        })
+    }
+}
+
+impl std::error::Error for Unreadable {}
 
 /// The index after the white space at `pos`.
 pub(super) fn skip_space(src: &[u8], mut pos: usize) -> usize {

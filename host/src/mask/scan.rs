@@ -1,10 +1,10 @@
 //! One pass over an object's bytes: what no mask names is copied as it is, what one names is written anew.
 
-use std::fmt;
 use std::ops::Range;
 
-use super::plan::{At, Plan, Report, Transform};
-use super::raw::{member, select, skip_space, skip_string, skip_value};
+use super::placeholder::Transform;
+use super::plan::{At, MOST_MASKS, Plan, Report};
+use super::raw::{Unreadable, member, select, skip_space, skip_string, skip_value};
 use super::sweep::Values;
 use super::{path, placeholder};
 
@@ -12,91 +12,17 @@ use super::{path, placeholder};
 const DEEPEST: usize = 256;
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
-/// A body a mask must read and cannot. It is an error, never passed unread.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unreadable {
-    /// Not JSON.
-    Malformed,
-    /// Nested too deep.
-    TooDeep,
-    /// One object is over the limit.
-    TooLarge,
-}
-
-impl fmt::Display for Unreadable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Malformed => "it is not JSON",
-            Self::TooDeep => "it is nested too deep",
-            Self::TooLarge => "one object is over limits.object",
-        })
-    }
-}
-
-impl std::error::Error for Unreadable {}
-
 impl Plan {
     /// Masks one object, appending it to `out`. `partial` says that the server sent only its metadata, so that conditions on
     /// other fields cannot be told and are taken to hold.
     pub fn apply(&self, object: &[u8], resource: &str, partial: bool, out: &mut Vec<u8>, report: &mut Report) -> Result<(), Unreadable> {
-        self.apply_collecting(object, resource, partial, out, report, &mut Values::default())
+        self.apply_collecting(object, resource, partial, out, report, &mut Values::default(), false)
     }
 
-    /// Masks one row of a Table: its object, and what of it shows in the cells. The object is written as the client asked.
-    pub fn apply_row(
-        &self,
-        row: &[u8],
-        resource: &str,
-        include: RowObject,
-        out: &mut Vec<u8>,
-        report: &mut Report,
-    ) -> Result<(), Unreadable> {
-        let object = member(row, b"object")?.unwrap_or(b"null");
-        let mut values = Values::default();
-        let mut masked = Vec::with_capacity(object.len());
-        self.apply_collecting(object, resource, false, &mut masked, report, &mut values)?;
-        let mut cells = serde_json::from_slice(member(row, b"cells")?.unwrap_or(b"[]")).map_err(|_| Unreadable::Malformed)?;
-        self.hide_cells(&mut cells, &values, report);
-        out.extend_from_slice(b"{\"cells\":");
-        serde_json::to_writer(&mut *out, &cells).map_err(|_| Unreadable::Malformed)?;
-        if let Some(conditions) = member(row, b"conditions")? {
-            out.extend_from_slice(b",\"conditions\":");
-            out.extend_from_slice(conditions);
-        }
-        match include {
-            RowObject::None => {}
-            RowObject::Object => {
-                out.extend_from_slice(b",\"object\":");
-                out.extend_from_slice(&masked);
-            }
-            RowObject::Metadata => {
-                out.extend_from_slice(b",\"object\":{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"meta.k8s.io/v1\",\"metadata\":");
-                out.extend_from_slice(member(&masked, b"metadata")?.unwrap_or(b"{}"));
-                out.push(b'}');
-            }
-        }
-        out.push(b'}');
-        Ok(())
-    }
-
-    fn hide_cells(&self, cells: &mut serde_json::Value, values: &Values, report: &mut Report) {
-        match cells {
-            serde_json::Value::String(text) => {
-                let hidden = values.hide(text).into_owned();
-                *text = self.hide_text(&hidden, report).unwrap_or(hidden);
-            }
-            serde_json::Value::Array(list) => list.iter_mut().for_each(|cell| self.hide_cells(cell, values, report)),
-            serde_json::Value::Object(map) => map.values_mut().for_each(|cell| self.hide_cells(cell, values, report)),
-            number => {
-                let hidden = values.hide(&number.to_string()) == placeholder::MARKER;
-                if hidden {
-                    *number = 0.into();
-                }
-            }
-        }
-    }
-
-    fn apply_collecting(
+    /// Masks an object. `keep` says that somebody looks for the hidden values elsewhere, so that they go into `values`; the object's own
+    /// annotations are looked through in any case.
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn apply_collecting(
         &self,
         object: &[u8],
         resource: &str,
@@ -104,6 +30,7 @@ impl Plan {
         out: &mut Vec<u8>,
         report: &mut Report,
         values: &mut Values,
+        keep: bool,
     ) -> Result<(), Unreadable> {
         let mut active = 0u64;
         for (index, field) in self.fields.iter().enumerate() {
@@ -114,8 +41,21 @@ impl Plan {
             active |= u64::from(holds) << index;
         }
         let is_secret = resource == "secrets" || member(object, b"kind")? == Some(b"\"Secret\"");
-        let mut scan =
-            Scan { plan: self, src: object, pos: 0, copied: 0, out, active, report, values, annotations: Vec::new(), resource, partial };
+        let mut scan = Scan {
+            plan: self,
+            src: object,
+            pos: 0,
+            copied: 0,
+            out,
+            active,
+            report,
+            counts: [0; MOST_MASKS],
+            hidden: Vec::new(),
+            values,
+            annotations: Vec::new(),
+            resource,
+            partial,
+        };
         let states = if active == 0 { 0 } else { self.start };
         scan.value(states, Place::Root { is_secret }, None, 0)?;
         scan.pos = skip_space(object, scan.pos);
@@ -123,20 +63,12 @@ impl Plan {
             return Err(Unreadable::Malformed);
         }
         scan.flush(object.len());
+        scan.report_counts();
+        if keep || !scan.annotations.is_empty() {
+            scan.collect_hidden()?;
+        }
         scan.hide_in_annotations()
     }
-}
-
-/// What a Table's client asked to find in a row.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum RowObject {
-    /// Nothing.
-    None,
-    /// The object's metadata, the default.
-    #[default]
-    Metadata,
-    /// The whole object.
-    Object,
 }
 
 fn condition(object: &[u8], path: &path::Path, value: &str) -> Result<bool, Unreadable> {
@@ -170,6 +102,10 @@ struct Scan<'a, 'o> {
     out: &'o mut Vec<u8>,
     active: u64,
     report: &'o mut Report,
+    /// How many values each mask hid.
+    counts: [u32; MOST_MASKS],
+    /// Where in `src` the hidden values are, and whether they stand for bytes.
+    hidden: Vec<(Range<usize>, bool)>,
     values: &'o mut Values,
     /// Spans in `out` of annotation values, and whether each is the last-applied configuration.
     annotations: Vec<(Range<usize>, bool)>,
@@ -203,7 +139,7 @@ impl Scan<'_, '_> {
                 self.pos = skip_value(self.src, start)?;
                 match (hide, first) {
                     (Some(field), b'0'..=b'9' | b'-') => {
-                        self.values.add(&String::from_utf8_lossy(&self.src[start..self.pos]), false);
+                        self.hidden.push((start..self.pos, false));
                         self.write(start, b"0", field)
                     }
                     (Some(field), b't' | b'f') => self.write(start, b"false", field),
@@ -348,7 +284,7 @@ impl Scan<'_, '_> {
             let start = self.pos;
             let end = skip_value(self.src, start)?;
             self.flush(start);
-            self.plan.apply_collecting(&self.src[start..end], "", self.partial, self.out, self.report, self.values)?;
+            self.plan.apply_collecting(&self.src[start..end], "", self.partial, self.out, self.report, self.values, true)?;
             (self.pos, self.copied) = (end, end);
             self.separator(&mut delimiter, b']')?;
         }
@@ -360,9 +296,9 @@ impl Scan<'_, '_> {
     fn annotation(&mut self, is_last_applied: bool) -> Result<(), Unreadable> {
         let start = self.pos;
         self.pos = skip_string(self.src, start)?;
-        self.flush(self.pos);
-        let end = self.out.len();
-        self.annotations.push((end - (self.pos - start)..end, is_last_applied));
+        // Where it will stand when all before it is written.
+        let at = self.out.len() + (start - self.copied);
+        self.annotations.push((at..at + (self.pos - start), is_last_applied));
         Ok(())
     }
 
@@ -380,7 +316,7 @@ impl Scan<'_, '_> {
                 hidden = if trimmed.starts_with('{')
                     && self
                         .plan
-                        .apply_collecting(trimmed.as_bytes(), self.resource, self.partial, &mut masked, self.report, self.values)
+                        .apply_collecting(trimmed.as_bytes(), self.resource, self.partial, &mut masked, self.report, self.values, true)
                         .is_ok()
                 {
                     String::from_utf8(masked).map_err(|_| Unreadable::Malformed)? + "\n"
@@ -401,18 +337,35 @@ impl Scan<'_, '_> {
     }
 
     fn hide_string(&mut self, start: usize, place: Place, field: usize) -> Result<(), Unreadable> {
-        let text: String = serde_json::from_slice(&self.src[start..self.pos]).map_err(|_| Unreadable::Malformed)?;
-        if text.is_empty() {
+        let raw = &self.src[start..self.pos];
+        if raw == b"\"\"" {
             return Ok(());
         }
-        let how = self.plan.fields[field].how;
-        let hidden = match place {
-            Place::Bytes => placeholder::hide_base64(how, text.as_bytes(), &self.plan.key),
-            _ => placeholder::hide(how, text.as_bytes(), &self.plan.key),
-        };
-        self.values.add(&text, place == Place::Bytes);
-        let written = serde_json::to_vec(&hidden).map_err(|_| Unreadable::Malformed)?;
-        self.write(start, &written, field);
+        let is_bytes = place == Place::Bytes;
+        self.hidden.push((start..self.pos, is_bytes));
+        match self.plan.fields[field].how {
+            Transform::Redact => self.write(start, if is_bytes { placeholder::REDACTED_BASE64 } else { placeholder::REDACTED }, field),
+            how => {
+                let text: String = serde_json::from_slice(raw).map_err(|_| Unreadable::Malformed)?;
+                let hidden = match is_bytes {
+                    true => placeholder::hide_base64(how, text.as_bytes(), &self.plan.key),
+                    false => placeholder::hide(how, text.as_bytes(), &self.plan.key),
+                };
+                self.write(start, &serde_json::to_vec(&hidden).map_err(|_| Unreadable::Malformed)?, field);
+            }
+        }
+        Ok(())
+    }
+
+    /// Remembers the values that were hidden, to look for them elsewhere.
+    fn collect_hidden(&mut self) -> Result<(), Unreadable> {
+        for (range, is_bytes) in std::mem::take(&mut self.hidden) {
+            let raw = &self.src[range];
+            match raw.first() {
+                Some(b'"') => self.values.add(&serde_json::from_slice::<String>(raw).map_err(|_| Unreadable::Malformed)?, is_bytes),
+                _ => self.values.add(&String::from_utf8_lossy(raw), false),
+            }
+        }
         Ok(())
     }
 
@@ -447,10 +400,15 @@ impl Scan<'_, '_> {
     }
 
     fn count(&mut self, field: usize) {
-        let path = &self.plan.fields[field].path;
-        match self.report.get_mut(path) {
-            Some(count) => *count += 1,
-            None => drop(self.report.insert(path.clone(), 1)),
+        self.counts[field] = self.counts[field].saturating_add(1);
+    }
+
+    fn report_counts(&mut self) {
+        for (field, count) in self.plan.fields.iter().zip(self.counts).filter(|(_, count)| *count > 0) {
+            match self.report.get_mut(&field.path) {
+                Some(known) => *known += u64::from(count),
+                None => drop(self.report.insert(field.path.clone(), u64::from(count))),
+            }
         }
     }
 

@@ -3,6 +3,7 @@ use serde_json::{Value, json};
 use super::super::placeholder::TokenKey;
 use super::super::plan::{Condition, Mask, Selector};
 use super::*;
+use crate::mask::RowObject;
 
 fn mask(path: &str, how: Transform) -> Mask {
     Mask { what: Selector::Field(path.into()), how, when: Vec::new() }
