@@ -1,74 +1,97 @@
 //! One audit event: what is known of an operation, and never a secret value.
 
+use std::ops::Range;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde_json::{Map, Value, json};
+use serde::Serialize;
 
 use crate::classify::Operation;
 use crate::decide::Decision;
 use crate::identify::Caller;
 
-/// An event in the making.
+/// An event in the making: its fields as JSON text one after another, so that it is copied and written without being built anew.
 #[derive(Clone, Debug, Default)]
-pub struct Event(Map<String, Value>);
+pub struct Event {
+    text: Vec<u8>,
+    fields: Vec<(&'static str, Range<usize>)>,
+}
 
 impl Event {
     /// Begins an event of a request.
     pub fn new(id: &str, source: &str) -> Self {
-        let mut event = Self::default();
-        event.set("id", json!(id)).set("source", json!(source));
+        let mut event = Self { text: Vec::with_capacity(1024), fields: Vec::with_capacity(24) };
+        event.set("id", id).set("source", source);
         event
     }
 
-    /// Sets a field.
-    pub fn set(&mut self, name: &str, value: Value) -> &mut Self {
-        self.0.insert(name.to_owned(), value);
+    /// Sets a field. What cannot be written as JSON is left out.
+    pub fn set(&mut self, name: &'static str, value: impl Serialize) -> &mut Self {
+        let start = self.text.len();
+        if serde_json::to_writer(&mut self.text, &value).is_err() {
+            self.text.truncate(start);
+            return self;
+        }
+        let range = start..self.text.len();
+        match self.fields.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, known)) => *known = range,
+            None => self.fields.push((name, range)),
+        }
         self
     }
 
     /// Says who.
     pub fn caller(&mut self, caller: &Caller) {
-        self.set("caller", json!({"username": caller.username, "groups": caller.groups, "issuer": caller.issuer}));
+        #[derive(Serialize)]
+        struct Who<'a> {
+            username: &'a str,
+            groups: &'a [String],
+            issuer: &'a str,
+        }
+        self.set("caller", Who { username: &caller.username, groups: &caller.groups, issuer: &caller.issuer });
     }
 
     /// Says what.
     pub fn operation(&mut self, operation: &Operation, cluster: &str) {
-        self.set("cluster", json!(cluster)).set("verb", json!(operation.verb)).set("path", json!(operation.path));
+        self.set("cluster", cluster).set("verb", &operation.verb).set("path", &operation.path);
         if let Some(target) = &operation.target {
-            self.set(
-                "target",
-                json!({"apiGroup": target.api_group, "apiVersion": target.api_version, "resource": target.resource,
-                    "subresource": target.subresource, "namespace": target.namespace, "name": target.name}),
-            );
+            self.set("target", target);
         }
         // What a stream is opened with is in `command`; of a query the rest is options, and tokens do not belong in a log.
         let options: Vec<_> = operation.query.iter().filter(|(k, _)| k != "command" && !k.contains("token")).collect();
         if !options.is_empty() {
-            self.set("query", json!(options));
+            self.set("query", options);
         }
         if operation.dry_run {
-            self.set("dryRun", json!(true));
+            self.set("dryRun", true);
         }
         if let Some(command) = &operation.command {
-            self.set("command", json!({"container": command.container, "argv": command.argv, "stdin": command.stdin, "tty": command.tty}));
+            self.set("command", command);
         }
     }
 
     /// Says what was decided, and by which policies.
     pub fn decision(&mut self, decision: &Decision) {
-        self.set("verdict", json!(decision.verdict()));
+        self.set("verdict", decision.verdict());
         if !decision.answers.is_empty() {
-            self.set("policies", json!(decision.answers));
+            self.set("policies", &decision.answers);
         }
     }
 
-    /// The event as it is written, at this moment.
-    pub fn at_stage(&self, stage: &str) -> Value {
-        let mut map = Map::new();
-        map.insert("time".into(), json!(timestamp()));
-        map.insert("stage".into(), json!(stage));
-        map.extend(self.0.clone());
-        Value::Object(map)
+    /// The event as it is written at this moment: the members of a JSON object, without its braces.
+    pub fn at_stage(&self, stage: &str) -> Vec<u8> {
+        let mut line = Vec::with_capacity(self.text.len() + 16 * self.fields.len() + 80);
+        line.extend_from_slice(b"\"time\":\"");
+        line.extend_from_slice(timestamp().as_bytes());
+        line.extend_from_slice(b"\",\"stage\":\"");
+        line.extend_from_slice(stage.as_bytes());
+        line.push(b'"');
+        for (name, range) in &self.fields {
+            line.extend_from_slice(b",\"");
+            line.extend_from_slice(name.as_bytes());
+            line.extend_from_slice(b"\":");
+            line.extend_from_slice(&self.text[range.clone()]);
+        }
+        line
     }
 }
 

@@ -1,84 +1,71 @@
 //! Record: an append-only, hash-chained audit log of every operation, refusal and failed login.
 //!
-//! One thread writes. What changes the cluster is on the disk before it is forwarded; what only reads is queued when its answer
-//! ends. While the log cannot be written, nothing passes.
+//! One thread writes, a batch at a time. What changes the cluster is on the disk before it is forwarded; what only reads is written
+//! within milliseconds after its answer ends. While the log cannot be written, nothing passes.
 
 pub mod chain;
 mod event;
+mod queue;
 
 use std::fs::{File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
 use anyhow::Context;
-use serde_json::Value;
-use tokio::sync::oneshot;
 
 pub use event::{Event, timestamp};
 
 use crate::status::Refusal;
 use chain::Chain;
+use queue::{Batch, Queue};
 
-/// Events that may wait for the disk.
-const QUEUE: usize = 16_384;
-/// Most events written at a time.
-const BATCH: usize = 512;
 const RETRY: Duration = Duration::from_millis(500);
+/// How long a change waits for the disk before it is refused.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The audit log.
 #[derive(Clone)]
-pub struct AuditLog {
-    queue: SyncSender<Entry>,
-    healthy: Arc<AtomicBool>,
-}
-
-struct Entry {
-    event: Value,
-    written: Option<oneshot::Sender<()>>,
-}
+pub struct AuditLog(Arc<Queue>);
 
 impl AuditLog {
     /// Opens the log, goes on with its chain, and writes a first event, so that a gateway that cannot record does not start.
     pub fn open(file: &Path) -> anyhow::Result<Self> {
         let mut writer = Writer::open(file).with_context(|| format!("the audit log {} cannot be written", file.display()))?;
+        let mut started = Event::default();
+        started.set("version", env!("CARGO_PKG_VERSION"));
         writer
-            .append(&[serde_json::json!({"time": timestamp(), "stage": "started", "version": env!("CARGO_PKG_VERSION")})], true)
+            .append(&[started.at_stage("started")], true)
             .with_context(|| format!("the audit log {} cannot be written", file.display()))?;
-        let (queue, entries) = sync_channel(QUEUE);
-        let healthy = Arc::new(AtomicBool::new(true));
-        let flag = Arc::clone(&healthy);
-        std::thread::Builder::new().name("audit".into()).spawn(move || run(&mut writer, &entries, &flag))?;
-        Ok(Self { queue, healthy })
+        let queue = Arc::new(Queue::default());
+        let of_writer = Arc::clone(&queue);
+        std::thread::Builder::new().name("audit".into()).spawn(move || run(&mut writer, &of_writer))?;
+        Ok(Self(queue))
+    }
+
+    /// Writes all that is queued, and that the gateway stopped.
+    pub async fn close(&self) {
+        if self.record_durably(Event::default().at_stage("stopped")).await.is_err() {
+            tracing::error!("the audit log could not be written to its end");
+        }
     }
 
     /// A refusal while the log cannot be written.
     pub fn check(&self) -> Result<(), Refusal> {
-        if self.healthy.load(Ordering::Relaxed) { Ok(()) } else { Err(unwritable()) }
+        if self.0.is_healthy() { Ok(()) } else { Err(unwritable()) }
     }
 
-    /// Queues an event. When the queue is full the log counts as unwritable until it has caught up.
-    pub fn record(&self, event: Value) {
-        match self.queue.try_send(Entry { event, written: None }) {
-            Ok(()) => {}
-            Err(TrySendError::Full(entry)) => {
-                self.healthy.store(false, Ordering::Relaxed);
-                // An event is never dropped: the connection that made it waits.
-                let _ = self.queue.send(entry);
-            }
-            Err(TrySendError::Disconnected(_)) => self.healthy.store(false, Ordering::Relaxed),
-        }
+    /// Queues an event: it is written within milliseconds. While the queue is full whoever records waits; nothing is dropped.
+    pub fn record(&self, event: Vec<u8>) {
+        self.0.push(event);
     }
 
     /// Writes an event and waits until it is on the disk.
-    pub async fn record_durably(&self, event: Value) -> Result<(), Refusal> {
+    pub async fn record_durably(&self, event: Vec<u8>) -> Result<(), Refusal> {
         self.check()?;
-        let (written, on_disk) = oneshot::channel();
-        self.queue.try_send(Entry { event, written: Some(written) }).map_err(|_| unwritable())?;
-        match tokio::time::timeout(Duration::from_secs(5), on_disk).await {
+        let on_disk = self.0.push_durably(event).ok_or_else(unwritable)?;
+        match tokio::time::timeout(PATIENCE, on_disk).await {
             Ok(Ok(())) => Ok(()),
             _ => Err(unwritable()),
         }
@@ -89,22 +76,19 @@ fn unwritable() -> Refusal {
     Refusal::unavailable("the gateway's audit log cannot be written, so nothing passes; free its disk, then try again")
 }
 
-fn run(writer: &mut Writer, entries: &Receiver<Entry>, healthy: &AtomicBool) {
-    while let Ok(first) = entries.recv() {
-        let mut batch = vec![first];
-        batch.extend(entries.try_iter().take(BATCH - 1));
-        let durable = batch.iter().any(|e| e.written.is_some());
-        let (events, waiting): (Vec<_>, Vec<_>) = batch.into_iter().map(|e| (e.event, e.written)).unzip();
-        while let Err(error) = writer.append(&events, durable) {
-            if healthy.swap(false, Ordering::Relaxed) {
+fn run(writer: &mut Writer, queue: &Queue) {
+    loop {
+        let Batch { events, waiting } = queue.take();
+        while let Err(error) = writer.append(&events, !waiting.is_empty()) {
+            if queue.set_healthy(false) {
                 tracing::error!(%error, "the audit log cannot be written; nothing passes until it can");
             }
             std::thread::sleep(RETRY);
         }
-        if !healthy.swap(true, Ordering::Relaxed) {
+        if !queue.set_healthy(true) {
             tracing::info!("the audit log is written again");
         }
-        for written in waiting.into_iter().flatten() {
+        for written in waiting {
             let _ = written.send(());
         }
     }
@@ -130,7 +114,7 @@ impl Writer {
     }
 
     /// Appends events whole or not at all.
-    fn append(&mut self, events: &[Value], durable: bool) -> std::io::Result<()> {
+    fn append(&mut self, events: &[Vec<u8>], durable: bool) -> std::io::Result<()> {
         let mut chain = self.chain.clone();
         let mut lines = Vec::new();
         for event in events {

@@ -1,0 +1,124 @@
+//! Events on their way to the thread that writes them.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+/// Events that may wait for the disk. Past that the log counts as unwritable until it has caught up.
+const MOST: usize = 16_384;
+/// How long the writer gathers events nobody waits for: a wake-up and a write for each would cost more than the event.
+const GATHER: Duration = Duration::from_millis(5);
+
+/// What is written at a time.
+#[derive(Default)]
+pub(super) struct Batch {
+    pub(super) events: Vec<Vec<u8>>,
+    /// Those who wait until it is on the disk.
+    pub(super) waiting: Vec<oneshot::Sender<()>>,
+}
+
+/// The queue between those who record and the one who writes.
+pub(super) struct Queue {
+    batch: Mutex<Batch>,
+    /// Something to write.
+    filled: Condvar,
+    /// Room again.
+    emptied: Condvar,
+    healthy: AtomicBool,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self { batch: Mutex::default(), filled: Condvar::new(), emptied: Condvar::new(), healthy: AtomicBool::new(true) }
+    }
+}
+
+impl Queue {
+    pub(super) fn is_healthy(&self) -> bool {
+        self.healthy.load(Ordering::Relaxed)
+    }
+
+    /// Says whether the log can be written, and tells what was said before.
+    pub(super) fn set_healthy(&self, healthy: bool) -> bool {
+        self.healthy.swap(healthy, Ordering::Relaxed)
+    }
+
+    /// Adds an event; waits while there is no room.
+    pub(super) fn push(&self, event: Vec<u8>) {
+        let mut batch = self.lock();
+        while batch.events.len() >= MOST {
+            self.set_healthy(false);
+            batch = self.emptied.wait(batch).unwrap_or_else(PoisonError::into_inner);
+        }
+        batch.events.push(event);
+        if batch.events.len() == 1 {
+            self.filled.notify_one();
+        }
+    }
+
+    /// Adds an event and says when it is on the disk; none while there is no room.
+    pub(super) fn push_durably(&self, event: Vec<u8>) -> Option<oneshot::Receiver<()>> {
+        let mut batch = self.lock();
+        if batch.events.len() >= MOST {
+            return None;
+        }
+        let (written, on_disk) = oneshot::channel();
+        batch.events.push(event);
+        batch.waiting.push(written);
+        self.filled.notify_one();
+        Some(on_disk)
+    }
+
+    /// Takes all there is; waits until there is something.
+    pub(super) fn take(&self) -> Batch {
+        let mut batch = self.lock();
+        while batch.events.is_empty() {
+            batch = self.filled.wait(batch).unwrap_or_else(PoisonError::into_inner);
+        }
+        if batch.waiting.is_empty() {
+            let gathered = self.filled.wait_timeout_while(batch, GATHER, |batch| batch.waiting.is_empty());
+            batch = gathered.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        let taken = std::mem::take(&mut *batch);
+        self.emptied.notify_all();
+        taken
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Batch> {
+        self.batch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_somebody_waits_for_is_not_gathered_and_order_is_kept() {
+        let queue = Queue::default();
+        queue.push(b"a".to_vec());
+        let on_disk = queue.push_durably(b"b".to_vec()).unwrap();
+        let batch = queue.take();
+        assert_eq!((batch.events, batch.waiting.len()), (vec![b"a".to_vec(), b"b".to_vec()], 1));
+        drop(on_disk);
+    }
+
+    #[test]
+    fn a_full_queue_refuses_changes_and_holds_the_rest_up() {
+        let queue = std::sync::Arc::new(Queue::default());
+        (0..MOST).for_each(|_| queue.push(Vec::new()));
+        assert!(queue.push_durably(Vec::new()).is_none());
+        let held = std::thread::spawn({
+            let queue = std::sync::Arc::clone(&queue);
+            move || queue.push(b"last".to_vec())
+        });
+        while queue.is_healthy() {
+            std::thread::yield_now();
+        }
+        assert_eq!(queue.take().events.len(), MOST);
+        held.join().unwrap();
+        assert_eq!(queue.take().events, [b"last".to_vec()]);
+    }
+}
