@@ -20,3 +20,4 @@ pub mod record;
 pub mod respond;
 pub mod status;
 pub mod store;
+pub mod stream;

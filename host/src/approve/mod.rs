@@ -4,12 +4,12 @@
 //! whatever differs in anything finds another.
 
 pub mod api;
+mod ticket;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::{digest, rand};
-use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::classify::Operation;
@@ -17,111 +17,7 @@ use crate::decide::Requirement;
 use crate::identify::{Caller, now};
 use crate::status::Refusal;
 use crate::store::Store;
-
-/// Where a ticket has got to.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum State {
-    /// Approvals are missing.
-    Pending,
-    /// It may pass.
-    Approved,
-    /// Somebody said no.
-    Denied,
-    /// It has passed.
-    Used,
-}
-
-impl State {
-    /// As it is written.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Approved => "approved",
-            Self::Denied => "denied",
-            Self::Used => "used",
-        }
-    }
-}
-
-/// An approval, asked for.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Ticket {
-    /// Its id.
-    pub id: String,
-    /// The digest of the intent.
-    pub intent: String,
-    /// Who asks: issuer and name, so that equal names of two issuers are two people.
-    pub requester: String,
-    /// The name alone.
-    pub username: String,
-    /// The requester's groups.
-    pub groups: Vec<String>,
-    /// The operation as the approver sees it.
-    pub operation: Summary,
-    /// What each policy asks for.
-    pub requirements: Vec<Requirement>,
-    /// Who has approved.
-    pub approvals: Vec<Given>,
-    /// Where it has got to.
-    pub state: State,
-    /// Unix seconds.
-    pub created: u64,
-    /// Unix seconds after which it counts for nothing.
-    pub ends: u64,
-    /// Set when the approver let it be used for a time and not once.
-    pub reusable: bool,
-}
-
-/// An operation as the approver sees it.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Summary {
-    /// The cluster.
-    pub cluster: String,
-    /// The verb.
-    pub verb: String,
-    /// `resource` or `resource/subresource`.
-    pub resource: String,
-    /// The namespace.
-    pub namespace: Option<String>,
-    /// The name.
-    pub name: Option<String>,
-    /// The path.
-    pub path: String,
-    /// The query.
-    pub query: Vec<(String, String)>,
-    /// The command of an exec.
-    pub command: Option<Vec<String>>,
-    /// SHA-256 of the body, when there is one.
-    pub body_digest: Option<String>,
-    /// The body, when it is JSON, not too long, and no Secret.
-    pub body: Option<serde_json::Value>,
-}
-
-/// One approval or refusal, given.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Given {
-    /// Issuer and name.
-    pub by: String,
-    /// The name alone.
-    pub username: String,
-    /// The approver's groups at that time.
-    pub groups: Vec<String>,
-    /// Unix seconds.
-    pub at: u64,
-}
-
-impl Ticket {
-    fn is_satisfied(&self) -> bool {
-        self.requirements.iter().all(|requirement| {
-            let by = |given: &&Given| requirement.approvers.iter().any(|group| given.groups.contains(group));
-            self.approvals.iter().filter(by).count() >= requirement.required as usize
-        })
-    }
-}
+pub use ticket::{Given, State, Summary, Ticket};
 
 /// Tickets, and those who wait for them.
 pub struct Approvals {

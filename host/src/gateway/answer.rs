@@ -1,0 +1,120 @@
+//! The last stages: what was decided goes to the API server, and its answer to the caller.
+
+use std::sync::Arc;
+
+use http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
+use hyper::upgrade::OnUpgrade;
+
+use super::{Exchange, Gateway};
+use crate::body::Body;
+use crate::classify::Shape;
+use crate::decide::Decision;
+use crate::forward;
+use crate::record::Event;
+use crate::respond::{self, Asked, Completion, Items, Lines, Treatment, Work};
+use crate::status::Refusal;
+
+impl Gateway {
+    pub(super) fn check_masks(&self, exchange: &Exchange, decision: &Decision) -> Result<(), Refusal> {
+        let Some(masks) = &decision.masks else { return Ok(()) };
+        let by = decision.masked_by.join(", ");
+        match exchange.operation.shape {
+            Shape::Proxy => return Err(Refusal::forbidden(format!("policy {by} masks this, and what comes by proxy cannot be masked"))),
+            Shape::Stream if masks.reads_text() => {
+                return Err(Refusal::forbidden(format!(
+                    "policy {by} masks text in this stream, which this version of the gateway cannot do; use kubectl logs"
+                )));
+            }
+            _ => {}
+        }
+        if matches!(exchange.operation.method, Method::PUT | Method::PATCH)
+            && let Ok(body) = serde_json::from_slice(&exchange.body)
+            && let Some(why) = masks.spoils(&body, exchange.operation.method == Method::PUT)
+        {
+            return Err(Refusal::invalid(why));
+        }
+        Ok(())
+    }
+
+    pub(super) async fn answer(&self, mut exchange: Exchange, decision: Decision, event: Event) -> Result<Response<Body>, Refusal> {
+        let operation = &exchange.operation;
+        let mut headers = std::mem::take(&mut exchange.headers);
+        let mut path = operation.path_and_query.clone();
+        let mut asked = Asked::default();
+        let reads_objects =
+            decision.reads_objects() && matches!(operation.shape, Shape::Answer | Shape::Watch) && operation.target.is_some();
+        if reads_objects {
+            asked = respond::rewrite(&mut headers);
+            path = respond::include_objects(&path, &mut asked);
+        } else if operation.shape == Shape::Log && decision.masks.as_ref().is_some_and(|m| m.reads_text()) {
+            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        }
+        let completion = Completion::new(self.audit.clone(), event, exchange.began);
+        let wait = operation.shape != Shape::Proxy;
+        let upstream = self.upstream.send(&exchange.who, &operation.method, &path, headers, std::mem::take(&mut exchange.body), wait).await;
+        let upstream = match upstream {
+            Ok(upstream) => upstream,
+            Err(refusal) => return Ok(completion.failed(refusal)),
+        };
+        let largest = self.config.limits.object.0;
+        let work = match (&decision.masks, operation.shape) {
+            _ if operation.method == Method::HEAD => Work::Pass,
+            (masks, Shape::Answer | Shape::Watch) if reads_objects => {
+                let treatment = Treatment {
+                    masks: masks.clone(),
+                    on_object: decision.on_object.clone(),
+                    runtime: self.policies.as_ref().map(|p| Arc::clone(p.runtime())),
+                    operation: self.describe(&exchange),
+                    plans: Arc::clone(&self.plans),
+                    resource: operation.target.as_ref().map(|t| t.resource.clone()).unwrap_or_default(),
+                    asked,
+                };
+                Work::Items(Box::new(Items::new(treatment, &operation.verb, operation.shape, largest)))
+            }
+            (Some(masks), Shape::Log) if masks.reads_text() => Work::Lines(Lines::new(Arc::clone(masks), largest)),
+            _ => Work::Pass,
+        };
+        let (masks, shape) = (decision.masks.as_deref(), operation.shape);
+        // A refusal here has been recorded by the completion that was dropped with it.
+        Ok(respond::respond(upstream, work, &decision.masked_by, masks, exchange.caller.expires, shape, completion)
+            .await
+            .unwrap_or_else(Refusal::into_response))
+    }
+
+    /// An upgraded connection: exec, attach, port-forward, or whatever a proxied server speaks.
+    pub(super) async fn stream(&self, exchange: &Exchange, upgrade: Option<OnUpgrade>, event: Event) -> Result<Response<Body>, Refusal> {
+        let operation = &exchange.operation;
+        let mut completion = Completion::new(self.audit.clone(), event, exchange.began);
+        let sent = self
+            .upstream
+            .send_upgrade(&exchange.who, &operation.method, &operation.path_and_query, exchange.headers.clone(), exchange.body.clone())
+            .await;
+        let mut upstream = match sent {
+            Ok(upstream) => upstream,
+            Err(refusal) => return Ok(completion.failed(refusal)),
+        };
+        let (StatusCode::SWITCHING_PROTOCOLS, Some(upgrade)) = (upstream.status(), upgrade) else {
+            return Ok(respond::respond(upstream, Work::Pass, &[], None, exchange.caller.expires, operation.shape, completion)
+                .await
+                .unwrap_or_else(Refusal::into_response));
+        };
+        let server = hyper::upgrade::on(&mut upstream);
+        let mut response = Response::new(Body::default());
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        for (name, value) in upstream.headers() {
+            if *name == header::CONNECTION
+                || *name == header::UPGRADE
+                || name.as_str().starts_with("sec-websocket-")
+                || name.as_str() == "x-stream-protocol-version"
+            {
+                response.headers_mut().append(HeaderName::clone(name), value.clone());
+            }
+        }
+        let expires = exchange.caller.expires;
+        tokio::task::spawn_local(async move {
+            let carried = forward::tunnel(upgrade, server, expires).await;
+            completion.streamed(carried);
+        });
+        Ok(response)
+    }
+}

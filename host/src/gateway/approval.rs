@@ -1,0 +1,64 @@
+//! An operation that needs an approval: its ticket, the wait, and the release.
+
+use super::{Exchange, Gateway};
+use crate::approve::{State, Ticket};
+use crate::decide::Decision;
+use crate::record::Event;
+use crate::status::Refusal;
+
+impl Gateway {
+    /// The ticket of an operation; what waits for one is recorded.
+    pub(super) fn ask(&self, exchange: &Exchange, decision: &Decision, event: &mut Event) -> Result<Ticket, Refusal> {
+        let ticket = self.approvals.ticket(&exchange.caller, &exchange.operation, &exchange.body, &decision.approvals)?;
+        event.set("ticket", &ticket.id);
+        if ticket.state == State::Pending {
+            self.audit.record(event.at_stage("held"));
+        }
+        Ok(ticket)
+    }
+
+    /// Holds a request open for as long as a client bears it.
+    pub(super) async fn wait_and_release(&self, exchange: &Exchange, ticket: Ticket, event: &mut Event) -> Result<Decision, Refusal> {
+        let ticket = self.approvals.wait(&ticket.id, self.config.approvals.hold.duration()).await?;
+        if ticket.state == State::Pending {
+            let message = format!("{}; run the same command again when it is approved", waiting(&ticket));
+            return Err(Refusal::too_many_requests(message).with_ticket(&ticket.id));
+        }
+        self.release(exchange, ticket, event).await
+    }
+
+    /// What was approved is decided again: by now the policies or the objects may differ. Then the ticket is used.
+    pub(super) async fn release(&self, exchange: &Exchange, ticket: Ticket, event: &mut Event) -> Result<Decision, Refusal> {
+        let id = &ticket.id;
+        let used = || Refusal::forbidden(format!("approval {id} was used already; run the command again to ask anew"));
+        match ticket.state {
+            State::Approved => {}
+            State::Pending => {
+                return Err(Refusal::forbidden(format!("approval {id} was not given in time; run the command again to ask anew")));
+            }
+            State::Denied => return Err(Refusal::forbidden(format!("approval {id} was denied"))),
+            State::Used => return Err(used()),
+        }
+        let mut again = self.decide(exchange).await?;
+        event.decision(&again);
+        if let Some(refusal) = again.refusal.take() {
+            return Err(refusal);
+        }
+        if !again.approvals.is_empty() && again.approvals != ticket.requirements {
+            return Err(Refusal::forbidden(format!("approval {id} no longer covers this operation: the policies ask for another one now")));
+        }
+        if !self.approvals.take(&ticket)? {
+            return Err(used());
+        }
+        event.set("approvedBy", ticket.approvals.iter().map(|a| &a.username).collect::<Vec<_>>());
+        again.approvals.clear();
+        Ok(again)
+    }
+}
+
+/// What a caller is told who waits.
+pub(super) fn waiting(ticket: &Ticket) -> String {
+    let groups: Vec<&str> = ticket.requirements.iter().flat_map(|r| &r.approvers).map(String::as_str).collect();
+    let reason = ticket.requirements.first().map(|r| r.reason.as_str()).unwrap_or_default();
+    format!("waiting for approval {} by {}: {reason}", ticket.id, groups.join(", "))
+}

@@ -1,0 +1,180 @@
+//! The life of a request: each stage in its order. What one stage learns travels on in an [`Exchange`].
+
+mod admit;
+mod answer;
+mod approval;
+mod look_around;
+mod terminal;
+
+use std::cell::OnceCell;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Response, header};
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+
+use crate::approve::{Approvals, State};
+use crate::body::Body;
+use crate::classify::Operation;
+use crate::config::Config;
+use crate::decide::{self, Decider, Decision};
+use crate::forward::{As, Upstream};
+use crate::identify::{Caller, Identifier, Presented};
+use crate::mask::Plans;
+use crate::policy::bindings::postern::policy::types;
+use crate::policy::{Directory, PolicySet, RequestBody};
+use crate::record::{AuditLog, Event};
+use crate::status::Refusal;
+use crate::stream::websocket::Handshake;
+use admit::{Admitted, wants_upgrade};
+
+/// All that requests are handled with.
+pub struct Gateway {
+    /// The configuration.
+    pub config: Config,
+    /// Tells who is calling.
+    pub identifier: Arc<Identifier>,
+    /// The API server.
+    pub upstream: Arc<Upstream>,
+    /// The policies; none when no directory is configured.
+    pub policies: Option<Arc<Directory>>,
+    /// Tickets.
+    pub approvals: Arc<Approvals>,
+    /// The audit log.
+    pub audit: AuditLog,
+    /// The masks in use, compiled.
+    pub plans: Arc<Plans>,
+}
+
+/// What is known of the connection a request came on.
+#[derive(Clone)]
+pub struct Peer {
+    /// Its address.
+    pub address: SocketAddr,
+    /// What its certificate says.
+    pub presented: Presented,
+}
+
+/// One request on its way through the stages.
+struct Exchange {
+    id: String,
+    began: Instant,
+    received_at: u64,
+    caller: Arc<Caller>,
+    operation: Operation,
+    who: As,
+    headers: HeaderMap,
+    body: Bytes,
+    described: OnceCell<Arc<types::Operation>>,
+}
+
+static COUNTER: AtomicU64 = AtomicU64::new(0);
+
+impl Gateway {
+    /// Answers one request. Every way out of here has written an audit event.
+    pub async fn handle(self: Arc<Self>, peer: Peer, mut request: Request<Incoming>) -> Response<Body> {
+        let began = Instant::now();
+        let received_at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
+        let id = format!("{received_at:x}-{:x}", COUNTER.fetch_add(1, Ordering::Relaxed));
+        let mut event = Event::new(&id, &peer.address.to_string());
+        let upgrade = wants_upgrade(request.headers()).then(|| hyper::upgrade::on(&mut request));
+        let result = match self.admit(&peer, request, began, received_at, id, &mut event).await {
+            Ok(Admitted::Own(response)) => {
+                event.set("status", response.status().as_u16());
+                self.audit.record(event.at_stage("completed"));
+                return response;
+            }
+            Ok(Admitted::Operation(exchange)) => self.carry_out(*exchange, upgrade, &mut event).await,
+            Err(refusal) => Err(refusal),
+        };
+        result.unwrap_or_else(|refusal| {
+            self.refused(&refusal, &mut event);
+            refusal.into_response()
+        })
+    }
+
+    /// Decide, approve, and send. What needs an approval waits here, or on the caller's terminal.
+    async fn carry_out(
+        self: &Arc<Self>,
+        exchange: Exchange,
+        mut upgrade: Option<OnUpgrade>,
+        event: &mut Event,
+    ) -> Result<Response<Body>, Refusal> {
+        let mut decision = self.decide(&exchange).await.inspect_err(|_| {
+            event.set("verdict", "failed");
+        })?;
+        event.decision(&decision);
+        if let Some(refusal) = decision.refusal.take() {
+            return Err(refusal);
+        }
+        if !decision.approvals.is_empty() {
+            let ticket = self.ask(&exchange, &decision, event)?;
+            if ticket.state == State::Pending
+                && exchange.operation.command.is_some()
+                && let Some(handshake) = Handshake::offered(&exchange.operation.method, &exchange.headers)
+                && let Some(upgrade) = upgrade.take()
+            {
+                return Ok(self.hold_on_terminal(exchange, ticket, handshake, upgrade, event.clone()));
+            }
+            decision = self.wait_and_release(&exchange, ticket, event).await?;
+        }
+        self.send(exchange, decision, upgrade, event).await
+    }
+
+    /// What was released goes to the API server. A change is on the disk before.
+    async fn send(
+        &self,
+        mut exchange: Exchange,
+        decision: Decision,
+        upgrade: Option<OnUpgrade>,
+        event: &Event,
+    ) -> Result<Response<Body>, Refusal> {
+        self.seal(&mut exchange, &decision, event).await?;
+        // From here the operation was sent: its completion is recorded by whoever carries the answer.
+        if exchange.headers.contains_key(header::UPGRADE) {
+            self.stream(&exchange, upgrade, event.clone()).await
+        } else {
+            self.answer(exchange, decision, event.clone()).await
+        }
+    }
+
+    /// The last look at an operation before it is sent: its masks fit, it is named, and a change is recorded.
+    async fn seal(&self, exchange: &mut Exchange, decision: &Decision, event: &Event) -> Result<(), Refusal> {
+        self.check_masks(exchange, decision)?;
+        // The API server takes this for its own audit event, so that the two logs can be laid beside each other.
+        exchange.headers.insert("audit-id", HeaderValue::from_str(&exchange.id).unwrap_or(HeaderValue::from_static("postern")));
+        if exchange.operation.is_mutating() {
+            self.audit.record_durably(event.at_stage("decided")).await?;
+        }
+        Ok(())
+    }
+
+    /// Records that an operation was refused.
+    fn refused(&self, refusal: &Refusal, event: &mut Event) {
+        event.set("status", refusal.code.as_u16()).set("refusal", &refusal.message);
+        self.audit.record(event.at_stage("refused"));
+    }
+
+    async fn decide(&self, exchange: &Exchange) -> Result<Decision, Refusal> {
+        let set = self.policies.as_ref().map_or_else(|| Arc::new(PolicySet::default()), |p| p.current());
+        let runtime = self.policies.as_ref().map(|p| p.runtime());
+        let decider = Decider { policies: &set, runtime, unmatched: self.config.policies.unmatched, plans: &self.plans };
+        let around = self.look_around(&exchange.operation, &decider.needs(&exchange.operation)).await?;
+        let content_type = exchange.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        let body = (!exchange.body.is_empty()).then(|| Arc::new(RequestBody::new(exchange.body.clone(), content_type)));
+        Ok(decider.decide(&|| self.describe(exchange), &exchange.operation, body.as_ref(), &around))
+    }
+
+    /// The operation as policies are told it, put together for the first that is asked.
+    fn describe(&self, exchange: &Exchange) -> Arc<types::Operation> {
+        let described = || {
+            let Exchange { operation, caller, id, received_at, .. } = exchange;
+            Arc::new(decide::describe(operation, caller, id, &self.config.cluster.name, *received_at))
+        };
+        Arc::clone(exchange.described.get_or_init(described))
+    }
+}

@@ -1,0 +1,3 @@
+//! Streams into containers, as far as the gateway speaks their protocols itself.
+
+pub mod websocket;
