@@ -11,6 +11,7 @@ use http::{Method, Request, header};
 use http_body_util::Full;
 use serde_json::Value;
 
+use super::table::{self, row};
 use crate::config::Cluster;
 use crate::fetch::fetch;
 use crate::forward::{Access, OwnToken};
@@ -119,16 +120,19 @@ async fn call(access: &Access, method: Method, path: &str, body: String) -> anyh
 }
 
 fn list(tickets: &Value) {
-    println!("{:<13} {:<9} {:<28} {:<44} REASON", "ID", "STATE", "REQUESTER", "OPERATION");
+    let mut rows = vec![row(["ID", "STATE", "REQUESTER", "OPERATION", "REASON"])];
     for ticket in tickets["items"].as_array().into_iter().flatten() {
         let text = |path: &str| ticket.pointer(path).and_then(Value::as_str).unwrap_or_default();
-        let operation = format!(
-            "{} {} {}/{}",
-            text("/operation/verb"),
-            text("/operation/resource"),
-            text("/operation/namespace"),
-            text("/operation/name")
-        );
-        println!("{:<13} {:<9} {:<28} {operation:<44} {}", text("/id"), text("/state"), text("/username"), text("/requirements/0/reason"));
+        let namespace = match text("/operation/namespace") {
+            "" => String::new(),
+            namespace => format!(" -n {namespace}"),
+        };
+        let words = ticket.pointer("/operation/command").and_then(Value::as_array);
+        let words: Vec<&str> = words.into_iter().flatten().filter_map(Value::as_str).collect();
+        let command = if words.is_empty() { String::new() } else { format!(" -- {}", words.join(" ")) };
+        let operation =
+            format!("{} {}{namespace} {}{command}", text("/operation/verb"), text("/operation/resource"), text("/operation/name"));
+        rows.push(row([text("/id"), text("/state"), text("/username"), &operation, text("/requirements/0/reason")]));
     }
+    table::print(&rows);
 }

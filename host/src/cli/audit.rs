@@ -84,6 +84,9 @@ fn line(event: &Value) -> String {
     if let Some(argv) = event.pointer("/command/argv").and_then(Value::as_array) {
         operation += &format!(" -- {}", argv.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" "));
     }
+    if let Some(by) = event["approvedBy"].as_array() {
+        operation += &format!("  (approved by {})", by.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", "));
+    }
     if let Some(why) = event["refusal"].as_str() {
         operation += &format!("  ({why})");
     }

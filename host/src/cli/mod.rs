@@ -4,6 +4,7 @@ mod approval;
 mod audit;
 mod policy;
 mod serve;
+mod table;
 
 use std::path::PathBuf;
 

@@ -14,7 +14,8 @@ use crate::forward::{Access, Upstream};
 use crate::gateway::Gateway;
 use crate::identify::{CertificateCa, Identifier};
 use crate::listen::{Ca, Certificates, Listener, write_private};
-use crate::mask::TokenKey;
+use crate::mask::{Plans, TokenKey};
+use crate::policy::report::Report;
 use crate::policy::{Cache, Directory, Runtime, secret};
 use crate::record::AuditLog;
 use crate::store::Store;
@@ -92,7 +93,7 @@ async fn serve(config: Config, personal: bool, address_file: Option<PathBuf>) ->
     let policies = match &config.policies.directory {
         Some(_) => {
             let runtime = Runtime::start(config.policies.memory.0)?;
-            Some(Directory::open(runtime, Cache::open(&data)?, &config.policies)?)
+            Some(Directory::open(runtime, Cache::open(&data)?, &config.policies, Some(Report::file(&data)))?)
         }
         None => None,
     };
@@ -102,8 +103,8 @@ async fn serve(config: Config, personal: bool, address_file: Option<PathBuf>) ->
     let listener = Listener::bind(&config.listen.address, certificates).await?;
     let address = listener.address()?;
     tokio::spawn(Arc::clone(&identifier).keep_fresh());
-    let token_key = TokenKey::new(&secret(&data.join("token.key"))?);
-    let gateway = Arc::new(Gateway { config, identifier, upstream, policies, approvals, audit, token_key });
+    let plans = Arc::new(Plans::new(TokenKey::new(&secret(&data.join("token.key"))?)));
+    let gateway = Arc::new(Gateway { config, identifier, upstream, policies: policies.clone(), approvals, audit, plans });
 
     if let Some(file) = address_file {
         let partial = file.with_extension("partial");
@@ -131,7 +132,13 @@ async fn serve(config: Config, personal: bool, address_file: Option<PathBuf>) ->
         tracing::info!("draining");
         let _ = stop.send(true);
     });
-    listener.serve(gateway, stopped).await
+    let audit = gateway.audit.clone();
+    let served = listener.serve(gateway, stopped).await;
+    audit.close().await;
+    if let Some(policies) = policies {
+        policies.retire();
+    }
+    served
 }
 
 fn kubeconfig(ca: &Ca, address: &str) -> anyhow::Result<String> {

@@ -3,20 +3,16 @@
 //! Policies run in file-name order. block > require-approval > mask > allow; masks add up; every approval asked for must be given;
 //! evaluation stops at the first block.
 
-mod body;
-
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-pub use body::RequestBody;
-
 use crate::classify::Operation;
 use crate::config::Unmatched;
 use crate::identify::Caller;
-use crate::mask::{Condition, Mask, Plan, Selector, TokenKey, Transform};
+use crate::mask::{Condition, Mask, Plan, Plans, Selector, Transform};
 use crate::policy::bindings::postern::policy::types;
-use crate::policy::{Call, Mode, OnFailure, Policy, PolicySet, Runtime, Surroundings};
+use crate::policy::{Call, Mode, OnFailure, Policy, PolicySet, RequestBody, Runtime, Surroundings};
 use crate::status::Refusal;
 
 /// What was decided, and by whom.
@@ -97,8 +93,8 @@ pub struct Decider<'a> {
     pub runtime: Option<&'a Arc<Runtime>>,
     /// What an operation no policy matches gets.
     pub unmatched: Unmatched,
-    /// The key tokens are made with.
-    pub token_key: &'a TokenKey,
+    /// Where masks are compiled.
+    pub plans: &'a Plans,
 }
 
 impl Decider<'_> {
@@ -116,7 +112,7 @@ impl Decider<'_> {
     /// Asks every policy that matches.
     pub fn decide(
         &self,
-        described: &types::Operation,
+        describe: &dyn Fn() -> Arc<types::Operation>,
         operation: &Operation,
         body: Option<&Arc<RequestBody>>,
         around: &Surroundings,
@@ -138,7 +134,7 @@ impl Decider<'_> {
             if !policy.on_request() {
                 continue;
             }
-            let answer = policy.call_on_request(runtime, &Call { operation: described, body, surroundings: around });
+            let answer = policy.call_on_request(runtime, &Call { operation: &describe(), body, surroundings: around });
             // What the policy could not read it cannot have decided about.
             if let Some(refusal) = body.and_then(|b| b.refusal()) {
                 decision.record(policy, "failed", Some(refusal.message.clone()), answer.annotations);
@@ -169,8 +165,8 @@ impl Decider<'_> {
             decision.refusal = Some(Refusal::forbidden("no policy speaks for this operation, and policies.unmatched is block"));
         }
         if !masks.is_empty() {
-            match Plan::compile(&masks, self.token_key) {
-                Ok(plan) => decision.masks = Some(Arc::new(plan)),
+            match self.plans.of(&masks) {
+                Ok(plan) => decision.masks = Some(plan),
                 Err(error) => {
                     decision.refusal =
                         Some(Refusal::internal(format!("the masks of {} do not go together: {error}", decision.masked_by.join(", "))))
@@ -199,7 +195,7 @@ impl Decider<'_> {
             }
             types::Verdict::Mask(masks) => {
                 let masks = masks.into_iter().map(mask).collect::<Result<Vec<_>, _>>()?;
-                Plan::compile(&masks, self.token_key).map_err(|e| format!("it returned a mask that is none: {e}"))?;
+                self.plans.of(&masks).map_err(|e| format!("it returned a mask that is none: {e}"))?;
                 if masks.is_empty() { Checked::Allow } else { Checked::Mask(masks) }
             }
         })

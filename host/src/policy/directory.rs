@@ -11,6 +11,7 @@ use notify::Watcher;
 use serde::Deserialize;
 
 use super::compiled::digest_of;
+use super::report::Report;
 use super::rules::Rule;
 use super::{Broken, Cache, CallLimits, Mode, OnFailure, Policy, Runtime, instance, module};
 use crate::config::{ByteSize, Policies};
@@ -38,6 +39,8 @@ pub struct Directory {
     cache: Cache,
     config: Policies,
     current: ArcSwap<PolicySet>,
+    /// Where what is in force is told.
+    report: Option<PathBuf>,
 }
 
 /// `NAME.yaml` beside `NAME.wasm`.
@@ -60,13 +63,13 @@ struct Limits {
 
 impl Directory {
     /// Loads the directory. A broken policy is an error here: a gateway does not start half guarded.
-    pub fn open(runtime: Arc<Runtime>, cache: Cache, config: &Policies) -> anyhow::Result<Arc<Self>> {
-        let this = Arc::new(Self { runtime, cache, config: config.clone(), current: ArcSwap::default() });
+    pub fn open(runtime: Arc<Runtime>, cache: Cache, config: &Policies, report: Option<PathBuf>) -> anyhow::Result<Arc<Self>> {
+        let this = Arc::new(Self { runtime, cache, config: config.clone(), current: ArcSwap::default(), report });
         let set = this.load();
         if let Some(broken) = set.broken.first() {
             bail!("the policy {} does not load: {}", broken.name, broken.error);
         }
-        this.current.store(Arc::new(set));
+        this.swap_in(set);
         Ok(this)
     }
 
@@ -87,15 +90,33 @@ impl Directory {
             tracing::error!(policy = %broken.name, error = %broken.error, serving_last_good = broken.serving_last_good, "the policy does not load");
         }
         tracing::info!(policies = set.policies.len(), "the policy directory was read");
+        self.swap_in(set);
+    }
+
+    fn swap_in(&self, set: PolicySet) {
+        let report = Report::of(&set);
         self.current.store(Arc::new(set));
+        if let Some(Err(error)) = self.report.as_ref().map(|file| report.write(file)) {
+            tracing::warn!(error = format!("{error:#}"), "what is in force could not be written for `postern policy list`");
+        }
+    }
+
+    /// Takes back what was told: the gateway ends.
+    pub fn retire(&self) {
+        if let Some(file) = &self.report {
+            let _ = std::fs::remove_file(file);
+        }
     }
 
     /// Watches the directory for as long as the returned guard lives.
     pub fn watch(self: &Arc<Self>) -> anyhow::Result<Option<impl Send + Sync + 'static>> {
         let Some(directory) = self.config.directory.clone() else { return Ok(None) };
         let (sender, receiver) = std::sync::mpsc::channel();
-        let mut watcher = notify::recommended_watcher(move |_| {
-            let _ = sender.send(());
+        let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            // Reading the directory is an event too, and would make us read it again.
+            if !event.is_ok_and(|event| event.kind.is_access()) {
+                let _ = sender.send(());
+            }
         })?;
         watcher.watch(&directory, notify::RecursiveMode::NonRecursive).with_context(|| format!("cannot watch {}", directory.display()))?;
         let this = Arc::clone(self);
@@ -103,7 +124,7 @@ impl Directory {
             let mut seen = this.fingerprint();
             while receiver.recv().is_ok() {
                 while receiver.recv_timeout(QUIET).is_ok() {}
-                // Reading a file is an event too on some systems: only what differs is loaded.
+                // Only what differs is loaded.
                 let now = this.fingerprint();
                 if now != seen {
                     seen = now;

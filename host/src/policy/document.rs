@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::decide::RequestBody;
+use super::body::RequestBody;
 use crate::mask::path::Path;
 
 /// Most matches and most text one call gives back.
@@ -35,7 +35,12 @@ impl Document {
     pub(super) fn select(&self, path: &str) -> Result<Vec<(String, String)>, wasmtime::Error> {
         let mut size = 0;
         let mut found = Vec::new();
-        for (path, value) in self.compile(path)?.select(self.value()?, MOST_MATCHES) {
+        let matches = self.compile(path)?.select(self.value()?, MOST_MATCHES + 1);
+        if matches.len() > MOST_MATCHES {
+            // A policy that saw some of them would decide about what it did not see.
+            return Err(wasmtime::Error::msg("select matches more than 10,000 values; ask for less"));
+        }
+        for (path, value) in matches {
             let text = value.to_string();
             size += path.len() + text.len();
             if size > MOST_TEXT {

@@ -1,14 +1,20 @@
 //! The two wasmtime engines: one that runs policies, one that configures them.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::thread::Thread;
 use std::time::Duration;
 
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use super::counters::Counters;
 
-/// How often the epoch moves on; deadlines are multiples of it.
-const TICK: Duration = Duration::from_millis(5);
+/// How often the epoch moves on while policies are called; deadlines are multiples of it.
+const TICK: Duration = Duration::from_millis(10);
+/// The clock stops after so many ticks without a call: an idle gateway does not wake a hundred times a second.
+const IDLE_TICKS: u32 = 100;
+/// The longest rest: whether anybody is left is looked at then.
+const REST: Duration = Duration::from_secs(5);
 /// Most instances alive at a time: one a thread, and one for each response whose objects are still looked at.
 const INSTANCES: u32 = 1000;
 /// Memory an instance keeps between operations, reset in place.
@@ -19,6 +25,27 @@ pub struct Runtime {
     pub(super) engine: Engine,
     pub(super) configuring: Engine,
     pub(super) counters: Counters,
+    clock: Clock,
+}
+
+/// What moves the epoch on.
+#[derive(Default)]
+struct Clock {
+    /// Calls begun.
+    calls: AtomicU64,
+    /// Calls under way.
+    running: AtomicUsize,
+    stopped: AtomicBool,
+    thread: OnceLock<Thread>,
+}
+
+/// A call under way: the clock runs.
+pub(super) struct Running<'a>(&'a Clock);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl Runtime {
@@ -41,17 +68,60 @@ impl Runtime {
         let mut config = base();
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool)).memory_init_cow(true);
         let engine = Engine::new(&config)?;
-        let runtime = Arc::new(Self { engine, configuring: Engine::new(&base())?, counters: Counters::default() });
-        let weak = [runtime.engine.weak(), runtime.configuring.weak()];
-        std::thread::Builder::new().name("epoch".into()).spawn(move || {
-            while let [Some(a), Some(b)] = weak.each_ref().map(|engine| engine.upgrade()) {
-                a.increment_epoch();
-                b.increment_epoch();
-                drop((a, b));
-                std::thread::sleep(TICK);
-            }
-        })?;
+        let runtime = Arc::new(Self { engine, configuring: Engine::new(&base())?, counters: Counters::default(), clock: Clock::default() });
+        let weak = Arc::downgrade(&runtime);
+        let thread = std::thread::Builder::new().name("epoch".into()).spawn(move || tick(&weak))?;
+        let _ = runtime.clock.thread.set(thread.thread().clone());
         Ok(runtime)
+    }
+
+    /// Begins a call: while it is under way the epoch moves on.
+    pub(super) fn running(&self) -> Running<'_> {
+        let clock = &self.clock;
+        clock.calls.fetch_add(1, Ordering::Relaxed);
+        clock.running.fetch_add(1, Ordering::SeqCst);
+        if clock.stopped.swap(false, Ordering::SeqCst)
+            && let Some(thread) = clock.thread.get()
+        {
+            thread.unpark();
+        }
+        Running(clock)
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        // The thread sees that nobody is left and ends.
+        if let Some(thread) = self.clock.thread.get() {
+            thread.unpark();
+        }
+    }
+}
+
+/// Moves the epoch on, and rests while nothing is called.
+fn tick(runtime: &Weak<Runtime>) {
+    let (mut seen, mut idle) = (0, 0);
+    while let Some(this) = runtime.upgrade() {
+        this.engine.increment_epoch();
+        this.configuring.increment_epoch();
+        let clock = &this.clock;
+        let calls = clock.calls.load(Ordering::Relaxed);
+        idle = if calls == seen && clock.running.load(Ordering::SeqCst) == 0 { idle + 1 } else { 0 };
+        seen = calls;
+        if idle < IDLE_TICKS {
+            drop(this);
+            std::thread::sleep(TICK);
+            continue;
+        }
+        clock.stopped.store(true, Ordering::SeqCst);
+        // A call that began just now saw the clock run: it is looked for once more before the rest.
+        if clock.running.load(Ordering::SeqCst) > 0 {
+            clock.stopped.store(false, Ordering::SeqCst);
+        } else {
+            drop(this);
+            std::thread::park_timeout(REST);
+        }
+        idle = 0;
     }
 }
 

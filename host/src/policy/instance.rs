@@ -2,21 +2,29 @@
 
 use std::sync::Arc;
 
+use anyhow::Context;
 use serde_json::Value;
-use wasmtime::component::{HasSelf, Linker, Resource, ResourceTable};
+use wasmtime::component::{ComponentExportIndex, HasSelf, Instance, Linker, Resource, ResourceTable};
 use wasmtime::{Store, StoreLimits, StoreLimitsBuilder, Trap};
 
 use super::bindings::postern::policy::host;
-use super::bindings::postern::policy::types::{self, HostDocument, Surrounding, Verdict};
+use super::bindings::postern::policy::types::{self, HostDocument, Operation, Surrounding, Verdict};
 use super::bindings::{PolicyModule, PolicyModulePre};
+use super::body::RequestBody;
 use super::document::Document;
 use super::engine::ticks;
 use super::{CallLimits, Policy, Runtime};
-use crate::decide::RequestBody;
 use crate::identify;
 
-/// A component ready to be instantiated.
-pub(super) type Prepared = PolicyModulePre<State>;
+/// A component ready to be instantiated, and where its hooks are: an operation calls one of them, and looks up no others.
+pub(super) struct Prepared {
+    module: PolicyModulePre<State>,
+    on_request: ComponentExportIndex,
+    on_object: ComponentExportIndex,
+}
+
+/// The instance of the contract's exports.
+const EXPORTS: &str = "postern:policy/policy@0.1.0";
 
 /// Most annotations one call leaves, and their sizes.
 const MOST_ANNOTATIONS: usize = 32;
@@ -37,7 +45,7 @@ pub struct Surroundings {
 /// What a call is about.
 pub struct Call<'a> {
     /// The operation as the contract spells it.
-    pub operation: &'a types::Operation,
+    pub operation: &'a Operation,
     /// The request's body, when a policy reads it.
     pub body: Option<&'a Arc<RequestBody>>,
     /// The objects beside it.
@@ -72,14 +80,19 @@ impl State {
 pub(super) fn prepare(runtime: &Runtime, component: &wasmtime::component::Component) -> anyhow::Result<Prepared> {
     let mut linker: Linker<State> = Linker::new(&runtime.engine);
     PolicyModule::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
-    Ok(PolicyModulePre::new(linker.instantiate_pre(component)?)?)
+    let module = PolicyModulePre::new(linker.instantiate_pre(component)?)?;
+    let exports = component.get_export_index(None, EXPORTS);
+    let hook =
+        |name: &str| component.get_export_index(exports.as_ref(), name).with_context(|| format!("it does not export {EXPORTS} {name}"));
+    Ok(Prepared { module, on_request: hook("on-request")?, on_object: hook("on-object")? })
 }
 
 /// Asks a prepared component what it is.
 pub(super) fn describe(runtime: &Runtime, prepared: &Prepared, limits: CallLimits) -> anyhow::Result<types::Manifest> {
+    let _running = runtime.running();
     let mut store =
         store(runtime, State::for_configure(StoreLimits::default()), CallLimits { deadline: limits.deadline.max(1000), ..limits });
-    let module = prepared.instantiate(&mut store).map_err(|e| anyhow::anyhow!("{}", explain(&e)))?;
+    let module = prepared.module.instantiate(&mut store).map_err(|e| anyhow::anyhow!("{}", explain(&e)))?;
     module.postern_policy_policy().call_describe(&mut store).map_err(|e| anyhow::anyhow!("describe failed: {}", explain(&e)))
 }
 
@@ -94,22 +107,25 @@ fn store(runtime: &Runtime, mut state: State, limits: CallLimits) -> Store<State
 impl Policy {
     /// Calls on-request in a fresh instance.
     pub fn call_on_request(&self, runtime: &Arc<Runtime>, call: &Call<'_>) -> Answer {
-        self.call(runtime, call.surroundings, |module, store| {
+        self.call(runtime, call.surroundings, |instance, store| {
+            let hook =
+                instance.get_typed_func::<(&Operation, Option<Resource<Document>>), (Verdict,)>(&mut *store, &self.component.on_request)?;
             let body = match call.body {
                 Some(body) => Some(store.data_mut().table.push(Document::Body(Arc::clone(body)))?),
                 None => None,
             };
             let borrowed = body.as_ref().map(|b| Resource::new_borrow(b.rep()));
-            module.postern_policy_policy().call_on_request(&mut *store, call.operation, borrowed)
+            Ok(hook.call(store, (call.operation, borrowed))?.0)
         })
     }
 
     /// Calls on-object in a fresh instance.
-    pub fn call_on_object(&self, runtime: &Arc<Runtime>, operation: &types::Operation, object: Arc<Value>) -> Answer {
-        self.call(runtime, &Surroundings::default(), |module, store| {
+    pub fn call_on_object(&self, runtime: &Arc<Runtime>, operation: &Operation, object: Arc<Value>) -> Answer {
+        self.call(runtime, &Surroundings::default(), |instance, store| {
+            let hook = instance.get_typed_func::<(&Operation, Resource<Document>), (Verdict,)>(&mut *store, &self.component.on_object)?;
             let document = store.data_mut().table.push(Document::Ready(object))?;
             let borrowed = Resource::new_borrow(document.rep());
-            module.postern_policy_policy().call_on_object(&mut *store, operation, borrowed)
+            Ok(hook.call(store, (operation, borrowed))?.0)
         })
     }
 
@@ -117,14 +133,15 @@ impl Policy {
         &self,
         runtime: &Arc<Runtime>,
         surroundings: &Surroundings,
-        hook: impl FnOnce(&PolicyModule, &mut Store<State>) -> wasmtime::Result<Verdict>,
+        hook: impl FnOnce(&Instance, &mut Store<State>) -> wasmtime::Result<Verdict>,
     ) -> Answer {
         let mut state = State::for_configure(StoreLimits::default());
         state.surroundings = surroundings.clone();
         state.runtime = Some((Arc::clone(runtime), self.name.clone()));
+        let _running = runtime.running();
         let mut store = store(runtime, state, self.limits);
-        let verdict = match self.component.instantiate(&mut store) {
-            Ok(module) => hook(&module, &mut store).map_err(|error| explain(&error)),
+        let verdict = match self.component.module.instance_pre().instantiate(&mut store) {
+            Ok(instance) => hook(&instance, &mut store).map_err(|error| explain(&error)),
             Err(error) => Err(explain(&error)),
         };
         Answer { verdict, annotations: std::mem::take(&mut store.data_mut().annotations) }

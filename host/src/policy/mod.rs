@@ -1,9 +1,10 @@
 //! Policies: loading and running modules.
 //!
 //! [`directory`] reads the watched directory, [`module`] makes a configured component of a file, [`compiled`] keeps its machine
-//! code on disk, [`instance`] calls it, and [`rules`] says which operations it is called for.
+//! code on disk, [`instance`] calls it, [`rules`] says which operations it is called for, and [`report`] what is in force.
 
 pub mod bindings;
+mod body;
 mod compiled;
 mod counters;
 pub mod directory;
@@ -11,12 +12,14 @@ mod document;
 mod engine;
 mod instance;
 mod module;
-pub use directory::{Directory, PolicySet};
+pub mod report;
 pub mod rules;
 
 use std::sync::Arc;
 
+pub use body::RequestBody;
 pub use compiled::{Cache, secret};
+pub use directory::{Directory, PolicySet};
 pub use document::Document;
 pub use engine::Runtime;
 pub use instance::{Answer, Call, Surroundings};

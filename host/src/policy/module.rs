@@ -60,6 +60,7 @@ fn check_imports(component: &[u8]) -> anyhow::Result<()> {
 
 fn configure(runtime: &Runtime, component: &[u8], settings: &str, memory: usize) -> anyhow::Result<Vec<u8>> {
     let engine = &runtime.configuring;
+    let _running = runtime.running();
     let limits = StoreLimitsBuilder::new().memory_size(memory).build();
     let mut store = Store::new(engine, State::for_configure(limits));
     store.limiter(|state| &mut state.limits);

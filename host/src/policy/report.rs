@@ -1,0 +1,119 @@
+//! What the gateway says of its policies: a file in its data directory, which `postern policy list` reads.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+
+use super::{Mode, OnFailure, PolicySet};
+use crate::record::timestamp;
+
+/// The state of a policy directory.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct Report {
+    /// When the directory was last read, RFC 3339.
+    pub time: String,
+    /// Its policies, in file-name order.
+    pub policies: Vec<Line>,
+    /// Required policies that are missing or broken: while there is one, nothing passes.
+    pub missing: Vec<String>,
+}
+
+/// One policy.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Line {
+    /// Its name.
+    pub name: String,
+    /// Whether it serves, and which version.
+    pub state: State,
+    /// Its version, as it says itself.
+    pub version: String,
+    /// SHA-256 of module and settings.
+    pub digest: String,
+    /// Whether its answers are carried out.
+    pub mode: Mode,
+    /// What becomes of an operation when it fails.
+    pub on_failure: OnFailure,
+    /// What it says of itself.
+    pub summary: String,
+    /// Why its file does not load.
+    pub error: Option<String>,
+}
+
+/// Whether a policy serves.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// The version on disk serves.
+    Serving,
+    /// The version on disk is broken; the one before it serves.
+    LastGood,
+    /// It is broken, and there was no version before it.
+    NotLoaded,
+}
+
+impl State {
+    /// As it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Serving => "serving",
+            Self::LastGood => "last-good",
+            Self::NotLoaded => "not-loaded",
+        }
+    }
+}
+
+impl Report {
+    /// What is to be said of a set.
+    pub fn of(set: &PolicySet) -> Self {
+        let error = |name: &str| set.broken.iter().find(|b| b.name == name).map(|b| b.error.clone());
+        let mut policies: Vec<Line> = set
+            .policies
+            .iter()
+            .map(|policy| Line {
+                name: policy.name.clone(),
+                state: if error(&policy.name).is_some() { State::LastGood } else { State::Serving },
+                version: policy.manifest.version.clone(),
+                digest: policy.digest.clone(),
+                mode: policy.mode,
+                on_failure: policy.on_failure,
+                summary: policy.manifest.summary.clone(),
+                error: error(&policy.name),
+            })
+            .collect();
+        policies.extend(set.broken.iter().filter(|b| !b.serving_last_good).map(|broken| Line {
+            name: broken.name.clone(),
+            state: State::NotLoaded,
+            version: String::new(),
+            digest: String::new(),
+            mode: Mode::default(),
+            on_failure: OnFailure::default(),
+            summary: String::new(),
+            error: Some(broken.error.clone()),
+        }));
+        policies.sort_by(|a, b| a.name.cmp(&b.name));
+        Self { time: timestamp(), policies, missing: set.missing.clone() }
+    }
+
+    /// Where a data directory has it.
+    pub fn file(data_directory: &Path) -> PathBuf {
+        data_directory.join("policies.json")
+    }
+
+    /// Writes it whole.
+    pub fn write(&self, file: &Path) -> anyhow::Result<()> {
+        let partial = file.with_extension("partial");
+        std::fs::write(&partial, serde_json::to_vec(self)?).with_context(|| partial.display().to_string())?;
+        std::fs::rename(&partial, file).with_context(|| file.display().to_string())
+    }
+
+    /// Reads what a gateway wrote; none when there is no such file.
+    pub fn read(file: &Path) -> anyhow::Result<Option<Self>> {
+        match std::fs::read(file) {
+            Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes).with_context(|| format!("{} is not readable", file.display()))?)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("cannot read {}", file.display())),
+        }
+    }
+}
