@@ -6,9 +6,10 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::accept::Asked;
+use super::lexer::{Lexer, array_start};
 use crate::classify::Shape;
 use crate::decide;
-use crate::mask::{Plan, Report, TokenKey, Unreadable, member};
+use crate::mask::{Plan, Plans, Report, Unreadable, member};
 use crate::policy::bindings::postern::policy::types;
 use crate::policy::{OnFailure, Policy, Runtime};
 
@@ -21,9 +22,9 @@ pub struct Treatment {
     /// What they run in.
     pub runtime: Option<Arc<Runtime>>,
     /// The operation, for them.
-    pub operation: types::Operation,
-    /// The key tokens are made with.
-    pub token_key: TokenKey,
+    pub operation: Arc<types::Operation>,
+    /// Where masks are compiled.
+    pub plans: Arc<Plans>,
     /// The resource.
     pub resource: String,
     /// How the answer was asked for.
@@ -61,14 +62,6 @@ enum State {
     Events,
 }
 
-/// Follows JSON far enough to know where a value ends.
-#[derive(Clone, Copy, Default)]
-struct Lexer {
-    depth: u32,
-    in_string: bool,
-    escaped: bool,
-}
-
 /// Why an answer ends early.
 #[derive(Debug)]
 pub enum Stop {
@@ -93,6 +86,13 @@ impl std::fmt::Display for Stop {
             Self::Failed(why) => f.write_str(why),
             Self::Hidden => f.write_str("a policy hides this object"),
         }
+    }
+}
+
+impl Treatment {
+    /// The declared masks, where nothing else is done with an object.
+    fn declared(&self) -> Option<&Plan> {
+        self.masks.as_deref().filter(|_| self.on_object.is_empty())
     }
 }
 
@@ -227,11 +227,17 @@ impl Items {
                 self.seen = start;
             }
             let Some(end) = self.lexer.value_end(&buffer, &mut self.seen)? else { break };
-            if let Some(masked) = self.element(&buffer[start..end], rows)? {
-                if self.kept {
+            if let Some(plan) = self.treatment.declared().filter(|_| !rows) {
+                // The usual case: no object is looked at by a policy, and what is hidden was declared once for all.
+                require_object(&buffer[start..end])?;
+                if std::mem::replace(&mut self.kept, true) {
                     out.push(b',');
                 }
-                self.kept = true;
+                plan.apply(&buffer[start..end], &self.treatment.resource, self.treatment.asked.partial, out, &mut self.report)?;
+            } else if let Some(masked) = self.element(&buffer[start..end], rows)? {
+                if std::mem::replace(&mut self.kept, true) {
+                    out.push(b',');
+                }
                 out.extend_from_slice(&masked);
             }
             (start, self.seen) = (end, end);
@@ -259,13 +265,18 @@ impl Items {
     }
 
     fn event(&mut self, event: &[u8], out: &mut Vec<u8>) -> Result<(), Stop> {
+        require_object(event)?;
         let what = member(event, b"type")?.unwrap_or_default();
         let object = member(event, b"object")?.unwrap_or(b"null");
-        if !matches!(what, b"\"ADDED\"" | b"\"MODIFIED\"" | b"\"DELETED\"") {
-            // BOOKMARK and ERROR hold no object of the cluster's.
-            out.extend_from_slice(event);
-            out.push(b'\n');
-            return Ok(());
+        match what {
+            b"\"ADDED\"" | b"\"MODIFIED\"" | b"\"DELETED\"" => {}
+            // They hold no object of the cluster's.
+            b"\"BOOKMARK\"" | b"\"ERROR\"" => {
+                out.extend_from_slice(event);
+                out.push(b'\n');
+                return Ok(());
+            }
+            _ => return Err(Unreadable::Malformed.into()),
         }
         let mut what = std::str::from_utf8(what).unwrap_or_default().to_owned();
         let mut masked = Vec::with_capacity(object.len());
@@ -304,6 +315,7 @@ impl Items {
 
     /// One object or row, masked; none when a policy hides it.
     fn element(&mut self, element: &[u8], row: bool) -> Result<Option<Vec<u8>>, Stop> {
+        require_object(element)?;
         let mut plans: Vec<Arc<Plan>> = self.treatment.masks.iter().cloned().collect();
         if !self.treatment.on_object.is_empty() {
             let object = if row { member(element, b"object")?.unwrap_or(b"null") } else { element };
@@ -334,7 +346,7 @@ impl Items {
             current = Some(masked);
         }
         if row && count == 0 {
-            let none = Plan::compile(&[], &self.treatment.token_key).map_err(|e| Stop::Failed(e.to_string()))?;
+            let none = self.treatment.plans.of(&[]).map_err(|e| Stop::Failed(e.to_string()))?;
             let mut out = Vec::new();
             none.apply_row(element, &self.treatment.resource, asked.rows, &mut out, &mut self.report)?;
             current = Some(out);
@@ -352,8 +364,8 @@ impl Items {
             Ok(types::Verdict::RequireApproval(_)) => "it asked for an approval of an object, which is valid from on-request only".into(),
             Ok(types::Verdict::Mask(masks)) => {
                 let masks: Result<Vec<_>, String> = masks.into_iter().map(decide::mask).collect();
-                match masks.and_then(|masks| Plan::compile(&masks, &self.treatment.token_key).map_err(|e| e.to_string())) {
-                    Ok(plan) => return Ok(Some(Some(Arc::new(plan)))),
+                match masks.and_then(|masks| self.treatment.plans.of(&masks).map_err(|e| e.to_string())) {
+                    Ok(plan) => return Ok(Some(Some(plan))),
                     Err(why) => why,
                 }
             }
@@ -367,79 +379,12 @@ impl Items {
     }
 }
 
-impl Lexer {
-    /// The end of the value that begins where the lexer was reset; none when more is needed.
-    fn value_end(&mut self, buffer: &[u8], seen: &mut usize) -> Result<Option<usize>, Unreadable> {
-        while let Some(byte) = buffer.get(*seen) {
-            if self.in_string {
-                if self.escaped {
-                    self.escaped = false;
-                    *seen += 1;
-                    continue;
-                }
-                let Some(at) = memchr::memchr2(b'"', b'\\', &buffer[*seen..]) else {
-                    *seen = buffer.len();
-                    return Ok(None);
-                };
-                *seen += at + 1;
-                if buffer[*seen - 1] == b'\\' {
-                    self.escaped = true;
-                } else {
-                    self.in_string = false;
-                }
-                continue;
-            }
-            *seen += 1;
-            match byte {
-                b'"' => self.in_string = true,
-                b'{' | b'[' => self.depth += 1,
-                b'}' | b']' => {
-                    self.depth = self.depth.checked_sub(1).ok_or(Unreadable::Malformed)?;
-                    if self.depth == 0 {
-                        return Ok(Some(*seen));
-                    }
-                }
-                // Items, rows and events are objects.
-                _ if self.depth == 0 => return Err(Unreadable::Malformed),
-                _ => {}
-            }
-        }
-        Ok(None)
+/// Masks name fields of objects: what is none has nothing they could find, and does not pass for that.
+fn require_object(value: &[u8]) -> Result<(), Unreadable> {
+    match value.iter().find(|byte| !byte.is_ascii_whitespace()) {
+        Some(b'{') => Ok(()),
+        _ => Err(Unreadable::Malformed),
     }
-}
-
-/// The index after `[` of the top-level array of items or rows, and whether it is rows.
-fn array_start(buffer: &[u8]) -> Option<(usize, bool)> {
-    let mut lexer = Lexer::default();
-    let mut key: Option<&[u8]> = None;
-    let (mut at, mut string_start) = (0, 0);
-    while let Some(byte) = buffer.get(at) {
-        if lexer.in_string {
-            match byte {
-                _ if lexer.escaped => lexer.escaped = false,
-                b'\\' => lexer.escaped = true,
-                b'"' => {
-                    lexer.in_string = false;
-                    if lexer.depth == 1 {
-                        key = Some(&buffer[string_start..at]);
-                    }
-                }
-                _ => {}
-            }
-        } else {
-            match byte {
-                b'"' => (lexer.in_string, string_start) = (true, at + 1),
-                b'[' if lexer.depth == 1 && key == Some(b"items") => return Some((at + 1, false)),
-                b'[' if lexer.depth == 1 && key == Some(b"rows") => return Some((at + 1, true)),
-                b'{' | b'[' => lexer.depth += 1,
-                b'}' | b']' => lexer.depth = lexer.depth.saturating_sub(1),
-                b',' if lexer.depth == 1 => key = None,
-                _ => {}
-            }
-        }
-        at += 1;
-    }
-    None
 }
 
 fn identity(object: &[u8]) -> Result<String, Unreadable> {

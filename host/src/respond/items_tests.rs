@@ -1,12 +1,12 @@
 use serde_json::json;
 
 use super::*;
-use crate::mask::{Mask, RowObject, Selector, Transform};
+use crate::mask::{Mask, RowObject, Selector, TokenKey, Transform};
 
 fn items(verb: &str, shape: Shape, table: bool) -> Items {
-    let token_key = TokenKey::new(&[1; 32]);
+    let plans = Arc::new(Plans::new(TokenKey::new(&[1; 32])));
     let mask = Mask { what: Selector::Field("$.data.*".into()), how: Transform::Redact, when: vec![] };
-    let operation = types::Operation {
+    let operation = Arc::new(types::Operation {
         id: String::new(),
         cluster: String::new(),
         received_at: 0,
@@ -17,13 +17,13 @@ fn items(verb: &str, shape: Shape, table: bool) -> Items {
         query: vec![],
         dry_run: false,
         command: None,
-    };
+    });
     let treatment = Treatment {
-        masks: Some(Arc::new(Plan::compile(&[mask], &token_key).unwrap())),
+        masks: Some(plans.of(&[mask]).unwrap()),
         on_object: vec![],
         runtime: None,
         operation,
-        token_key,
+        plans,
         resource: "secrets".into(),
         asked: Asked { table, partial: false, rows: RowObject::Metadata },
     };
@@ -92,6 +92,19 @@ fn an_event_goes_out_before_the_next_arrives() {
 fn what_cannot_be_read_or_held_ends_the_answer() {
     let mut out = Vec::new();
     assert!(items("list", Shape::Answer, false).push(br#"{"items":[1,2]}"#, &mut out).is_err());
+    for (verb, shape, text) in [
+        ("list", Shape::Answer, r#"{"items":[["secret"]]}"#),
+        ("get", Shape::Answer, r#""secret""#),
+        ("get", Shape::Answer, r#"["secret"]"#),
+        ("watch", Shape::Watch, r#"["secret"]"#),
+        ("watch", Shape::Watch, r#"{"type":"ADDED","object":"secret"}"#),
+        ("watch", Shape::Watch, r#"{"type":"CHANGED","object":{"data":{"a":"secret"}}}"#),
+        ("watch", Shape::Watch, r#"{"object":{"data":{"a":"secret"}}}"#),
+    ] {
+        let (mut items, mut out) = (items(verb, shape, false), Vec::new());
+        let ended = items.push(text.as_bytes(), &mut out).and_then(|()| items.finish(&mut out));
+        assert!(ended.is_err() && !String::from_utf8_lossy(&out).contains("secret"), "{text}");
+    }
     let mut half = items("list", Shape::Answer, false);
     half.push(br#"{"items":[{"data":{"a":"secret"#, &mut out).unwrap();
     assert!(half.finish(&mut out).is_err());

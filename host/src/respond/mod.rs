@@ -1,77 +1,35 @@
 //! Respond: what the API server answers goes back to the caller, masked where the decision says so, each piece as it comes.
 
 mod accept;
+mod completion;
 mod items;
+mod lexer;
 mod lines;
 
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
 
 use bytes::Bytes;
+use http::response::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use serde_json::json;
+use tokio::time::Sleep;
 
 pub use accept::{Asked, include_objects, rewrite};
+pub use completion::Completion;
 pub use items::{Items, Stop, Treatment};
 pub use lines::Lines;
 
 use crate::body::{Body, BoxError, collect};
 use crate::classify::Shape;
-use crate::mask::{Plan, Report};
-use crate::record::{AuditLog, Event};
+use crate::mask::{Plan, Unreadable};
 use crate::status::Refusal;
 
-/// Records the end of an operation, however it ends: finished, broken off, or dropped because the client went away.
-pub struct Completion {
-    audit: AuditLog,
-    event: Event,
-    began: Instant,
-    bytes: u64,
-    ended: Option<&'static str>,
-}
-
-impl Completion {
-    /// Begins to watch over an answer.
-    pub fn new(audit: AuditLog, event: Event, began: Instant) -> Self {
-        Self { audit, event, began, bytes: 0, ended: None }
-    }
-
-    /// Ends with a refusal: nothing came back.
-    pub fn failed(mut self, refusal: Refusal) -> Response<Body> {
-        self.ended = Some("failed");
-        self.event.set("status", json!(refusal.code.as_u16())).set("refusal", json!(refusal.message));
-        refusal.into_response()
-    }
-
-    /// Ends with what an upgraded connection carried.
-    pub fn streamed(&mut self, carried: crate::forward::Carried) {
-        self.bytes = carried.received;
-        self.ended = Some("ok");
-        self.event.set("status", json!(101)).set("requestBytes", json!(carried.sent));
-    }
-
-    fn masked(&mut self, report: &Report, hidden: u64) {
-        if !report.is_empty() {
-            self.event.set("masked", json!(report));
-        }
-        if hidden > 0 {
-            self.event.set("hidden", json!(hidden));
-        }
-    }
-}
-
-impl Drop for Completion {
-    fn drop(&mut self) {
-        let milliseconds = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.event.set("responseBytes", json!(self.bytes)).set("milliseconds", json!(milliseconds));
-        self.event.set("ended", json!(self.ended.unwrap_or("client-gone")));
-        self.audit.record(self.event.at_stage("completed"));
-    }
-}
+/// What of a list is looked at before its head is sent.
+const PREVIEW: usize = 64 << 10;
 
 /// What is done with the body.
 pub enum Work {
@@ -94,7 +52,7 @@ pub async fn respond(
     completion: Completion,
 ) -> Result<Response<Body>, Refusal> {
     let mut completion = completion;
-    completion.event.set("status", json!(upstream.status().as_u16()));
+    completion.event.set("status", upstream.status().as_u16());
     let (mut parts, body) = upstream.into_parts();
     strip(&mut parts.headers);
     let reads = !matches!(work, Work::Pass);
@@ -109,70 +67,102 @@ pub async fn respond(
         let left = expires.saturating_sub(crate::identify::now()).min(86_400 * 365);
         Box::pin(tokio::time::sleep(std::time::Duration::from_secs(left)))
     });
-    // A single object is looked at whole before anything is sent, so that what is hidden is 403 and not half an answer.
     if let Work::Items(items) = work {
-        if matches!(shape, Shape::Watch) || items.streams() {
-            warn(&mut parts.headers, masked_by);
-            return Ok(Response::from_parts(
-                parts,
-                Body::stream(Answer { body, work: Work::Items(items), until, completion, done: false }),
-            ));
-        }
-        return whole(parts, body, *items, masked_by, completion).await;
+        return match shape {
+            // Its head must not wait for the first event.
+            Shape::Watch => {
+                warn(&mut parts.headers, masked_by, "may be");
+                Ok(Response::from_parts(parts, Body::stream(Answer::new(body, Work::Items(items), until, completion))))
+            }
+            // A single object is looked at whole before anything is sent, so that what is hidden is 403 and not half an answer.
+            _ if !items.streams() => whole(parts, body, *items, masked_by, completion).await,
+            _ => list(parts, body, items, masked_by, completion).await,
+        };
     }
     if reads {
-        warn(&mut parts.headers, masked_by);
+        warn(&mut parts.headers, masked_by, "may be");
     }
-    Ok(Response::from_parts(parts, Body::stream(Answer { body, work, until, completion, done: false })))
+    let mut answer = Answer::new(body, work, until, completion);
+    if !reads && answer.body.is_end_stream() {
+        answer.end("ok");
+    }
+    Ok(Response::from_parts(parts, Body::stream(answer)))
 }
 
 /// Tells the user, who sees it in kubectl, that what is shown is not all there is.
-fn warn(headers: &mut HeaderMap, masked_by: &[String]) {
+fn warn(headers: &mut HeaderMap, masked_by: &[String], how_sure: &str) {
     for policy in masked_by {
-        if let Ok(value) = HeaderValue::from_str(&format!("299 - \"values in this answer are hidden by policy {policy}\"")) {
+        if let Ok(value) = HeaderValue::from_str(&format!("299 - \"values in this answer {how_sure} hidden by policy {policy}\"")) {
             headers.append(header::WARNING, value);
         }
     }
 }
 
 async fn whole(
-    mut parts: http::response::Parts,
+    mut parts: Parts,
     body: Incoming,
     mut items: Items,
     masked_by: &[String],
     mut completion: Completion,
 ) -> Result<Response<Body>, Refusal> {
     let limit = items.largest();
-    let bytes = collect(body, limit)
-        .await
-        .map_err(|e| Refusal::bad_gateway(format!("the API server's answer broke off: {e}")))?
-        .ok_or_else(|| Refusal::bad_gateway("the answer must be masked and is over limits.object; ask for less, or raise the limit"))?;
+    let bytes = collect(body, limit).await.map_err(|e| completion.broke_off(&e))?;
+    let bytes = bytes.ok_or_else(|| completion.stopped(&Unreadable::TooLarge.into()))?;
     let mut out = Vec::with_capacity(bytes.len() + 256);
     let done = items.push(&bytes, &mut out).and_then(|()| items.finish(&mut out));
     completion.masked(&items.report, items.hidden);
-    match done {
-        Ok(()) => {
-            completion.bytes = out.len() as u64;
-            completion.ended = Some("ok");
-            if !items.report.is_empty() {
-                warn(&mut parts.headers, masked_by);
+    done.map_err(|stop| completion.stopped(&stop))?;
+    completion.bytes = out.len() as u64;
+    completion.ended = Some("ok");
+    if !items.report.is_empty() {
+        warn(&mut parts.headers, masked_by, "are");
+    }
+    Ok(Response::from_parts(parts, Body::full(out)))
+}
+
+/// A list goes out as it comes. Its beginning is looked at before its head is sent: a short list is known by then, and so are most reasons
+/// to send none at all.
+async fn list(
+    mut parts: Parts,
+    mut body: Incoming,
+    mut items: Box<Items>,
+    masked_by: &[String],
+    mut completion: Completion,
+) -> Result<Response<Body>, Refusal> {
+    let (mut out, mut ended) = (Vec::new(), false);
+    while !ended && out.len() < PREVIEW && items.report.is_empty() {
+        let step = match body.frame().await {
+            Some(Ok(frame)) => frame.into_data().map_or(Ok(()), |data| items.push(&data, &mut out)),
+            Some(Err(error)) => return Err(completion.broke_off(&error)),
+            None => {
+                ended = true;
+                items.finish(&mut out)
             }
-            Ok(Response::from_parts(parts, Body::full(out)))
-        }
-        Err(stop) => {
-            completion.ended = Some("refused");
-            Err(match stop {
-                Stop::Hidden => Refusal::forbidden("a policy hides this object from you"),
-                Stop::Failed(why) => Refusal::internal(why),
-                Stop::Unreadable(_) => Refusal::bad_gateway(stop.to_string()),
-            })
+        };
+        if let Err(stop) = step {
+            completion.masked(&items.report, items.hidden);
+            return Err(completion.stopped(&stop));
         }
     }
+    match (items.report.is_empty(), ended) {
+        (false, _) => warn(&mut parts.headers, masked_by, "are"),
+        (true, false) => warn(&mut parts.headers, masked_by, "may be"),
+        (true, true) => {}
+    }
+    if ended {
+        completion.masked(&items.report, items.hidden);
+        completion.bytes = out.len() as u64;
+        completion.ended = Some("ok");
+        return Ok(Response::from_parts(parts, Body::full(out)));
+    }
+    let mut answer = Answer::new(body, Work::Items(items), None, completion);
+    answer.first = Bytes::from(out);
+    Ok(Response::from_parts(parts, Body::stream(answer)))
 }
 
 /// An error's Status: its message may repeat a value that a mask hides.
 async fn error_answer(
-    mut parts: http::response::Parts,
+    mut parts: Parts,
     body: Incoming,
     masks: Option<&Plan>,
     mut completion: Completion,
@@ -222,12 +212,18 @@ fn strip(headers: &mut HeaderMap) {
 struct Answer {
     body: Incoming,
     work: Work,
-    until: Option<Pin<Box<tokio::time::Sleep>>>,
+    until: Option<Pin<Box<Sleep>>>,
     completion: Completion,
     done: bool,
+    /// What was worked on before the head was sent.
+    first: Bytes,
 }
 
 impl Answer {
+    fn new(body: Incoming, work: Work, until: Option<Pin<Box<Sleep>>>, completion: Completion) -> Self {
+        Self { body, work, until, completion, done: false, first: Bytes::new() }
+    }
+
     fn end(&mut self, how: &'static str) {
         self.done = true;
         self.completion.ended = Some(how);
@@ -271,6 +267,11 @@ impl http_body::Body for Answer {
         if self.done {
             return Poll::Ready(None);
         }
+        if !self.first.is_empty() {
+            let first = std::mem::take(&mut self.first);
+            self.completion.bytes += first.len() as u64;
+            return Poll::Ready(Some(Ok(Frame::data(first))));
+        }
         if let Some(until) = &mut self.until
             && until.as_mut().poll(cx).is_ready()
         {
@@ -304,6 +305,10 @@ impl http_body::Body for Answer {
             match piece {
                 Some(bytes) => {
                     self.completion.bytes += bytes.len() as u64;
+                    // With a length that is known nobody asks whether there is more.
+                    if matches!(self.work, Work::Pass) && self.body.is_end_stream() {
+                        self.end("ok");
+                    }
                     return Poll::Ready(Some(Ok(Frame::data(bytes))));
                 }
                 None if last => return Poll::Ready(None),

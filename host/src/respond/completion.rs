@@ -1,0 +1,86 @@
+//! The end of an operation, recorded.
+
+use std::time::Instant;
+
+use http::{Response, StatusCode};
+
+use super::items::Stop;
+use crate::body::Body;
+use crate::mask::Report;
+use crate::record::{AuditLog, Event};
+use crate::status::Refusal;
+
+/// Records the end of an operation, however it ends: finished, broken off, or dropped because the client went away.
+pub struct Completion {
+    audit: AuditLog,
+    pub(super) event: Event,
+    began: Instant,
+    pub(super) bytes: u64,
+    pub(super) ended: Option<&'static str>,
+}
+
+impl Completion {
+    /// Begins to watch over an answer.
+    pub fn new(audit: AuditLog, event: Event, began: Instant) -> Self {
+        Self { audit, event, began, bytes: 0, ended: None }
+    }
+
+    /// Ends with a refusal: nothing came back.
+    pub fn failed(mut self, refusal: Refusal) -> Response<Body> {
+        self.ended = Some("failed");
+        self.event.set("status", refusal.code.as_u16()).set("refusal", &refusal.message);
+        refusal.into_response()
+    }
+
+    /// Ends with what an upgraded connection carried.
+    pub fn streamed(&mut self, carried: crate::forward::Carried) {
+        self.bytes = carried.received;
+        self.ended = Some("ok");
+        self.event.set("status", 101).set("requestBytes", carried.sent);
+    }
+
+    /// Ends with an answer that was told in another form.
+    pub fn answered(&mut self, code: StatusCode, bytes: usize) {
+        self.bytes = bytes as u64;
+        self.ended = Some("ok");
+        self.event.set("status", code.as_u16());
+    }
+
+    /// Ends with nothing sent: why, as the caller is told.
+    pub(super) fn stopped(&mut self, stop: &Stop) -> Refusal {
+        self.ended = Some("refused");
+        let refusal = match stop {
+            Stop::Hidden => Refusal::forbidden("a policy hides this object from you"),
+            Stop::Failed(why) => Refusal::internal(why),
+            Stop::Unreadable(_) => Refusal::bad_gateway(stop.to_string()),
+        };
+        self.event.set("status", refusal.code.as_u16()).set("refusal", &refusal.message);
+        refusal
+    }
+
+    /// Ends with nothing sent, because the API server went away in the middle.
+    pub(super) fn broke_off(&mut self, error: &hyper::Error) -> Refusal {
+        self.ended = Some("server-gone");
+        let refusal = Refusal::bad_gateway(format!("the API server's answer broke off: {error}"));
+        self.event.set("status", refusal.code.as_u16()).set("refusal", &refusal.message);
+        refusal
+    }
+
+    pub(super) fn masked(&mut self, report: &Report, hidden: u64) {
+        if !report.is_empty() {
+            self.event.set("masked", report);
+        }
+        if hidden > 0 {
+            self.event.set("hidden", hidden);
+        }
+    }
+}
+
+impl Drop for Completion {
+    fn drop(&mut self) {
+        let milliseconds = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.event.set("responseBytes", self.bytes).set("milliseconds", milliseconds);
+        self.event.set("ended", self.ended.unwrap_or("client-gone"));
+        self.audit.record(self.event.at_stage("completed"));
+    }
+}
