@@ -18,6 +18,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, watch};
 use tokio_rustls::TlsAcceptor;
 
@@ -78,6 +79,8 @@ impl Listener {
             };
             match accepted {
                 Ok((stream, address)) if open.load(Ordering::Relaxed) < gateway.config.limits.connections => {
+                    // It leaves this runtime: its events are for the thread that serves it, and no other is woken by them.
+                    let Ok(stream) = stream.into_std() else { continue };
                     open.fetch_add(1, Ordering::Relaxed);
                     next = (next + 1) % workers.len();
                     let _ = workers[next].0.send((stream, address));
@@ -107,12 +110,12 @@ struct Worker {
 }
 
 impl Worker {
-    fn run(self, mut connections: mpsc::UnboundedReceiver<(TcpStream, SocketAddr)>) {
-        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
-        let local = tokio::task::LocalSet::new();
+    fn run(self, mut connections: mpsc::UnboundedReceiver<(std::net::TcpStream, SocketAddr)>) {
+        // A local runtime and not a set of local tasks: those are woken through the runtime, which costs a system call each time.
+        let Ok(runtime) = Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) else { return };
         let drain = self.gateway.config.listen.drain.duration();
         let (open, worker) = (Rc::new(()), Rc::new(self));
-        local.block_on(&runtime, async {
+        runtime.block_on(async {
             while let Some((stream, address)) = connections.recv().await {
                 let (guard, worker) = (Rc::clone(&open), Rc::clone(&worker));
                 tokio::task::spawn_local(async move {
@@ -128,7 +131,8 @@ impl Worker {
         });
     }
 
-    async fn connection(&self, stream: TcpStream, address: SocketAddr) {
+    async fn connection(&self, stream: std::net::TcpStream, address: SocketAddr) {
+        let Ok(stream) = TcpStream::from_std(stream) else { return };
         let _ = stream.set_nodelay(true);
         let handshake = TlsAcceptor::from(Arc::clone(&self.tls)).accept(stream);
         let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, handshake).await else { return };
