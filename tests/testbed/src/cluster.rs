@@ -138,7 +138,7 @@ impl Cluster {
             json!([
             {"apiGroups": [""], "resources": ["serviceaccounts/token"], "verbs": ["create"]},
             {"apiGroups": [""], "resources": ["users", "groups", "serviceaccounts"], "verbs": ["impersonate"]},
-            {"apiGroups": ["", "apps"], "resources": ["namespaces", "pods", "deployments"], "verbs": ["get", "list", "watch"]}]),
+            {"apiGroups": ["", "apps"], "resources": ["namespaces", "pods", "configmaps", "deployments"], "verbs": ["get"]}]),
         ))?;
         self.apply(&bind("postern-gateway", "postern-gateway", group("postern:gateways")))?;
         self.apply(&bind("postern-acts-as", "cluster-admin", json!({"kind": "ServiceAccount", "name": "acts-as", "namespace": "postern"})))

@@ -33,6 +33,14 @@ pub struct GatewayOptions {
     pub config: String,
     /// As whom callers reach the cluster; a ServiceAccount that may everything when empty.
     pub access: String,
+    /// Further entries of `authentication.jwt`, indented by two.
+    pub issuers: String,
+    /// Further settings of `policies`.
+    pub guard: String,
+    /// Further settings of `listen`.
+    pub listen: String,
+    /// How the gateway reaches the cluster; the cluster's own kubeconfig for it when none.
+    pub kubeconfig: Option<PathBuf>,
 }
 
 impl Gateway {
@@ -54,10 +62,13 @@ impl Gateway {
         std::fs::write(
             directory.join("postern.yaml"),
             format!(
-                "listen: {{address: '127.0.0.1:0', drain: 2}}\ncluster: {{name: testbed, kubeconfig: '{}'}}\nauthentication:\n  clientCaFile: '{}'\n  jwt:\n  - issuer: {{url: '{}', audiences: [{AUDIENCE}]}}\n    claimMappings:\n      username: {{claim: sub, prefix: ''}}\n      groups: {{expression: \"['postern:' + claims['kubernetes.io'].serviceaccount.name]\"}}\naccess: {access}\npolicies: {{directory: policies.d}}\ndataDirectory: data\n{}",
-                cluster.gateway_kubeconfig()?.display(),
+                "listen: {{address: '127.0.0.1:0', drain: 10{}}}\ncluster: {{name: testbed, kubeconfig: '{}'}}\nauthentication:\n  clientCaFile: '{}'\n  jwt:\n  - issuer: {{url: '{}', audiences: [{AUDIENCE}]}}\n    claimMappings:\n      username: {{claim: sub, prefix: ''}}\n      groups: {{expression: \"['postern:' + claims['kubernetes.io'].serviceaccount.name]\"}}\n{}access: {access}\npolicies: {{directory: policies.d{}}}\ndataDirectory: data\n{}",
+                options.listen,
+                options.kubeconfig.clone().map_or_else(|| cluster.gateway_kubeconfig(), Ok)?.display(),
                 cluster.directory.join("ca.crt").display(),
                 cluster.issuer(),
+                options.issuers,
+                options.guard,
                 options.config
             ),
         )?;
@@ -73,6 +84,11 @@ impl Gateway {
         })?;
         let address = std::fs::read_to_string(&address_file)?;
         Ok(Self { directory, address, process })
+    }
+
+    /// What it has said so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.join("postern.log")).unwrap_or_default()
     }
 
     /// The gateway's CA.

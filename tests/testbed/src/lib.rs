@@ -1,14 +1,18 @@
 //! A real Kubernetes API server, etcd and kubelet endpoint, with a Postern in front, for the tests, the demo and the bench.
 
+mod between;
 mod certificates;
 mod cluster;
 mod gateway;
+mod nginx;
 mod process;
 
 use std::path::{Path, PathBuf};
 
+pub use between::{Between, Seen};
 pub use cluster::Cluster;
 pub use gateway::{AUDIENCE, Gateway, GatewayOptions};
+pub use nginx::{Nginx, nginx};
 pub use process::{Process, free_port, wait_until};
 
 /// Where built binaries, caches and running testbeds are kept: outside the clone, `~/.cache/postern` unless `POSTERN_CACHE` says

@@ -10,7 +10,8 @@ use anyhow::{Context, bail};
 use testbed::cache;
 
 const KUBERNETES: &str = "-s -w -X k8s.io/component-base/version.gitVersion=v1.36.3 -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=36";
-const POLICIES: [&str; 4] = ["approve-deletes", "guard-exec", "mask-secrets", "no-bulk-export"];
+/// The pack, and one that tests the sandbox.
+const POLICIES: [&str; 5] = ["approve-deletes", "guard-exec", "mask-secrets", "misbehaves", "no-bulk-export"];
 const WASM: &str = "wasm32-unknown-unknown";
 
 /// The repository.
@@ -33,6 +34,7 @@ pub(crate) fn everything() -> anyhow::Result<()> {
     go("helm", "helm", "helm.sh/helm/v4/cmd/helm", "-s -w")?;
     go("kubernetes", "node", "./node", "-s -w")?;
     go("kubernetes", "requestinfo", "./requestinfo", "-s -w")?;
+    go("kubernetes", "between", "./between", "-s -w")?;
     let mut gateway = cargo();
     gateway.args(["build", "--release", "--locked", "-p", "postern-host"]);
     step("the gateway", gateway)?;
@@ -41,10 +43,49 @@ pub(crate) fn everything() -> anyhow::Result<()> {
 
 /// Runs every test of the workspace.
 pub(crate) fn run_tests() -> anyhow::Result<()> {
-    // Each end-to-end test starts a gateway of its own: four at a time are what two cores bear.
-    let status = cargo().args(["test", "--release", "--locked", "--workspace", "--", "--test-threads=4"]).status()?;
-    if !status.success() {
-        bail!("tests failed");
+    let parts = [
+        &["--workspace", "--exclude", "e2e"][..],
+        // It says how many requests it compared.
+        &["--package", "e2e", "--test", "requestinfo", "--", "--nocapture"],
+        // Each end-to-end test starts a gateway of its own: four at a time are what two cores bear.
+        &["--package", "e2e", "--test", "gateway", "--", "--test-threads=4"],
+    ];
+    for part in parts {
+        let status = cargo().args(["test", "--release", "--locked"]).args(part).status()?;
+        if !status.success() {
+            bail!("tests failed: cargo test {}", part.join(" "));
+        }
+    }
+    Ok(())
+}
+
+/// Builds and runs the bench, with nginx to compare with.
+pub(crate) fn run_bench(arguments: &[String]) -> anyhow::Result<()> {
+    install_nginx()?;
+    let mut bench = cargo();
+    bench.args(["build", "--release", "--locked", "-p", "bench"]);
+    step("the bench", bench)?;
+    // A watch is two connections of a proxy, and a soft limit of 1,024 files is still common.
+    let mut run = Command::new("sh");
+    run.args(["-c", "ulimit -n $(ulimit -Hn); exec \"$@\"", "bench"]).arg(cache().join("target/release/bench")).args(arguments);
+    if !run.status()?.success() {
+        bail!("the bench failed");
+    }
+    Ok(())
+}
+
+/// nginx, from Debian's package where there is none. It is only unpacked: installed, it would start to serve.
+fn install_nginx() -> anyhow::Result<()> {
+    if testbed::nginx().is_some() {
+        return Ok(());
+    }
+    let place = cache().join("nginx");
+    std::fs::create_dir_all(&place)?;
+    let mut apt = Command::new("sh");
+    apt.current_dir(&place)
+        .args(["-c", "(apt-get -q download nginx || (apt-get -q update && apt-get -q download nginx)) && dpkg -x nginx_*.deb ."]);
+    if step("nginx (Debian package)", apt).is_err() || testbed::nginx().is_none() {
+        bail!("the bench compares with nginx, which is not installed: apt-get install nginx");
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use serde_json::{Value, json};
 use testbed::{AUDIENCE, Cluster, Gateway, GatewayOptions, cache, wait_until};
 
-use crate::play::{Play, command};
+use crate::play::Play;
 
 /// A running testbed.
 struct Bed {
@@ -58,7 +58,7 @@ impl Bed {
 pub(crate) fn run(once: bool) -> anyhow::Result<()> {
     let directory = new_directory("demo")?;
     let bed = Bed::start(&directory)?;
-    let mut play = Play::default();
+    let mut play = Play::new(&bed.gateway.directory);
     scenes(&bed, &mut play)?;
     let result = play.end();
     if !once && result.is_ok() {
@@ -75,7 +75,8 @@ pub(crate) fn run(once: bool) -> anyhow::Result<()> {
 }
 
 fn scenes(bed: &Bed, play: &mut Play) -> anyhow::Result<()> {
-    let caller = &["--kubeconfig", path(&bed.caller)];
+    println!("Commands run in {}", bed.gateway.directory.display());
+    let caller = &["--kubeconfig", "caller.kubeconfig"];
     let as_caller = |args: &[&'static str]| -> Vec<&str> { [caller.as_slice(), args].concat() };
 
     play.scene("A CI job lists pods, with a token that is good for the gateway only");
@@ -83,8 +84,10 @@ fn scenes(bed: &Bed, play: &mut Play) -> anyhow::Result<()> {
     play.because(pods.ok && pods.text.contains("web"), "allowed: no policy objects, and the gateway used a short-lived token of its own");
     let token = bed.cluster.token("caller", AUDIENCE)?;
     let api_server = format!("https://127.0.0.1:{}", bed.cluster.port);
-    let direct = command("kubectl", &["--server", &api_server, "--insecure-skip-tls-verify", "--token", &token, "get", "pods"]).output()?;
-    play.show("kubectl", &["--server", &api_server, "--token", "(the same token)", "get", "pods"]);
+    let pods = ["get", "--raw", "/api/v1/namespaces/default/pods"];
+    let directly = [&["--server", &api_server, "--insecure-skip-tls-verify", "--token"][..], &[token.as_str()][..], &pods].concat();
+    let direct = play.command("kubectl", &directly).output()?;
+    play.show("kubectl", &[&["--server", &api_server, "--token", "(the same token)"][..], &pods].concat());
     let direct = play.printed(&direct);
     play.because(!direct.ok, "the API server itself does not take that token: the caller holds no cluster credential");
 
@@ -106,11 +109,11 @@ fn scenes(bed: &Bed, play: &mut Play) -> anyhow::Result<()> {
     play.scene("A delete waits for somebody else's approval");
     let delete = as_caller(&["delete", "deployment", "web"]);
     play.show("kubectl", &[&delete[..], &["&"]].concat());
-    let waiting = command("kubectl", &delete).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-    let approver = ["approval", "--kubeconfig", path(&bed.approver)];
+    let waiting = play.command("kubectl", &delete).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let approver = ["approval", "--kubeconfig", "approver.kubeconfig"];
     let mut id = String::new();
     wait_until("the ticket is there", Duration::from_secs(20), || {
-        let list = command("postern", &[&approver[..], &["list", "--json"]].concat()).output()?;
+        let list = play.command("postern", &[&approver[..], &["list", "--json"]].concat()).output()?;
         let list: Value = serde_json::from_slice(&list.stdout).context("the list of approvals")?;
         id = list["items"][0]["id"].as_str().unwrap_or_default().to_owned();
         Ok(!id.is_empty())
@@ -126,7 +129,7 @@ fn scenes(bed: &Bed, play: &mut Play) -> anyhow::Result<()> {
         "selector": {"matchLabels": {"app": "web"}}, "template": {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "main", "image": "web"}]}}}}))?;
     play.show("kubectl", &delete);
     let start = Instant::now();
-    let mut again = command("kubectl", &delete).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    let mut again = play.command("kubectl", &delete).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
     while start.elapsed() < Duration::from_secs(3) && again.try_wait()?.is_none() {
         std::thread::sleep(Duration::from_millis(50));
     }
@@ -152,8 +155,8 @@ fn scenes(bed: &Bed, play: &mut Play) -> anyhow::Result<()> {
     )?;
     let mut helm_ok = true;
     for args in [
-        &["install", "shop", path(&chart)][..],
-        &["upgrade", "shop", path(&chart), "--set", "greeting=bye"],
+        &["install", "shop", "./chart"][..],
+        &["upgrade", "shop", "./chart", "--set", "greeting=bye"],
         &["rollback", "shop", "1"],
         &["list"],
         &["uninstall", "shop"],
@@ -165,39 +168,36 @@ fn scenes(bed: &Bed, play: &mut Play) -> anyhow::Result<()> {
     play.scene("A policy dropped into the directory changes the next answer");
     let policies = bed.gateway.directory.join("policies.d");
     let list = as_caller(&["get", "configmaps", "-A"]);
-    let before = command("kubectl", &list).output()?.status.success();
+    let before = play.command("kubectl", &list).output()?.status.success();
     let dropped = policies.join("60-no-configmaps.wasm");
-    println!("   $ cp no-bulk-export.wasm {}", dropped.display());
+    println!("   $ cp no-bulk-export.wasm policies.d/60-no-configmaps.wasm");
     std::fs::copy(testbed::policy("no-bulk-export"), policies.join("60.partial"))?;
     std::fs::rename(policies.join("60.partial"), &dropped)?;
-    wait_until("the policy is in force", Duration::from_secs(20), || Ok(!command("kubectl", &list).output()?.status.success()))?;
+    wait_until("the policy is in force", Duration::from_secs(20), || Ok(!play.command("kubectl", &list).output()?.status.success()))?;
     let after = play.run("kubectl", &list)?;
     play.because(before && after.text.contains("60-no-configmaps"), "in force without a restart");
-    println!("   $ head -c 1000 no-bulk-export.wasm > {}", dropped.display());
+    println!("   $ head -c 1000 no-bulk-export.wasm > policies.d/60-no-configmaps.wasm");
     let module = std::fs::read(testbed::policy("no-bulk-export"))?;
     std::fs::write(&dropped, &module[..1000])?;
     std::thread::sleep(Duration::from_millis(800));
     let broken = play.run("kubectl", &list)?;
     let log = std::fs::read_to_string(bed.gateway.directory.join("postern.log"))?;
-    for line in log.lines().filter(|l| l.contains("does not load")).take(1) {
-        println!("     {}", line.chars().take(200).collect::<String>());
-    }
-    play.because(!broken.ok && log.contains("serving_last_good=true"), "a broken module is refused, and the last good one goes on");
+    let listed = play.run("postern", &["policy", "list", "--config", "postern.yaml"])?;
+    let is_told = log.contains("serving_last_good=true") && listed.text.contains("last-good");
+    play.because(!broken.ok && is_told, "a broken module is refused, and the last good one goes on");
 
     play.scene("All of it is in the audit log, the failed login included");
-    let stranger = bed.gateway.kubeconfig("stranger", "not-a-token")?;
-    let login = play.run("kubectl", &["--kubeconfig", path(&stranger), "get", "pods"])?;
+    bed.gateway.kubeconfig("stranger", "not-a-token")?;
+    let login = play.run("kubectl", &["--kubeconfig", "stranger.kubeconfig", "get", "pods"])?;
     std::thread::sleep(Duration::from_millis(300));
-    let audit = bed.gateway.audit();
-    let args = ["audit", "--file", path(&audit), "list"];
-    play.show("postern", &[&args[..], &["| grep -E 'block|mask|approval|unauthenticated|exec'"]].concat());
-    let listed = String::from_utf8(command("postern", &args).output()?.stdout)?;
-    for line in
-        listed.lines().filter(|l| ["block", "mask ", "approval", "unauthenticated", "pods/exec"].iter().any(|w| l.contains(w))).take(24)
-    {
+    let args = ["audit", "--file", "data/audit.jsonl", "list"];
+    let shown = ["refused", "held", "approved by", "exec", " db"];
+    println!("   $ postern {} | grep -E '{}'", args.join(" "), shown.join("|"));
+    let listed = String::from_utf8(play.command("postern", &args).output()?.stdout)?;
+    for line in listed.lines().filter(|l| shown.iter().any(|w| l.contains(w))) {
         println!("     {}", line.chars().take(210).collect::<String>());
     }
-    let verified = play.run("postern", &["audit", "--file", path(&audit), "verify"])?;
+    let verified = play.run("postern", &["audit", "--file", "data/audit.jsonl", "verify"])?;
     let all = ["unauthenticated", "block", "mask", "require-approval", "pods/exec"].iter().all(|w| listed.contains(w));
     play.because(
         !login.ok && all && verified.ok && !listed.contains("hunter2"),

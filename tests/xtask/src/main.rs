@@ -24,6 +24,14 @@ enum Command {
     },
     /// Runs every test, against the real parts.
     Test,
+    /// Measures the API server alone, nginx and Postern on the same work; the last line printed is the file of results.
+    Bench {
+        /// Plays each case once and briefly: to see that it works, not to measure.
+        #[arg(long)]
+        quick: bool,
+        /// Cases; all when none is named.
+        cases: Vec<String>,
+    },
     /// Builds what the tests and the demo need, and nothing else.
     Build,
     /// A cluster and a gateway in the background.
@@ -62,6 +70,13 @@ fn main() -> anyhow::Result<()> {
         Command::Test => {
             build::everything()?;
             build::run_tests()
+        }
+        Command::Bench { quick, mut cases } => {
+            build::everything()?;
+            if quick {
+                cases.push("--quick".into());
+            }
+            build::run_bench(&cases)
         }
         Command::Testbed(Testbed::Up { json }) => {
             build::everything()?;

@@ -1,11 +1,12 @@
 //! Plays scenes: the command that really runs, what it really printed, and why.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 /// A demo under way.
-#[derive(Default)]
 pub(crate) struct Play {
+    /// Where commands run.
+    directory: PathBuf,
     scene: u32,
     failures: Vec<String>,
 }
@@ -17,6 +18,24 @@ pub(crate) struct Printed {
 }
 
 impl Play {
+    /// Begins a demo whose commands run in a directory.
+    pub(crate) fn new(directory: &Path) -> Self {
+        Self { directory: directory.to_owned(), scene: 0, failures: Vec::new() }
+    }
+
+    /// A command of the demo: the programs the testbed built go before others of the same name.
+    pub(crate) fn command(&self, program: &str, args: &[&str]) -> Command {
+        let path: PathBuf = match program {
+            "postern" => testbed::postern(),
+            "kubectl" | "helm" => testbed::binary(program),
+            other => other.into(),
+        };
+        let mut command = Command::new(path);
+        command.current_dir(&self.directory).args(args);
+        command.env("HOME", std::env::temp_dir().join("postern-demo-home")).env_remove("KUBECONFIG");
+        command
+    }
+
     /// Begins a scene.
     pub(crate) fn scene(&mut self, title: &str) {
         self.scene += 1;
@@ -26,14 +45,14 @@ impl Play {
     /// Runs a command, showing it and what it prints.
     pub(crate) fn run(&mut self, program: &str, args: &[&str]) -> anyhow::Result<Printed> {
         self.show(program, args);
-        let output = command(program, args).output()?;
+        let output = self.command(program, args).output()?;
         Ok(self.printed(&output))
     }
 
     /// Shows a command.
     pub(crate) fn show(&self, program: &str, args: &[&str]) {
         let words: Vec<String> =
-            args.iter().map(|a| if a.contains([' ', '{', '*']) { format!("'{a}'") } else { (*a).to_owned() }).collect();
+            args.iter().map(|a| if a.contains([' ', '{', '*', '|', '(']) { format!("'{a}'") } else { (*a).to_owned() }).collect();
         println!("   $ {program} {}", words.join(" "));
     }
 
@@ -63,16 +82,4 @@ impl Play {
         }
         anyhow::bail!("{}", self.failures.join("\n"))
     }
-}
-
-/// A command of the demo: the programs the testbed built go before others of the same name.
-pub(crate) fn command(program: &str, args: &[&str]) -> Command {
-    let path: PathBuf = match program {
-        "postern" => testbed::postern(),
-        "kubectl" | "helm" => testbed::binary(program),
-        other => other.into(),
-    };
-    let mut command = Command::new(path);
-    command.args(args).env("HOME", std::env::temp_dir().join("postern-demo-home")).env_remove("KUBECONFIG");
-    command
 }

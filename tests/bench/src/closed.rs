@@ -1,0 +1,98 @@
+//! Closed loops: so many connections, each with the next request as soon as the answer is there.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use hyper::Method;
+use serde_json::json;
+
+use crate::Effort;
+use crate::report::{Report, Tally};
+use crate::subject::{Bed, Subject};
+
+/// What is asked again and again: the number of the request gives it.
+type Ask = dyn Fn(u64) -> (Method, String, Bytes);
+
+pub(crate) async fn get_pod(bed: &Bed, effort: Effort, report: &mut Report) -> anyhow::Result<()> {
+    let ask = |_| (Method::GET, "/api/v1/namespaces/default/pods/web".to_owned(), Bytes::new());
+    case(bed, effort, report, "get-pod", 8, Rc::new(ask)).await
+}
+
+pub(crate) async fn create_configmap(bed: &Bed, effort: Effort, report: &mut Report) -> anyhow::Result<()> {
+    bed.namespace("bench-create").await?;
+    let number = Cell::new(0u64);
+    let ask = move |_| {
+        number.set(number.get() + 1);
+        let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": format!("c{}", number.get())}, "data": {"key": "x".repeat(1000)}});
+        (Method::POST, "/api/v1/namespaces/bench-create/configmaps".to_owned(), Bytes::from(object.to_string()))
+    };
+    case(bed, effort, report, "create-configmap", 8, Rc::new(ask)).await
+}
+
+pub(crate) async fn list_secrets(bed: &Bed, effort: Effort, report: &mut Report) -> anyhow::Result<()> {
+    bed.namespace("bench-list").await?;
+    // Eight values of 150 bytes each: about 2.4 KB an object.
+    let value = "eHl6IHh5eiB4eXog".repeat(10);
+    let data: serde_json::Map<_, _> = (0..8).map(|n| (format!("key-{n}"), json!(value))).collect();
+    let mut admin = bed.admin.connect().await?;
+    for n in 0..effort.secrets {
+        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": format!("s{n}")}, "data": data});
+        admin.call(Method::POST, "/api/v1/namespaces/bench-list/secrets", Bytes::from(secret.to_string())).await?;
+    }
+    let ask = |_| (Method::GET, "/api/v1/namespaces/bench-list/secrets".to_owned(), Bytes::new());
+    case(bed, effort, report, "list-secrets", 2, Rc::new(ask)).await
+}
+
+async fn case(bed: &Bed, effort: Effort, report: &mut Report, name: &'static str, connections: usize, ask: Rc<Ask>) -> anyhow::Result<()> {
+    let mut tallies: Vec<Tally> = bed.subjects.iter().map(|_| Tally::default()).collect();
+    for subject in &bed.subjects {
+        // Tokens asked for, certificates verified, connections opened: what happens once is not measured.
+        play(subject, connections, Duration::from_millis(500), &ask, &mut Tally::default()).await?;
+    }
+    for _ in 0..effort.rounds {
+        for (subject, tally) in bed.subjects.iter().zip(&mut tallies) {
+            play(subject, connections, effort.round, &ask, tally).await?;
+        }
+    }
+    for (subject, tally) in bed.subjects.iter().zip(tallies) {
+        report.add(tally.line(name, subject.name));
+    }
+    Ok(())
+}
+
+async fn play(subject: &Subject, connections: usize, time: Duration, ask: &Rc<Ask>, tally: &mut Tally) -> anyhow::Result<()> {
+    let mut open = Vec::new();
+    for _ in 0..connections {
+        open.push(subject.target.connect().await?);
+    }
+    let latencies = Rc::new(RefCell::new(Vec::new()));
+    let before = subject.processes.as_ref().map(|p| p.cpu());
+    let start = Instant::now();
+    let mut loops = Vec::new();
+    for mut connection in open {
+        let (ask, latencies) = (Rc::clone(ask), Rc::clone(&latencies));
+        loops.push(tokio::task::spawn_local(async move {
+            let mut number = 0;
+            while start.elapsed() < time {
+                let (method, path, body) = ask(number);
+                number += 1;
+                let sent = Instant::now();
+                connection.call(method, &path, body).await?;
+                latencies.borrow_mut().push(sent.elapsed());
+            }
+            anyhow::Ok(())
+        }));
+    }
+    for one in loops {
+        one.await??;
+    }
+    tally.elapsed += start.elapsed();
+    tally.add_cpu(subject.processes.as_ref().zip(before).map(|(p, before)| p.cpu() - before));
+    tally.memory_mb = subject.processes.as_ref().map(|p| p.memory_mb());
+    let mut latencies = latencies.borrow_mut();
+    tally.requests += latencies.len() as u64;
+    tally.latencies.append(&mut latencies);
+    Ok(())
+}

@@ -1,0 +1,91 @@
+//! `cargo xtask bench`: the API server alone, nginx before it, and Postern before it, on the same work in one run.
+//!
+//! Every case is played in rounds, the subjects in turn in each, so that a machine that slows down slows all of them. What counts is
+//! the ratio of one run; the figures themselves are of the machine.
+
+mod client;
+mod closed;
+mod exec;
+mod large;
+mod report;
+mod subject;
+mod usage;
+mod watch;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+use report::Report;
+use subject::Bed;
+
+/// How long and how much.
+#[derive(Clone, Copy)]
+struct Effort {
+    /// One round of a closed loop.
+    round: Duration,
+    rounds: u32,
+    secrets: usize,
+    watches: usize,
+    /// Secrets of 800 KB in the list that is larger than memory may grow.
+    large: usize,
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let quick = arguments.iter().any(|a| a == "--quick");
+    let only: Vec<&String> = arguments.iter().filter(|a| !a.starts_with("--")).collect();
+    let effort = if quick {
+        Effort { round: Duration::from_secs(1), rounds: 1, secrets: 200, watches: 50, large: 10 }
+    } else {
+        Effort { round: Duration::from_secs(4), rounds: 3, secrets: 2000, watches: 1000, large: 250 }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(tokio::runtime::LocalOptions::default())?;
+    let report = runtime.block_on(run(effort, |case| only.is_empty() || only.iter().any(|o| *o == case)))?;
+    report.print();
+    let file = results_file()?;
+    std::fs::write(&file, report.lines()).with_context(|| file.display().to_string())?;
+    println!("{}", file.display());
+    Ok(())
+}
+
+async fn run(effort: Effort, wanted: impl Fn(&str) -> bool) -> anyhow::Result<Report> {
+    let bed = Bed::start().await?;
+    let mut report = Report::default();
+    if wanted("get-pod") {
+        progress("get-pod");
+        closed::get_pod(&bed, effort, &mut report).await?;
+    }
+    if wanted("create-configmap") {
+        progress("create-configmap");
+        closed::create_configmap(&bed, effort, &mut report).await?;
+    }
+    if wanted("list-secrets") {
+        progress("list-secrets");
+        closed::list_secrets(&bed, effort, &mut report).await?;
+    }
+    if wanted("exec") {
+        progress("exec");
+        exec::run(&bed, effort, &mut report).await?;
+    }
+    if wanted("watch") {
+        progress("watch");
+        watch::run(&bed, effort, &mut report).await?;
+    }
+    if wanted("list-large") {
+        progress("list-large");
+        large::run(&bed, effort, &mut report).await?;
+    }
+    Ok(report)
+}
+
+fn progress(case: &str) {
+    eprintln!("  measuring {case}");
+}
+
+fn results_file() -> anyhow::Result<PathBuf> {
+    let directory = testbed::cache().join("bench");
+    std::fs::create_dir_all(&directory)?;
+    let seconds = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs();
+    Ok(directory.join(format!("{seconds}.jsonl")))
+}

@@ -1,0 +1,102 @@
+//! Who is compared: the API server alone, nginx, Postern without and with policies.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use bytes::Bytes;
+use hyper::Method;
+use serde_json::json;
+use testbed::{AUDIENCE, Cluster, Gateway, GatewayOptions, Nginx};
+
+use crate::client::Target;
+use crate::usage::Processes;
+
+/// One of those compared.
+pub(crate) struct Subject {
+    pub(crate) name: &'static str,
+    pub(crate) target: Target,
+    /// What is accounted for; none for the API server alone.
+    pub(crate) processes: Option<Processes>,
+}
+
+/// All of them, before one cluster.
+pub(crate) struct Bed {
+    pub(crate) subjects: Vec<Subject>,
+    /// The API server as its administrator: what prepares and cleans up.
+    pub(crate) admin: Target,
+    directory: PathBuf,
+    _gateways: Vec<Gateway>,
+    _nginx: Nginx,
+    _cluster: Cluster,
+}
+
+impl Bed {
+    pub(crate) async fn start() -> anyhow::Result<Self> {
+        let directory = testbed::cache().join("run").join(format!("bench-{}", std::process::id()));
+        let cluster = Cluster::start(&directory.join("cluster"))?;
+        let nginx = Nginx::start(&cluster, &directory.join("nginx"))?;
+        let read = |name: &str| std::fs::read_to_string(cluster.directory.join(name)).with_context(|| name.to_owned());
+        let ca = read("ca.crt")?;
+        let own = cluster.token("acts-as", &cluster.issuer())?;
+        let api_server = format!("127.0.0.1:{}", cluster.port);
+        let mut subjects = vec![
+            Subject { name: "direct", target: Target::with_token(&api_server, &ca, &own)?, processes: None },
+            Subject {
+                name: "nginx",
+                target: Target::with_token(&nginx.address, &ca, &own)?,
+                processes: Some(Processes::of(nginx.process.id())),
+            },
+        ];
+        // A GET of a pod is asked of two of the three and masked; a list of Secrets of two, and masked; a ConfigMap of one; an exec of one.
+        let pack = vec![
+            ("10-no-bulk-export", "no-bulk-export", "settings: {resources: [secrets, configmaps, pods]}\n".to_owned()),
+            (
+                "20-mask-secrets",
+                "mask-secrets",
+                "settings: {fields: [{resource: pods, paths: ['$.spec.containers[*].env[*].value']}]}\n".to_owned(),
+            ),
+            ("30-guard-exec", "guard-exec", String::new()),
+        ];
+        let token = cluster.token("caller", AUDIENCE)?;
+        let mut gateways = Vec::new();
+        for (name, policies) in [("postern", vec![]), ("postern-policies", pack)] {
+            let options = GatewayOptions { policies, ..GatewayOptions::default() };
+            let gateway = Gateway::start(&cluster, &directory.join(name), &options)?;
+            let ca = std::fs::read_to_string(gateway.ca())?;
+            subjects.push(Subject {
+                name,
+                target: Target::with_token(&gateway.address, &ca, &token)?,
+                processes: Some(Processes::of(gateway.process.id())),
+            });
+            gateways.push(gateway);
+        }
+        let admin = Target::with_certificate(&api_server, &ca, &read("admin.crt")?, &read("admin.key")?)?;
+        cluster.run_pod("default", "web")?;
+        fatten_pod(&admin).await?;
+        Ok(Self { subjects, admin, directory, _gateways: gateways, _nginx: nginx, _cluster: cluster })
+    }
+
+    /// Makes a namespace.
+    pub(crate) async fn namespace(&self, name: &str) -> anyhow::Result<()> {
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+        self.admin.connect().await?.call(Method::POST, "/api/v1/namespaces", Bytes::from(namespace.to_string())).await.map(drop)
+    }
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// A pod of about 5 KB, as real ones are.
+async fn fatten_pod(admin: &Target) -> anyhow::Result<()> {
+    let annotations: serde_json::Map<_, _> = (0..20).map(|n| (format!("example.com/note-{n}"), json!("x".repeat(150)))).collect();
+    let patch = json!({"metadata": {"annotations": annotations}}).to_string();
+    let mut connection = admin.connect().await?;
+    let request = Bytes::from(patch);
+    let response =
+        connection.send_as("application/merge-patch+json", Method::PATCH, "/api/v1/namespaces/default/pods/web", request).await?;
+    anyhow::ensure!(response.status().is_success(), "the pod could not be patched: {}", response.status());
+    Ok(())
+}

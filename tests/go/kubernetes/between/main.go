@@ -1,0 +1,120 @@
+// Command between relays TLS connections to an API server and keeps every byte the client sent, a file for each connection
+// under DIRECTORY/passed. While DIRECTORY/hold exists the server's answers wait; while DIRECTORY/answer exists its bytes are the answer
+// to everything and nothing reaches the server.
+package main
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+var (
+	listen     = flag.String("listen", "", "address")
+	upstream   = flag.String("upstream", "", "the API server's address")
+	cert       = flag.String("cert", "", "serving certificate")
+	key        = flag.String("key", "", "its key")
+	ca         = flag.String("ca", "", "CA of clients and of the API server")
+	clientCert = flag.String("client-cert", "", "certificate shown to the API server for clients that show one")
+	clientKey  = flag.String("client-key", "", "its key")
+	directory  = flag.String("directory", "", "where things are kept")
+)
+
+func main() {
+	flag.Parse()
+	serving := must(tls.LoadX509KeyPair(*cert, *key))
+	client := must(tls.LoadX509KeyPair(*clientCert, *clientKey))
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(must(os.ReadFile(*ca)))
+	listener := must(tls.Listen("tcp", *listen, &tls.Config{
+		Certificates: []tls.Certificate{serving}, ClientAuth: tls.VerifyClientCertIfGiven, ClientCAs: pool, NextProtos: []string{"http/1.1"},
+	}))
+	for number := 0; ; number++ {
+		conn, err := listener.Accept()
+		if err != nil {
+			log.Print(err)
+			continue
+		}
+		go relay(conn.(*tls.Conn), fmt.Sprintf("%d-%d", os.Getpid(), number), &tls.Config{RootCAs: pool, ServerName: "127.0.0.1"}, client)
+	}
+}
+
+func relay(conn *tls.Conn, name string, config *tls.Config, client tls.Certificate) {
+	defer conn.Close()
+	if conn.Handshake() != nil {
+		return
+	}
+	if len(conn.ConnectionState().PeerCertificates) > 0 {
+		config.Certificates = []tls.Certificate{client}
+	}
+	passed := must(os.Create(filepath.Join(*directory, "passed", name)))
+	defer passed.Close()
+	var server net.Conn
+	buffer := make([]byte, 64<<10)
+	for {
+		n, err := conn.Read(buffer)
+		if n > 0 {
+			must(passed.Write(buffer[:n]))
+			if answer, err := os.ReadFile(filepath.Join(*directory, "answer")); err == nil {
+				conn.Write(answer)
+				return
+			}
+			if server == nil {
+				if server, err = tls.Dial("tcp", *upstream, config); err != nil {
+					log.Print(err)
+					return
+				}
+				defer server.Close()
+				go back(server, conn)
+			}
+			if _, err := server.Write(buffer[:n]); err != nil {
+				return
+			}
+		}
+		if err != nil {
+			if !errors.Is(err, io.EOF) {
+				log.Print(err)
+			}
+			return
+		}
+	}
+}
+
+func back(server net.Conn, conn net.Conn) {
+	defer conn.Close()
+	buffer := make([]byte, 64<<10)
+	for {
+		n, err := server.Read(buffer)
+		for held() {
+			time.Sleep(20 * time.Millisecond)
+		}
+		if n > 0 {
+			if _, err := conn.Write(buffer[:n]); err != nil {
+				return
+			}
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+func held() bool {
+	_, err := os.Stat(filepath.Join(*directory, "hold"))
+	return err == nil
+}
+
+func must[T any](value T, err error) T {
+	if err != nil {
+		log.Fatal(err)
+	}
+	return value
+}
