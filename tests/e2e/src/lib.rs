@@ -1,11 +1,15 @@
 //! What the end-to-end tests share: one cluster, and gateways of their own before it.
 
-use std::io::{Read, Write};
+mod issuer;
+mod tls;
+
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Once, OnceLock};
+use std::time::Duration;
 
+pub use issuer::{Issuer, now};
 use serde_json::{Value, json};
 use testbed::{AUDIENCE, Cluster, Gateway, GatewayOptions};
 
@@ -38,6 +42,17 @@ pub fn scratch(name: &str) -> PathBuf {
     directory
 }
 
+/// A chart of one ConfigMap.
+pub fn chart() -> PathBuf {
+    let chart = scratch("chart");
+    std::fs::create_dir_all(chart.join("templates")).unwrap();
+    std::fs::write(chart.join("Chart.yaml"), "apiVersion: v2\nname: demo\nversion: 0.1.0\n").unwrap();
+    std::fs::write(chart.join("values.yaml"), "greeting: hello\n").unwrap();
+    let template = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: demo}\ndata: {greeting: {{ .Values.greeting }}}\n";
+    std::fs::write(chart.join("templates/configmap.yaml"), template).unwrap();
+    chart
+}
+
 /// A gateway and a caller's kubeconfig.
 pub struct Setup {
     /// The gateway.
@@ -52,7 +67,7 @@ pub struct Setup {
 
 /// Starts a gateway with policies, and makes a namespace with a Secret and a pod.
 pub fn setup(policies: Vec<(&'static str, &'static str, String)>, config: &str) -> Setup {
-    setup_with(GatewayOptions { policies, config: config.into(), access: String::new() })
+    setup_with(GatewayOptions { policies, config: config.into(), ..GatewayOptions::default() })
 }
 
 /// Starts a gateway with options.
@@ -95,7 +110,7 @@ impl Setup {
 
     /// The audit events so far.
     pub fn events(&self) -> Vec<Value> {
-        std::thread::sleep(std::time::Duration::from_millis(150));
+        std::thread::sleep(Duration::from_millis(150));
         let log = std::fs::read_to_string(self.gateway.audit()).unwrap();
         log.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
@@ -133,27 +148,19 @@ impl Ran {
     }
 }
 
-/// Sends bytes as they are over TLS, by openssl, and gives the answer back.
+/// Sends bytes as they are over TLS, and gives the answer back.
 pub fn raw(gateway: &Gateway, request: &str) -> String {
-    let mut child = Command::new("openssl")
-        .args(["s_client", "-quiet", "-ign_eof", "-alpn", "http/1.1", "-connect", &gateway.address, "-CAfile"])
-        .arg(gateway.ca())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("openssl is there");
-    let mut stdin = child.stdin.take().unwrap();
-    let request = request.to_owned();
-    let writer = std::thread::spawn(move || {
-        let _ = stdin.write_all(request.as_bytes());
-        stdin
-    });
-    let mut answer = Vec::new();
-    let _ = child.stdout.take().unwrap().read_to_end(&mut answer);
-    let _ = child.wait();
-    drop(writer.join());
-    String::from_utf8_lossy(&answer).into_owned()
+    raw_at(&gateway.address, &gateway.ca(), request)
+}
+
+/// The same, for an address.
+pub fn raw_at(address: &str, ca: &Path, request: &str) -> String {
+    tls::exchange(address, ca, request.as_bytes(), Duration::from_secs(60)).expect("the gateway is there")
+}
+
+/// Sends bytes as they are, and goes away after a while whether there was an answer or not.
+pub fn send(gateway: &Gateway, request: &str, patience: Duration) -> String {
+    tls::exchange(&gateway.address, &gateway.ca(), request.as_bytes(), patience).expect("the gateway is there")
 }
 
 /// The status code of an answer.

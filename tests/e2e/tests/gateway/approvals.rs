@@ -1,10 +1,54 @@
 //! An operation waits for somebody else's yes.
 
+use std::io::Write;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use e2e::{Ran, cluster, setup};
+use e2e::{Ran, Setup, cluster, setup};
 use serde_json::{Value, json};
 use testbed::{AUDIENCE, Gateway, wait_until};
+
+/// The approver of a gateway.
+struct Approver<'a> {
+    kubeconfig: std::path::PathBuf,
+    setup: &'a Setup,
+}
+
+impl<'a> Approver<'a> {
+    fn of(setup: &'a Setup) -> Self {
+        let token = cluster().token("approver", AUDIENCE).unwrap();
+        Self { kubeconfig: setup.gateway.kubeconfig("approver", &token).unwrap(), setup }
+    }
+
+    fn run(&self, args: &[&str]) -> Ran {
+        approval(&self.kubeconfig, args)
+    }
+
+    /// The id of the ticket that is pending, once there is one.
+    fn pending(&self) -> String {
+        let mut id = String::new();
+        wait_until("a ticket is pending", Duration::from_secs(15), || {
+            let list: Value = serde_json::from_str(self.run(&["list", "--json"]).success())?;
+            let pending = list["items"].as_array().unwrap().iter().find(|t| t["state"] == "pending");
+            id = pending.map(|t| t["id"].as_str().unwrap().to_owned()).unwrap_or_default();
+            Ok(!id.is_empty())
+        })
+        .unwrap();
+        id
+    }
+
+    /// kubectl exec, under way, with its input.
+    fn exec(&self, websockets: bool, args: &[&str]) -> Child {
+        let mut command = Command::new(testbed::binary("kubectl"));
+        command.env("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", websockets.to_string()).arg("--kubeconfig").arg(&self.setup.caller);
+        command.args(["-n", &self.setup.namespace, "exec"]).args(args);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+}
+
+fn approval(kubeconfig: &std::path::Path, args: &[&str]) -> Ran {
+    Ran::new(Gateway::postern(&[&["approval", "--kubeconfig", kubeconfig.to_str().unwrap()], args].concat()).unwrap())
+}
 
 #[test]
 fn a_delete_waits_is_approved_by_another_and_passes_once() {
@@ -13,23 +57,15 @@ fn a_delete_waits_is_approved_by_another_and_passes_once() {
     let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": s.namespace}, "spec": {"replicas": 0,
         "selector": {"matchLabels": {"a": "b"}}, "template": {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}}});
     cluster().apply(&deployment).unwrap();
-    let approver = s.gateway.kubeconfig("approver", &cluster().token("approver", AUDIENCE).unwrap()).unwrap();
-    let approval = |kubeconfig: &std::path::Path, args: &[&str]| {
-        Ran::new(Gateway::postern(&[&["approval", "--kubeconfig", kubeconfig.to_str().unwrap()], args].concat()).unwrap())
-    };
+    let approver = Approver::of(&s);
     let delete = || s.kubectl(&["delete", "deployment", "web", "--wait=false"]);
-    let pending = || -> Option<Value> {
-        let list: Value = serde_json::from_str(approval(&approver, &["list", "--json"]).success()).unwrap();
-        list["items"].as_array().unwrap().iter().find(|t| t["state"] == "pending").cloned()
-    };
     std::thread::scope(|scope| {
         let waiting = scope.spawn(delete);
-        wait_until("the ticket is there", Duration::from_secs(15), || Ok(pending().is_some())).unwrap();
-        let id = pending().unwrap()["id"].as_str().unwrap().to_owned();
-        assert!(approval(&approver, &["list"]).success().contains("delete deployments"));
+        let id = approver.pending();
+        assert!(approver.run(&["list"]).success().contains("delete deployments"));
         assert!(approval(&s.caller, &["approve", &id]).failure().contains("asked for themselves"));
         assert!(s.direct(&["get", "deployment", "web"]).ok, "not before it is approved");
-        approval(&approver, &["approve", &id]).success();
+        approver.run(&["approve", &id]).success();
         waiting.join().unwrap().success();
     });
     assert!(!s.direct(&["get", "deployment", "web"]).ok);
@@ -38,8 +74,7 @@ fn a_delete_waits_is_approved_by_another_and_passes_once() {
     cluster().apply(&deployment).unwrap();
     std::thread::scope(|scope| {
         let waiting = scope.spawn(delete);
-        wait_until("a new ticket is there", Duration::from_secs(15), || Ok(pending().is_some())).unwrap();
-        approval(&approver, &["deny", pending().unwrap()["id"].as_str().unwrap()]).success();
+        approver.run(&["deny", &approver.pending()]).success();
         assert!(waiting.join().unwrap().failure().contains("denied"));
     });
     assert!(s.direct(&["get", "deployment", "web"]).ok);
@@ -62,4 +97,86 @@ fn a_client_that_is_not_answered_in_time_is_told_the_ticket() {
         "{answer}"
     );
     assert!(s.direct(&["get", "configmap", "a"]).ok);
+}
+
+fn exec_needs_approval(valid_seconds: u32) -> Setup {
+    let settings =
+        format!("settings: {{approvers: ['postern:approver'], verbs: [create], resources: [pods/exec], validSeconds: {valid_seconds}}}\n");
+    setup(vec![("40-approve", "approve-deletes", settings)], "approvals: {hold: 1}\n")
+}
+
+#[test]
+fn a_command_waits_on_its_terminal_and_keeps_what_was_typed() {
+    let s = exec_needs_approval(600);
+    let approver = Approver::of(&s);
+    let mut waiting = approver.exec(true, &["-i", "web", "--", "cat"]);
+    waiting.stdin.take().unwrap().write_all(b"typed before it was approved\n").unwrap();
+    let id = approver.pending();
+    // Longer than a hold, and than kubectl's first pings.
+    std::thread::sleep(Duration::from_secs(6));
+    assert!(waiting.try_wait().unwrap().is_none());
+    approver.run(&["approve", &id]).success();
+    let done = Ran::new(waiting.wait_with_output().unwrap());
+    assert_eq!(done.success(), "typed before it was approved\n");
+    assert_eq!(done.err.matches(&format!("postern: waiting for approval {id} by postern:approver")).count(), 1, "{}", done.err);
+    let events = s.events();
+    for stage in ["held", "decided", "completed"] {
+        let of: Vec<_> = events.iter().filter(|e| e["ticket"] == id.as_str() && e["stage"] == stage).collect();
+        assert_eq!(of.len(), 1, "{stage}: {of:?}");
+    }
+    let exits = approver.exec(true, &["web", "--", "sh", "-c", "echo out; exit 7"]);
+    approver.run(&["approve", &approver.pending()]).success();
+    let exits = exits.wait_with_output().unwrap();
+    assert_eq!((exits.status.code(), exits.stdout.as_slice()), (Some(7), b"out\n".as_slice()));
+}
+
+#[test]
+fn a_command_that_is_denied_or_never_approved_ends_with_one_message() {
+    let s = exec_needs_approval(600);
+    let approver = Approver::of(&s);
+    let denied = approver.exec(true, &["web", "--", "echo", "denied"]);
+    let id = approver.pending();
+    approver.run(&["deny", &id]).success();
+    let denied = Ran::new(denied.wait_with_output().unwrap());
+    assert_eq!(denied.failure().matches(&format!("approval {id} was denied")).count(), 1, "{}", denied.err);
+    assert!(denied.out.is_empty());
+
+    let s = exec_needs_approval(2);
+    let late = Ran::new(Approver::of(&s).exec(true, &["web", "--", "echo", "late"]).wait_with_output().unwrap());
+    assert_eq!(late.failure().matches("was not given in time").count(), 1, "{}", late.err);
+    assert!(late.out.is_empty());
+}
+
+#[test]
+fn a_command_whose_caller_went_away_is_not_run() {
+    let s = exec_needs_approval(600);
+    let approver = Approver::of(&s);
+    let mark = e2e::scratch("gone").join("mark");
+    let mut gone = approver.exec(true, &["web", "--", "touch", mark.to_str().unwrap()]);
+    let id = approver.pending();
+    gone.kill().unwrap();
+    gone.wait().unwrap();
+    wait_until("it is told", Duration::from_secs(10), || {
+        Ok(s.events().iter().any(|e| e["stage"] == "refused" && e["refusal"].as_str().unwrap_or_default().contains("went away")))
+    })
+    .unwrap();
+    approver.run(&["approve", &id]).success();
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(!mark.exists());
+    // The approval is for the intent: whoever asks the same again has it, once.
+    Ran::new(approver.exec(true, &["web", "--", "touch", mark.to_str().unwrap()]).wait_with_output().unwrap()).success();
+    assert!(mark.exists());
+}
+
+#[test]
+fn over_spdy_a_command_is_answered_and_asked_again() {
+    let s = exec_needs_approval(600);
+    let approver = Approver::of(&s);
+    let exec = || Ran::new(approver.exec(false, &["web", "--", "echo", "spdy"]).wait_with_output().unwrap());
+    let asked = exec();
+    let id = approver.pending();
+    assert_eq!(asked.failure().matches(&format!("waiting for approval {id}")).count(), 1, "{}", asked.err);
+    approver.run(&["approve", &id]).success();
+    assert_eq!(exec().success(), "spdy\n");
+    assert!(!exec().ok, "not a second time");
 }

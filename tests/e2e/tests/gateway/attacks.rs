@@ -84,6 +84,9 @@ fn huge_slow_and_deep_bodies_are_clean_errors() {
     };
     let huge = s.raw(&head("Content-Length: 1073741824\r\n"));
     assert!(code(&huge) == 413 && huge.contains("limits.requestBody"), "{huge}");
+    let chunk = format!("{:x}\r\n{}\r\n", 1 << 20, "x".repeat(1 << 20));
+    let unannounced = s.raw(&format!("{}{}", head("Transfer-Encoding: chunked\r\n"), chunk.repeat(5)));
+    assert!(code(&unannounced) == 413 && unannounced.contains("limits.requestBody"), "{unannounced}");
     let slow = s.raw(&head("Content-Length: 100\r\n"));
     assert!(code(&slow) == 408 && slow.contains("limits.requestBodyTime"), "{slow}");
     let deep = "[".repeat(100_000);

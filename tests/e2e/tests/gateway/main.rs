@@ -1,8 +1,12 @@
-//! The gateway between real clients and a real API server.
+//! Real clients, a gateway, and a real API server.
 
 mod approvals;
 mod attacks;
+mod failures;
 mod identity;
+mod issuers;
+mod life;
 mod parity;
 mod policies;
+mod upstream;
 mod verdicts;

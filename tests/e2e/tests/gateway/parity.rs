@@ -10,7 +10,9 @@ use serde_json::json;
 fn stable(text: &str) -> String {
     text.lines()
         .filter(|line| {
-            !["resourceVersion:", "uid:", "creationTimestamp:", "\"time\":", "Warning:"].iter().any(|noise| line.contains(noise))
+            !["resourceVersion:", "uid:", "creationTimestamp:", "\"time\":", "Warning:", "LAST DEPLOYED:"]
+                .iter()
+                .any(|noise| line.contains(noise))
         })
         .map(|line| line.split_whitespace().filter(|word| !is_age(word)).collect::<Vec<_>>().join(" "))
         .collect::<Vec<_>>()
@@ -39,13 +41,17 @@ fn what_reads_reads_the_same() {
         &["get", "pods,secrets,deployments"],
         &["get", "pod", "web", "-o", "yaml"],
         &["get", "secret", "db", "-o", "json"],
-        &["get", "pods", "-A", "--field-selector", "metadata.name=web", "-l", "app=web"],
+        // Of this test alone: others run beside it.
+        &["get", "pods", "-A", "--field-selector", &format!("metadata.namespace={}", s.namespace), "-l", "app=web"],
         &["get", "nothing"],
         &["get", "pod", "none"],
         &["get", "--raw", "/version"],
         &["get", "--raw", "/apis"],
         &["describe", "secret", "db"],
         &["describe", "deployment", "app"],
+        &["describe", "pod", "web"],
+        &["rollout", "history", "deployment", "app"],
+        &["top", "pods"],
         &["api-resources"],
         &["api-versions"],
         &["explain", "pod.spec.containers.env"],
@@ -103,6 +109,36 @@ fn what_writes_writes_the_same() {
     let (through, direct) = (run(true), run(false));
     assert_eq!(through, direct);
     assert!(direct.iter().filter(|(ok, _)| *ok).count() > 15, "{direct:#?}");
+}
+
+#[test]
+fn helm_does_the_same() {
+    let s = setup(vec![], "");
+    let chart = e2e::chart();
+    let chart = chart.to_str().unwrap();
+    let run = |kubeconfig: &std::path::Path| -> Vec<(bool, String)> {
+        let steps = [
+            &["install", "demo", chart][..],
+            &["install", "demo", chart],
+            &["upgrade", "demo", chart, "--set", "greeting=bye"],
+            &["status", "demo"],
+            &["get", "values", "demo"],
+            &["get", "manifest", "demo"],
+            &["rollback", "demo", "1"],
+            &["list", "--short"],
+            &["uninstall", "demo"],
+            &["list", "--short"],
+            &["status", "demo"],
+        ];
+        let helm = |args: &&[&str]| {
+            let ran = e2e::Ran::new(testbed::Gateway::helm(kubeconfig, &[args, &["-n", &s.namespace][..]].concat()).unwrap());
+            (ran.ok, stable(&format!("{}{}", ran.out, ran.err)))
+        };
+        steps.iter().map(helm).collect()
+    };
+    let (through, direct) = (run(&s.caller), run(&cluster().acts_as_kubeconfig().unwrap()));
+    assert_eq!(through, direct);
+    assert_eq!(direct.iter().filter(|(ok, _)| *ok).count(), 9, "{direct:#?}");
 }
 
 #[test]

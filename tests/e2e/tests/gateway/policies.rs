@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use e2e::{put, setup};
-use testbed::wait_until;
+use e2e::{cluster, code, put, scratch, setup, setup_with};
+use serde_json::json;
+use testbed::{GatewayOptions, wait_until};
 
 #[test]
 fn a_policy_dropped_in_changes_the_next_answer_and_a_broken_one_does_not() {
@@ -11,6 +12,10 @@ fn a_policy_dropped_in_changes_the_next_answer_and_a_broken_one_does_not() {
     let directory = s.gateway.directory.join("policies.d");
     let blocked = || Ok(!s.kubectl(&["get", "secrets", "-A"]).ok);
     s.kubectl(&["get", "secrets", "-A"]).success();
+    let config = s.gateway.directory.join("postern.yaml");
+    let list = || {
+        e2e::Ran::new(testbed::Gateway::postern(&["policy", "list", "--config", config.to_str().unwrap()]).unwrap()).success().to_owned()
+    };
     let module = std::fs::read(testbed::policy("no-bulk-export")).unwrap();
     put(&directory.join("10-no-bulk.wasm"), &module);
     wait_until("the policy is in force", Duration::from_secs(20), blocked).unwrap();
@@ -19,6 +24,7 @@ fn a_policy_dropped_in_changes_the_next_answer_and_a_broken_one_does_not() {
         put(&directory.join("10-no-bulk.wasm"), broken);
         std::thread::sleep(Duration::from_millis(800));
         assert!(blocked().unwrap(), "the last good one goes on");
+        assert!(list().contains("10-no-bulk") && list().contains("last-good"), "{}", list());
     }
     put(&directory.join("10-no-bulk.wasm"), &module);
     put(&directory.join("10-no-bulk.yaml"), b"settings: {exemptGroups: ['postern:caller']}\n");
@@ -38,13 +44,14 @@ fn a_policy_dropped_in_changes_the_next_answer_and_a_broken_one_does_not() {
     wait_until("it is gone", Duration::from_secs(20), || Ok(!blocked()?)).unwrap();
     let log = std::fs::read_to_string(s.gateway.directory.join("postern.log")).unwrap();
     assert!(log.contains("does not load") && log.contains("exemptGroup"), "{log}");
+    assert_eq!(list().lines().count(), 2, "only the head is left: {}", list());
 }
 
 /// A core module with the contract's exports missing, importing WASI, or misbehaving, by `postern policy check`.
 #[test]
 fn what_is_no_policy_is_refused_by_name() {
     let check = |bytes: &[u8], settings: &str| {
-        let directory = e2e::scratch("policies");
+        let directory = scratch("policies");
         std::fs::write(directory.join("p.wasm"), bytes).unwrap();
         if !settings.is_empty() {
             std::fs::write(directory.join("p.yaml"), settings).unwrap();
@@ -64,18 +71,74 @@ fn what_is_no_policy_is_refused_by_name() {
     assert!(refused.failure().contains("wasi_snapshot_preview1") || refused.err.contains("not a policy"), "{}", refused.err);
     wasi.truncate(8);
     assert!(!check(&wasi, "").ok, "an empty module");
-    let out = e2e::scratch("policies");
+    let out = scratch("policies");
     std::os::unix::fs::symlink(testbed::policy("guard-exec"), out.join("p.wasm")).unwrap();
     let linked = e2e::Ran::new(testbed::Gateway::postern(&["policy", "check", out.to_str().unwrap()]).unwrap());
     assert!(linked.failure().contains("link out of the policy directory"), "{}", linked.err);
 }
 
 #[test]
+fn what_a_policy_declared_it_must_know_is_fetched_before_it_is_asked() {
+    let rules = "rules: [{resources: [configmaps, pods/exec], verbs: [create, update, patch, delete]}]\n";
+    let s = setup(vec![("a", "misbehaves", format!("settings: {{does: look-around}}\n{rules}"))], "");
+    cluster()
+        .apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": s.namespace, "labels": {"tier": "gold"}}}))
+        .unwrap();
+    s.direct(&["create", "configmap", "a", "--from-literal=stored=as-it-is"]).success();
+    let told = |args: &[&str]| s.kubectl(args).failure().to_owned();
+    for change in [&["delete", "configmap", "a"][..], &["patch", "configmap", "a", "-p", r#"{"data":{"stored":"other"}}"#]] {
+        assert!(told(change).contains(r#"namespace "gold", stored "as-it-is", pod null"#), "{}", told(change));
+    }
+    assert!(told(&["create", "configmap", "b"]).contains(r#"namespace "gold", stored null, pod null"#));
+    assert!(told(&["exec", "web", "--", "date"]).contains(r#"namespace "gold", stored null, pod "web""#));
+    assert!(s.direct(&["get", "configmap", "a"]).ok);
+}
+
+#[test]
+fn a_body_a_policy_must_read_is_read_or_refused() {
+    let rules = "rules: [{resources: [configmaps], verbs: [create, update, patch]}]\n";
+    let s = setup(vec![("a", "misbehaves", format!("settings: {{does: read-body}}\n{rules}"))], "");
+    let apply = |name: &str, ok: &str| {
+        let file = scratch("body").join("object.json");
+        let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"ok": ok}});
+        std::fs::write(&file, object.to_string()).unwrap();
+        s.kubectl(&["apply", "-f", file.to_str().unwrap()])
+    };
+    apply("a", "yes").success();
+    assert!(apply("b", "no").failure().contains("the body does not say ok"));
+    assert!(s.kubectl(&["patch", "configmap", "a", "-p", r#"{"data":{"ok":"no"}}"#]).failure().contains("does not say ok"));
+    let protobuf = s.kubectl(&["create", "configmap", "c", "--from-literal=ok=yes"]);
+    assert!(protobuf.failure().contains("protobuf is not decoded"), "{}", protobuf.err);
+    let events = s.events();
+    assert!(events.iter().any(|e| e["status"] == 415 && e["policies"][0]["verdict"] == "failed"));
+    for name in ["b", "c"] {
+        assert!(!s.direct(&["get", "configmap", name]).ok, "{name}");
+    }
+}
+
+#[test]
+fn nothing_passes_without_a_required_policy_nor_unmatched_where_that_is_closed() {
+    let s = setup_with(GatewayOptions {
+        policies: vec![("10-no-bulk", "no-bulk-export", String::new())],
+        guard: ", required: [10-no-bulk], unmatched: block".into(),
+        ..GatewayOptions::default()
+    });
+    let path = format!("/api/v1/namespaces/{}/secrets", s.namespace);
+    assert_eq!(code(&s.get(&path, "")), 200);
+    let unmatched = s.get(&format!("/api/v1/namespaces/{}/pods", s.namespace), "");
+    assert!(code(&unmatched) == 403 && unmatched.contains("no policy speaks for this operation"), "{unmatched}");
+    std::fs::remove_file(s.gateway.directory.join("policies.d/10-no-bulk.wasm")).unwrap();
+    wait_until("it is missed", Duration::from_secs(20), || Ok(code(&s.get(&path, "")) == 503)).unwrap();
+    let missed = s.get(&path, "");
+    assert!(missed.contains("required policy 10-no-bulk is missing or broken"), "{missed}");
+}
+
+#[test]
 fn a_gateway_does_not_start_half_guarded() {
-    let directory = e2e::scratch("broken");
+    let directory = scratch("broken");
     std::fs::create_dir_all(directory.join("policies.d")).unwrap();
     std::fs::write(directory.join("policies.d/x.wasm"), "text").unwrap();
-    let started = testbed::Gateway::start(e2e::cluster(), &directory, &testbed::GatewayOptions::default());
+    let started = testbed::Gateway::start(cluster(), &directory, &GatewayOptions::default());
     let error = format!("{:#}", started.err().expect("it does not start"));
     assert!(error.contains("policy x does not load"), "{error}");
 }

@@ -113,15 +113,7 @@ fn exec_is_policed_over_websocket_and_spdy() {
 
 #[test]
 fn helm_works_where_its_releases_are_given_whole_and_is_refused_where_not() {
-    let chart = e2e::scratch("chart");
-    std::fs::create_dir_all(chart.join("templates")).unwrap();
-    std::fs::write(chart.join("Chart.yaml"), "apiVersion: v2\nname: demo\nversion: 0.1.0\n").unwrap();
-    std::fs::write(chart.join("values.yaml"), "greeting: hello\n").unwrap();
-    std::fs::write(
-        chart.join("templates/configmap.yaml"),
-        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: demo}\ndata: {greeting: {{ .Values.greeting }}}\n",
-    )
-    .unwrap();
+    let chart = e2e::chart();
     let chart = chart.to_str().unwrap();
     let settings = "settings: {helmGroups: ['postern:caller']}\n";
     for (settings, whole) in [(settings, true), ("", false)] {
@@ -139,6 +131,9 @@ fn helm_works_where_its_releases_are_given_whole_and_is_refused_where_not() {
             continue;
         }
         helm(&["install", "demo", chart]).success();
+        // A release is given whole, and nobody is told that anything was hidden.
+        let listed = helm(&["list"]);
+        assert!(listed.success().contains("demo") && !listed.err.contains("hidden"), "{}", listed.err);
         helm(&["upgrade", "demo", chart, "--set", "greeting=bye"]).success();
         assert_eq!(s.direct(&["get", "configmap", "demo", "-o", "jsonpath={.data.greeting}"]).success(), "bye");
         helm(&["rollback", "demo", "1"]).success();

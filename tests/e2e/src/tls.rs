@@ -1,0 +1,50 @@
+//! Bytes over TLS, as they are: no HTTP library corrects what a test wants to send.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, Stream};
+
+/// Sends a request and reads until the other side ends or patience does.
+pub fn exchange(address: &str, ca: &Path, request: &[u8], patience: Duration) -> anyhow::Result<String> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(ca)?)?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?.with_root_certificates(roots);
+    let mut tls = ClientConnection::new(Arc::new(config.with_no_client_auth()), ServerName::try_from("localhost")?)?;
+    let mut tcp = TcpStream::connect(address)?;
+    tcp.set_read_timeout(Some(Duration::from_millis(20)))?;
+    tcp.set_write_timeout(Some(Duration::from_secs(20)))?;
+    let mut stream = Stream::new(&mut tls, &mut tcp);
+    let end = Instant::now() + patience;
+    let (mut sent, mut answer, mut buffer) = (0, Vec::new(), vec![0; 64 << 10]);
+    while Instant::now() < end {
+        if sent < request.len() {
+            match stream.write(&request[sent..]) {
+                Ok(n) => sent += n,
+                Err(error) if is_early(&error) => {}
+                // It was answered before it was read whole; the answer is still to be read.
+                Err(_) => sent = request.len(),
+            }
+            if sent < request.len() {
+                continue;
+            }
+        }
+        match stream.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(n) => answer.extend_from_slice(&buffer[..n]),
+            Err(error) if is_early(&error) => {}
+            Err(_) => break,
+        }
+    }
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+fn is_early(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted)
+}

@@ -1,0 +1,130 @@
+//! Policies that fail: nothing passes, nothing else is harmed, and the message names the one that failed.
+
+use std::time::Duration;
+
+use e2e::{cluster, code, put, setup};
+use serde_json::{Value, json};
+
+fn misbehaving(does: &str, namespace: &str, more: &str) -> String {
+    format!("settings: {{does: {does}}}\nrules: [{{resources: [configmaps, pods/log, pods/exec], namespaces: [{namespace}]}}]\n{more}")
+}
+
+#[test]
+fn a_policy_that_fails_on_a_request_lets_nothing_pass_and_harms_nobody() {
+    let cases = [
+        ("trap", "it panicked"),
+        ("loop", "still running at its deadline"),
+        ("allocate", "failed"),
+        ("recurse", "it trapped"),
+        ("absurd-path", "a mask that is none"),
+        ("absurd-pattern", "a mask that is none"),
+        ("endless-pattern", "a mask that is none"),
+        ("absurd-approval", "without naming who"),
+        ("annotate-without-end", "at most 32 facts"),
+        ("count-without-end", "failed"),
+    ];
+    let names: Vec<&'static str> = cases.iter().map(|(does, _)| *does).collect();
+    let policies = names.iter().map(|does| (*does, "misbehaves", misbehaving(does, does, ""))).collect();
+    let s = setup(policies, "");
+    for (does, why) in cases {
+        if does == "loop" {
+            // By now the clock that deadlines are measured by rests: it must be woken.
+            std::thread::sleep(Duration::from_millis(1500));
+        }
+        let answer = s.get(&format!("/api/v1/namespaces/{does}/configmaps"), "");
+        assert_eq!(code(&answer), 500, "{does}: {answer}");
+        assert!(answer.contains(&format!("the policy {does} failed, so nothing passed")) && answer.contains(why), "{does}: {answer}");
+    }
+    s.kubectl(&["get", "pods"]).success();
+    let events = s.events();
+    for does in names {
+        let of = |e: &&Value| e["path"].as_str().is_some_and(|p| p.contains(&format!("/{does}/")));
+        let event = events.iter().find(of).unwrap_or_else(|| panic!("no event for {does}"));
+        assert_eq!((&event["stage"], &event["policies"][0]["verdict"]), (&json!("refused"), &json!("failed")), "{event}");
+    }
+}
+
+#[test]
+fn on_failure_and_observe_are_kept_and_recorded() {
+    let s = setup(
+        vec![
+            ("a", "misbehaves", misbehaving("trap", "allowed", "on-failure: allow\n")),
+            ("b", "misbehaves", misbehaving("trap", "observed", "mode: observe\n")),
+            ("c", "misbehaves", misbehaving("long-reason", "long", "")),
+        ],
+        "",
+    );
+    for namespace in ["allowed", "observed"] {
+        assert_eq!(code(&s.get(&format!("/api/v1/namespaces/{namespace}/configmaps"), "")), 200, "{namespace}");
+    }
+    let long = s.get("/api/v1/namespaces/long/configmaps", "");
+    assert!(code(&long) == 403 && long.len() < 4000 && long.contains("a  ba  b"), "one line, cut: {long}");
+    let failed = s.events().iter().filter(|e| e["stage"] == "completed" && e["policies"][0]["verdict"] == "failed").count();
+    assert_eq!(failed, 2, "what was let through is recorded as failed");
+}
+
+#[test]
+fn a_policy_that_fails_in_configure_is_refused() {
+    for does in ["trap-in-configure", "allocate-in-configure", "nothing-known"] {
+        let directory = e2e::scratch("policies");
+        std::fs::copy(testbed::policy("misbehaves"), directory.join("p.wasm")).unwrap();
+        put(&directory.join("p.yaml"), misbehaving(does, "x", "").as_bytes());
+        let checked = e2e::Ran::new(testbed::Gateway::postern(&["policy", "check", directory.to_str().unwrap()]).unwrap());
+        assert!(checked.failure().contains("policy p does not load"), "{does}: {}", checked.err);
+    }
+}
+
+#[test]
+fn objects_are_hidden_and_masked_one_by_one_and_a_failure_shows_none() {
+    let policies =
+        ["hide", "mask-object", "trap-on-object", "loop-on-object"].map(|does| (does, "misbehaves", misbehaving(does, does, ""))).to_vec();
+    for (namespace, _, _) in &policies {
+        cluster().apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})).unwrap();
+        for (name, hide) in [("seen", "no"), ("unseen", "yes")] {
+            cluster()
+                .apply(&json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": namespace, "labels": {"hide": hide}},
+                    "data": {"token": format!("value-of-{name}"), "other": "plain"}}))
+                .unwrap();
+        }
+    }
+    let s = setup(policies, "");
+    let base = |namespace: &str| format!("/api/v1/namespaces/{namespace}/configmaps");
+    let table = "Accept: application/json;as=Table;v=v1;g=meta.k8s.io\r\n";
+    for (path, headers) in [(base("hide"), ""), (base("hide"), table), (format!("{}?watch=1&timeoutSeconds=1", base("hide")), "")] {
+        let answer = s.get(&path, headers);
+        assert!(code(&answer) == 200 && answer.contains("\"seen\"") && !answer.contains("unseen"), "{path} {headers}: {answer}");
+    }
+    assert_eq!(code(&s.get(&format!("{}/seen", base("hide")), "")), 200);
+    let hidden = s.get(&format!("{}/unseen", base("hide")), "");
+    assert!(code(&hidden) == 403 && hidden.contains("hides this object") && !hidden.contains("value-of"), "{hidden}");
+
+    for path in [base("mask-object"), format!("{}/seen", base("mask-object")), format!("{}?watch=1&timeoutSeconds=1", base("mask-object"))]
+    {
+        let answer = s.get(&path, "");
+        assert!(code(&answer) == 200 && answer.contains("plain") && !answer.contains("value-of"), "{path}: {answer}");
+    }
+    for does in ["trap-on-object", "loop-on-object"] {
+        let single = s.get(&format!("{}/seen", base(does)), "");
+        assert!(code(&single) == 500 && single.contains(does) && !single.contains("value-of"), "{does}: {single}");
+        let list = s.get(&base(does), "");
+        assert!(code(&list) == 500 && list.contains(does) && !list.contains("value-of"), "{does}: {list}");
+    }
+}
+
+#[test]
+fn text_is_masked_in_logs_and_refused_where_it_cannot_be() {
+    cluster().apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "texts"}})).unwrap();
+    cluster().run_pod("texts", "password-hunter").unwrap();
+    let s = setup(vec![("text", "misbehaves", misbehaving("text", "texts", ""))], "");
+    let whole = cluster().acts_as_kubeconfig().unwrap();
+    let direct = e2e::Ran::new(testbed::Gateway::kubectl(&whole, &["-n", "texts", "logs", "password-hunter"]).unwrap());
+    assert!(direct.success().contains("password-hunter"), "the node writes the pod's name: {}", direct.out);
+    let masked = s.kubectl(&["-n", "texts", "logs", "password-hunter"]);
+    assert!(masked.success().contains("line 1 of") && !masked.out.contains("password-hunter"), "{}", masked.out);
+    assert!(masked.err.contains("Warning:"), "{}", masked.err);
+    let exec = s.kubectl(&["-n", "texts", "exec", "password-hunter", "--", "echo", "password-hunter"]);
+    assert!(exec.failure().contains("masks text in this stream") && !exec.out.contains("hunter"), "{} {}", exec.out, exec.err);
+    let events = s.events();
+    let event = events.iter().find(|e| e["target"]["subresource"] == "log" && e["stage"] == "completed").unwrap();
+    assert!(event["masked"]["text"].as_u64().unwrap() >= 1, "{event}");
+}

@@ -1,0 +1,128 @@
+//! A gateway's life: certificates renewed, restarts, drains, and running it for oneself.
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use e2e::{Ran, cluster, code, put, scratch, setup, setup_with};
+use testbed::{AUDIENCE, Gateway, GatewayOptions, Process, wait_until};
+
+fn certificate(directory: &std::path::Path, name: &str) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    params.distinguished_name.push(rcgen::DnType::CommonName, name);
+    put(&directory.join("tls.crt"), params.self_signed(&key).unwrap().pem().as_bytes());
+    put(&directory.join("tls.key"), key.serialize_pem().as_bytes());
+}
+
+fn served(gateway: &Gateway) -> String {
+    let shown = Command::new("openssl").args(["s_client", "-connect", &gateway.address]).stdin(Stdio::null()).output().unwrap();
+    String::from_utf8_lossy(&shown.stdout).into_owned()
+}
+
+#[test]
+fn a_renewed_certificate_is_served_without_a_restart_and_a_broken_one_is_not() {
+    let directory = scratch("tls");
+    certificate(&directory, "first-certificate");
+    let listen = format!(", certificateFile: '{0}/tls.crt', keyFile: '{0}/tls.key'", directory.display());
+    let gateway = Gateway::start(cluster(), &scratch("gateway"), &GatewayOptions { listen, ..GatewayOptions::default() }).unwrap();
+    assert!(served(&gateway).contains("first-certificate"));
+    certificate(&directory, "second-certificate");
+    wait_until("the second is served", Duration::from_secs(15), || Ok(served(&gateway).contains("second-certificate"))).unwrap();
+    put(&directory.join("tls.crt"), b"no certificate");
+    wait_until("it is told", Duration::from_secs(15), || Ok(gateway.log().contains("could not be reloaded"))).unwrap();
+    assert!(served(&gateway).contains("second-certificate"), "the old pair goes on");
+}
+
+#[test]
+fn a_restart_takes_compiled_policies_from_disk_and_a_changed_one_is_not_run() {
+    let directory = scratch("gateway");
+    let options = GatewayOptions { policies: vec![("p", "no-bulk-export", String::new())], ..GatewayOptions::default() };
+    let compiled = || {
+        let entry = std::fs::read_dir(directory.join("data/compiled")).unwrap().next().unwrap().unwrap().path();
+        (entry.clone(), std::fs::metadata(&entry).unwrap().modified().unwrap(), std::fs::read(entry).unwrap())
+    };
+    drop(Gateway::start(cluster(), &directory, &options).unwrap());
+    let (file, first, bytes) = compiled();
+    drop(Gateway::start(cluster(), &directory, &options).unwrap());
+    assert_eq!(compiled().1, first, "not compiled again");
+    // Whoever can write the cache and not read its key must not get code into the gateway.
+    let mut changed = bytes.clone();
+    let at = changed.len() / 2;
+    changed[at] ^= 1;
+    std::fs::write(&file, &changed).unwrap();
+    let gateway = Gateway::start(cluster(), &directory, &options).unwrap();
+    assert!(gateway.log().contains("was changed by somebody else"), "{}", gateway.log());
+    assert!(compiled().2 != changed, "compiled anew");
+    let caller = gateway.kubeconfig("caller", &cluster().token("caller", AUDIENCE).unwrap()).unwrap();
+    let refused = Ran::new(Gateway::kubectl(&caller, &["get", "secrets", "-A"]).unwrap());
+    assert!(refused.failure().contains("blocked by policy p"), "{}", refused.err);
+}
+
+#[test]
+fn a_drain_lets_open_requests_end_and_takes_no_new_ones() {
+    let settings = "settings: {approvers: [nobody], resources: [configmaps]}\n";
+    let mut s = setup(vec![("40-approve", "approve-deletes", settings.into())], "approvals: {hold: 3}\n");
+    s.direct(&["create", "configmap", "a"]).success();
+    let request = format!(
+        "DELETE /api/v1/namespaces/{}/configmaps/a HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {}\r\n\r\n",
+        s.namespace, s.token
+    );
+    let (address, ca) = (s.gateway.address.clone(), s.gateway.ca());
+    let waiting = std::thread::spawn(move || e2e::raw_at(&address, &ca, &request));
+    std::thread::sleep(Duration::from_millis(1000));
+    s.gateway.process.terminate(Duration::from_secs(20)).unwrap();
+    let answer = waiting.join().unwrap();
+    assert!(code(&answer) == 429 && answer.contains("waiting for approval"), "the open request was answered: {answer}");
+    assert!(std::net::TcpStream::connect(&s.gateway.address).is_err());
+    let events = s.events();
+    assert!(events.iter().any(|e| e["status"] == 429), "and recorded");
+    assert_eq!(events.last().unwrap()["stage"], "stopped");
+    let file = s.gateway.audit();
+    Ran::new(Gateway::postern(&["audit", "--file", file.to_str().unwrap(), "verify"]).unwrap()).success();
+}
+
+#[test]
+fn approvals_are_kept_over_a_restart() {
+    let settings = "settings: {approvers: ['postern:approver'], resources: [configmaps]}\n";
+    let options = || GatewayOptions {
+        policies: vec![("40-approve", "approve-deletes", settings.into())],
+        config: "approvals: {hold: 0}\n".into(),
+        ..GatewayOptions::default()
+    };
+    let mut s = setup_with(options());
+    s.direct(&["create", "configmap", "a"]).success();
+    let delete = format!(
+        "DELETE /api/v1/namespaces/{}/configmaps/a HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {}\r\n\r\n",
+        s.namespace, s.token
+    );
+    assert_eq!(code(&s.raw(&delete)), 429);
+    s.gateway.process.terminate(Duration::from_secs(20)).unwrap();
+    let directory = s.gateway.directory.clone();
+    s.gateway = Gateway::start(cluster(), &directory, &options()).unwrap();
+    let approver = s.gateway.kubeconfig("approver", &cluster().token("approver", AUDIENCE).unwrap()).unwrap();
+    let approval =
+        |args: &[&str]| Ran::new(Gateway::postern(&[&["approval", "--kubeconfig", approver.to_str().unwrap()], args].concat()).unwrap());
+    let list: serde_json::Value = serde_json::from_str(approval(&["list", "--json"]).success()).unwrap();
+    approval(&["approve", list["items"][0]["id"].as_str().unwrap()]).success();
+    assert_eq!(code(&s.raw(&delete)), 200);
+    assert!(!s.direct(&["get", "configmap", "a"]).ok);
+    assert_ne!(code(&s.raw(&delete)), 200, "not a second time");
+}
+
+#[test]
+fn serve_with_a_kubeconfig_alone_prints_one_that_works() {
+    let directory = scratch("personal");
+    let address = directory.join("address");
+    let mut command = Command::new(testbed::postern());
+    command.arg("serve").arg("--kubeconfig").arg(cluster().admin_kubeconfig()).arg("--data-directory").arg(&directory);
+    command.args(["--listen", "127.0.0.1:0", "--address-file"]).arg(&address);
+    let log = directory.join("log");
+    let _process = Process::start("postern", command, &log).unwrap();
+    wait_until("it listens", Duration::from_secs(20), || Ok(address.exists())).unwrap();
+    wait_until("it prints", Duration::from_secs(5), || Ok(std::fs::read_to_string(&log)?.contains("try it: kubectl --kubeconfig")))
+        .unwrap();
+    let kubeconfig = directory.join("kubeconfig");
+    assert!(Ran::new(Gateway::kubectl(&kubeconfig, &["get", "namespaces"]).unwrap()).success().contains("default"));
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&kubeconfig).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600, "it holds a key");
+}
