@@ -129,7 +129,7 @@ impl Approvals {
             ticket.approvals.push(Given { by, username: caller.username.clone(), groups: caller.groups.clone(), at: now });
             if let Some(seconds) = reuse {
                 ticket.reusable = true;
-                ticket.ends = ticket.ends.min(now + seconds);
+                ticket.ends = ticket.ends.min(now.saturating_add(seconds));
             }
             if ticket.is_satisfied() {
                 ticket.state = State::Approved;

@@ -277,4 +277,11 @@ mod tests {
             assert!(!labels_parse(bad), "{bad}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_selector_panics(text in r"[a-z,=!()<>\\\\ \tné./]{0,40}") {
+            let _ = (required_name(&text), labels_parse(&text));
+        }
+    }
 }

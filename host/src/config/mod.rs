@@ -18,6 +18,9 @@ pub use authentication::{
 };
 pub use quantity::{ByteSize, Seconds};
 
+/// The longest a call of a policy may take, in milliseconds.
+pub const LONGEST_DEADLINE: u64 = 10_000;
+
 /// The whole configuration file.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -298,6 +301,9 @@ impl Config {
         }
         if self.policies.deadline_milliseconds == 0 {
             bail!("policies.deadlineMilliseconds: 0 would refuse every call; the default is 100");
+        }
+        if self.policies.deadline_milliseconds > LONGEST_DEADLINE {
+            bail!("policies.deadlineMilliseconds: is over {LONGEST_DEADLINE}; a call holds up the thread it is made on");
         }
         if self.limits.request_body.0 == 0 || self.limits.object.0 == 0 || self.limits.connections == 0 {
             bail!("limits: requestBody, object and connections must be greater than 0");

@@ -44,3 +44,11 @@ fn the_published_schema_is_current() {
     let published = std::fs::read_to_string(file).unwrap_or_default();
     assert!(published == Config::schema(), "run `postern config schema > docs/config.schema.json`");
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_configuration_panics(text in r#"[a-z:{}\[\]'"&*!|> \n-]{0,80}"#) {
+        let _ = Config::parse(&text);
+        let _ = Config::parse(&format!("{MINIMAL}{text}"));
+    }
+}

@@ -190,6 +190,6 @@ impl Terminal {
             return;
         }
         let Ok(server) = hyper::upgrade::on(&mut upstream).await else { return };
-        completion.streamed(forward::carry(self.io, TokioIo::new(server), &self.inbox.into_bytes(), expires).await);
+        completion.streamed(forward::carry(self.io, TokioIo::new(server), self.inbox.into_bytes().into(), expires).await);
     }
 }

@@ -170,4 +170,22 @@ mod tests {
         assert!(credentials(&headers(&[("authorization", &format!("Bearer {}", "a".repeat(LONGEST_TOKEN + 1)))])).is_err());
         assert!(credentials(&headers(&[("authorization", "Bearer a"), ("authorization", "Bearer b")])).is_err());
     }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_a_caller_sends_nothing_that_identifies_is_left(names in proptest::collection::vec(0usize..12, 0..12), value in "[ -~]{0,40}") {
+            const NAMES: [&str; 12] = ["authorization", "connection", "x-remote-user", "x-remote-extra-a", "x-forwarded-for", "proxy-authorization",
+                "sec-websocket-protocol", "te", "upgrade", "host", "accept", "content-length"];
+            let mut headers = HeaderMap::new();
+            for name in names {
+                headers.append(HeaderName::from_static(NAMES[name]), value.parse().unwrap());
+            }
+            let _ = credentials(&headers);
+            strip(&mut headers).unwrap();
+            for name in headers.keys() {
+                proptest::prop_assert!(matches!(name.as_str(), "accept" | "sec-websocket-protocol"), "{name}");
+            }
+            proptest::prop_assert!(!protocols(&headers).any(|p| p.starts_with(WEBSOCKET_BEARER)));
+        }
+    }
 }

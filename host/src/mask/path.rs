@@ -195,4 +195,14 @@ mod tests {
         }
         assert!(Path::parse(&format!("${}", ".a".repeat(25))).is_err());
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_path_panics_and_what_parses_selects_within_its_limit(text in r"\$[a-c.*'\[\]0-9é\\\\]{0,20}") {
+            if let Ok(path) = Path::parse(&text) {
+                let object = json!({"a": [{"b": 1}, {"c": {"a": [1, 2, 3]}}], "b": {"a": 1, "b": 2, "c": 3}});
+                proptest::prop_assert!(path.select(&object, 3).len() <= 3);
+            }
+        }
+    }
 }

@@ -14,7 +14,7 @@ use super::compiled::digest_of;
 use super::report::Report;
 use super::rules::Rule;
 use super::{Broken, Cache, CallLimits, Mode, OnFailure, Policy, Runtime, instance, module};
-use crate::config::{ByteSize, Policies};
+use crate::config::{ByteSize, LONGEST_DEADLINE, Policies};
 
 /// Largest module and settings file read.
 const LARGEST_MODULE: u64 = 64 << 20;
@@ -206,6 +206,9 @@ impl Directory {
             deadline: settings.limits.deadline_milliseconds.unwrap_or(self.config.deadline_milliseconds).max(1),
             memory: settings.limits.memory.unwrap_or(self.config.memory),
         };
+        if limits.deadline > LONGEST_DEADLINE {
+            bail!("limits.deadlineMilliseconds is over {LONGEST_DEADLINE}: a call holds up the thread it is made on");
+        }
         if limits.memory.0 > self.config.memory.0 {
             bail!("limits.memory is over the gateway's own policies.memory of {} bytes", self.config.memory.0);
         }

@@ -118,4 +118,15 @@ mod tests {
         assert_eq!(asked.rows, RowObject::None);
         assert_eq!(include_objects("/a", &mut Asked { table: true, ..Asked::default() }), "/a?includeObject=Object");
     }
+
+    proptest::proptest! {
+        #[test]
+        fn the_whole_object_comes_with_a_row_whatever_the_query(query in "[a-zA-Z=&%0-9;]{0,40}") {
+            let mut asked = Asked { table: true, ..Asked::default() };
+            let path = include_objects(&format!("/a?{query}"), &mut asked);
+            let decoded = |part: &str| percent_encoding::percent_decode_str(part).decode_utf8_lossy().into_owned();
+            let said: Vec<String> = path.split_once('?').unwrap().1.split('&').filter(|p| decoded(p.split('=').next().unwrap()) == "includeObject").map(decoded).collect();
+            proptest::prop_assert_eq!(said, ["includeObject=Object"]);
+        }
+    }
 }

@@ -112,3 +112,43 @@ fn what_cannot_be_read_or_held_ends_the_answer() {
     let mut huge = items("get", Shape::Answer, false);
     assert!((0..40).any(|_| huge.push(&[b' '; 64 << 10], &mut out).is_err()));
 }
+
+/// A list whose values hold what could be taken for its frame.
+fn any_list() -> impl proptest::strategy::Strategy<Value = Value> {
+    use proptest::prelude::*;
+    let text = r#"[ -~é]{0,12}"#;
+    let item =
+        proptest::collection::btree_map("[a-c\"\\\\]{1,3}", text, 0..4).prop_map(|data| json!({"metadata": {"name": "n"}, "data": data}));
+    proptest::collection::vec(item, 0..5)
+        .prop_map(|items| json!({"kind": "SecretList", "metadata": {"continue": "]}"}, "items": items, "z": "after"}))
+}
+
+proptest::proptest! {
+    #[test]
+    fn how_the_bytes_are_cut_changes_nothing_and_no_value_is_left(list in any_list(), cuts in proptest::collection::vec(1usize..40, 1..30)) {
+        let text = list.to_string();
+        let (mut cut, mut out) = (items("list", Shape::Answer, false), Vec::new());
+        let (mut rest, mut sizes) = (text.as_bytes(), cuts.iter().cycle());
+        while !rest.is_empty() {
+            let (piece, more) = rest.split_at((*sizes.next().unwrap()).min(rest.len()));
+            cut.push(piece, &mut out).unwrap();
+            rest = more;
+        }
+        cut.finish(&mut out).unwrap();
+        let mut expected = list;
+        for item in expected["items"].as_array_mut().unwrap() {
+            item["data"].as_object_mut().unwrap().values_mut().filter(|v| **v != "").for_each(|v| *v = HIDDEN.into());
+        }
+        proptest::prop_assert_eq!(serde_json::from_slice::<Value>(&out).unwrap(), expected);
+    }
+
+    #[test]
+    fn nothing_a_server_sends_panics(pieces in proptest::collection::vec(r#"[\[\]{}",:a-e\\\\ 0-9]{0,20}"#, 0..8), which in 0usize..3) {
+        let (verb, shape) = [("list", Shape::Answer), ("get", Shape::Answer), ("watch", Shape::Watch)][which];
+        let (mut items, mut out) = (items(verb, shape, false), Vec::new());
+        let pushed = pieces.iter().try_for_each(|piece| items.push(piece.as_bytes(), &mut out));
+        if pushed.is_ok() {
+            let _ = items.finish(&mut out);
+        }
+    }
+}
