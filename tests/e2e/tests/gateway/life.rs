@@ -4,6 +4,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use e2e::{Ran, cluster, code, put, scratch, setup, setup_with};
+use serde_json::json;
 use testbed::{AUDIENCE, Gateway, GatewayOptions, Process, wait_until};
 
 fn certificate(directory: &std::path::Path, name: &str) {
@@ -125,4 +126,49 @@ fn serve_with_a_kubeconfig_alone_prints_one_that_works() {
     assert!(Ran::new(Gateway::kubectl(&kubeconfig, &["get", "namespaces"]).unwrap()).success().contains("default"));
     let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&kubeconfig).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600, "it holds a key");
+}
+
+/// Where a pod finds its credential is a fixed place: a namespace of mounts of its own puts one there, for the gateway alone.
+#[test]
+fn inside_a_pod_the_gateway_uses_its_service_account() {
+    let unshared = Command::new("unshare").args(["--mount", "mount", "-t", "tmpfs", "tmpfs", "/run"]).status();
+    if !unshared.is_ok_and(|s| s.success()) {
+        println!("no namespace of mounts can be made here, so that nothing can lie where a pod finds it");
+        return;
+    }
+    let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "gateway", "namespace": "postern"}});
+    let binding = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "gateway-in-a-pod"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "postern-gateway"},
+        "subjects": [{"kind": "ServiceAccount", "name": "gateway", "namespace": "postern"}]});
+    cluster().apply(&account).unwrap();
+    cluster().apply(&binding).unwrap();
+    let directory = scratch("pod");
+    put(&directory.join("token"), cluster().token("gateway", &cluster().issuer()).unwrap().as_bytes());
+    let config = format!(
+        "listen: {{address: '127.0.0.1:0'}}\ncluster: {{name: in-a-pod}}\nauthentication: {{clientCaFile: '{}'}}\naccess: [{{as: {{serviceAccount: {{namespace: postern, name: acts-as}}}}}}]\ndataDirectory: data\n",
+        cluster().directory.join("ca.crt").display()
+    );
+    put(&directory.join("postern.yaml"), config.as_bytes());
+    let place = "/run/secrets/kubernetes.io/serviceaccount";
+    let address = directory.join("address");
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-ec"]).arg(format!(
+        "mount -t tmpfs tmpfs /run; mkdir -p {place}; cp '{1}' {place}/ca.crt; cp '{0}/token' {place}/token; exec '{2}' serve --config '{0}/postern.yaml' --address-file '{0}/address'",
+        directory.display(),
+        cluster().directory.join("ca.crt").display(),
+        testbed::postern().display()
+    ));
+    command.env("KUBERNETES_SERVICE_HOST", "127.0.0.1").env("KUBERNETES_SERVICE_PORT", cluster().port.to_string());
+    let _process = Process::start("postern", command, &directory.join("log")).unwrap();
+    wait_until("it listens", Duration::from_secs(20), || Ok(address.exists())).unwrap();
+    let pem = |name: &str| cluster().directory.join(name).display().to_string();
+    let who = Command::new(testbed::binary("kubectl"))
+        .args(["--server", &format!("https://{}", std::fs::read_to_string(&address).unwrap())])
+        .args(["--certificate-authority", &directory.join("data/ca.crt").display().to_string()])
+        .args(["--client-certificate", &pem("admin.crt"), "--client-key", &pem("admin.key")])
+        .args(["auth", "whoami", "-o", "jsonpath={.status.userInfo.username}"])
+        .env("HOME", &directory)
+        .output()
+        .unwrap();
+    assert_eq!(Ran::new(who).success(), "system:serviceaccount:postern:acts-as");
 }
