@@ -104,7 +104,8 @@ async fn serve(config: Config, personal: bool, address_file: Option<PathBuf>) ->
     let address = listener.address()?;
     tokio::spawn(Arc::clone(&identifier).keep_fresh());
     let plans = Arc::new(Plans::new(TokenKey::new(&secret(&data.join("token.key"))?)));
-    let gateway = Arc::new(Gateway { config, identifier, upstream, policies: policies.clone(), approvals, audit, plans });
+    let gateway =
+        Arc::new(Gateway { config, identifier, upstream, policies: policies.clone(), approvals, audit, plans, streams: Arc::default() });
 
     if let Some(file) = address_file {
         let partial = file.with_extension("partial");

@@ -15,6 +15,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
+use tokio::io::BufReader;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
@@ -27,6 +28,8 @@ use crate::config::Limits;
 use crate::status::Refusal;
 use credential::ServiceAccountTokens;
 
+/// What is read from the API server at a time. Memory that is never filled is never touched.
+const READ_AT_A_TIME: usize = 32 << 10;
 /// Idle connections a thread keeps to the API server, of each kind.
 const IDLE: usize = 64;
 
@@ -210,6 +213,8 @@ impl Upstream {
                 Kind::Own => &self.access.own_tls,
                 Kind::Bare => &self.access.bare_tls,
             };
+            // rustls reads 4 KiB at a time: without a buffer below it a long list is a thousand system calls.
+            let tcp = BufReader::with_capacity(READ_AT_A_TIME, tcp);
             let stream = TlsConnector::from(Arc::clone(tls)).connect(name, tcp).await.map_err(|e| unreachable(e.to_string()))?;
             let (sender, connection) =
                 hyper::client::conn::http1::Builder::new().handshake(TokioIo::new(stream)).await.map_err(|e| unreachable(e.to_string()))?;

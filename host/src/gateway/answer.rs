@@ -111,7 +111,9 @@ impl Gateway {
             }
         }
         let expires = exchange.caller.expires;
+        let open = Arc::clone(&self.streams);
         tokio::task::spawn_local(async move {
+            let _open = open;
             let carried = forward::tunnel(upgrade, server, expires).await;
             completion.streamed(carried);
         });

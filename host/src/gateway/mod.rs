@@ -48,6 +48,8 @@ pub struct Gateway {
     pub audit: AuditLog,
     /// The masks in use, compiled.
     pub plans: Arc<Plans>,
+    /// Held by each upgraded connection: a drain waits for those too.
+    pub streams: Arc<()>,
 }
 
 /// What is known of the connection a request came on.

@@ -39,6 +39,7 @@ impl Gateway {
     ) -> Response<Body> {
         let (gateway, response) = (Arc::clone(self), handshake.response());
         tokio::task::spawn_local(async move {
+            let _open = Arc::clone(&gateway.streams);
             let Ok(upgraded) = upgrade.await else {
                 gateway.refused(&client_gone(), &mut event);
                 return;

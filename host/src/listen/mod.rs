@@ -125,7 +125,8 @@ impl Worker {
                 });
             }
             let end = tokio::time::Instant::now() + drain;
-            while Rc::strong_count(&open) > 1 && tokio::time::Instant::now() < end {
+            let is_open = || Rc::strong_count(&open) > 1 || Arc::strong_count(&worker.gateway.streams) > 1;
+            while is_open() && tokio::time::Instant::now() < end {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         });

@@ -1,5 +1,6 @@
 //! A gateway's life: certificates renewed, restarts, drains, and running it for oneself.
 
+use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -80,6 +81,21 @@ fn a_drain_lets_open_requests_end_and_takes_no_new_ones() {
     assert_eq!(events.last().unwrap()["stage"], "stopped");
     let file = s.gateway.audit();
     Ran::new(Gateway::postern(&["audit", "--file", file.to_str().unwrap(), "verify"]).unwrap()).success();
+}
+
+#[test]
+fn a_drain_lets_a_command_end() {
+    let mut s = setup(vec![], "");
+    let mut exec = Command::new(testbed::binary("kubectl"));
+    exec.arg("--kubeconfig").arg(&s.caller).args(["-n", &s.namespace, "exec", "web", "--", "sh", "-c", "echo begun; sleep 3; echo ended"]);
+    let mut exec = exec.stdout(Stdio::piped()).spawn().unwrap();
+    let mut printed = BufReader::new(exec.stdout.take().unwrap()).lines();
+    assert_eq!(printed.next().unwrap().unwrap(), "begun");
+    s.gateway.process.terminate(Duration::from_secs(20)).unwrap();
+    assert_eq!(printed.next().unwrap().unwrap(), "ended");
+    assert!(exec.wait().unwrap().success());
+    let events = s.events();
+    assert!(events.iter().any(|e| e["status"] == 101 && e["ended"] == "ok"), "{events:?}");
 }
 
 #[test]
