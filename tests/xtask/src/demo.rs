@@ -62,8 +62,12 @@ pub(crate) fn run(once: bool) -> anyhow::Result<()> {
     scenes(&bed, &mut play)?;
     let result = play.end();
     if !once && result.is_ok() {
-        println!("\nTry it yourself (Ctrl-C ends everything):\n   export KUBECONFIG={}", bed.caller.display());
-        println!("   {} get pods\n   audit log: {}", testbed::binary("kubectl").display(), bed.gateway.audit().display());
+        println!("\nTry it yourself (Ctrl-C here ends everything):\n   cd {}", bed.gateway.directory.display());
+        println!("   export KUBECONFIG=$PWD/caller.kubeconfig PATH={}:$PATH", programs().join(":"));
+        println!("   kubectl get pods");
+        println!("   postern approval --kubeconfig approver.kubeconfig list");
+        println!("   postern audit --file data/audit.jsonl list");
+        println!("The policies are in policies.d, the configuration is postern.yaml.");
         // Ctrl-C ends this process, and with it all it started.
         loop {
             std::thread::sleep(Duration::from_secs(3600));
@@ -72,6 +76,12 @@ pub(crate) fn run(once: bool) -> anyhow::Result<()> {
     drop(bed);
     let _ = std::fs::remove_dir_all(directory);
     result
+}
+
+/// Where the programs of the demo are.
+fn programs() -> Vec<String> {
+    let directories = [testbed::binary("kubectl"), testbed::postern()];
+    directories.iter().filter_map(|file| file.parent()).map(|directory| directory.display().to_string()).collect()
 }
 
 fn scenes(bed: &Bed, play: &mut Play) -> anyhow::Result<()> {

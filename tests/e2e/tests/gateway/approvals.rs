@@ -84,6 +84,57 @@ fn a_delete_waits_is_approved_by_another_and_passes_once() {
 }
 
 #[test]
+fn what_was_approved_is_decided_again_when_it_is_released() {
+    let settings = "settings: {approvers: ['postern:approver'], resources: [configmaps]}\n";
+    let s = setup(vec![("40-approve", "approve-deletes", settings.into())], "approvals: {hold: 20}\n");
+    let approver = Approver::of(&s);
+    s.direct(&["create", "configmap", "a"]).success();
+    let policies = s.gateway.directory.join("policies.d");
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| s.kubectl(&["delete", "configmap", "a"]));
+        let id = approver.pending();
+        // Meanwhile somebody closes deletes for everybody.
+        e2e::put(&policies.join("10-closed.yaml"), b"settings: {does: long-reason}\nrules: [{verbs: [delete]}]\n");
+        e2e::put(&policies.join("10-closed.wasm"), &std::fs::read(testbed::policy("misbehaves")).unwrap());
+        let config = s.gateway.directory.join("postern.yaml");
+        wait_until("the policy is in force", Duration::from_secs(20), || {
+            let list = Ran::new(Gateway::postern(&["policy", "list", "--config", config.to_str().unwrap()])?);
+            Ok(list.success().contains("10-closed"))
+        })
+        .unwrap();
+        approver.run(&["approve", &id]).success();
+        let refused = waiting.join().unwrap();
+        assert!(refused.failure().contains("blocked by policy 10-closed"), "{}", refused.err);
+    });
+    assert!(s.direct(&["get", "configmap", "a"]).ok);
+}
+
+/// The intent is the caller, the operation and the body: whatever differs in one of them is asked for anew.
+#[test]
+fn an_approval_is_for_one_intent_and_no_other() {
+    let settings = "settings: {approvers: ['postern:approver'], verbs: [update], resources: [configmaps]}\n";
+    let s = setup(vec![("40-approve", "approve-deletes", settings.into())], "approvals: {hold: 0}\n");
+    let approver = Approver::of(&s);
+    s.direct(&["create", "configmap", "a"]).success();
+    let put = |name: &str, body: &str| {
+        let object = format!("{{\"apiVersion\":\"v1\",\"kind\":\"ConfigMap\",\"metadata\":{{\"name\":\"{name}\"}},{body}}}");
+        let answer = s.raw(&format!(
+            "PUT /api/v1/namespaces/{}/configmaps/{name} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\nAuthorization: Bearer {}\r\n\r\n{object}",
+            s.namespace, object.len(), s.token
+        ));
+        e2e::code(&answer)
+    };
+    let good = r#""data":{"a":"approved","b":"c"}"#;
+    assert_eq!(put("a", good), 429);
+    approver.run(&["approve", &approver.pending()]).success();
+    assert_eq!(put("a", r#""data":{"a":"something else","b":"c"}"#), 429, "another body");
+    assert_eq!(put("b", good), 429, "another object");
+    assert_eq!(put("a", r#" "data": { "b":"c", "a":"approved" }"#), 200, "the same object, written otherwise");
+    assert_eq!(put("a", good), 429, "once");
+    assert_eq!(s.direct(&["get", "configmap", "a", "-o", "jsonpath={.data.a}"]).success(), "approved");
+}
+
+#[test]
 fn a_client_that_is_not_answered_in_time_is_told_the_ticket() {
     let settings = "settings: {approvers: [nobody], resources: [configmaps]}\n";
     let s = setup(vec![("40-approve", "approve-deletes", settings.into())], "approvals: {hold: 0}\n");
