@@ -62,3 +62,15 @@ fn two_approvals_are_of_two_people_and_another_requester_has_another_ticket() {
     assert_ne!(approvals.ticket(&caller("bob", &[]), &delete(WEB), b"", &[requirement(2)]).unwrap().id, ticket.id);
     std::fs::remove_file(file).unwrap();
 }
+
+#[test]
+fn tickets_that_ended_long_ago_are_forgotten() {
+    let (approvals, file) = approvals();
+    let ann = caller("ann", &[]);
+    let old = approvals.ticket(&ann, &delete(WEB), b"", &[requirement(1)]).unwrap();
+    approvals.store.put(&Ticket { ends: now() - 31 * 86_400, ..old.clone() }).unwrap();
+    let recent = approvals.ticket(&ann, &delete("/api/v1/namespaces/n"), b"", &[requirement(1)]).unwrap();
+    assert_eq!(approvals.get(&old.id, &ann).unwrap_err().code, 404);
+    assert_eq!(approvals.get(&recent.id, &ann).unwrap().id, recent.id);
+    std::fs::remove_file(file).unwrap();
+}

@@ -13,6 +13,8 @@ use wasmtime::component::Component;
 use super::engine::Runtime;
 
 const TAG: usize = 32;
+/// Compiled policies kept beside those in use, the newest: to go back to one is then no compilation.
+const KEPT: usize = 32;
 
 /// The compiled policies of a data directory.
 pub struct Cache {
@@ -64,6 +66,24 @@ impl Cache {
             .ok()
     }
 
+    /// Removes the oldest that are not in use: each change of a module or its settings leaves one behind.
+    pub(super) fn prune(&self, in_use: &[&str]) {
+        let mut unused: Vec<_> = std::fs::read_dir(&self.directory)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path())
+            .filter(|path| path.file_stem().and_then(|id| id.to_str()).is_none_or(|id| !in_use.contains(&id)))
+            .map(|path| (std::fs::metadata(&path).and_then(|m| m.modified()).ok(), path))
+            .collect();
+        unused.sort();
+        for (_, path) in unused.iter().rev().skip(KEPT) {
+            if let Err(error) = std::fs::remove_file(path) {
+                tracing::warn!(file = %path.display(), %error, "an old compiled policy could not be removed");
+            }
+        }
+    }
+
     fn tag(&self, id: &str, code: &[u8]) -> hmac::Tag {
         let mut context = hmac::Context::with_key(&self.key);
         context.update(id.as_bytes());
@@ -99,4 +119,24 @@ pub(super) fn digest_of(parts: &[&[u8]]) -> String {
         context.update(part);
     }
     context.finish().as_ref().iter().map(|b| format!("{b:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_ones_are_removed_and_those_in_use_are_not() {
+        let data = std::env::temp_dir().join(format!("postern-compiled-{}", std::process::id()));
+        std::fs::create_dir_all(&data).unwrap();
+        let cache = Cache::open(&data).unwrap();
+        for n in 0..KEPT + 10 {
+            let file = std::fs::File::create(data.join(format!("compiled/{n}.cwasm"))).unwrap();
+            file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(n as u64)).unwrap();
+        }
+        cache.prune(&["0"]);
+        let is_there = |n: usize| data.join(format!("compiled/{n}.cwasm")).exists();
+        assert!(is_there(0) && !is_there(1) && !is_there(9) && is_there(10) && is_there(KEPT + 9));
+        std::fs::remove_dir_all(data).unwrap();
+    }
 }

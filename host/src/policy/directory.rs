@@ -95,6 +95,7 @@ impl Directory {
 
     fn swap_in(&self, set: PolicySet) {
         let report = Report::of(&set);
+        self.cache.prune(&set.policies.iter().map(|p| p.digest.as_str()).collect::<Vec<_>>());
         self.current.store(Arc::new(set));
         if let Some(Err(error)) = self.report.as_ref().map(|file| report.write(file)) {
             tracing::warn!(error = format!("{error:#}"), "what is in force could not be written for `postern policy list`");

@@ -8,6 +8,9 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::approve::{State, Ticket};
 
+/// Seconds a ticket is kept after it ended.
+const KEPT: u64 = 30 * 86_400;
+
 /// An SQLite database.
 pub struct Store(Mutex<Connection>);
 
@@ -30,9 +33,11 @@ impl Store {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes a ticket.
+    /// Writes a ticket, and forgets those that ended long ago: who approved what stays in the audit log.
     pub fn put(&self, ticket: &Ticket) -> anyhow::Result<()> {
-        self.lock().execute(
+        let connection = self.lock();
+        connection.execute("DELETE FROM tickets WHERE ends < ?1", [ticket.created.saturating_sub(KEPT)])?;
+        connection.execute(
             "INSERT INTO tickets (id, intent, requester, state, created, ends, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
              ON CONFLICT (id) DO UPDATE SET state = ?4, ends = ?6, body = ?7",
             params![
