@@ -36,7 +36,7 @@ impl Nginx {
         let mut command = Command::new(nginx().context("nginx is not installed")?);
         command.arg("-c").arg(&config).arg("-p").arg(&directory).args(["-e", "stderr"]);
         let log = directory.join("nginx.log");
-        let mut process = Process::start("nginx", command, &log)?;
+        let mut process = Process::start_ended_by("TERM", "nginx", command, &log)?;
         wait_until("nginx listens", Duration::from_secs(10), || {
             process.check().with_context(|| tail(&log))?;
             Ok(std::net::TcpStream::connect(("127.0.0.1", port)).is_ok())

@@ -15,14 +15,21 @@ use anyhow::{Context, bail};
 pub struct Process {
     name: String,
     child: Child,
+    /// The signal that ends it, by name.
+    signal: &'static str,
 }
 
 impl Process {
     /// Starts a server whose output goes to a log. `setpriv` makes the kernel end it should this process be killed.
-    pub fn start(name: &str, mut command: Command, log: &Path) -> anyhow::Result<Self> {
+    pub fn start(name: &str, command: Command, log: &Path) -> anyhow::Result<Self> {
+        Self::start_ended_by("KILL", name, command, log)
+    }
+
+    /// The same, for a server that has processes of its own to end: killed, it would leave them behind.
+    pub fn start_ended_by(signal: &'static str, name: &str, mut command: Command, log: &Path) -> anyhow::Result<Self> {
         let out = OpenOptions::new().create(true).append(true).open(log).with_context(|| log.display().to_string())?;
         let mut wrapped = Command::new("setpriv");
-        wrapped.args(["--pdeathsig", "KILL", "--"]).arg(command.get_program()).args(command.get_args());
+        wrapped.args(["--pdeathsig", signal, "--"]).arg(command.get_program()).args(command.get_args());
         for (key, value) in command.get_envs() {
             match value {
                 Some(value) => wrapped.env(key, value),
@@ -32,7 +39,7 @@ impl Process {
         command = wrapped;
         command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out);
         let child = spawn(command).with_context(|| format!("cannot start {name} (setpriv of util-linux is needed)"))?;
-        Ok(Self { name: name.into(), child })
+        Ok(Self { name: name.into(), child, signal })
     }
 
     /// Its process id.
@@ -57,6 +64,10 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        if self.signal != "KILL" {
+            let _ = Command::new("kill").args(["-s", self.signal, &self.child.id().to_string()]).status();
+            let _ = wait_until(&format!("{} ends", self.name), Duration::from_secs(5), || Ok(self.child.try_wait()?.is_some()));
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
