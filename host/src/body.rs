@@ -23,6 +23,11 @@ enum Kind {
     Stream(Pin<Box<dyn http_body::Body<Data = Bytes, Error = BoxError>>>),
 }
 
+/// What is read of a request body that is over its limit, so that the client gets to the answer.
+const MOST_DISCARDED: usize = 16 << 20;
+/// And for how long.
+const LINGER: Duration = Duration::from_secs(2);
+
 /// The error that ends a body.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -72,7 +77,7 @@ impl http_body::Body for Body {
 }
 
 /// Reads a request body whole, within a size and a time.
-pub async fn read_request(body: Incoming, limit: usize, time: Duration) -> Result<Bytes, Refusal> {
+pub async fn read_request(mut body: Incoming, limit: usize, time: Duration) -> Result<Bytes, Refusal> {
     let too_large = || Refusal::too_large(format!("the request body is over the gateway's limit of {limit} bytes (limits.requestBody)"));
     if http_body::Body::size_hint(&body).lower() > limit as u64 {
         return Err(too_large());
@@ -80,10 +85,12 @@ pub async fn read_request(body: Incoming, limit: usize, time: Duration) -> Resul
     if http_body::Body::is_end_stream(&body) {
         return Ok(Bytes::new());
     }
-    let read = collect(body, limit);
-    match tokio::time::timeout(time, read).await {
+    match tokio::time::timeout(time, collect_from(&mut body, limit)).await {
         Ok(Ok(Some(bytes))) => Ok(bytes),
-        Ok(Ok(None)) => Err(too_large()),
+        Ok(Ok(None)) => {
+            let _ = tokio::time::timeout(LINGER, discard(&mut body)).await;
+            Err(too_large())
+        }
         Ok(Err(error)) => Err(Refusal::bad_request(format!("the request body could not be read: {error}"))),
         Err(_) => {
             Err(Refusal::timeout(format!("the request body did not arrive within {} seconds (limits.requestBodyTime)", time.as_secs())))
@@ -91,8 +98,24 @@ pub async fn read_request(body: Incoming, limit: usize, time: Duration) -> Resul
     }
 }
 
+/// Takes in the rest of a body that is too large, up to a point: a connection closed while its client still sends is reset, and the answer
+/// that says why is lost.
+async fn discard(body: &mut Incoming) {
+    let mut left = MOST_DISCARDED;
+    while let Some(Ok(frame)) = body.frame().await {
+        left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+        if left == 0 {
+            return;
+        }
+    }
+}
+
 /// Reads a body whole; none when it is over the limit.
 pub async fn collect(mut body: Incoming, limit: usize) -> Result<Option<Bytes>, hyper::Error> {
+    collect_from(&mut body, limit).await
+}
+
+async fn collect_from(body: &mut Incoming, limit: usize) -> Result<Option<Bytes>, hyper::Error> {
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
     while let Some(frame) = body.frame().await {
