@@ -3,17 +3,13 @@
 use std::io::IoSlice;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::identify::now;
-
-/// No stream lasts longer than a year, whatever its credential says.
-const LONGEST: u64 = 365 * 86_400;
+use crate::identify::time_left;
 
 /// Bytes each way.
 #[derive(Clone, Copy, Debug, Default)]
@@ -37,10 +33,9 @@ pub async fn carry(
     already: Bytes,
     expires: u64,
 ) -> Carried {
-    let left = Duration::from_secs(expires.saturating_sub(now()).min(LONGEST));
     let mut caller = Caller { io: caller, already, carried: Carried::default() };
     // However it ends, what was carried is what counts.
-    let _ = tokio::time::timeout(left, tokio::io::copy_bidirectional(&mut caller, &mut server)).await;
+    let _ = tokio::time::timeout(time_left(expires), tokio::io::copy_bidirectional(&mut caller, &mut server)).await;
     caller.carried
 }
 
@@ -123,7 +118,7 @@ mod tests {
     #[tokio::test]
     async fn a_credential_that_ends_ends_the_stream_and_what_was_carried_is_known() {
         let ((mut client, caller), (mut command, server)) = (duplex(64), duplex(64));
-        let carrying = tokio::spawn(carry(caller, server, Bytes::new(), now() + 1));
+        let carrying = tokio::spawn(carry(caller, server, Bytes::new(), crate::identify::now() + 1));
         client.write_all(b"hello").await.unwrap();
         let mut heard = [0; 5];
         command.read_exact(&mut heard).await.unwrap();

@@ -16,7 +16,7 @@ use crate::approve::Ticket;
 use crate::body::{Body, collect};
 use crate::decide::Decision;
 use crate::forward;
-use crate::identify::now;
+use crate::identify::time_left;
 use crate::record::Event;
 use crate::respond::Completion;
 use crate::status::Refusal;
@@ -68,7 +68,7 @@ impl Gateway {
         event: &mut Event,
     ) -> Result<Decision, Refusal> {
         terminal.tell(&waiting(&ticket)).await;
-        let left = Duration::from_secs(ticket.ends.min(exchange.caller.expires).saturating_sub(now()));
+        let left = time_left(ticket.ends.min(exchange.caller.expires));
         let answered = tokio::select! {
             answered = self.approvals.wait(&ticket.id, left) => answered?,
             () = terminal.attend() => return Err(client_gone()),

@@ -7,7 +7,7 @@ mod jwks;
 mod jwt;
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use http::HeaderMap;
@@ -97,4 +97,9 @@ impl Identifier {
 /// Unix seconds.
 pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
+
+/// How long a credential is good for yet. No stream lasts longer than a year, whatever its credential says.
+pub(crate) fn time_left(expires: u64) -> Duration {
+    Duration::from_secs(expires.saturating_sub(now()).min(365 * 86_400))
 }

@@ -25,6 +25,7 @@ pub use lines::Lines;
 
 use crate::body::{Body, BoxError, collect};
 use crate::classify::Shape;
+use crate::identify::time_left;
 use crate::mask::{Plan, Unreadable};
 use crate::status::Refusal;
 
@@ -63,10 +64,7 @@ pub async fn respond(
         readable(&parts.headers, &work).inspect_err(|_| completion.ended = Some("refused"))?;
         parts.headers.remove(header::CONTENT_LENGTH);
     }
-    let until = matches!(shape, Shape::Watch | Shape::Log).then(|| {
-        let left = expires.saturating_sub(crate::identify::now()).min(86_400 * 365);
-        Box::pin(tokio::time::sleep(std::time::Duration::from_secs(left)))
-    });
+    let until = matches!(shape, Shape::Watch | Shape::Log).then(|| Box::pin(tokio::time::sleep(time_left(expires))));
     if let Work::Items(items) = work {
         return match shape {
             // Its head must not wait for the first event.
