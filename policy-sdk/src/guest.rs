@@ -56,7 +56,7 @@ impl<I: Instance> Guest for Module<I> {
         configured::<I>().on_object(&operation, &Object::Held(object), &Contract)
     }
 
-    fn on_chunk(_: Operation, _: Channel, _: Vec<u8>) -> ChunkVerdict {
-        ChunkVerdict::Forward
+    fn on_chunk(operation: Operation, channel: Channel, data: Vec<u8>) -> ChunkVerdict {
+        configured::<I>().on_chunk(&operation, channel, &data)
     }
 }

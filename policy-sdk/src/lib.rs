@@ -51,6 +51,10 @@ pub trait Policy: Sized {
     fn on_object(&self, _operation: &Operation, _object: &Object, _host: &dyn Host) -> Verdict {
         Verdict::Allow
     }
+    /// Each piece of a text stream, in the instance that answered on_request, for policies whose hooks say so.
+    fn on_chunk(&self, _operation: &Operation, _channel: Channel, _data: &[u8]) -> ChunkVerdict {
+        ChunkVerdict::Forward
+    }
 }
 
 /// A Kubernetes object.

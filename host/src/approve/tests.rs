@@ -3,7 +3,14 @@ use http::Method;
 use super::*;
 
 fn caller(name: &str, groups: &[&str]) -> Caller {
-    Caller { username: name.into(), groups: groups.iter().map(|g| (*g).into()).collect(), issuer: "i".into(), claims: vec![], expires: 0 }
+    Caller {
+        username: name.into(),
+        groups: groups.iter().map(|g| (*g).into()).collect(),
+        issuer: "i".into(),
+        claims: vec![],
+        expires: 0,
+        credential: String::new(),
+    }
 }
 
 fn requirement(required: u32) -> Requirement {

@@ -69,9 +69,9 @@ fn events(log: File) -> impl Iterator<Item = Value> {
     BufReader::new(log).lines().map_while(Result::ok).filter_map(|line| serde_json::from_str(&line).ok())
 }
 
-fn line(event: &Value) -> String {
+/// What an event is of, in words, on one line.
+pub(super) fn operation_of(event: &Value) -> String {
     let text = |path: &str| event.pointer(path).and_then(Value::as_str).unwrap_or("-");
-    let status = event["status"].as_u64().map_or_else(|| "-".into(), |s| s.to_string());
     let mut operation = match event["target"].as_object() {
         Some(_) => {
             let part =
@@ -90,7 +90,13 @@ fn line(event: &Value) -> String {
     if let Some(why) = event["refusal"].as_str() {
         operation += &format!("  ({why})");
     }
-    let operation: String = operation.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    operation.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+fn line(event: &Value) -> String {
+    let text = |path: &str| event.pointer(path).and_then(Value::as_str).unwrap_or("-");
+    let status = event["status"].as_u64().map_or_else(|| "-".into(), |s| s.to_string());
+    let operation = operation_of(event);
     format!(
         "{:<24} {:<15} {:<10} {:<16} {status:>6} {:<36} {operation}",
         text("/time"),

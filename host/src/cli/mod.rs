@@ -4,6 +4,7 @@ mod approval;
 mod audit;
 mod policy;
 mod serve;
+mod session;
 mod table;
 
 use std::path::PathBuf;
@@ -34,6 +35,8 @@ enum Command {
     Approval(approval::Approval),
     /// Reads the audit log.
     Audit(audit::Audit),
+    /// Lists, shows, replays, exports, searches and verifies recorded sessions.
+    Session(session::Session),
 }
 
 #[derive(Subcommand)]
@@ -64,6 +67,7 @@ impl Cli {
             Command::Policy(command) => command.run(),
             Command::Approval(approval) => approval.run(),
             Command::Audit(audit) => audit.run(),
+            Command::Session(session) => session.run(),
         }
     }
 }

@@ -11,14 +11,15 @@ use tokio::sync::watch;
 use crate::approve::Approvals;
 use crate::config::Config;
 use crate::forward::{Access, Upstream};
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, KnownValues};
 use crate::identify::{CertificateCa, Identifier};
 use crate::listen::{Ca, Certificates, Listener, write_private};
 use crate::mask::{Plans, TokenKey};
 use crate::policy::report::Report;
 use crate::policy::{Cache, Directory, Runtime, secret};
 use crate::record::AuditLog;
-use crate::store::Store;
+use crate::record::session::Sessions;
+use crate::store::{SessionIndex, Store};
 
 /// Serves until SIGTERM.
 #[derive(Args)]
@@ -89,7 +90,11 @@ async fn serve(config: Config, personal: bool, address_file: Option<PathBuf>) ->
     if personal {
         identifier = identifier.with_client_ca(CertificateCa::from_pem(ca.pem().as_bytes())?)?;
     }
-    let audit = AuditLog::open(&config.audit_file())?;
+    let database = data.join("postern.db");
+    let approvals = Approvals::new(Store::open(&database)?, &config.cluster.name, config.approvals.pending_per_caller);
+    let largest = config.sessions.largest_recording.0 as u64;
+    let sessions = Sessions::open(&config.sessions_directory(), &data, SessionIndex::open(&database)?, largest)?;
+    let audit = AuditLog::open(&config.audit_file(), Some(sessions.clone()))?;
     let policies = match &config.policies.directory {
         Some(_) => {
             let runtime = Runtime::start(config.policies.memory.0)?;
@@ -98,14 +103,24 @@ async fn serve(config: Config, personal: bool, address_file: Option<PathBuf>) ->
         None => None,
     };
     let _watching = policies.as_ref().map(|p| p.watch()).transpose()?;
-    let approvals = Approvals::new(Store::open(&data.join("postern.db"))?, &config.cluster.name, config.approvals.pending_per_caller);
     let certificates = Certificates::load(&config.listen, &ca)?;
     let listener = Listener::bind(&config.listen.address, certificates).await?;
     let address = listener.address()?;
     tokio::spawn(Arc::clone(&identifier).keep_fresh());
     let plans = Arc::new(Plans::new(TokenKey::new(&secret(&data.join("token.key"))?)));
-    let gateway =
-        Arc::new(Gateway { config, identifier, upstream, policies: policies.clone(), approvals, audit, plans, streams: Arc::default() });
+    let gateway = Arc::new(Gateway {
+        config,
+        identifier,
+        upstream,
+        policies: policies.clone(),
+        approvals,
+        audit,
+        plans,
+        streams: Arc::default(),
+        sessions: Some(sessions.clone()),
+        open_streams: Arc::default(),
+        known: KnownValues::default(),
+    });
 
     if let Some(file) = address_file {
         let partial = file.with_extension("partial");
@@ -136,6 +151,7 @@ async fn serve(config: Config, personal: bool, address_file: Option<PathBuf>) ->
     let audit = gateway.audit.clone();
     let served = listener.serve(gateway, stopped).await;
     audit.close().await;
+    sessions.close().await;
     if let Some(policies) = policies {
         policies.retire();
     }

@@ -48,6 +48,9 @@ pub struct Config {
     /// The audit log.
     #[serde(default)]
     pub audit: Audit,
+    /// What is recorded of streams and calls.
+    #[serde(default)]
+    pub sessions: Sessions,
     /// Limits a peer meets.
     #[serde(default)]
     pub limits: Limits,
@@ -231,6 +234,34 @@ pub struct Audit {
     pub file: Option<PathBuf>,
 }
 
+/// What is recorded of streams and calls, so that it can be replayed.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Sessions {
+    /// Where recordings are kept; `sessions` in the data directory when absent.
+    pub directory: Option<PathBuf>,
+    /// What becomes of an exec, attach or port-forward that cannot be recorded.
+    pub on_failure: RecordingFailure,
+    /// Bytes of input and output that are recorded of one stream. What follows is left out, and the recording says so.
+    pub largest_recording: ByteSize,
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Self { directory: None, on_failure: RecordingFailure::Refuse, largest_recording: ByteSize(1 << 30) }
+    }
+}
+
+/// What becomes of a stream that cannot be recorded.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub enum RecordingFailure {
+    /// It is refused, or ended if it has begun.
+    Refuse,
+    /// It goes on, and the recording says what is missing once it can be written again.
+    Allow,
+}
+
 /// Limits a peer meets.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -251,6 +282,12 @@ pub struct Limits {
     pub connect_time: Seconds,
     /// Seconds the API server has to begin its answer.
     pub response_time: Seconds,
+    /// Streams (exec, attach, port-forward) one caller may have open at a time.
+    pub streams_per_caller: usize,
+    /// Seconds a stream may carry nothing before it is ended.
+    pub stream_idle_time: Seconds,
+    /// Seconds a stream may last.
+    pub stream_time: Seconds,
 }
 
 impl Default for Limits {
@@ -264,6 +301,9 @@ impl Default for Limits {
             object: ByteSize(16 << 20),
             connect_time: Seconds(5),
             response_time: Seconds(75),
+            streams_per_caller: 100,
+            stream_idle_time: Seconds(4 * 3600),
+            stream_time: Seconds(24 * 3600),
         }
     }
 }
@@ -333,6 +373,7 @@ impl Config {
             &mut self.cluster.kubeconfig,
             &mut self.policies.directory,
             &mut self.audit.file,
+            &mut self.sessions.directory,
             &mut self.authentication.client_ca_file,
         ]
         .into_iter()
@@ -340,6 +381,11 @@ impl Config {
         {
             resolve(path);
         }
+    }
+
+    /// Where recordings are kept.
+    pub fn sessions_directory(&self) -> PathBuf {
+        self.sessions.directory.clone().unwrap_or_else(|| self.data_directory.join("sessions"))
     }
 
     /// The file of the audit log.

@@ -7,16 +7,16 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::classify::Operation;
+use crate::classify::{Operation, Shape};
 use crate::config::Unmatched;
 use crate::identify::Caller;
 use crate::mask::{Condition, Mask, Plan, Plans, Selector, Transform};
 use crate::policy::bindings::postern::policy::types;
-use crate::policy::{Call, Mode, OnFailure, Policy, PolicySet, RequestBody, Runtime, Surroundings};
+use crate::policy::{Call, Live, Mode, OnFailure, Policy, PolicySet, RequestBody, Runtime, Surroundings};
 use crate::status::Refusal;
 
 /// What was decided, and by whom.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub struct Decision {
     /// Why it does not pass.
     pub refusal: Option<Refusal>,
@@ -26,6 +26,8 @@ pub struct Decision {
     pub masks: Option<Arc<Plan>>,
     /// Policies asked again for each object.
     pub on_object: Vec<Arc<Policy>>,
+    /// Policies that look at each piece of the stream that follows.
+    pub live: Vec<Live>,
     /// What each policy answered.
     pub answers: Vec<PolicyAnswer>,
     /// Names of the policies whose masks apply.
@@ -131,10 +133,18 @@ impl Decider<'_> {
             if policy.on_object() && policy.mode == Mode::Enforce {
                 decision.on_object.push(Arc::clone(policy));
             }
-            if !policy.on_request() {
+            let stays = policy.on_chunk() && policy.mode == Mode::Enforce && matches!(operation.shape, Shape::Stream | Shape::Log);
+            if !policy.on_request() && !stays {
                 continue;
             }
-            let answer = policy.call_on_request(runtime, &Call { operation: &describe(), body, surroundings: around });
+            let call = Call { operation: &describe(), body, surroundings: around };
+            let answer = if stays {
+                let (answer, live) = policy.call_and_stay(runtime, &call);
+                decision.live.extend(live);
+                answer
+            } else {
+                policy.call_on_request(runtime, &call)
+            };
             // What the policy could not read it cannot have decided about.
             if let Some(refusal) = body.and_then(|b| b.refusal()) {
                 decision.record(policy, "failed", Some(refusal.message.clone()), answer.annotations);
@@ -256,7 +266,7 @@ pub fn mask(mask: types::Mask) -> Result<Mask, String> {
         what: match mask.what {
             types::Selector::Field(path) => Selector::Field(path),
             types::Selector::Text(pattern) => Selector::Text(pattern),
-            types::Selector::PodSecrets => return Err("it returned pod-secrets, which this version of the gateway cannot apply".into()),
+            types::Selector::PodSecrets => Selector::PodSecrets,
         },
         how: match mask.how {
             types::Transform::Redact => Transform::Redact,

@@ -139,7 +139,7 @@ mod tests {
 
     fn caller(username: &str, groups: &[&str]) -> Arc<Caller> {
         let groups = groups.iter().map(|g| (*g).into()).collect();
-        Arc::new(Caller { username: username.into(), groups, issuer: "i".into(), claims: vec![], expires: 0 })
+        Arc::new(Caller { username: username.into(), groups, issuer: "i".into(), claims: vec![], expires: 0, credential: String::new() })
     }
 
     #[test]

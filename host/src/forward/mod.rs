@@ -21,7 +21,7 @@ use tokio_rustls::TlsConnector;
 
 pub use credential::{As, access_for};
 pub use kubeconfig::{Access, OwnToken};
-pub use upgrade::{Carried, carry, tunnel};
+pub use upgrade::tunnel;
 
 use crate::body::collect;
 use crate::config::Limits;

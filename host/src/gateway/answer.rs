@@ -2,17 +2,16 @@
 
 use std::sync::Arc;
 
-use http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
-use hyper::upgrade::OnUpgrade;
+use http::{HeaderValue, Method, Response, header};
 
 use super::{Exchange, Gateway};
 use crate::body::Body;
 use crate::classify::Shape;
 use crate::decide::Decision;
-use crate::forward;
 use crate::record::Event;
-use crate::respond::{self, Asked, Completion, Items, Lines, Treatment, Work};
+use crate::respond::{self, Asked, Completion, Items, Treatment, Work};
 use crate::status::Refusal;
+use crate::stream::filter::Filter;
 
 impl Gateway {
     pub(super) fn check_masks(&self, exchange: &Exchange, decision: &Decision) -> Result<(), Refusal> {
@@ -20,10 +19,8 @@ impl Gateway {
         let by = decision.masked_by.join(", ");
         match exchange.operation.shape {
             Shape::Proxy => return Err(Refusal::forbidden(format!("policy {by} masks this, and what comes by proxy cannot be masked"))),
-            Shape::Stream if masks.reads_text() => {
-                return Err(Refusal::forbidden(format!(
-                    "policy {by} masks text in this stream, which this version of the gateway cannot do; use kubectl logs"
-                )));
+            Shape::Stream if exchange.operation.command.is_none() && masks.reads_text() => {
+                return Err(Refusal::forbidden(format!("policy {by} masks text, and what flows through a port cannot be masked")));
             }
             _ => {}
         }
@@ -36,7 +33,11 @@ impl Gateway {
         Ok(())
     }
 
-    pub(super) async fn answer(&self, mut exchange: Exchange, decision: Decision, event: Event) -> Result<Response<Body>, Refusal> {
+    pub(super) async fn answer(&self, mut exchange: Exchange, mut decision: Decision, event: Event) -> Result<Response<Body>, Refusal> {
+        let filter = match exchange.operation.shape {
+            Shape::Log => self.log_filter(&exchange, &mut decision).await?,
+            _ => Filter::idle(),
+        };
         let operation = &exchange.operation;
         let mut headers = std::mem::take(&mut exchange.headers);
         let mut path = operation.path_and_query.clone();
@@ -46,7 +47,7 @@ impl Gateway {
         if reads_objects {
             asked = respond::rewrite(&mut headers);
             path = respond::include_objects(&path, &mut asked);
-        } else if operation.shape == Shape::Log && decision.masks.as_ref().is_some_and(|m| m.reads_text()) {
+        } else if !filter.is_idle() {
             headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
         let completion = Completion::new(self.audit.clone(), event, exchange.began);
@@ -71,7 +72,7 @@ impl Gateway {
                 };
                 Work::Items(Box::new(Items::new(treatment, &operation.verb, operation.shape, largest)))
             }
-            (Some(masks), Shape::Log) if masks.reads_text() => Work::Lines(Lines::new(Arc::clone(masks), largest)),
+            (_, Shape::Log) if !filter.is_idle() => Work::Text(Box::new(filter)),
             _ => Work::Pass,
         };
         let (masks, shape) = (decision.masks.as_deref(), operation.shape);
@@ -79,44 +80,5 @@ impl Gateway {
         Ok(respond::respond(upstream, work, &decision.masked_by, masks, exchange.caller.expires, shape, completion)
             .await
             .unwrap_or_else(Refusal::into_response))
-    }
-
-    /// An upgraded connection: exec, attach, port-forward, or whatever a proxied server speaks.
-    pub(super) async fn stream(&self, exchange: &Exchange, upgrade: Option<OnUpgrade>, event: Event) -> Result<Response<Body>, Refusal> {
-        let operation = &exchange.operation;
-        let mut completion = Completion::new(self.audit.clone(), event, exchange.began);
-        let sent = self
-            .upstream
-            .send_upgrade(&exchange.who, &operation.method, &operation.path_and_query, exchange.headers.clone(), exchange.body.clone())
-            .await;
-        let mut upstream = match sent {
-            Ok(upstream) => upstream,
-            Err(refusal) => return Ok(completion.failed(refusal)),
-        };
-        let (StatusCode::SWITCHING_PROTOCOLS, Some(upgrade)) = (upstream.status(), upgrade) else {
-            return Ok(respond::respond(upstream, Work::Pass, &[], None, exchange.caller.expires, operation.shape, completion)
-                .await
-                .unwrap_or_else(Refusal::into_response));
-        };
-        let server = hyper::upgrade::on(&mut upstream);
-        let mut response = Response::new(Body::default());
-        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-        for (name, value) in upstream.headers() {
-            if *name == header::CONNECTION
-                || *name == header::UPGRADE
-                || name.as_str().starts_with("sec-websocket-")
-                || name.as_str() == "x-stream-protocol-version"
-            {
-                response.headers_mut().append(HeaderName::clone(name), value.clone());
-            }
-        }
-        let expires = exchange.caller.expires;
-        let open = Arc::clone(&self.streams);
-        tokio::task::spawn_local(async move {
-            let _open = open;
-            let carried = forward::tunnel(upgrade, server, expires).await;
-            completion.streamed(carried);
-        });
-        Ok(response)
     }
 }

@@ -12,7 +12,7 @@ impl Gateway {
         let ticket = self.approvals.ticket(&exchange.caller, &exchange.operation, &exchange.body, &decision.approvals)?;
         event.set("ticket", &ticket.id);
         if ticket.state == State::Pending {
-            self.audit.record(event.at_stage("held"));
+            self.audit.record(event, "held");
         }
         Ok(ticket)
     }

@@ -3,7 +3,9 @@
 mod admit;
 mod answer;
 mod approval;
+mod known;
 mod look_around;
+mod stream;
 mod terminal;
 
 use std::cell::OnceCell;
@@ -19,7 +21,7 @@ use hyper::upgrade::OnUpgrade;
 
 use crate::approve::{Approvals, State};
 use crate::body::Body;
-use crate::classify::Operation;
+use crate::classify::{Operation, Shape};
 use crate::config::Config;
 use crate::decide::{self, Decider, Decision};
 use crate::forward::{As, Upstream};
@@ -27,10 +29,13 @@ use crate::identify::{Caller, Identifier, Presented};
 use crate::mask::Plans;
 use crate::policy::bindings::postern::policy::types;
 use crate::policy::{Directory, PolicySet, RequestBody};
+use crate::record::session::Sessions;
 use crate::record::{AuditLog, Event};
 use crate::status::Refusal;
-use crate::stream::websocket::Handshake;
+use crate::stream::waiting::Handshake;
 use admit::{Admitted, wants_upgrade};
+pub use known::KnownValues;
+pub use stream::OpenStreams;
 
 /// All that requests are handled with.
 pub struct Gateway {
@@ -50,6 +55,12 @@ pub struct Gateway {
     pub plans: Arc<Plans>,
     /// Held by each upgraded connection: a drain waits for those too.
     pub streams: Arc<()>,
+    /// Recordings; none when nothing is recorded.
+    pub sessions: Option<Sessions>,
+    /// Streams that are open, by caller.
+    pub open_streams: Arc<OpenStreams>,
+    /// What pods know of Secrets.
+    pub known: KnownValues,
 }
 
 /// What is known of the connection a request came on.
@@ -87,7 +98,7 @@ impl Gateway {
         let result = match self.admit(&peer, request, began, received_at, id, &mut event).await {
             Ok(Admitted::Own(response)) => {
                 event.set("status", response.status().as_u16());
-                self.audit.record(event.at_stage("completed"));
+                self.audit.record(&event, "completed");
                 return response;
             }
             Ok(Admitted::Operation(exchange)) => self.carry_out(*exchange, upgrade, &mut event).await,
@@ -131,26 +142,34 @@ impl Gateway {
     async fn send(
         &self,
         mut exchange: Exchange,
-        decision: Decision,
+        mut decision: Decision,
         upgrade: Option<OnUpgrade>,
-        event: &Event,
+        event: &mut Event,
     ) -> Result<Response<Body>, Refusal> {
-        self.seal(&mut exchange, &decision, event).await?;
+        self.check_masks(&exchange, &decision)?;
+        let upgrades = exchange.headers.contains_key(header::UPGRADE);
+        let ready = match exchange.operation.shape {
+            Shape::Stream if upgrades => Some(self.ready(&mut exchange, &mut decision, event).await?),
+            _ => None,
+        };
+        if let Err(refusal) = self.seal(&mut exchange, event).await {
+            stream::discard(ready);
+            return Err(refusal);
+        }
         // From here the operation was sent: its completion is recorded by whoever carries the answer.
-        if exchange.headers.contains_key(header::UPGRADE) {
-            self.stream(&exchange, upgrade, event.clone()).await
+        if upgrades {
+            self.stream(exchange, ready, upgrade, event.clone()).await
         } else {
             self.answer(exchange, decision, event.clone()).await
         }
     }
 
-    /// The last look at an operation before it is sent: its masks fit, it is named, and a change is recorded.
-    async fn seal(&self, exchange: &mut Exchange, decision: &Decision, event: &Event) -> Result<(), Refusal> {
-        self.check_masks(exchange, decision)?;
+    /// The last thing before an operation is sent: it is named, and a change is recorded.
+    async fn seal(&self, exchange: &mut Exchange, event: &Event) -> Result<(), Refusal> {
         // The API server takes this for its own audit event, so that the two logs can be laid beside each other.
         exchange.headers.insert("audit-id", HeaderValue::from_str(&exchange.id).unwrap_or(HeaderValue::from_static("postern")));
         if exchange.operation.is_mutating() {
-            self.audit.record_durably(event.at_stage("decided")).await?;
+            self.audit.record_durably(event, "decided").await?;
         }
         Ok(())
     }
@@ -158,7 +177,7 @@ impl Gateway {
     /// Records that an operation was refused.
     fn refused(&self, refusal: &Refusal, event: &mut Event) {
         event.set("status", refusal.code.as_u16()).set("refusal", &refusal.message);
-        self.audit.record(event.at_stage("refused"));
+        self.audit.record(event, "refused");
     }
 
     async fn decide(&self, exchange: &Exchange) -> Result<Decision, Refusal> {

@@ -1,4 +1,4 @@
-//! A command that waits for an approval over WebSocket: the connection is upgraded first, and the user is told on the terminal.
+//! A command that waits for an approval whatever its protocol: the connection is upgraded first, and the user is told on the terminal.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,16 +11,17 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::approval::waiting;
+use super::stream::{self, Ready};
 use super::{Exchange, Gateway};
 use crate::approve::Ticket;
 use crate::body::{Body, collect};
 use crate::decide::Decision;
-use crate::forward;
 use crate::identify::time_left;
 use crate::record::Event;
 use crate::respond::Completion;
 use crate::status::Refusal;
-use crate::stream::websocket::{self, Handshake, Heard, Inbox};
+use crate::stream::Channel;
+use crate::stream::waiting::{Handshake, Waiting};
 
 /// Largest Status of the API server that is told on a terminal.
 const LARGEST_STATUS: usize = 64 << 10;
@@ -44,10 +45,10 @@ impl Gateway {
                 gateway.refused(&client_gone(), &mut event);
                 return;
             };
-            let mut terminal = Terminal::new(upgraded, &exchange);
+            let mut terminal = Terminal::new(upgraded, &exchange, &handshake);
             let refusal = match gateway.wait_on_terminal(&mut terminal, &exchange, ticket, &mut event).await {
                 Ok(decision) => match gateway.connect(exchange, decision, &handshake, &mut event).await {
-                    Ok((upstream, completion, expires)) => return terminal.carry(upstream, completion, expires).await,
+                    Ok(connected) => return terminal.carry(&gateway, connected).await,
                     Err(refusal) => refusal,
                 },
                 Err(refusal) => {
@@ -80,25 +81,46 @@ impl Gateway {
     async fn connect(
         &self,
         mut exchange: Exchange,
-        decision: Decision,
+        mut decision: Decision,
         handshake: &Handshake,
         event: &mut Event,
-    ) -> Result<(Response<Incoming>, Completion, u64), Refusal> {
-        if let Err(refusal) = self.seal(&mut exchange, &decision, event).await {
-            self.refused(&refusal, event);
-            return Err(refusal);
-        }
+    ) -> Result<Connected, Refusal> {
         handshake.narrow(&mut exchange.headers);
+        let checked = self.check_masks(&exchange, &decision);
+        let ready = match checked {
+            Ok(()) => self.ready(&mut exchange, &mut decision, event).await,
+            Err(refusal) => Err(refusal),
+        };
+        let ready = match ready {
+            Ok(ready) => match self.seal(&mut exchange, event).await {
+                Ok(()) => Ok(ready),
+                Err(refusal) => {
+                    stream::discard(Some(ready));
+                    Err(refusal)
+                }
+            },
+            Err(refusal) => Err(refusal),
+        };
+        let ready = ready.inspect_err(|refusal| self.refused(refusal, event))?;
         let completion = Completion::new(self.audit.clone(), event.clone(), exchange.began);
         let (method, path) = (&exchange.operation.method, &exchange.operation.path_and_query);
         match self.upstream.send_upgrade(&exchange.who, method, path, exchange.headers, exchange.body).await {
-            Ok(upstream) => Ok((upstream, completion, exchange.caller.expires)),
+            Ok(upstream) => Ok(Connected { upstream, ready, completion, expires: exchange.caller.expires }),
             Err(refusal) => {
+                stream::discard(Some(ready));
                 drop(completion.failed(refusal.clone()));
                 Err(refusal)
             }
         }
     }
+}
+
+/// A connection to the container, opened.
+struct Connected {
+    upstream: Response<Incoming>,
+    ready: Ready,
+    completion: Completion,
+    expires: u64,
 }
 
 fn client_gone() -> Refusal {
@@ -108,65 +130,75 @@ fn client_gone() -> Refusal {
 /// The caller's side of an upgraded connection.
 struct Terminal {
     io: TokioIo<Upgraded>,
-    inbox: Inbox,
+    waiting: Waiting,
     /// What is still to be written: a wait that ends must not cut a frame in two.
     out: BytesMut,
     /// The channel the user sees that is not the command's output, as far as there is one.
-    channel: Option<u8>,
+    channel: Option<Channel>,
+    /// What the user is to be told once that channel is there.
+    telling: Option<String>,
 }
 
 impl Terminal {
-    fn new(upgraded: Upgraded, exchange: &Exchange) -> Self {
-        let tty = exchange.operation.command.as_ref().is_some_and(|c| c.tty);
-        let asks = |key: &str| exchange.operation.query.iter().any(|(k, v)| k == key && v != "0" && v != "false");
-        let channel = match tty {
-            // A terminal has no standard error of its own.
-            true => asks("stdout").then_some(websocket::STDOUT),
-            false => asks("stderr").then_some(websocket::STDERR),
-        };
-        Self { io: TokioIo::new(upgraded), inbox: Inbox::default(), out: BytesMut::new(), channel }
+    fn new(upgraded: Upgraded, exchange: &Exchange, handshake: &Handshake) -> Self {
+        let channel = stream::told_on(&exchange.operation);
+        Self { io: TokioIo::new(upgraded), waiting: Waiting::new(handshake), out: BytesMut::new(), channel, telling: None }
     }
 
     async fn tell(&mut self, text: &str) {
-        if let Some(channel) = self.channel {
-            self.out.extend_from_slice(&websocket::message(channel, format!("postern: {text}\r\n").as_bytes()));
-            let _ = self.flush().await;
-        }
+        self.telling = Some(format!("postern: {text}\r\n"));
+        let _ = self.flush().await;
     }
 
     async fn flush(&mut self) -> std::io::Result<()> {
+        if let Some(channel) = self.channel.filter(|channel| self.waiting.has(*channel))
+            && let Some(text) = self.telling.take()
+        {
+            let mut told = Vec::new();
+            self.waiting.tell(channel, text.as_bytes(), &mut told);
+            self.out.extend_from_slice(&told);
+        }
         while self.out.has_remaining() {
             self.io.write_buf(&mut self.out).await?;
         }
         self.io.flush().await
     }
 
-    /// Answers pings and keeps input, until the caller goes away.
+    /// Answers what the protocol asks and keeps input, until the caller goes away.
     async fn attend(&mut self) {
-        let mut buffer = [0; 4096];
         loop {
             if self.flush().await.is_err() {
                 return;
             }
-            if !self.inbox.has_room() {
+            if !self.waiting.has_room() {
                 return std::future::pending().await;
             }
-            let Ok(read @ 1..) = self.io.read(&mut buffer).await else { return };
-            let Ok(heard) = self.inbox.push(&buffer[..read]) else { return };
-            for heard in heard {
-                match heard {
-                    Heard::Ping(payload) => self.out.extend_from_slice(&websocket::pong(&payload)),
-                    Heard::Close => return,
-                }
+            if !self.listen().await {
+                return;
             }
         }
     }
 
+    /// Hears what the caller says. False when it went away.
+    async fn listen(&mut self) -> bool {
+        let mut buffer = [0; 4096];
+        let Ok(read @ 1..) = self.io.read(&mut buffer).await else { return false };
+        let mut answers = Vec::new();
+        let goes_on = self.waiting.push(&buffer[..read], &mut answers).unwrap_or(false);
+        self.out.extend_from_slice(&answers);
+        goes_on
+    }
+
     /// Ends the command with a Status, which kubectl shows as its error.
     async fn end(&mut self, status: &str) {
-        self.out.extend_from_slice(&websocket::message(websocket::ERROR, status.as_bytes()));
-        self.out.extend_from_slice(&websocket::close());
         let farewell = async {
+            // Over SPDY the caller opens the channel first on which it is told.
+            while !self.waiting.has(Channel::Error) && self.listen().await {
+                self.flush().await?;
+            }
+            let mut last = Vec::new();
+            self.waiting.finish(status.as_bytes(), &mut last);
+            self.out.extend_from_slice(&last);
             self.flush().await?;
             // The caller closes in its turn; closed at once, what was said last could be lost.
             let mut rest = [0; 1024];
@@ -178,8 +210,10 @@ impl Terminal {
     }
 
     /// Passes on what was kept, and then everything both ways.
-    async fn carry(mut self, mut upstream: Response<Incoming>, mut completion: Completion, expires: u64) {
+    async fn carry(mut self, gateway: &Gateway, connected: Connected) {
+        let Connected { upstream, ready, mut completion, expires } = connected;
         if upstream.status() != StatusCode::SWITCHING_PROTOCOLS {
+            stream::discard(Some(ready));
             let code = upstream.status();
             let status = collect(upstream.into_body(), LARGEST_STATUS).await.ok().flatten().unwrap_or_default();
             completion.answered(code, status.len());
@@ -190,7 +224,6 @@ impl Terminal {
         if self.flush().await.is_err() {
             return;
         }
-        let Ok(server) = hyper::upgrade::on(&mut upstream).await else { return };
-        completion.streamed(forward::carry(self.io, TokioIo::new(server), self.inbox.into_bytes().into(), expires).await);
+        gateway.carry_on(self.io, self.waiting, upstream, ready, expires, &mut completion).await;
     }
 }

@@ -17,7 +17,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::Caller;
+use super::{Caller, credential_id};
 
 /// What the client's certificate says.
 #[derive(Clone, Debug)]
@@ -62,13 +62,16 @@ impl CertificateCa {
 
 /// As Kubernetes reads a client certificate: the common name is the user, organisations are groups.
 fn caller(certificate: &CertificateDer<'_>) -> Option<Caller> {
-    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+    let der = certificate.as_ref();
+    let (_, certificate) = X509Certificate::from_der(der).ok()?;
     let subject = certificate.subject();
     let username = subject.iter_common_name().next()?.as_str().ok().filter(|n| !n.is_empty())?.to_owned();
+    let issuer = format!("x509:{}", certificate.issuer());
     Some(Caller {
+        credential: credential_id(&issuer, &username, der),
         username,
         groups: subject.iter_organization().filter_map(|o| o.as_str().ok()).map(Into::into).collect(),
-        issuer: format!("x509:{}", certificate.issuer()),
+        issuer,
         claims: Vec::new(),
         expires: u64::try_from(certificate.validity().not_after.timestamp()).unwrap_or(0),
     })

@@ -11,7 +11,7 @@ use jsonwebtoken::{Algorithm, Validation};
 
 use super::claims::{Claims, Mappings};
 use super::jwks::Jwks;
-use super::{Caller, now};
+use super::{Caller, credential_id, now};
 use crate::config::Authentication;
 use crate::status::Refusal;
 
@@ -119,7 +119,7 @@ impl Authenticator {
         let mut why = "the token is signed with a key the issuer does not publish".to_owned();
         for candidate in keys {
             match jsonwebtoken::decode::<Claims>(token, &candidate.key, &validation) {
-                Ok(verified) => return issuer.caller(verified.claims),
+                Ok(verified) => return issuer.caller(verified.claims, token),
                 Err(error) => why = explain(error.kind()),
             }
         }
@@ -128,11 +128,13 @@ impl Authenticator {
 }
 
 impl IssuerState {
-    fn caller(&self, claims: Claims) -> Result<Caller, Refusal> {
+    fn caller(&self, claims: Claims, token: &str) -> Result<Caller, Refusal> {
         let (username, groups) = self.mappings.map(&claims).map_err(Refusal::unauthorized)?;
         let expires = claims.get("exp").and_then(|e| e.as_f64()).map_or(0, |e| e as u64).min(END_OF_TIME);
+        let own = claims.get("jti").and_then(|id| id.as_str()).filter(|id| !id.is_empty()).unwrap_or(token);
+        let credential = credential_id(&self.url, &username, own.as_bytes());
         let claims = claims.into_iter().map(|(name, value)| (name, value.to_string())).collect();
-        Ok(Caller { username, groups, issuer: self.url.clone(), claims, expires })
+        Ok(Caller { username, groups, issuer: self.url.clone(), claims, expires, credential })
     }
 }
 

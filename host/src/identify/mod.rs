@@ -31,6 +31,19 @@ pub struct Caller {
     pub claims: Vec<(String, String)>,
     /// Unix seconds at which the credential ends.
     pub expires: u64,
+    /// What names the credential without giving it away: 16 hexadecimal digits of a hash over its issuer, its user, and the token's `jti` or, where
+    /// there is none, the token or certificate itself.
+    pub credential: String,
+}
+
+/// See [`Caller::credential`].
+fn credential_id(issuer: &str, username: &str, own: &[u8]) -> String {
+    let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+    for part in [issuer.as_bytes(), username.as_bytes(), own] {
+        context.update(&(part.len() as u64).to_be_bytes());
+        context.update(part);
+    }
+    context.finish().as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Tells who is calling.

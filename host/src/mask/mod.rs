@@ -1,9 +1,11 @@
 //! Masks: what a policy wants hidden, applied to objects byte by byte.
 //!
 //! [`path`] is the language masks are written in, [`plan`] what one operation's masks compile to ([`Plans`] remembers them), [`scan`] the single pass that
-//! applies them, [`rows`] what a Table needs beside it, [`sweep`] what hides the same values elsewhere, and [`placeholder`] how a hidden value is written and
+//! applies them, [`rows`] what a Table needs beside it, [`sweep`] what hides the same values elsewhere, [`text`] hides values in
+//! text that flows, and [`placeholder`] how a hidden value is written and
 //! recognised when it comes back.
 
+mod literals;
 pub mod path;
 pub mod placeholder;
 pub mod plan;
@@ -12,9 +14,12 @@ mod raw;
 mod rows;
 mod scan;
 mod sweep;
+mod text;
 
+pub use literals::Literals;
 pub use placeholder::{TokenKey, Transform};
 pub use plan::{Condition, Mask, Plan, Report, Selector};
 pub use plans::Plans;
 pub use raw::{Unreadable, member};
 pub use rows::RowObject;
+pub use text::{TextMask, TextRules};

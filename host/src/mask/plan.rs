@@ -1,11 +1,14 @@
 //! What one operation's masks compile to.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use regex::Regex;
 
+use super::literals::Literals;
 use super::path::{Child, Path, PathError, Step};
 use super::placeholder::{TokenKey, Transform};
+use super::text::{Pattern, TextRules};
 
 /// Most masks and most steps of all their paths one operation may have.
 pub(super) const MOST_MASKS: usize = 64;
@@ -27,8 +30,10 @@ pub struct Mask {
 pub enum Selector {
     /// Object fields, by JSONPath.
     Field(String),
-    /// A regular expression over log lines and over string values.
+    /// A regular expression over text streams and over string values.
     Text(String),
+    /// The values of the Secrets the addressed pod uses.
+    PodSecrets,
 }
 
 /// A test on another field of the same object.
@@ -47,6 +52,8 @@ pub struct Condition {
 pub struct Plan {
     pub(super) fields: Vec<Field>,
     pub(super) texts: Vec<Text>,
+    /// How the values of the pod's Secrets are written, when they are hidden.
+    pub(super) pod_secrets: Option<Transform>,
     /// One bit a step, of all paths one after another.
     pub(super) steps: Vec<(Step, Option<usize>)>,
     pub(super) start: u128,
@@ -64,6 +71,8 @@ pub(super) struct Field {
 #[derive(Debug)]
 pub(super) struct Text {
     pub(super) pattern: Regex,
+    /// The same for text that flows.
+    pub(super) flowing: Arc<Pattern>,
     pub(super) how: Transform,
 }
 
@@ -73,15 +82,20 @@ pub type Report = BTreeMap<String, u64>;
 impl Plan {
     /// Compiles masks; an error is an invalid answer of the policy that gave them.
     pub fn compile(masks: &[Mask], key: &TokenKey) -> Result<Self, InvalidMask> {
-        let mut plan = Self { fields: Vec::new(), texts: Vec::new(), steps: Vec::new(), start: 0, descending: 0, key: key.clone() };
+        let mut plan =
+            Self { fields: Vec::new(), texts: Vec::new(), pod_secrets: None, steps: Vec::new(), start: 0, descending: 0, key: key.clone() };
         if masks.len() > MOST_MASKS {
             return Err(InvalidMask(format!("{} masks; at most {MOST_MASKS} are taken", masks.len())));
         }
         for mask in masks {
             match &mask.what {
                 Selector::Field(path) => plan.add_field(path, mask)?,
-                Selector::Text(pattern) => {
-                    let pattern = regex::RegexBuilder::new(pattern)
+                Selector::PodSecrets if !mask.when.is_empty() => {
+                    return Err(InvalidMask("a mask of the pod's Secrets takes no conditions".into()));
+                }
+                Selector::PodSecrets => plan.pod_secrets = Some(mask.how),
+                Selector::Text(text) => {
+                    let pattern = regex::RegexBuilder::new(text)
                         .size_limit(1 << 20)
                         .build()
                         .map_err(|e| InvalidMask(format!("the text mask is not a regular expression: {e}")))?;
@@ -91,7 +105,7 @@ impl Plan {
                     if !mask.when.is_empty() {
                         return Err(InvalidMask("a text mask takes no conditions".into()));
                     }
-                    plan.texts.push(Text { pattern, how: mask.how });
+                    plan.texts.push(Text { pattern, flowing: Arc::new(Pattern::compile(text, mask.how)?), how: mask.how });
                 }
             }
         }
@@ -126,7 +140,18 @@ impl Plan {
 
     /// Whether any mask reads text streams.
     pub fn reads_text(&self) -> bool {
-        !self.texts.is_empty()
+        !self.texts.is_empty() || self.pod_secrets.is_some()
+    }
+
+    /// Whether the values of the pod's Secrets are hidden.
+    pub fn hides_pod_secrets(&self) -> bool {
+        self.pod_secrets.is_some()
+    }
+
+    /// What is hidden in text that flows, with the values of the pod's Secrets.
+    pub fn text_rules(&self, known: Option<Arc<Literals>>) -> Arc<TextRules> {
+        let patterns = self.texts.iter().map(|text| Arc::clone(&text.flowing)).collect();
+        Arc::new(TextRules { patterns, literals: known.zip(self.pod_secrets), key: self.key.clone() })
     }
 
     /// The states after a member or an element, and the mask that ends there.
@@ -226,6 +251,12 @@ pub(super) enum At<'a> {
 /// Why masks do not compile.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidMask(String);
+
+impl InvalidMask {
+    pub(super) fn new(why: String) -> Self {
+        Self(why)
+    }
+}
 
 impl std::fmt::Display for InvalidMask {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

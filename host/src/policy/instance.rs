@@ -13,6 +13,7 @@ use super::bindings::{PolicyModule, PolicyModulePre};
 use super::body::RequestBody;
 use super::document::Document;
 use super::engine::ticks;
+use super::live::Live;
 use super::{CallLimits, Policy, Runtime};
 use crate::identify;
 
@@ -21,6 +22,7 @@ pub(super) struct Prepared {
     module: PolicyModulePre<State>,
     on_request: ComponentExportIndex,
     on_object: ComponentExportIndex,
+    pub(super) on_chunk: ComponentExportIndex,
 }
 
 /// The instance of the contract's exports.
@@ -84,7 +86,7 @@ pub(super) fn prepare(runtime: &Runtime, component: &wasmtime::component::Compon
     let exports = component.get_export_index(None, EXPORTS);
     let hook =
         |name: &str| component.get_export_index(exports.as_ref(), name).with_context(|| format!("it does not export {EXPORTS} {name}"));
-    Ok(Prepared { module, on_request: hook("on-request")?, on_object: hook("on-object")? })
+    Ok(Prepared { module, on_request: hook("on-request")?, on_object: hook("on-object")?, on_chunk: hook("on-chunk")? })
 }
 
 /// Asks a prepared component what it is.
@@ -107,16 +109,28 @@ fn store(runtime: &Runtime, mut state: State, limits: CallLimits) -> Store<State
 impl Policy {
     /// Calls on-request in a fresh instance.
     pub fn call_on_request(&self, runtime: &Arc<Runtime>, call: &Call<'_>) -> Answer {
-        self.call(runtime, call.surroundings, |instance, store| {
-            let hook =
-                instance.get_typed_func::<(&Operation, Option<Resource<Document>>), (Verdict,)>(&mut *store, &self.component.on_request)?;
-            let body = match call.body {
-                Some(body) => Some(store.data_mut().table.push(Document::Body(Arc::clone(body)))?),
-                None => None,
-            };
-            let borrowed = body.as_ref().map(|b| Resource::new_borrow(b.rep()));
-            Ok(hook.call(store, (call.operation, borrowed))?.0)
-        })
+        self.call(runtime, call.surroundings, |instance, store| self.on_request_in(instance, store, call)).0
+    }
+
+    /// The same, and the instance goes on to look at the stream that follows. Of a policy without on-request the verdict is allow.
+    pub fn call_and_stay(self: &Arc<Self>, runtime: &Arc<Runtime>, call: &Call<'_>) -> (Answer, Option<Live>) {
+        let (answer, left) = self.call(runtime, call.surroundings, |instance, store| match self.on_request() {
+            true => self.on_request_in(instance, store, call),
+            false => Ok(Verdict::Allow),
+        });
+        let live = left.map(|(store, instance)| Live::new(Arc::clone(self), Arc::clone(runtime), store, instance, call.operation.clone()));
+        (answer, live)
+    }
+
+    fn on_request_in(&self, instance: &Instance, store: &mut Store<State>, call: &Call<'_>) -> wasmtime::Result<Verdict> {
+        let hook =
+            instance.get_typed_func::<(&Operation, Option<Resource<Document>>), (Verdict,)>(&mut *store, &self.component.on_request)?;
+        let body = match call.body {
+            Some(body) => Some(store.data_mut().table.push(Document::Body(Arc::clone(body)))?),
+            None => None,
+        };
+        let borrowed = body.as_ref().map(|b| Resource::new_borrow(b.rep()));
+        Ok(hook.call(store, (call.operation, borrowed))?.0)
     }
 
     /// Calls on-object in a fresh instance.
@@ -127,6 +141,7 @@ impl Policy {
             let borrowed = Resource::new_borrow(document.rep());
             Ok(hook.call(store, (operation, borrowed))?.0)
         })
+        .0
     }
 
     fn call(
@@ -134,17 +149,19 @@ impl Policy {
         runtime: &Arc<Runtime>,
         surroundings: &Surroundings,
         hook: impl FnOnce(&Instance, &mut Store<State>) -> wasmtime::Result<Verdict>,
-    ) -> Answer {
+    ) -> (Answer, Option<(Store<State>, Instance)>) {
         let mut state = State::for_configure(StoreLimits::default());
         state.surroundings = surroundings.clone();
         state.runtime = Some((Arc::clone(runtime), self.name.clone()));
         let _running = runtime.running();
         let mut store = store(runtime, state, self.limits);
-        let verdict = match self.component.module.instance_pre().instantiate(&mut store) {
-            Ok(instance) => hook(&instance, &mut store).map_err(|error| explain(&error)),
-            Err(error) => Err(explain(&error)),
+        let instance = self.component.module.instance_pre().instantiate(&mut store);
+        let verdict = match &instance {
+            Ok(instance) => hook(instance, &mut store).map_err(|error| explain(&error)),
+            Err(error) => Err(explain(error)),
         };
-        Answer { verdict, annotations: std::mem::take(&mut store.data_mut().annotations) }
+        let answer = Answer { verdict, annotations: std::mem::take(&mut store.data_mut().annotations) };
+        (answer, instance.ok().map(|instance| (store, instance)))
     }
 }
 

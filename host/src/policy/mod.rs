@@ -11,6 +11,7 @@ pub mod directory;
 mod document;
 mod engine;
 mod instance;
+mod live;
 mod module;
 pub mod report;
 pub mod rules;
@@ -23,6 +24,7 @@ pub use directory::{Directory, PolicySet};
 pub use document::Document;
 pub use engine::Runtime;
 pub use instance::{Answer, Call, Surroundings};
+pub use live::Live;
 
 use crate::config::ByteSize;
 use bindings::postern::policy::types::{Hooks, Manifest, Surrounding};
@@ -93,6 +95,11 @@ impl Policy {
     /// Whether it is called for each object on its way back.
     pub fn on_object(&self) -> bool {
         self.manifest.hooks.contains(Hooks::OBJECT)
+    }
+
+    /// Whether it looks at every piece of a stream.
+    pub fn on_chunk(&self) -> bool {
+        self.manifest.hooks.contains(Hooks::CHUNK)
     }
 
     /// What it wants to know beside the operation.

@@ -1,7 +1,8 @@
 //! One audit event: what is known of an operation, and never a secret value.
 
 use std::ops::Range;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
@@ -14,12 +15,14 @@ use crate::identify::Caller;
 pub struct Event {
     text: Vec<u8>,
     fields: Vec<(&'static str, Range<usize>)>,
+    /// Whose session it belongs to.
+    pub(super) who: Option<Arc<Caller>>,
 }
 
 impl Event {
     /// Begins an event of a request.
     pub fn new(id: &str, source: &str) -> Self {
-        let mut event = Self { text: Vec::with_capacity(1024), fields: Vec::with_capacity(24) };
+        let mut event = Self { text: Vec::with_capacity(1024), fields: Vec::with_capacity(24), who: None };
         event.set("id", id).set("source", source);
         event
     }
@@ -40,7 +43,7 @@ impl Event {
     }
 
     /// Says who.
-    pub fn caller(&mut self, caller: &Caller) {
+    pub fn caller(&mut self, caller: &Arc<Caller>) {
         #[derive(Serialize)]
         struct Who<'a> {
             username: &'a str,
@@ -48,6 +51,8 @@ impl Event {
             issuer: &'a str,
         }
         self.set("caller", Who { username: &caller.username, groups: &caller.groups, issuer: &caller.issuer });
+        self.set("session", &caller.credential);
+        self.who = Some(Arc::clone(caller));
     }
 
     /// Says what.
@@ -97,7 +102,11 @@ impl Event {
 
 /// Now, in RFC 3339 with milliseconds, UTC.
 pub fn timestamp() -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    timestamp_of(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+}
+
+/// The same of a time since the beginning of 1970.
+pub fn timestamp_of(now: Duration) -> String {
     let (days, seconds) = (now.as_secs() / 86_400, now.as_secs() % 86_400);
     // Civil from days, after Howard Hinnant's algorithm.
     let z = days as i64 + 719_468;

@@ -1,20 +1,30 @@
 //! Events on their way to the thread that writes them.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+
+use crate::identify::Caller;
 
 /// Events that may wait for the disk. Past that the log counts as unwritable until it has caught up.
 const MOST: usize = 16_384;
 /// How long the writer gathers events nobody waits for: a wake-up and a write for each would cost more than the event.
 const GATHER: Duration = Duration::from_millis(5);
 
+/// An event in the queue.
+#[derive(Debug, Default)]
+pub(super) struct Queued {
+    pub(super) line: Vec<u8>,
+    /// Whose session it belongs to, when it is the last word on an operation.
+    pub(super) who: Option<Arc<Caller>>,
+}
+
 /// What is written at a time.
 #[derive(Default)]
 pub(super) struct Batch {
-    pub(super) events: Vec<Vec<u8>>,
+    pub(super) events: Vec<Queued>,
     /// Those who wait until it is on the disk.
     pub(super) waiting: Vec<oneshot::Sender<()>>,
 }
@@ -46,7 +56,7 @@ impl Queue {
     }
 
     /// Adds an event; waits while there is no room.
-    pub(super) fn push(&self, event: Vec<u8>) {
+    pub(super) fn push(&self, event: Queued) {
         let mut batch = self.lock();
         while batch.events.len() >= MOST {
             self.set_healthy(false);
@@ -59,7 +69,7 @@ impl Queue {
     }
 
     /// Adds an event and says when it is on the disk; none while there is no room.
-    pub(super) fn push_durably(&self, event: Vec<u8>) -> Option<oneshot::Receiver<()>> {
+    pub(super) fn push_durably(&self, event: Queued) -> Option<oneshot::Receiver<()>> {
         let mut batch = self.lock();
         if batch.events.len() >= MOST {
             return None;
@@ -98,27 +108,29 @@ mod tests {
     #[test]
     fn what_somebody_waits_for_is_not_gathered_and_order_is_kept() {
         let queue = Queue::default();
-        queue.push(b"a".to_vec());
-        let on_disk = queue.push_durably(b"b".to_vec()).unwrap();
+        let event = |line: &[u8]| Queued { line: line.to_vec(), who: None };
+        queue.push(event(b"a"));
+        let on_disk = queue.push_durably(event(b"b")).unwrap();
         let batch = queue.take();
-        assert_eq!((batch.events, batch.waiting.len()), (vec![b"a".to_vec(), b"b".to_vec()], 1));
+        let lines: Vec<_> = batch.events.iter().map(|event| event.line.as_slice()).collect();
+        assert_eq!((lines, batch.waiting.len()), (vec![&b"a"[..], b"b"], 1));
         drop(on_disk);
     }
 
     #[test]
     fn a_full_queue_refuses_changes_and_holds_the_rest_up() {
-        let queue = std::sync::Arc::new(Queue::default());
-        (0..MOST).for_each(|_| queue.push(Vec::new()));
-        assert!(queue.push_durably(Vec::new()).is_none());
+        let queue = Arc::new(Queue::default());
+        (0..MOST).for_each(|_| queue.push(Queued::default()));
+        assert!(queue.push_durably(Queued::default()).is_none());
         let held = std::thread::spawn({
-            let queue = std::sync::Arc::clone(&queue);
-            move || queue.push(b"last".to_vec())
+            let queue = Arc::clone(&queue);
+            move || queue.push(Queued { line: b"last".to_vec(), who: None })
         });
         while queue.is_healthy() {
             std::thread::yield_now();
         }
         assert_eq!(queue.take().events.len(), MOST);
         held.join().unwrap();
-        assert_eq!(queue.take().events, [b"last".to_vec()]);
+        assert_eq!(queue.take().events[0].line, b"last");
     }
 }

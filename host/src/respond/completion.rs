@@ -9,6 +9,7 @@ use crate::body::Body;
 use crate::mask::Report;
 use crate::record::{AuditLog, Event};
 use crate::status::Refusal;
+use crate::stream::carry::Carried;
 
 /// Records the end of an operation, however it ends: finished, broken off, or dropped because the client went away.
 pub struct Completion {
@@ -32,11 +33,28 @@ impl Completion {
         refusal.into_response()
     }
 
-    /// Ends with what an upgraded connection carried.
-    pub fn streamed(&mut self, carried: crate::forward::Carried) {
-        self.bytes = carried.received;
+    /// Ends with what a connection carried that the gateway does not read.
+    pub fn tunnelled(&mut self, (sent, received): (u64, u64)) {
+        self.bytes = received;
         self.ended = Some("ok");
+        self.event.set("status", 101).set("requestBytes", sent);
+    }
+
+    /// Ends with what a stream carried.
+    pub fn streamed(&mut self, carried: Carried) {
+        self.bytes = carried.received;
+        self.ended = Some(carried.ended);
         self.event.set("status", 101).set("requestBytes", carried.sent);
+        self.masked(&carried.report, 0);
+        if let Some(code) = carried.exit.as_ref().and_then(exit_code) {
+            self.event.set("exitCode", code);
+        }
+        if let Some(why) = &carried.why {
+            self.event.set("refusal", why);
+        }
+        if !carried.ports.is_empty() {
+            self.event.set("ports", &carried.ports);
+        }
     }
 
     /// Ends with an answer that was told in another form.
@@ -76,11 +94,20 @@ impl Completion {
     }
 }
 
+/// A command's exit code, as its last Status tells it (`k8s.io/client-go/tools/remotecommand/v4.go`).
+pub fn exit_code(status: &serde_json::Value) -> Option<i64> {
+    if status["status"] == "Success" {
+        return Some(0);
+    }
+    let causes = status.pointer("/details/causes")?.as_array()?;
+    causes.iter().find(|cause| cause["reason"] == "ExitCode")?["message"].as_str()?.parse().ok()
+}
+
 impl Drop for Completion {
     fn drop(&mut self) {
         let milliseconds = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.event.set("responseBytes", self.bytes).set("milliseconds", milliseconds);
         self.event.set("ended", self.ended.unwrap_or("client-gone"));
-        self.audit.record(self.event.at_stage("completed"));
+        self.audit.record(&self.event, "completed");
     }
 }

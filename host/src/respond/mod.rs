@@ -4,7 +4,6 @@ mod accept;
 mod completion;
 mod items;
 mod lexer;
-mod lines;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -19,15 +18,16 @@ use hyper::body::Incoming;
 use tokio::time::Sleep;
 
 pub use accept::{Asked, include_objects, rewrite};
-pub use completion::Completion;
+pub use completion::{Completion, exit_code};
 pub use items::{Items, Stop, Treatment};
-pub use lines::Lines;
 
 use crate::body::{Body, BoxError, collect};
 use crate::classify::Shape;
 use crate::identify::time_left;
 use crate::mask::{Plan, Unreadable};
+use crate::policy::bindings::postern::policy::types;
 use crate::status::Refusal;
+use crate::stream::filter::Filter;
 
 /// What of a list is looked at before its head is sent.
 const PREVIEW: usize = 64 << 10;
@@ -38,8 +38,8 @@ pub enum Work {
     Pass,
     /// Objects are masked.
     Items(Box<Items>),
-    /// Lines are masked.
-    Lines(Lines),
+    /// Text is looked at and masked.
+    Text(Box<Filter>),
 }
 
 /// The caller's answer.
@@ -215,11 +215,15 @@ struct Answer {
     done: bool,
     /// What was worked on before the head was sent.
     first: Bytes,
+    /// When what is held back of a text goes on.
+    held: Option<Pin<Box<Sleep>>>,
+    /// Why a policy ended a text.
+    why: Option<String>,
 }
 
 impl Answer {
     fn new(body: Incoming, work: Work, until: Option<Pin<Box<Sleep>>>, completion: Completion) -> Self {
-        Self { body, work, until, completion, done: false, first: Bytes::new() }
+        Self { body, work, until, completion, done: false, first: Bytes::new(), held: None, why: None }
     }
 
     fn end(&mut self, how: &'static str) {
@@ -227,7 +231,7 @@ impl Answer {
         self.completion.ended = Some(how);
         match &self.work {
             Work::Items(items) => self.completion.masked(&items.report, items.hidden),
-            Work::Lines(lines) => self.completion.masked(&lines.report, 0),
+            Work::Text(filter) => self.completion.masked(&filter.report(), 0),
             Work::Pass => {}
         }
     }
@@ -242,10 +246,29 @@ impl Answer {
                 items.push(data, &mut out).map_err(|stop| stop.to_string())?;
             }
             (Work::Items(items), None) => items.finish(&mut out).map_err(|stop| stop.to_string())?,
-            (Work::Lines(lines), Some(data)) => lines.push(data, &mut out).map_err(|e| e.to_string())?,
-            (Work::Lines(lines), None) => lines.finish(&mut out),
+            (Work::Text(filter), Some(data)) => filter.push(types::Channel::Log, data, &mut out).map_err(|refusal| {
+                // A log has no other place to say why it ends.
+                self.why = Some(refusal.message.clone());
+                refusal.message
+            })?,
+            (Work::Text(filter), None) => filter.flush(types::Channel::Log, &mut out),
         }
         Ok((!out.is_empty()).then(|| Bytes::from(out)))
+    }
+}
+
+impl Answer {
+    /// Nothing comes just now: what a text mask held back long enough goes on.
+    fn let_go(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let Work::Text(filter) = &mut self.work else { return Poll::Pending };
+        let Some(wait) = filter.wait() else { return Poll::Pending };
+        let held = self.held.get_or_insert_with(|| Box::pin(tokio::time::sleep(wait)));
+        ready!(held.as_mut().poll(cx));
+        self.held = None;
+        let mut out = Vec::new();
+        filter.flush(types::Channel::Log, &mut out);
+        self.completion.bytes += out.len() as u64;
+        if out.is_empty() { Poll::Pending } else { Poll::Ready(Some(Ok(Frame::data(Bytes::from(out))))) }
     }
 }
 
@@ -277,7 +300,12 @@ impl http_body::Body for Answer {
             return Poll::Ready(None);
         }
         loop {
-            let data = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+            let polled = Pin::new(&mut self.body).poll_frame(cx);
+            if polled.is_pending() {
+                return self.let_go(cx);
+            }
+            self.held = None;
+            let data = match ready!(polled) {
                 None => None,
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => Some(data),
@@ -292,6 +320,11 @@ impl http_body::Body for Answer {
             let piece = match self.piece(data) {
                 Ok(piece) => piece,
                 Err(error) => {
+                    if let Some(why) = self.why.take() {
+                        self.completion.event.set("refusal", &why);
+                        self.end("terminated");
+                        return Poll::Ready(Some(Ok(Frame::data(Bytes::from(format!("\npostern: {why}\n"))))));
+                    }
                     tracing::warn!(%error, "an answer was broken off");
                     self.end("broken-off");
                     return Poll::Ready(Some(Err(error)));

@@ -1,10 +1,14 @@
-//! The embedded database: approval tickets, which a restart keeps.
+//! The embedded database: approval tickets, which a restart keeps, and the index of sessions.
+
+mod sessions;
 
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context;
 use rusqlite::{Connection, OptionalExtension, params};
+
+pub use sessions::{SessionIndex, SessionRow, Touched};
 
 use crate::approve::{State, Ticket};
 
@@ -18,6 +22,7 @@ impl Store {
     /// Opens or makes the database.
     pub fn open(file: &Path) -> anyhow::Result<Self> {
         let connection = Connection::open(file).with_context(|| format!("cannot open the database {}", file.display()))?;
+        connection.busy_timeout(std::time::Duration::from_secs(5))?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.execute_batch(

@@ -15,13 +15,6 @@ const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 /// What is kept of a waiting caller's input. More is left in the network until there is somebody to take it.
 pub const MOST_KEPT: usize = 1 << 20;
 
-/// The channel of standard output.
-pub const STDOUT: u8 = 1;
-/// The channel of standard error.
-pub const STDERR: u8 = 2;
-/// The channel on which a `metav1.Status` ends a command.
-pub const ERROR: u8 = 3;
-
 /// A handshake the gateway can answer itself.
 #[derive(Debug)]
 pub struct Handshake {

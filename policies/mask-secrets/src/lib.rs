@@ -7,6 +7,8 @@ use postern_policy_sdk::*;
 use serde::Deserialize;
 
 const HELM: &str = "helm.sh/release.v1";
+/// Where a container's output comes back.
+const STREAMS: [&str; 3] = ["pods/exec", "pods/attach", "pods/log"];
 
 /// The settings.
 #[derive(Deserialize)]
@@ -20,6 +22,9 @@ pub struct MaskSecrets {
     how: How,
     /// Further fields to hide, by resource.
     fields: Vec<Fields>,
+    /// Whether the values of the Secrets a pod mounts or takes its environment from are hidden in what its containers write: exec, attach
+    /// and logs.
+    pod_secrets: bool,
 }
 
 /// Fields of a resource.
@@ -41,7 +46,7 @@ enum How {
 
 impl Default for MaskSecrets {
     fn default() -> Self {
-        Self { helm_groups: Vec::new(), unmasked_groups: Vec::new(), how: How::Redact, fields: Vec::new() }
+        Self { helm_groups: Vec::new(), unmasked_groups: Vec::new(), how: How::Redact, fields: Vec::new(), pod_secrets: false }
     }
 }
 
@@ -55,7 +60,8 @@ impl Policy for MaskSecrets {
     }
 
     fn describe(&self) -> Manifest {
-        let resources = ["secrets"].into_iter().chain(self.fields.iter().map(|f| f.resource.as_str()));
+        let streams: &[&str] = if self.pod_secrets { &STREAMS } else { &[] };
+        let resources = ["secrets"].into_iter().chain(streams.iter().copied()).chain(self.fields.iter().map(|f| f.resource.as_str()));
         manifest("mask-secrets", env!("CARGO_PKG_VERSION"), "Hides the values of Secrets", vec![rule().resources(resources)])
     }
 
@@ -71,6 +77,12 @@ impl Policy for MaskSecrets {
             How::Tokenize => Transform::Tokenize,
             How::KeepLast(n) => Transform::KeepLast(n),
         };
+        if target.resource == "pods" && target.subresource.as_deref().is_some_and(|s| matches!(s, "exec" | "attach" | "log")) {
+            return match self.pod_secrets {
+                true => Verdict::Mask(vec![Mask { what: Selector::PodSecrets, how, when: Vec::new() }]),
+                false => Verdict::Allow,
+            };
+        }
         let mut masks: Vec<Mask> =
             self.fields.iter().filter(|f| f.resource == target.resource).flat_map(|f| &f.paths).map(|path| field_mask(path, how)).collect();
         if target.resource != "secrets" || !target.api_group.is_empty() {

@@ -38,6 +38,9 @@ enum Does {
     MaskObject,
     /// Masks words that begin with `password-` in text.
     Text,
+    /// Says LOUD for loud in streams, and ends one that says stop-here.
+    Chunk,
+    TrapOnChunk,
 }
 
 impl Policy for Misbehaves {
@@ -54,6 +57,9 @@ impl Policy for Misbehaves {
         let mut manifest = manifest("misbehaves", "0.0.0", "Does what no policy should", vec![rule()]);
         if matches!(self.does, Does::TrapOnObject | Does::LoopOnObject | Does::Hide | Does::MaskObject) {
             manifest.hooks = Hooks::OBJECT;
+        }
+        if matches!(self.does, Does::Chunk | Does::TrapOnChunk) {
+            manifest.hooks = Hooks::REQUEST | Hooks::CHUNK;
         }
         if self.does == Does::LookAround {
             manifest.needs = vec![Surrounding::Namespace, Surrounding::Stored, Surrounding::Pod];
@@ -109,6 +115,21 @@ impl Policy for Misbehaves {
             _ => Verdict::Allow,
         }
     }
+
+    fn on_chunk(&self, _: &Operation, _: Channel, data: &[u8]) -> ChunkVerdict {
+        match self.does {
+            Does::TrapOnChunk => panic!("on chunk"),
+            Does::Chunk => shout(&String::from_utf8_lossy(data)),
+            _ => ChunkVerdict::Forward,
+        }
+    }
+}
+
+fn shout(text: &str) -> ChunkVerdict {
+    if text.contains("stop-here") {
+        return ChunkVerdict::Terminate(Denial { reason: "it said stop-here".into(), hint: None });
+    }
+    if text.contains("loud") { ChunkVerdict::Replace(text.replace("loud", "LOUD").into_bytes()) } else { ChunkVerdict::Forward }
 }
 
 fn endless() -> ! {

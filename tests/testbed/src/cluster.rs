@@ -138,7 +138,7 @@ impl Cluster {
             json!([
             {"apiGroups": [""], "resources": ["serviceaccounts/token"], "verbs": ["create"]},
             {"apiGroups": [""], "resources": ["users", "groups", "serviceaccounts"], "verbs": ["impersonate"]},
-            {"apiGroups": ["", "apps"], "resources": ["namespaces", "pods", "configmaps", "deployments"], "verbs": ["get"]}]),
+            {"apiGroups": ["", "apps"], "resources": ["namespaces", "pods", "configmaps", "secrets", "deployments"], "verbs": ["get"]}]),
         ))?;
         self.apply(&bind("postern-gateway", "postern-gateway", group("postern:gateways")))?;
         self.apply(&bind("postern-acts-as", "cluster-admin", json!({"kind": "ServiceAccount", "name": "acts-as", "namespace": "postern"})))
@@ -179,8 +179,17 @@ impl Cluster {
 
     /// Runs a pod on the node: the API server is told that it runs.
     pub fn run_pod(&self, namespace: &str, name: &str) -> anyhow::Result<()> {
+        self.run_pod_with(namespace, name, &json!({}))
+    }
+
+    /// The same, with further fields of its container.
+    pub fn run_pod_with(&self, namespace: &str, name: &str, more: &serde_json::Value) -> anyhow::Result<()> {
+        let mut container = json!({"name": "main", "image": "testbed/main"});
+        for (key, value) in more.as_object().into_iter().flatten() {
+            container[key] = value.clone();
+        }
         self.apply(&json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": namespace, "labels": {"app": name}},
-            "spec": {"nodeName": "node-1", "automountServiceAccountToken": false, "terminationGracePeriodSeconds": 0, "containers": [{"name": "main", "image": "testbed/main"}]}}))?;
+            "spec": {"nodeName": "node-1", "automountServiceAccountToken": false, "terminationGracePeriodSeconds": 0, "containers": [container]}}))?;
         self.patch_status("pod", name, namespace, &json!({"status": {"phase": "Running", "podIP": "127.0.0.1", "hostIP": "127.0.0.1",
             "conditions": [{"type": "Ready", "status": "True"}, {"type": "ContainersReady", "status": "True"}],
             "containerStatuses": [{"name": "main", "image": "testbed/main", "imageID": "testbed", "containerID": format!("testbed://{name}"),

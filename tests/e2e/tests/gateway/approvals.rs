@@ -158,9 +158,13 @@ fn exec_needs_approval(valid_seconds: u32) -> Setup {
 
 #[test]
 fn a_command_waits_on_its_terminal_and_keeps_what_was_typed() {
+    [true, false].into_iter().for_each(waits_and_keeps);
+}
+
+fn waits_and_keeps(websocket: bool) {
     let s = exec_needs_approval(600);
     let approver = Approver::of(&s);
-    let mut waiting = approver.exec(true, &["-i", "web", "--", "cat"]);
+    let mut waiting = approver.exec(websocket, &["-i", "web", "--", "cat"]);
     waiting.stdin.take().unwrap().write_all(b"typed before it was approved\n").unwrap();
     let id = approver.pending();
     // Longer than a hold, and than kubectl's first pings.
@@ -175,7 +179,7 @@ fn a_command_waits_on_its_terminal_and_keeps_what_was_typed() {
         let of: Vec<_> = events.iter().filter(|e| e["ticket"] == id.as_str() && e["stage"] == stage).collect();
         assert_eq!(of.len(), 1, "{stage}: {of:?}");
     }
-    let exits = approver.exec(true, &["web", "--", "sh", "-c", "echo out; exit 7"]);
+    let exits = approver.exec(websocket, &["web", "--", "sh", "-c", "echo out; exit 7"]);
     approver.run(&["approve", &approver.pending()]).success();
     let exits = exits.wait_with_output().unwrap();
     assert_eq!((exits.status.code(), exits.stdout.as_slice()), (Some(7), b"out\n".as_slice()));
@@ -183,9 +187,13 @@ fn a_command_waits_on_its_terminal_and_keeps_what_was_typed() {
 
 #[test]
 fn a_command_that_is_denied_or_never_approved_ends_with_one_message() {
+    [true, false].into_iter().for_each(ends_with_one_message);
+}
+
+fn ends_with_one_message(websocket: bool) {
     let s = exec_needs_approval(600);
     let approver = Approver::of(&s);
-    let denied = approver.exec(true, &["web", "--", "echo", "denied"]);
+    let denied = approver.exec(websocket, &["web", "--", "echo", "denied"]);
     let id = approver.pending();
     approver.run(&["deny", &id]).success();
     let denied = Ran::new(denied.wait_with_output().unwrap());
@@ -193,7 +201,7 @@ fn a_command_that_is_denied_or_never_approved_ends_with_one_message() {
     assert!(denied.out.is_empty());
 
     let s = exec_needs_approval(2);
-    let late = Ran::new(Approver::of(&s).exec(true, &["web", "--", "echo", "late"]).wait_with_output().unwrap());
+    let late = Ran::new(Approver::of(&s).exec(websocket, &["web", "--", "echo", "late"]).wait_with_output().unwrap());
     assert_eq!(late.failure().matches("was not given in time").count(), 1, "{}", late.err);
     assert!(late.out.is_empty());
 }
@@ -217,17 +225,4 @@ fn a_command_whose_caller_went_away_is_not_run() {
     // The approval is for the intent: whoever asks the same again has it, once.
     Ran::new(approver.exec(true, &["web", "--", "touch", mark.to_str().unwrap()]).wait_with_output().unwrap()).success();
     assert!(mark.exists());
-}
-
-#[test]
-fn over_spdy_a_command_is_answered_and_asked_again() {
-    let s = exec_needs_approval(600);
-    let approver = Approver::of(&s);
-    let exec = || Ran::new(approver.exec(false, &["web", "--", "echo", "spdy"]).wait_with_output().unwrap());
-    let asked = exec();
-    let id = approver.pending();
-    assert_eq!(asked.failure().matches(&format!("waiting for approval {id}")).count(), 1, "{}", asked.err);
-    approver.run(&["approve", &id]).success();
-    assert_eq!(exec().success(), "spdy\n");
-    assert!(!exec().ok, "not a second time");
 }

@@ -112,7 +112,7 @@ fn objects_are_hidden_and_masked_one_by_one_and_a_failure_shows_none() {
 }
 
 #[test]
-fn text_is_masked_in_logs_and_refused_where_it_cannot_be() {
+fn text_is_masked_in_logs() {
     cluster().apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "texts"}})).unwrap();
     cluster().run_pod("texts", "password-hunter").unwrap();
     let s = setup(vec![("text", "misbehaves", misbehaving("text", "texts", ""))], "");
@@ -122,8 +122,6 @@ fn text_is_masked_in_logs_and_refused_where_it_cannot_be() {
     let masked = s.kubectl(&["-n", "texts", "logs", "password-hunter"]);
     assert!(masked.success().contains("line 1 of") && !masked.out.contains("password-hunter"), "{}", masked.out);
     assert!(masked.err.contains("Warning:"), "{}", masked.err);
-    let exec = s.kubectl(&["-n", "texts", "exec", "password-hunter", "--", "echo", "password-hunter"]);
-    assert!(exec.failure().contains("masks text in this stream") && !exec.out.contains("hunter"), "{} {}", exec.out, exec.err);
     let events = s.events();
     let event = events.iter().find(|e| e["target"]["subresource"] == "log" && e["stage"] == "completed").unwrap();
     assert!(event["masked"]["text"].as_u64().unwrap() >= 1, "{event}");

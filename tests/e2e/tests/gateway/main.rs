@@ -8,5 +8,7 @@ mod issuers;
 mod life;
 mod parity;
 mod policies;
+mod sessions;
+mod streams;
 mod upstream;
 mod verdicts;

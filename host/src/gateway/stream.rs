@@ -1,0 +1,299 @@
+//! Streams into containers: what must stand before one is opened, and how it is carried.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::{Exchange, Gateway};
+use crate::body::Body;
+use crate::classify::{Operation, Shape};
+use crate::config::RecordingFailure;
+use crate::decide::Decision;
+use crate::forward;
+use crate::record::Event;
+use crate::record::session::{Recording, cannot_record};
+use crate::respond::{self, Completion, Work};
+use crate::status::Refusal;
+use crate::stream::Channel;
+use crate::stream::carry::{Setup, carry};
+use crate::stream::codec::Protocol;
+use crate::stream::filter::Filter;
+use crate::stream::waiting::{Answered, Waiting};
+
+/// Streams that are open, by caller.
+#[derive(Default)]
+pub struct OpenStreams(Mutex<HashMap<String, usize>>);
+
+/// A stream that counts as open.
+pub(super) struct Slot {
+    streams: Arc<OpenStreams>,
+    of: String,
+}
+
+impl OpenStreams {
+    fn take(self: &Arc<Self>, of: String, most: usize) -> Option<Slot> {
+        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = open.entry(of.clone()).or_default();
+        if *count >= most {
+            return None;
+        }
+        *count += 1;
+        Some(Slot { streams: Arc::clone(self), of })
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut open = self.streams.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = open.get_mut(&self.of) {
+            *count -= 1;
+            if *count == 0 {
+                open.remove(&self.of);
+            }
+        }
+    }
+}
+
+/// What stands before a stream is opened.
+pub(super) struct Ready {
+    filter: Filter,
+    recording: Option<Recording>,
+    told_on: Option<Channel>,
+    _slot: Slot,
+}
+
+impl Gateway {
+    /// Sees to it that a stream can be read, masked and recorded, before anything of it is sent.
+    pub(super) async fn ready(&self, exchange: &mut Exchange, decision: &mut Decision, event: &mut Event) -> Result<Ready, Refusal> {
+        readable(&mut exchange.headers)?;
+        let caller = &exchange.caller;
+        let most = self.config.limits.streams_per_caller;
+        let slot = self.open_streams.take(format!("{} {}", caller.issuer, caller.username), most).ok_or_else(|| {
+            Refusal::too_many_requests(format!("you have {most} streams open (limits.streamsPerCaller); end one, then try again"))
+        })?;
+        let pod = self.pod_of(exchange).await;
+        let filter = self.filter(exchange, decision, &pod).await?;
+        let recording = match &self.sessions {
+            None => None,
+            Some(sessions) => match sessions.begin(caller, &exchange.id, &self.header(exchange, decision, pod.as_ref().ok())).await {
+                Ok(recording) => {
+                    event.set("recording", format!("{}/{}", caller.credential, exchange.id));
+                    Some(recording)
+                }
+                Err(why) if self.config.sessions.on_failure == RecordingFailure::Allow => {
+                    event.set("notRecorded", why);
+                    None
+                }
+                Err(why) => return Err(cannot_record(&why)),
+            },
+        };
+        Ok(Ready { filter, recording, told_on: told_on(&exchange.operation), _slot: slot })
+    }
+
+    /// What is done with the text of a stream or a log.
+    pub(super) async fn filter(
+        &self,
+        exchange: &Exchange,
+        decision: &mut Decision,
+        pod: &Result<Value, Refusal>,
+    ) -> Result<Filter, Refusal> {
+        let masks = decision.masks.clone().filter(|masks| masks.reads_text());
+        let known = match &masks {
+            Some(masks) if masks.hides_pod_secrets() => {
+                let pod = pod.as_ref().map_err(Refusal::clone)?;
+                let namespace = exchange.operation.target.as_ref().and_then(|t| t.namespace.as_deref()).unwrap_or_default();
+                self.known_values(namespace, pod).await?
+            }
+            _ => None,
+        };
+        let rules = masks.map(|masks| masks.text_rules(known));
+        // A port carries what it likes: what flows there is no text.
+        let is_port = exchange.operation.shape == Shape::Stream && exchange.operation.command.is_none();
+        let terminal = exchange.operation.command.as_ref().is_some_and(|command| command.tty);
+        Ok(if is_port { Filter::idle() } else { Filter::new(std::mem::take(&mut decision.live), rules, terminal) })
+    }
+
+    /// What is done with the text of a log. Its pod is fetched only where its Secrets are hidden.
+    pub(super) async fn log_filter(&self, exchange: &Exchange, decision: &mut Decision) -> Result<Filter, Refusal> {
+        let pod = match &decision.masks {
+            Some(masks) if masks.hides_pod_secrets() => self.pod_of(exchange).await,
+            _ => Ok(Value::Null),
+        };
+        self.filter(exchange, decision, &pod).await
+    }
+
+    /// The pod an operation addresses, for its Secrets and for the record.
+    pub(super) async fn pod_of(&self, exchange: &Exchange) -> Result<Value, Refusal> {
+        let target = exchange.operation.target.as_ref();
+        let encode = |text: &str| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
+        let (namespace, name) = (target.and_then(|t| t.namespace.as_deref()), target.and_then(|t| t.name.as_deref()));
+        let path = format!("/api/v1/namespaces/{}/pods/{}", encode(namespace.unwrap_or_default()), encode(name.unwrap_or_default()));
+        self.upstream.get_own(&path).await?.ok_or_else(|| Refusal::not_found(format!("there is no pod {}", name.unwrap_or_default())))
+    }
+
+    fn header(&self, exchange: &Exchange, decision: &Decision, pod: Option<&Value>) -> Value {
+        let Exchange { operation, caller, id, .. } = exchange;
+        let container = operation.command.as_ref().and_then(|c| c.container.as_deref());
+        let of = |list: &str, field: &str| {
+            let containers = pod.and_then(|pod| pod.pointer(list)).and_then(Value::as_array).into_iter().flatten();
+            let chosen = containers.into_iter().find(|c| container.is_none_or(|name| c["name"] == name));
+            chosen.and_then(|c| c[field].as_str()).unwrap_or_default().to_owned()
+        };
+        json!({
+            "kind": "stream", "session": caller.credential, "id": id, "time": crate::record::timestamp(), "cluster": self.config.cluster.name,
+            "caller": {"username": caller.username, "groups": caller.groups, "issuer": caller.issuer},
+            "verb": operation.verb, "target": operation.target, "command": operation.command, "verdict": decision.verdict(),
+            "pod": {"node": pod.and_then(|p| p.pointer("/spec/nodeName")), "image": of("/spec/containers", "image"),
+                "imageID": of("/status/containerStatuses", "imageID"), "container": of("/spec/containers", "name")},
+            "policies": decision.answers,
+        })
+    }
+
+    /// An upgraded connection: exec, attach, port-forward, or whatever a proxied server speaks.
+    pub(super) async fn stream(
+        &self,
+        exchange: Exchange,
+        ready: Option<Ready>,
+        upgrade: Option<OnUpgrade>,
+        event: Event,
+    ) -> Result<Response<Body>, Refusal> {
+        let operation = &exchange.operation;
+        let mut completion = Completion::new(self.audit.clone(), event, exchange.began);
+        let sent = self
+            .upstream
+            .send_upgrade(&exchange.who, &operation.method, &operation.path_and_query, exchange.headers.clone(), exchange.body.clone())
+            .await;
+        let mut upstream = match sent {
+            Ok(upstream) => upstream,
+            Err(refusal) => {
+                discard(ready);
+                return Ok(completion.failed(refusal));
+            }
+        };
+        let expires = exchange.caller.expires;
+        let (StatusCode::SWITCHING_PROTOCOLS, Some(upgrade)) = (upstream.status(), upgrade) else {
+            discard(ready);
+            return Ok(respond::respond(upstream, Work::Pass, &[], None, expires, operation.shape, completion)
+                .await
+                .unwrap_or_else(Refusal::into_response));
+        };
+        let server = hyper::upgrade::on(&mut upstream);
+        let mut response = Response::new(Body::default());
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        for (name, value) in upstream.headers() {
+            if *name == header::CONNECTION
+                || *name == header::UPGRADE
+                || name.as_str().starts_with("sec-websocket-")
+                || name.as_str() == "x-stream-protocol-version"
+            {
+                response.headers_mut().append(HeaderName::clone(name), value.clone());
+            }
+        }
+        let open = Arc::clone(&self.streams);
+        let Some(ready) = ready else {
+            tokio::task::spawn_local(async move {
+                let _open = open;
+                let carried = forward::tunnel(upgrade, server, expires).await;
+                completion.tunnelled(carried);
+            });
+            return Ok(response);
+        };
+        let (setup, slot) = match self.setup(ready, upstream.headers(), expires, None) {
+            Ok(setup) => setup,
+            Err(refusal) => return Ok(completion.failed(refusal)),
+        };
+        tokio::task::spawn_local(async move {
+            let (_open, _slot) = (open, slot);
+            let (Ok(caller), Ok(server)) = (upgrade.await, server.await) else { return };
+            completion.streamed(carry(TokioIo::new(caller), TokioIo::new(server), Bytes::new(), setup).await);
+        });
+        Ok(response)
+    }
+
+    /// The same for a caller who waited in an upgraded connection.
+    pub(super) async fn carry_on(
+        &self,
+        caller: impl AsyncRead + AsyncWrite + Unpin,
+        waiting: Waiting,
+        mut upstream: Response<Incoming>,
+        ready: Ready,
+        expires: u64,
+        completion: &mut Completion,
+    ) {
+        let server = hyper::upgrade::on(&mut upstream);
+        let (already, answered) = waiting.into_kept();
+        let Ok((setup, _slot)) = self.setup(ready, upstream.headers(), expires, answered) else { return };
+        let Ok(server) = server.await else { return };
+        completion.streamed(carry(caller, TokioIo::new(server), already.into(), setup).await);
+    }
+
+    fn setup(&self, ready: Ready, answer: &HeaderMap, expires: u64, answered: Option<Answered>) -> Result<(Setup, Slot), Refusal> {
+        let Ready { filter, recording, told_on, _slot } = ready;
+        let Some(protocol) = Protocol::agreed(answer) else {
+            return Err(Refusal::bad_gateway("the API server agreed to a protocol that the gateway cannot read, so nothing of it passes"));
+        };
+        let limits = &self.config.limits;
+        let setup = Setup {
+            protocol,
+            answered,
+            filter,
+            recording,
+            must_record: self.config.sessions.on_failure == RecordingFailure::Refuse,
+            expires,
+            idle: limits.stream_idle_time.duration(),
+            longest: limits.stream_time.duration(),
+            told_on,
+        };
+        Ok((setup, _slot))
+    }
+}
+
+/// The channel on which a user is told something that is not the command's output, as far as there is one.
+pub(super) fn told_on(operation: &Operation) -> Option<Channel> {
+    let asks = |key: &str| operation.query.iter().any(|(k, v)| k == key && v != "0" && v != "false");
+    match &operation.command {
+        None => None,
+        // A terminal has no standard error of its own.
+        Some(command) if command.tty => asks("stdout").then_some(Channel::Stdout),
+        Some(_) => asks("stderr").then_some(Channel::Stderr),
+    }
+}
+
+/// Takes the recording of a stream away that was never opened.
+pub(super) fn discard(ready: Option<Ready>) {
+    if let Some(recording) = ready.and_then(|ready| ready.recording) {
+        recording.discard();
+    }
+}
+
+/// Leaves in a request only protocols the gateway can read: whatever the API server chooses of them can be masked and recorded.
+fn readable(headers: &mut HeaderMap) -> Result<(), Refusal> {
+    let upgrade = headers.get(header::UPGRADE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    if upgrade.eq_ignore_ascii_case("spdy/3.1") {
+        return Ok(());
+    }
+    if !upgrade.eq_ignore_ascii_case("websocket") {
+        return Err(Refusal::bad_request("an exec, attach or port-forward is upgraded to SPDY/3.1 or websocket, and to nothing else"));
+    }
+    // Compressed frames could not be read.
+    headers.remove(header::SEC_WEBSOCKET_EXTENSIONS);
+    let values = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|v| v.to_str().ok());
+    let offered: Vec<String> = values.flat_map(|v| v.split(',')).map(|v| v.trim().to_owned()).collect();
+    if offered.is_empty() {
+        return Ok(());
+    }
+    let known: Vec<&str> = offered.iter().map(String::as_str).filter(|protocol| Protocol::of_websocket(protocol).is_some()).collect();
+    let kept = HeaderValue::from_str(&known.join(", ")).ok().filter(|_| !known.is_empty());
+    let kept = kept.ok_or_else(|| {
+        Refusal::bad_request(format!("none of the offered protocols {offered:?} can be read; offer v5.channel.k8s.io or v4.channel.k8s.io"))
+    })?;
+    headers.insert(header::SEC_WEBSOCKET_PROTOCOL, kept);
+    Ok(())
+}

@@ -1,0 +1,298 @@
+//! Values hidden in text that flows: what a container writes, and its log.
+//!
+//! A match is found across pieces, frames and ANSI sequences. What may be the beginning of one is held back for a second, on a terminal for a moment
+//! while it is short, so that whoever types notices nothing. Everything else goes on at once.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use memchr::memchr;
+use regex_automata::hybrid::dfa::{Cache, DFA};
+use regex_automata::{Anchored, Input};
+
+use super::literals::Literals;
+use super::placeholder::{self, TokenKey, Transform};
+use super::plan::{InvalidMask, Report};
+
+/// How long a short beginning is held back on a terminal.
+const SHORT_WAIT: Duration = Duration::from_millis(40);
+/// How long any other is.
+const LONG_WAIT: Duration = Duration::from_secs(1);
+/// From how many bytes on a beginning counts as longer.
+const LONGER: usize = 4;
+/// The furthest back a beginning is looked for.
+const REACH: usize = 8 << 10;
+/// The most that is held back.
+const MOST_HELD: usize = 64 << 10;
+/// Whether text or not is told by so many bytes.
+const LOOKED_AT: usize = 8 << 10;
+/// Longest ANSI sequence that is waited for.
+const LONGEST_SEQUENCE: usize = 256;
+
+/// A text mask compiled for flowing text.
+#[derive(Debug)]
+pub struct Pattern {
+    regex: regex::bytes::Regex,
+    /// Tells whether a text may be the beginning of a match; none when it cannot be built, and then a line is held until it is whole.
+    dfa: Option<DFA>,
+    /// The bytes a match can begin with.
+    first: Box<[bool; 256]>,
+    how: Transform,
+}
+
+impl Pattern {
+    /// Compiles a regular expression.
+    pub(super) fn compile(pattern: &str, how: Transform) -> Result<Self, InvalidMask> {
+        let regex = regex::bytes::RegexBuilder::new(pattern)
+            .size_limit(1 << 20)
+            .build()
+            .map_err(|e| InvalidMask::new(format!("the text mask is not a regular expression: {e}")))?;
+        let syntax = regex_automata::util::syntax::Config::new().utf8(false);
+        let dfa = DFA::builder()
+            .configure(DFA::config().unicode_word_boundary(true).skip_cache_capacity_check(true))
+            .syntax(syntax)
+            .thompson(regex_automata::nfa::thompson::Config::new().utf8(false))
+            .build(pattern)
+            .ok();
+        let mut first = Box::new([dfa.is_none(); 256]);
+        if let Some(dfa) = &dfa {
+            let mut cache = dfa.create_cache();
+            for before in [None, Some(b'\n'), Some(b' '), Some(b'a')] {
+                for byte in 0..=u8::MAX {
+                    let hay: Vec<u8> = before.into_iter().chain([byte]).collect();
+                    first[usize::from(byte)] |= may_go_on(dfa, &mut cache, &hay, hay.len() - 1);
+                }
+            }
+        }
+        Ok(Self { regex, dfa, first, how })
+    }
+}
+
+/// Whether the text from `start` to its end may be the beginning of a match, or is one that may grow.
+fn may_go_on(dfa: &DFA, cache: &mut Cache, hay: &[u8], start: usize) -> bool {
+    let input = Input::new(hay).span(start..hay.len()).anchored(Anchored::Yes);
+    let Ok(mut state) = dfa.start_state_forward(cache, &input) else { return true };
+    for byte in &hay[start..] {
+        match dfa.next_state(cache, state, *byte) {
+            Ok(next) if next.is_dead() => return false,
+            Ok(next) if next.is_quit() => return true,
+            Ok(next) => state = next,
+            Err(_) => return true,
+        }
+    }
+    // A match is told a byte late: one that ended before the last byte goes on only if something can follow.
+    !state.is_match() || (0..=u8::MAX).any(|byte| dfa.next_state(cache, state, byte).map_or(true, |next| !next.is_dead()))
+}
+
+/// What is hidden in a text.
+pub struct TextRules {
+    /// Regular expressions.
+    pub patterns: Vec<Arc<Pattern>>,
+    /// Known values, and how they are written.
+    pub literals: Option<(Arc<Literals>, Transform)>,
+    /// What tokens are made with.
+    pub key: TokenKey,
+}
+
+/// One text on its way.
+pub struct TextMask {
+    rules: Arc<TextRules>,
+    caches: Vec<Option<Cache>>,
+    pending: Vec<u8>,
+    /// What of the text was looked at to tell whether it is one.
+    seen: usize,
+    binary: bool,
+    terminal: bool,
+    wait: Option<Duration>,
+    /// How much was hidden.
+    pub report: Report,
+}
+
+impl TextMask {
+    /// Begins a text; `terminal` says whether somebody may be typing.
+    pub fn new(rules: Arc<TextRules>, terminal: bool) -> Self {
+        let caches = rules.patterns.iter().map(|p| p.dfa.as_ref().map(DFA::create_cache)).collect();
+        Self { rules, caches, pending: Vec::new(), seen: 0, binary: false, terminal, wait: None, report: Report::new() }
+    }
+
+    /// Takes a piece; what can go on is appended to `out`.
+    pub fn push(&mut self, data: &[u8], out: &mut Vec<u8>) {
+        if self.seen < LOOKED_AT {
+            self.binary |= looks_binary(self.seen, &data[..data.len().min(LOOKED_AT - self.seen)]);
+            self.seen += data.len();
+        }
+        self.pending.extend_from_slice(data);
+        self.work(false, out);
+    }
+
+    /// How long what is held back may be held yet; none when nothing is.
+    pub fn wait(&self) -> Option<Duration> {
+        self.wait
+    }
+
+    /// Lets go what was held back long enough, or at the end of the text.
+    pub fn flush(&mut self, out: &mut Vec<u8>) {
+        self.work(true, out);
+    }
+
+    fn work(&mut self, all: bool, out: &mut Vec<u8>) {
+        let mut pending = std::mem::take(&mut self.pending);
+        let plain = Plain::of(&pending);
+        let text = plain.text(&pending);
+        let mut found = self.find(text);
+        let mut hold = text.len();
+        if !all {
+            hold = self.hold_from(text);
+            if text.len() - hold > MOST_HELD {
+                hold = text.len();
+            }
+        }
+        // A match that reaches into what is held back is held with it.
+        if let Some((range, _)) = found.iter().find(|(range, _)| range.start < hold && range.end > hold) {
+            hold = range.start;
+        }
+        found.retain(|(range, _)| range.end <= hold);
+        let mut cut = if hold == text.len() { pending.len() } else { plain.at(hold) };
+        if !all {
+            cut = cut.min(plain.whole);
+        }
+        self.wait = (cut < pending.len()).then(|| if self.terminal && pending.len() - cut < LONGER { SHORT_WAIT } else { LONG_WAIT });
+        let mut from = 0;
+        for (range, how) in found {
+            let (start, end) = (plain.at(range.start), plain.at(range.end - 1) + 1);
+            if end > cut {
+                break;
+            }
+            out.extend_from_slice(&pending[from..start]);
+            self.hide(&pending, &plain, range, start..end, how, out);
+            from = end;
+        }
+        out.extend_from_slice(&pending[from..cut]);
+        pending.drain(..cut);
+        self.pending = pending;
+    }
+
+    fn hide(&mut self, pending: &[u8], plain: &Plain, range: Range<usize>, at: Range<usize>, how: Transform, out: &mut Vec<u8>) {
+        let value = &plain.text(pending)[range.clone()];
+        *self.report.entry("text".into()).or_default() += 1;
+        if self.binary {
+            // In an archive every byte has its place.
+            out.extend(std::iter::repeat_n(b'*', at.len()));
+            return;
+        }
+        if how != Transform::Remove {
+            out.extend_from_slice(placeholder::hide(how, value, &self.rules.key).as_bytes());
+        }
+        // Colours that changed within the match go on after it.
+        if at.len() > range.len() {
+            let mut next = at.start;
+            for index in range {
+                let position = plain.at(index);
+                out.extend_from_slice(&pending[next..position]);
+                next = position + 1;
+            }
+        }
+    }
+
+    /// Matches in order, without overlaps.
+    fn find(&self, text: &[u8]) -> Vec<(Range<usize>, Transform)> {
+        let mut found: Vec<(Range<usize>, Transform)> = Vec::new();
+        for pattern in &self.rules.patterns {
+            found.extend(pattern.regex.find_iter(text).filter(|m| !m.is_empty()).map(|m| (m.range(), pattern.how)));
+        }
+        if let Some((literals, how)) = &self.rules.literals {
+            found.extend(literals.find(text).map(|range| (range, *how)));
+        }
+        found.sort_by_key(|(range, _)| (range.start, std::cmp::Reverse(range.end)));
+        let mut merged: Vec<(Range<usize>, Transform)> = Vec::with_capacity(found.len());
+        for (range, how) in found {
+            match merged.last_mut() {
+                Some((last, _)) if range.start < last.end => last.end = last.end.max(range.end),
+                _ => merged.push((range, how)),
+            }
+        }
+        merged
+    }
+
+    /// Where what may be the beginning of a match begins.
+    fn hold_from(&mut self, text: &[u8]) -> usize {
+        let floor = text.len().saturating_sub(REACH);
+        let mut hold = text.len();
+        for (pattern, cache) in self.rules.patterns.iter().zip(&mut self.caches) {
+            let (Some(dfa), Some(cache)) = (&pattern.dfa, cache) else {
+                hold = hold.min(memchr::memrchr(b'\n', text).map_or(0, |at| at + 1));
+                continue;
+            };
+            let begins = (floor..hold).find(|at| pattern.first[usize::from(text[*at])] && may_go_on(dfa, cache, text, *at));
+            hold = begins.unwrap_or(hold);
+        }
+        if let Some((literals, _)) = &self.rules.literals {
+            hold = hold.min(literals.hold_from(text));
+        }
+        hold
+    }
+}
+
+/// NUL bytes, or what gzip begins with, are in no text. A client's word for it is not asked for.
+fn looks_binary(seen: usize, data: &[u8]) -> bool {
+    memchr(0, data).is_some() || seen == 0 && data.starts_with(&[0x1F, 0x8B])
+}
+
+/// A text without its ANSI sequences, and where its bytes stood.
+struct Plain {
+    stripped: Option<(Vec<u8>, Vec<u32>)>,
+    /// Up to where no sequence is broken off.
+    whole: usize,
+}
+
+impl Plain {
+    fn of(bytes: &[u8]) -> Self {
+        let Some(first) = memchr(0x1B, bytes) else { return Self { stripped: None, whole: bytes.len() } };
+        let (mut text, mut at) = (bytes[..first].to_vec(), (0..first as u32).collect::<Vec<_>>());
+        let (mut next, mut whole) = (first, bytes.len());
+        while next < bytes.len() {
+            if bytes[next] != 0x1B {
+                text.push(bytes[next]);
+                at.push(next as u32);
+                next += 1;
+                continue;
+            }
+            match sequence(&bytes[next..]) {
+                Some(length) => next += length,
+                None if bytes.len() - next < LONGEST_SEQUENCE => {
+                    whole = next;
+                    break;
+                }
+                None => next += 1,
+            }
+        }
+        Self { stripped: Some((text, at)), whole }
+    }
+
+    fn text<'a>(&'a self, bytes: &'a [u8]) -> &'a [u8] {
+        self.stripped.as_ref().map_or(&bytes[..self.whole], |(text, _)| text)
+    }
+
+    /// Where a byte of the text stood.
+    fn at(&self, index: usize) -> usize {
+        self.stripped.as_ref().map_or(index, |(_, at)| at.get(index).map_or(self.whole, |at| *at as usize))
+    }
+}
+
+/// The length of the sequence at the beginning (ECMA-48, sections 5.4 and 5.6); none when it is not whole.
+fn sequence(bytes: &[u8]) -> Option<usize> {
+    match bytes.get(1)? {
+        b'[' => bytes[2..].iter().position(|byte| matches!(byte, 0x40..=0x7E)).map(|at| at + 3),
+        b']' | b'P' | b'^' | b'_' => {
+            let end = bytes[2..].iter().position(|byte| matches!(byte, 0x07 | 0x1B))? + 2;
+            if bytes[end] == 0x07 { Some(end + 1) } else { bytes.get(end + 1).map(|_| end + 2) }
+        }
+        b' '..=b'/' => Some(3).filter(|length| bytes.len() >= *length),
+        _ => Some(2),
+    }
+}
+
+#[cfg(test)]
+#[path = "text_tests.rs"]
+mod tests;

@@ -1,0 +1,56 @@
+//! An instance that stays: what answered on-request looks at every piece of the stream that follows.
+
+use std::sync::Arc;
+
+use wasmtime::Store;
+use wasmtime::component::Instance;
+
+use super::bindings::postern::policy::types::{Channel, ChunkVerdict, Operation};
+use super::engine::ticks;
+use super::instance::{State, explain};
+use super::{OnFailure, Policy, Runtime};
+
+/// A policy's instance for one stream. It goes with it.
+pub struct Live {
+    policy: Arc<Policy>,
+    runtime: Arc<Runtime>,
+    store: Store<State>,
+    instance: Instance,
+    operation: Operation,
+    /// A policy that failed once is not asked again: its memory may be in any state.
+    broken: Option<String>,
+}
+
+impl Live {
+    pub(super) fn new(policy: Arc<Policy>, runtime: Arc<Runtime>, store: Store<State>, instance: Instance, operation: Operation) -> Self {
+        Self { policy, runtime, store, instance, operation, broken: None }
+    }
+
+    /// The policy's name.
+    pub fn name(&self) -> &str {
+        &self.policy.name
+    }
+
+    /// What becomes of the stream when it fails.
+    pub fn on_failure(&self) -> OnFailure {
+        self.policy.on_failure
+    }
+
+    /// Shows it a piece.
+    pub fn on_chunk(&mut self, channel: Channel, data: &[u8]) -> Result<ChunkVerdict, String> {
+        if let Some(why) = &self.broken {
+            return Err(why.clone());
+        }
+        let _running = self.runtime.running();
+        self.store.set_epoch_deadline(ticks(self.policy.limits.deadline));
+        let answer = self
+            .instance
+            .get_typed_func::<(&Operation, Channel, &[u8]), (ChunkVerdict,)>(&mut self.store, &self.policy.component.on_chunk)
+            .and_then(|hook| hook.call(&mut self.store, (&self.operation, channel, data)))
+            .map_err(|error| explain(&error));
+        if let Err(why) = &answer {
+            self.broken = Some(why.clone());
+        }
+        answer.map(|(verdict,)| verdict)
+    }
+}

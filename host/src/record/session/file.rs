@@ -1,0 +1,159 @@
+//! One recording on disk. While it is written its name ends in `.part`.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use super::format::{self, Kind};
+use super::seal::{Manifest, SigningKey};
+
+/// What the name of an unfinished recording ends in.
+pub const PART: &str = "part";
+
+/// A recording that is written.
+pub struct RecordingFile {
+    path: PathBuf,
+    file: File,
+    length: u64,
+    frames: u64,
+    hash: [u8; 32],
+    dirty: bool,
+}
+
+impl RecordingFile {
+    /// Makes the file; `path` is its name when it is finished.
+    pub fn create(path: &Path) -> std::io::Result<Self> {
+        if let Some(directory) = path.parent() {
+            std::fs::create_dir_all(directory)?;
+        }
+        let part = PathBuf::from(format!("{}.{PART}", path.display()));
+        let mut file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(&part)?;
+        file.write_all(format::MAGIC)?;
+        Ok(Self { path: part, file, length: format::MAGIC.len() as u64, frames: 0, hash: format::first_hash(), dirty: true })
+    }
+
+    /// Its name at this moment.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its length.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Appends frames and their hash, whole or not at all.
+    pub fn append(&mut self, frames: &[u8], count: u64) -> std::io::Result<()> {
+        let hash = format::next_hash(&self.hash, frames);
+        let mut chain = Vec::with_capacity(format::HEAD + hash.len());
+        format::frame(Kind::Chain, 0, &hash, &mut chain);
+        self.write(&[frames, &chain])?;
+        (self.hash, self.frames) = (hash, self.frames + count + 1);
+        Ok(())
+    }
+
+    fn write(&mut self, parts: &[&[u8]]) -> std::io::Result<()> {
+        for part in parts {
+            if let Err(error) = self.file.write_all(part) {
+                let _ = self.file.set_len(self.length);
+                return Err(error);
+            }
+        }
+        self.length += parts.iter().map(|part| part.len() as u64).sum::<u64>();
+        self.dirty = true;
+        Ok(())
+    }
+
+    /// Puts what was written on the disk.
+    pub fn sync(&mut self) -> std::io::Result<()> {
+        if std::mem::take(&mut self.dirty) { self.file.sync_data() } else { Ok(()) }
+    }
+
+    /// Seals the recording, and gives it its name.
+    pub fn seal(mut self, key: &SigningKey, ended: &str, lost: u64) -> std::io::Result<PathBuf> {
+        let manifest = Manifest { frames: self.frames, bytes: self.length, ended: ended.to_owned(), lost };
+        let mut seal = Vec::new();
+        key.seal(&self.hash, &manifest, &mut seal);
+        self.write(&[&seal])?;
+        self.sync()?;
+        let finished = self.path.with_extension("");
+        std::fs::rename(&self.path, &finished)?;
+        Ok(finished)
+    }
+
+    /// Takes the recording away again: nothing came of it.
+    pub fn discard(self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+
+    /// Takes up a recording that a gateway did not get to end: what is whole stays, and the loss is marked.
+    pub fn recover(path: &Path, key: &SigningKey) -> anyhow::Result<PathBuf> {
+        let bytes = std::fs::read(path)?;
+        let mut reader = format::Reader::new(&bytes)?;
+        let (mut hash, mut from, mut frames) = (format::first_hash(), reader.at(), 0u64);
+        let mut whole = from;
+        while let Some(Ok(frame)) = reader.next() {
+            frames += 1;
+            whole = reader.at();
+            if frame.kind == Kind::Chain {
+                // What does not give its hash is not sealed as if it did.
+                hash = format::next_hash(&hash, &bytes[from..frame.at]);
+                anyhow::ensure!(frame.payload == hash, "the frames from byte {from} on do not give their hash");
+                from = whole;
+            }
+        }
+        let file = OpenOptions::new().append(true).open(path)?;
+        file.set_len(whole as u64)?;
+        let lost = (bytes.len() - whole) as u64;
+        let mut this = Self { path: path.to_owned(), file, length: whole as u64, frames, hash, dirty: true };
+        let mut mark = Vec::new();
+        let why = serde_json::json!({"what": "the gateway ended without ending this recording; what came last may be missing"});
+        format::frame(Kind::Mark, super::micros(), why.to_string().as_bytes(), &mut mark);
+        // Frames that no hash covers yet are covered with the mark.
+        let mut uncovered = bytes[from..whole].to_vec();
+        uncovered.extend_from_slice(&mark);
+        let hash = format::next_hash(&this.hash, &uncovered);
+        let mut chain = Vec::new();
+        format::frame(Kind::Chain, 0, &hash, &mut chain);
+        this.write(&[&mark, &chain])?;
+        (this.hash, this.frames) = (hash, this.frames + 2);
+        Ok(this.seal(key, "gateway-gone", lost)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::session::seal::{self, Verdict};
+    use base64::Engine;
+
+    #[test]
+    fn what_reached_the_disk_is_taken_up_and_the_loss_is_marked() {
+        let directory = std::env::temp_dir().join(format!("postern-recover-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let key = SigningKey::open(&directory).unwrap();
+        let public = std::fs::read_to_string(directory.join("session.pub")).unwrap();
+        let public = base64::engine::general_purpose::STANDARD.decode(public).unwrap();
+        let mut file = RecordingFile::create(&directory.join("a.stream")).unwrap();
+        let mut frames = Vec::new();
+        format::frame(Kind::Stdout, 1, b"hello", &mut frames);
+        file.append(&frames, 1).unwrap();
+        let part = file.path().to_owned();
+        drop(file);
+        // The machine went down within a frame, after one that no hash covers.
+        let mut bytes = std::fs::read(&part).unwrap();
+        bytes.extend_from_slice(&frames);
+        bytes.extend_from_slice(&frames[..7]);
+        std::fs::write(&part, bytes).unwrap();
+        let finished = RecordingFile::recover(&part, &key).unwrap();
+        let bytes = std::fs::read(finished).unwrap();
+        match seal::verify(&bytes, &public).unwrap() {
+            Verdict::Whole(manifest) => assert_eq!((manifest.ended.as_str(), manifest.lost), ("gateway-gone", 7)),
+            other => panic!("{other:?}"),
+        }
+        let kinds: Vec<_> = format::Reader::new(&bytes).unwrap().map(|f| f.unwrap().kind).collect();
+        assert_eq!(kinds, [Kind::Stdout, Kind::Chain, Kind::Stdout, Kind::Mark, Kind::Chain, Kind::Seal]);
+        let _ = std::fs::remove_dir_all(directory);
+    }
+}

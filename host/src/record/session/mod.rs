@@ -1,0 +1,233 @@
+//! Sessions: what one credential did, API calls and streams in one timeline, kept so that it can be replayed.
+//!
+//! Everything is recorded after masking. A stream is a file of its own, begun before the command is sent; calls are gathered in segments. One
+//! thread writes, a batch at a time; [`format`] is what a file looks like, [`seal`] what it is signed with, [`file`] one that is written.
+
+pub mod file;
+pub mod format;
+pub mod read;
+pub mod seal;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::Context;
+use serde_json::{Value, json};
+use tokio::sync::{Notify, oneshot};
+
+use crate::identify::Caller;
+use crate::status::Refusal;
+use crate::store::SessionIndex;
+use format::Kind;
+use seal::SigningKey;
+use writer::Writer;
+
+/// Bytes of one recording that may wait for the disk. Past that its stream waits.
+const MOST_WAITING: usize = 1 << 20;
+/// Calls that may wait for the disk. Past that the audit log, which they come from, waits.
+const MOST_CALLS: usize = 16_384;
+
+/// Recordings, and the thread that writes them.
+#[derive(Clone)]
+pub struct Sessions {
+    queue: Arc<Queue>,
+    largest: u64,
+    next: Arc<AtomicU64>,
+}
+
+/// What the writer is asked to do.
+enum Job {
+    Open { id: u64, path: PathBuf, who: Arc<Caller>, frames: Vec<u8>, state: Arc<State>, opened: oneshot::Sender<Result<(), String>> },
+    Frames { id: u64, frames: Vec<u8>, count: u64 },
+    Close { id: u64, ended: &'static str, lost: u64 },
+    Discard { id: u64 },
+    Calls(Vec<Call>),
+    Stop(oneshot::Sender<()>),
+}
+
+/// A call for its session.
+pub(super) struct Call {
+    pub(super) who: Arc<Caller>,
+    /// Its audit event: the members of a JSON object.
+    pub(super) event: Vec<u8>,
+}
+
+#[derive(Default)]
+struct Queue {
+    jobs: Mutex<Vec<Job>>,
+    filled: Condvar,
+    calls: AtomicUsize,
+    emptied: Condvar,
+}
+
+/// What a stream and the writer know of a recording together.
+#[derive(Default)]
+struct State {
+    waiting: AtomicUsize,
+    room: Notify,
+    failed: AtomicBool,
+}
+
+impl Sessions {
+    /// Opens the directory, takes up what a gateway before did not get to end, and begins to write.
+    pub fn open(directory: &Path, data: &Path, index: SessionIndex, largest: u64) -> anyhow::Result<Self> {
+        std::fs::create_dir_all(directory).with_context(|| format!("cannot make the sessions directory {}", directory.display()))?;
+        let key = SigningKey::open(data)?;
+        writer::recover(directory, &key);
+        let queue = Arc::new(Queue::default());
+        let mut writer = Writer::new(directory.to_owned(), key, index);
+        let of_writer = Arc::clone(&queue);
+        std::thread::Builder::new().name("sessions".into()).spawn(move || writer.run(&of_writer))?;
+        Ok(Self { queue, largest, next: Arc::default() })
+    }
+
+    /// Begins the recording of a stream. Nothing of it is sent before its beginning is written.
+    pub async fn begin(&self, who: &Arc<Caller>, name: &str, header: &Value) -> Result<Recording, String> {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let state = Arc::new(State::default());
+        let mut frames = Vec::new();
+        format::frame(Kind::Header, micros(), header.to_string().as_bytes(), &mut frames);
+        let (opened, answer) = oneshot::channel();
+        let path = Path::new(&who.credential).join(format!("{name}.stream"));
+        self.queue.push(Job::Open { id, path, who: Arc::clone(who), frames, state: Arc::clone(&state), opened });
+        match answer.await {
+            Ok(Ok(())) => Ok(Recording {
+                id,
+                queue: Arc::clone(&self.queue),
+                state,
+                frames: Vec::new(),
+                count: 0,
+                left: self.largest,
+                lost: 0,
+                ended: "broken-off",
+            }),
+            Ok(Err(why)) => Err(why),
+            Err(_) => Err("the gateway stops".into()),
+        }
+    }
+
+    /// Adds calls to their sessions; waits while too many wait for the disk.
+    pub(super) fn calls(&self, calls: Vec<Call>) {
+        if calls.is_empty() {
+            return;
+        }
+        let mut jobs = self.queue.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        while self.queue.calls.load(Ordering::Relaxed) > MOST_CALLS {
+            jobs = self.queue.emptied.wait(jobs).unwrap_or_else(PoisonError::into_inner);
+        }
+        self.queue.calls.fetch_add(calls.len(), Ordering::Relaxed);
+        jobs.push(Job::Calls(calls));
+        self.queue.filled.notify_one();
+    }
+
+    /// Seals every recording, and ends the thread.
+    pub async fn close(&self) {
+        let (stopped, done) = oneshot::channel();
+        self.queue.push(Job::Stop(stopped));
+        let _ = done.await;
+    }
+}
+
+impl Queue {
+    fn push(&self, job: Job) {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner).push(job);
+        self.filled.notify_one();
+    }
+}
+
+/// One stream that is recorded.
+pub struct Recording {
+    id: u64,
+    queue: Arc<Queue>,
+    state: Arc<State>,
+    frames: Vec<u8>,
+    count: u64,
+    left: u64,
+    lost: u64,
+    ended: &'static str,
+}
+
+impl Recording {
+    /// Adds to the recording. What is over its size is left out, visibly.
+    pub fn write(&mut self, kind: Kind, payload: &[u8]) {
+        if matches!(kind, Kind::Stdin | Kind::Stdout | Kind::Stderr) {
+            if payload.is_empty() {
+                return;
+            }
+            if payload.len() as u64 > self.left {
+                if self.lost == 0 {
+                    self.left = 0;
+                    self.mark("the recording is as large as it may be (sessions.largestRecording); what follows was not recorded");
+                }
+                self.lost += payload.len() as u64;
+                return;
+            }
+            self.left -= payload.len() as u64;
+        }
+        self.count += 1;
+        format::frame(kind, micros(), payload, &mut self.frames);
+    }
+
+    /// Says that something is missing.
+    pub fn mark(&mut self, what: &str) {
+        self.write(Kind::Mark, json!({ "what": what }).to_string().as_bytes());
+    }
+
+    /// Hands on what was added, and waits while too much waits for the disk. False when it cannot be written.
+    pub async fn flush(&mut self) -> bool {
+        self.hand_on();
+        while self.state.waiting.load(Ordering::Acquire) > MOST_WAITING && !self.has_failed() {
+            self.state.room.notified().await;
+        }
+        !self.has_failed()
+    }
+
+    /// Whether it could not be written.
+    pub fn has_failed(&self) -> bool {
+        self.state.failed.load(Ordering::Acquire)
+    }
+
+    /// Says how it ended.
+    pub fn end(mut self, how: &'static str) {
+        self.ended = how;
+    }
+
+    /// Takes the recording away: the stream was never opened.
+    pub fn discard(mut self) {
+        self.ended = "";
+    }
+
+    fn hand_on(&mut self) {
+        if self.count > 0 {
+            let frames = std::mem::take(&mut self.frames);
+            self.state.waiting.fetch_add(frames.len(), Ordering::AcqRel);
+            self.queue.push(Job::Frames { id: self.id, frames, count: std::mem::take(&mut self.count) });
+        }
+    }
+}
+
+impl Drop for Recording {
+    fn drop(&mut self) {
+        if self.ended.is_empty() {
+            self.queue.push(Job::Discard { id: self.id });
+            return;
+        }
+        self.hand_on();
+        self.queue.push(Job::Close { id: self.id, ended: self.ended, lost: self.lost });
+    }
+}
+
+/// Why something that must be recorded does not pass.
+pub fn cannot_record(why: &str) -> Refusal {
+    Refusal::unavailable(format!(
+        "this session cannot be recorded ({why}), and what is not recorded does not pass; free the gateway's disk, then try again (sessions.onFailure)"
+    ))
+}
+
+/// Unix microseconds.
+pub(crate) fn micros() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros() as u64)
+}

@@ -1,0 +1,159 @@
+//! The seal of a recording, and whether it holds.
+
+use std::path::Path;
+
+use anyhow::Context;
+use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+
+use super::format::{self, Frame, Kind, Reader};
+
+/// The key recordings are signed with: the gateway's own, made once, kept in its data directory.
+pub struct SigningKey(Ed25519KeyPair);
+
+/// What a seal says.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Manifest {
+    /// Frames before it, hashes among them.
+    pub frames: u64,
+    /// Bytes before it.
+    pub bytes: u64,
+    /// How the recording ended.
+    pub ended: String,
+    /// What was not recorded, in bytes.
+    pub lost: u64,
+}
+
+impl SigningKey {
+    /// Reads the key of a data directory, or makes one; the public key lies beside it for whoever verifies.
+    pub fn open(data: &Path) -> anyhow::Result<Self> {
+        let file = data.join("session.key");
+        let seed = crate::policy::secret(&file)?;
+        let key = Ed25519KeyPair::from_seed_unchecked(&seed).map_err(|_| anyhow::anyhow!("{} is no key", file.display()))?;
+        let public = data.join("session.pub");
+        std::fs::write(&public, STANDARD.encode(key.public_key().as_ref()))
+            .with_context(|| format!("cannot write {}", public.display()))?;
+        Ok(Self(key))
+    }
+
+    /// The frame that seals a recording.
+    pub(super) fn seal(&self, hash: &[u8; 32], manifest: &Manifest, out: &mut Vec<u8>) {
+        let text = serde_json::to_vec(manifest).unwrap_or_default();
+        let signature = STANDARD.encode(self.0.sign(&format::signed(hash, &text)));
+        format::frame(Kind::Seal, 0, &[&text, b"\n".as_slice(), signature.as_bytes()].concat(), out);
+    }
+}
+
+/// What was found of a recording.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is whole and signed.
+    Whole(Manifest),
+    /// Nothing of it was changed, but it has no seal: the gateway writes on, or did not get to end it.
+    Unsealed {
+        /// Whole frames.
+        frames: u64,
+        /// Bytes after the last hash, which nothing vouches for.
+        unsure: usize,
+    },
+}
+
+/// Checks every hash and the seal. An error names what was changed, and where.
+pub fn verify(file: &[u8], key: &[u8]) -> anyhow::Result<Verdict> {
+    let mut reader = Reader::new(file)?;
+    let mut hash = format::first_hash();
+    let (mut from, mut frames) = (reader.at(), 0u64);
+    while let Some(frame) = reader.next() {
+        let frame = match frame {
+            Ok(frame) => frame,
+            Err(format::Unreadable::CutShort { .. }) if !ends_sealed(file) => break,
+            Err(why) => anyhow::bail!("{why}"),
+        };
+        if matches!(frame.kind, Kind::Chain | Kind::Seal) && frame.micros != 0 {
+            anyhow::bail!("the frame at byte {} has a time, which none of its kind has: it was changed", frame.at);
+        }
+        match frame.kind {
+            Kind::Chain => {
+                hash = format::next_hash(&hash, &file[from..frame.at]);
+                if frame.payload != hash {
+                    anyhow::bail!("the frames from byte {from} to byte {} do not give their hash: something there was changed", frame.at);
+                }
+                from = reader.at();
+            }
+            Kind::Seal => {
+                let manifest = check_seal(&frame, &hash, key)?;
+                if from != frame.at || manifest.bytes != frame.at as u64 || manifest.frames != frames {
+                    anyhow::bail!("the seal at byte {} is that of another recording", frame.at);
+                }
+                if reader.at() != file.len() {
+                    anyhow::bail!("something follows the seal at byte {}", reader.at());
+                }
+                return Ok(Verdict::Whole(manifest));
+            }
+            _ => {}
+        }
+        frames += 1;
+    }
+    Ok(Verdict::Unsealed { frames, unsure: file.len() - from })
+}
+
+/// Whether a file that breaks off somewhere has a seal nevertheless: then a length in it was changed.
+fn ends_sealed(file: &[u8]) -> bool {
+    let tail = &file[file.len().saturating_sub(1024)..];
+    memchr::memmem::find(tail, b"{\"frames\":").is_some()
+}
+
+fn check_seal(frame: &Frame<'_>, hash: &[u8; 32], key: &[u8]) -> anyhow::Result<Manifest> {
+    let at = frame.payload.iter().rposition(|byte| *byte == b'\n').context("the seal has no signature")?;
+    let (text, signature) = (&frame.payload[..at], STANDARD.decode(&frame.payload[at + 1..]));
+    let signature = signature.ok().with_context(|| format!("the seal at byte {} was changed", frame.at))?;
+    UnparsedPublicKey::new(&ED25519, key)
+        .verify(&format::signed(hash, text), &signature)
+        .map_err(|_| anyhow::anyhow!("the seal at byte {} does not hold: it was changed, or another gateway signed it", frame.at))?;
+    serde_json::from_slice(text).with_context(|| format!("the seal at byte {} cannot be read", frame.at))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::session::file::RecordingFile;
+
+    #[test]
+    fn every_flipped_byte_is_found() {
+        let directory = std::env::temp_dir().join(format!("postern-seal-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let key = SigningKey::open(&directory).unwrap();
+        let public = STANDARD.decode(std::fs::read_to_string(directory.join("session.pub")).unwrap()).unwrap();
+        let path = directory.join("a.stream");
+        let mut file = RecordingFile::create(&path).unwrap();
+        for text in ["first", "second", "third"] {
+            let mut frames = Vec::new();
+            format::frame(Kind::Stdout, 1, text.as_bytes(), &mut frames);
+            file.append(&frames, 1).unwrap();
+        }
+        let unsealed = std::fs::read(file.path()).unwrap();
+        assert!(matches!(verify(&unsealed, &public), Ok(Verdict::Unsealed { frames: 6, unsure: 0 })));
+        assert!(
+            matches!(verify(&unsealed[..unsealed.len() - 3], &public), Ok(Verdict::Unsealed { frames: 5, .. })),
+            "cut short by a crash"
+        );
+        file.seal(&key, "ok", 0).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        assert!(matches!(verify(&whole, &public), Ok(Verdict::Whole(Manifest { frames: 6, .. }))));
+        for at in 0..whole.len() {
+            let mut changed = whole.clone();
+            changed[at] ^= 1;
+            let found = verify(&changed, &public);
+            assert!(!matches!(found, Ok(Verdict::Whole(_))), "byte {at}");
+        }
+        for cut in 1..20 {
+            assert!(!matches!(verify(&whole[..whole.len() - cut], &public), Ok(Verdict::Whole(_))));
+        }
+        assert!(verify(&[&whole[..], b"x"].concat(), &public).is_err());
+        let other = SigningKey(Ed25519KeyPair::from_seed_unchecked(&[9; 32]).unwrap());
+        assert!(verify(&whole, other.0.public_key().as_ref()).unwrap_err().to_string().contains("does not hold"));
+    }
+}

@@ -1,0 +1,483 @@
+//! Carries a stream: bytes both ways, read as they pass, with back-pressure. What the caller is told at its end is said once.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::Channel;
+use super::codec::{Codec, Part, Protocol};
+use super::filter::{Filter, contract};
+use super::frames::From;
+use super::waiting::Answered;
+use crate::identify::time_left;
+use crate::mask::Report;
+use crate::record::session::format::Kind;
+use crate::record::session::{Recording, cannot_record};
+use crate::status::Refusal;
+
+/// Bytes read at a time.
+const AT_A_TIME: usize = 32 << 10;
+/// How long a caller has to close its side after the end.
+const FAREWELL: Duration = Duration::from_secs(5);
+/// The longest Status that is remembered.
+const LONGEST_STATUS: usize = 64 << 10;
+/// The most ports that are remembered.
+const MOST_PORTS: usize = 100;
+
+/// What a stream is carried with.
+pub struct Setup {
+    /// How it was agreed on.
+    pub protocol: Protocol,
+    /// The streams whose opening the gateway has answered already.
+    pub answered: Option<Answered>,
+    /// What is done with its output.
+    pub filter: Filter,
+    /// Its recording; none where it goes on without.
+    pub recording: Option<Recording>,
+    /// Whether it ends when it cannot be recorded.
+    pub must_record: bool,
+    /// Unix seconds at which the credential ends.
+    pub expires: u64,
+    /// How long it may carry nothing.
+    pub idle: Duration,
+    /// How long it may last.
+    pub longest: Duration,
+    /// The channel on which the user is told something, as far as there is one.
+    pub told_on: Option<Channel>,
+}
+
+/// What was carried.
+#[derive(Debug, Default)]
+pub struct Carried {
+    /// Bytes from the caller.
+    pub sent: u64,
+    /// Bytes to the caller.
+    pub received: u64,
+    /// How it ended.
+    pub ended: &'static str,
+    /// Why the gateway ended it.
+    pub why: Option<String>,
+    /// How much was hidden.
+    pub report: Report,
+    /// The Status a command ended with.
+    pub exit: Option<serde_json::Value>,
+    /// The ports that were connected to.
+    pub ports: Vec<String>,
+}
+
+/// Passes bytes both ways until one side ends, a policy or a limit says so, or the caller's credential ends. `already` is what the caller sent
+/// before.
+pub async fn carry<C, S>(caller: C, server: S, already: Bytes, setup: Setup) -> Carried
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let ((from_caller, to_caller), (from_server, to_server)) = (tokio::io::split(caller), tokio::io::split(server));
+    let as_it_is = setup.filter.is_idle() && setup.answered.is_none();
+    let limits = Limits { expires: setup.expires, idle: setup.idle, longest: setup.longest };
+    let stream = Rc::new(Stream {
+        inner: RefCell::new(Inner {
+            codec: Codec::new(setup.protocol, !as_it_is, setup.answered),
+            as_it_is,
+            filter: setup.filter,
+            recording: setup.recording,
+            must_record: setup.must_record,
+            told_on: setup.told_on,
+            carried: Carried { ended: "client-gone", ..Carried::default() },
+            status: Vec::new(),
+            last: Instant::now(),
+            ending: None,
+        }),
+        ending: Notify::new(),
+        over: Notify::new(),
+    });
+    let work = async {
+        let inward = stream.inward(from_caller, to_server, already);
+        let outward = async {
+            let ended = stream.outward(from_server, to_caller).await;
+            stream.over.notify_one();
+            ended
+        };
+        let _ = tokio::try_join!(inward, outward);
+    };
+    tokio::select! {
+        () = work => {}
+        () = stream.watch(limits) => {}
+    }
+    let mut inner = stream.inner.borrow_mut();
+    inner.finish()
+}
+
+struct Limits {
+    expires: u64,
+    idle: Duration,
+    longest: Duration,
+}
+
+struct Stream {
+    inner: RefCell<Inner>,
+    /// The gateway ends the stream.
+    ending: Notify,
+    /// Nothing more comes from the server.
+    over: Notify,
+}
+
+struct Inner {
+    codec: Codec,
+    /// Whether what the server sends goes on as it came.
+    as_it_is: bool,
+    filter: Filter,
+    recording: Option<Recording>,
+    must_record: bool,
+    told_on: Option<Channel>,
+    carried: Carried,
+    status: Vec<u8>,
+    last: Instant,
+    ending: Option<Refusal>,
+}
+
+impl Stream {
+    /// From the caller into the container: parsed and recorded, never changed.
+    async fn inward<C, S>(&self, mut caller: ReadHalf<C>, mut server: WriteHalf<S>, already: Bytes) -> std::io::Result<()>
+    where
+        C: AsyncRead + AsyncWrite,
+        S: AsyncRead + AsyncWrite,
+    {
+        for piece in already.chunks(AT_A_TIME) {
+            self.take_in(piece, &mut server).await?;
+        }
+        let mut buffer = vec![0; AT_A_TIME];
+        loop {
+            let read = tokio::select! {
+                read = caller.read(&mut buffer) => read?,
+                () = self.over.notified() => {
+                    // The caller closes in its turn; closed at once, what was said last could be lost.
+                    let rest = async { while caller.read(&mut buffer).await.is_ok_and(|read| read > 0) {} };
+                    let _ = tokio::time::timeout(FAREWELL, rest).await;
+                    return Ok(());
+                }
+            };
+            if read == 0 {
+                return server.shutdown().await;
+            }
+            self.take_in(&buffer[..read], &mut server).await?;
+        }
+    }
+
+    async fn take_in<S: AsyncRead + AsyncWrite>(&self, bytes: &[u8], server: &mut WriteHalf<S>) -> std::io::Result<()> {
+        if !self.inner.borrow_mut().inward(bytes) {
+            self.ending.notify_one();
+            return Ok(());
+        }
+        self.recorded().await;
+        server.write_all(bytes).await?;
+        server.flush().await
+    }
+
+    /// From the container to the caller.
+    async fn outward<C, S>(&self, mut server: ReadHalf<S>, mut caller: WriteHalf<C>) -> std::io::Result<()>
+    where
+        C: AsyncRead + AsyncWrite,
+        S: AsyncRead + AsyncWrite,
+    {
+        let (mut buffer, mut out) = (vec![0; AT_A_TIME], Vec::new());
+        loop {
+            let wait = self.inner.borrow().filter.wait().filter(|_| self.inner.borrow().codec.at_rest());
+            let read = tokio::select! {
+                biased;
+                () = self.ending.notified() => return self.farewell(&mut server, &mut caller).await,
+                read = server.read(&mut buffer) => read,
+                () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => {
+                    out.clear();
+                    self.inner.borrow_mut().let_go(&mut out);
+                    self.inner.borrow_mut().carried.received += out.len() as u64;
+                    caller.write_all(&out).await?;
+                    caller.flush().await?;
+                    continue;
+                }
+            };
+            out.clear();
+            let read = match read {
+                Ok(read @ 1..) => read,
+                ended => {
+                    self.inner.borrow_mut().server_ended(ended.is_ok(), &mut out);
+                    self.recorded().await;
+                    caller.write_all(&out).await?;
+                    return caller.shutdown().await;
+                }
+            };
+            let as_it_is = self.inner.borrow_mut().outward(&buffer[..read], &mut out);
+            self.recorded().await;
+            caller.write_all(if as_it_is { &buffer[..read] } else { &out }).await?;
+            caller.flush().await?;
+            if self.inner.borrow().ending.is_some() {
+                return self.farewell(&mut server, &mut caller).await;
+            }
+        }
+    }
+
+    /// Hands what was recorded to the disk. A stream that cannot be recorded ends.
+    async fn recorded(&self) {
+        let Some(mut recording) = self.inner.borrow_mut().recording.take() else { return };
+        let written = recording.flush().await;
+        let mut inner = self.inner.borrow_mut();
+        inner.recording = Some(recording);
+        if !written && inner.must_record && inner.ending.is_none() {
+            inner.end("recording-failed", cannot_record("the gateway's disk cannot be written"));
+            self.ending.notify_one();
+        }
+    }
+
+    /// Ends the stream at its limits.
+    async fn watch(&self, limits: Limits) {
+        let total = Instant::now() + limits.longest;
+        let (how, why) = loop {
+            let idle = self.inner.borrow().last + limits.idle;
+            // The credential is looked at again and again, for the clock may have been set.
+            let left = time_left(limits.expires).clamp(Duration::from_millis(200), Duration::from_secs(3600));
+            tokio::time::sleep_until(idle.min(total).min(Instant::now() + left)).await;
+            let (now, idle) = (Instant::now(), self.inner.borrow().last + limits.idle);
+            if time_left(limits.expires).is_zero() {
+                break ("credential-expired", "the credential has expired; get a new one and run the command again".to_owned());
+            } else if now >= total {
+                break ("too-long", format!("a stream lasts {} seconds at most (limits.streamTime)", limits.longest.as_secs()));
+            } else if now >= idle {
+                break ("idle", format!("nothing was carried for {} seconds (limits.streamIdleTime)", limits.idle.as_secs()));
+            }
+        };
+        self.inner.borrow_mut().end(how, Refusal::timeout(format!("the stream was ended: {why}")));
+        self.ending.notify_one();
+        // A caller that takes nothing is not waited for.
+        tokio::time::sleep(FAREWELL).await;
+    }
+
+    /// Tells the caller why, as its protocol has it.
+    async fn farewell<C, S>(&self, server: &mut ReadHalf<S>, caller: &mut WriteHalf<C>) -> std::io::Result<()>
+    where
+        C: AsyncRead + AsyncWrite,
+        S: AsyncRead + AsyncWrite,
+    {
+        let mut out = Vec::new();
+        // In the middle of a frame nothing can be said: its rest goes first, byte by byte, for what follows it stays behind.
+        let rest = async {
+            let mut buffer = [0; 4096];
+            while !self.inner.borrow().may_tell() {
+                let read = server.read(&mut buffer).await.unwrap_or(0);
+                if read == 0 {
+                    break;
+                }
+                for byte in &buffer[..read] {
+                    let mut inner = self.inner.borrow_mut();
+                    if inner.may_tell() {
+                        break;
+                    }
+                    inner.pass(std::slice::from_ref(byte), &mut out);
+                }
+            }
+        };
+        let _ = tokio::time::timeout(FAREWELL, rest).await;
+        self.inner.borrow_mut().farewell(&mut out);
+        caller.write_all(&out).await?;
+        caller.shutdown().await
+    }
+}
+
+impl Inner {
+    /// False when the stream ends here.
+    fn inward(&mut self, bytes: &[u8]) -> bool {
+        if self.ending.is_some() {
+            return false;
+        }
+        self.last = Instant::now();
+        self.carried.sent += bytes.len() as u64;
+        let Self { codec, recording, carried, .. } = self;
+        let read = codec.push(From::Client, bytes, &mut |part| match part {
+            Part::Data(channel, data) => {
+                let kind = match channel {
+                    Channel::Stdin => Kind::Stdin,
+                    Channel::Resize => Kind::Resize,
+                    _ => return,
+                };
+                if let Some(recording) = recording {
+                    recording.write(kind, data);
+                }
+            }
+            Part::Port(port) => {
+                if carried.ports.len() < MOST_PORTS && !carried.ports.iter().any(|known| known == port) {
+                    carried.ports.push(port.to_owned());
+                }
+                if let Some(recording) = recording {
+                    recording.write(Kind::Port, port.as_bytes());
+                }
+            }
+            Part::Raw(_) | Part::End(_) => {}
+        });
+        if let Err(violation) = read {
+            self.end("violation", Refusal::bad_request(violation.to_string()));
+        }
+        read.is_ok()
+    }
+
+    /// Whether the bytes go on as they are; else what goes on is in `out`.
+    fn outward(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> bool {
+        self.last = Instant::now();
+        let as_it_is = self.as_it_is;
+        let mut pieces = Vec::new();
+        let Self { codec, status, recording, .. } = self;
+        let read = codec.push(From::Server, bytes, &mut |part| match part {
+            Part::Data(Channel::Error, data) => {
+                let room = LONGEST_STATUS.saturating_sub(status.len());
+                status.extend_from_slice(&data[..data.len().min(room)]);
+                if !as_it_is {
+                    pieces.push((Some(Channel::Error), data.to_vec(), false));
+                }
+            }
+            Part::Data(channel @ (Channel::Stdout | Channel::Stderr), data) if as_it_is => {
+                if let Some(recording) = recording {
+                    recording.write(kind(channel), data);
+                }
+            }
+            Part::Raw(bytes) if !as_it_is => pieces.push((None, bytes.to_vec(), false)),
+            Part::Data(channel @ (Channel::Stdout | Channel::Stderr), data) => pieces.push((Some(channel), data.to_vec(), false)),
+            Part::End(channel @ (Channel::Stdout | Channel::Stderr | Channel::Error)) if !as_it_is => {
+                pieces.push((Some(channel), Vec::new(), true))
+            }
+            _ => {}
+        });
+        for (channel, bytes, ends) in pieces {
+            match channel {
+                None => out.extend_from_slice(&bytes),
+                Some(Channel::Error) => {
+                    // A client that has the Status goes: what is held back goes before it.
+                    self.let_go(out);
+                    if ends {
+                        self.codec.end(Channel::Error, out);
+                    } else {
+                        self.codec.write(Channel::Error, &bytes, out);
+                    }
+                }
+                Some(channel) => {
+                    let mut text = Vec::new();
+                    if ends {
+                        self.filter.flush(contract(channel), &mut text);
+                    } else if let Err(refusal) = self.filter.push(contract(channel), &bytes, &mut text) {
+                        self.end("terminated", refusal);
+                        break;
+                    }
+                    // An empty message says that the connection is there.
+                    if !text.is_empty() || bytes.is_empty() && !ends {
+                        self.show(channel, &text, out);
+                    }
+                    if ends {
+                        self.codec.end(channel, out);
+                    }
+                }
+            }
+        }
+        if let Err(violation) = read {
+            self.end("violation", Refusal::bad_gateway(violation.to_string()));
+            // Nothing of what could not be read goes on.
+            out.clear();
+            self.carried.received += out.len() as u64;
+            return false;
+        }
+        self.carried.received += if as_it_is { bytes.len() } else { out.len() } as u64;
+        as_it_is
+    }
+
+    fn show(&mut self, channel: Channel, text: &[u8], out: &mut Vec<u8>) {
+        if let Some(recording) = &mut self.recording {
+            recording.write(kind(channel), text);
+        }
+        self.codec.write(channel, text, out);
+    }
+
+    /// Lets go what was held back.
+    fn let_go(&mut self, out: &mut Vec<u8>) {
+        for channel in [Channel::Stdout, Channel::Stderr] {
+            let mut text = Vec::new();
+            self.filter.flush(contract(channel), &mut text);
+            if !text.is_empty() {
+                self.show(channel, &text, out);
+            }
+        }
+    }
+
+    fn server_ended(&mut self, well: bool, out: &mut Vec<u8>) {
+        if self.codec.at_rest() {
+            self.let_go(out);
+            self.carried.received += out.len() as u64;
+        }
+        self.carried.ended = if well { "ok" } else { "server-gone" };
+    }
+
+    fn end(&mut self, how: &'static str, why: Refusal) {
+        if self.ending.is_none() {
+            self.carried.ended = how;
+            self.carried.why = Some(why.message.clone());
+            self.ending = Some(why);
+        }
+    }
+
+    /// Whether the caller can be told something: it is between two frames, or its protocol is broken and nothing will do.
+    fn may_tell(&self) -> bool {
+        self.codec.at_rest() || self.carried.ended == "violation"
+    }
+
+    /// A byte of a frame that was begun.
+    fn pass(&mut self, byte: &[u8], out: &mut Vec<u8>) {
+        let as_it_is = self.as_it_is;
+        let read = self.codec.push(From::Server, byte, &mut |part| match part {
+            Part::Raw(bytes) if !as_it_is => out.extend_from_slice(bytes),
+            _ => {}
+        });
+        if as_it_is {
+            out.extend_from_slice(byte);
+        }
+        if read.is_err() {
+            self.carried.ended = "violation";
+        }
+    }
+
+    fn farewell(&mut self, out: &mut Vec<u8>) {
+        let Some(why) = self.ending.clone() else { return };
+        if let Some(recording) = &mut self.recording {
+            recording.mark(&why.message);
+        }
+        if !self.codec.at_rest() {
+            return;
+        }
+        if let Some(channel) = self.told_on {
+            self.codec.write(channel, format!("\r\npostern: {}\r\n", why.message).as_bytes(), out);
+        }
+        self.codec.finish(why.to_json().trim_end().as_bytes(), out);
+    }
+
+    fn finish(&mut self) -> Carried {
+        let mut carried = std::mem::take(&mut self.carried);
+        carried.report = self.filter.report();
+        let status = String::from_utf8_lossy(&self.status).into_owned();
+        if let Some(recording) = self.recording.take() {
+            let mut recording = recording;
+            if !status.is_empty() {
+                recording.write(Kind::Exit, status.as_bytes());
+            }
+            recording.end(carried.ended);
+        }
+        carried.exit = serde_json::from_str(&status).ok();
+        carried
+    }
+}
+
+fn kind(channel: Channel) -> Kind {
+    if channel == Channel::Stderr { Kind::Stderr } else { Kind::Stdout }
+}
+
+#[cfg(test)]
+#[path = "carry_tests.rs"]
+mod tests;

@@ -1,0 +1,98 @@
+use super::*;
+use crate::stream::frames;
+use tokio::io::{DuplexStream, duplex};
+
+fn setup() -> Setup {
+    Setup {
+        protocol: Protocol::WebSocket { base64: false },
+        answered: None,
+        filter: Filter::idle(),
+        recording: None,
+        must_record: true,
+        expires: u64::MAX,
+        idle: Duration::from_secs(60),
+        longest: Duration::from_secs(60),
+        told_on: Some(Channel::Stderr),
+    }
+}
+
+/// A message as a client sends it, its mask all zeros.
+fn message(channel: u8, text: &[u8]) -> Vec<u8> {
+    let mut frame = Vec::new();
+    frames::write(2, &[&[channel], text], &mut frame);
+    let head = frame.len() - text.len() - 1;
+    frame[1] |= 0x80;
+    frame.splice(head..head, [0; 4]);
+    frame
+}
+
+async fn all(mut from: DuplexStream) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    from.read_to_end(&mut bytes).await.unwrap();
+    bytes
+}
+
+#[tokio::test]
+async fn what_was_sent_already_goes_first_and_never_holds_up_the_answer() {
+    // Pipes of 16 bytes: whoever writes all before it reads waits for ever.
+    let ((client, caller), (command, server)) = (duplex(16), duplex(16));
+    let already = Bytes::from(message(0, &[b'a'; 1000]));
+    let sent = already.len() + message(0, b"then this").len();
+    let local = tokio::task::LocalSet::new();
+    local
+        .run_until(async move {
+            let carrying = tokio::task::spawn_local(carry(caller, server, already, setup()));
+            let (mut from_client, mut to_server) = tokio::io::split(command);
+            let echo = tokio::task::spawn_local(async move {
+                let mut taken = 0;
+                let mut buffer = [0; 10];
+                while taken < sent {
+                    taken += from_client.read(&mut buffer).await.unwrap();
+                    to_server.write_all(&[0x82, 2, 1, b'x']).await.unwrap();
+                }
+                to_server.shutdown().await.unwrap();
+            });
+            let (mut from_server, mut to_caller) = tokio::io::split(client);
+            let reader = tokio::task::spawn_local(async move {
+                let mut bytes = Vec::new();
+                from_server.read_to_end(&mut bytes).await.unwrap();
+                bytes
+            });
+            to_caller.write_all(&message(0, b"then this")).await.unwrap();
+            to_caller.shutdown().await.unwrap();
+            assert!(reader.await.unwrap().starts_with(&[0x82, 2, 1, b'x']));
+            echo.await.unwrap();
+            let carried = carrying.await.unwrap();
+            assert_eq!((carried.sent, carried.ended), (sent as u64, "ok"));
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_credential_that_ends_ends_the_stream_and_the_user_is_told() {
+    let ((client, caller), (_command, server)) = (duplex(4096), duplex(64));
+    let ends = Setup { expires: crate::identify::now() + 1, ..setup() };
+    let (carried, told) = tokio::join!(carry(caller, server, Bytes::new(), ends), all(client));
+    assert_eq!(carried.ended, "credential-expired");
+    assert!(told.ends_with(&[0x88, 2, 3, 0xE8]), "a close frame");
+    let told = String::from_utf8_lossy(&told).into_owned();
+    assert!(told.contains("postern: the stream was ended: the credential has expired") && told.contains("\"kind\":\"Status\""), "{told}");
+}
+
+#[tokio::test]
+async fn what_is_not_the_protocol_ends_the_stream_unforwarded() {
+    let ((mut client, caller), (command, server)) = (duplex(4096), duplex(4096));
+    client.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+    let (carried, told, forwarded) = tokio::join!(carry(caller, server, Bytes::new(), setup()), all(client), all(command));
+    assert_eq!((carried.ended, forwarded), ("violation", vec![]));
+    assert!(String::from_utf8_lossy(&told).contains("not what was agreed on"));
+}
+
+#[tokio::test]
+async fn a_stream_that_carries_nothing_ends() {
+    let ((client, caller), (_command, server)) = (duplex(4096), duplex(64));
+    let idle = Setup { idle: Duration::from_millis(50), ..setup() };
+    let (carried, told) = tokio::join!(carry(caller, server, Bytes::new(), idle), all(client));
+    assert_eq!(carried.ended, "idle");
+    assert!(String::from_utf8_lossy(&told).contains("limits.streamIdleTime"));
+}

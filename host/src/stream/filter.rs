@@ -1,0 +1,96 @@
+//! What is done with text on its way to the caller: policies look at it, and masks hide values in it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Channel;
+use crate::mask::{Report, TextMask, TextRules};
+use crate::policy::bindings::postern::policy::types::{self, ChunkVerdict};
+use crate::policy::{Live, OnFailure};
+use crate::status::Refusal;
+
+/// The text of a stream or of a log.
+pub struct Filter {
+    policies: Vec<Live>,
+    /// Standard output or a log, and standard error.
+    masks: Option<[TextMask; 2]>,
+}
+
+impl Filter {
+    /// Begins a text; `terminal` says whether somebody may be typing.
+    pub fn new(policies: Vec<Live>, rules: Option<Arc<TextRules>>, terminal: bool) -> Self {
+        Self { policies, masks: rules.map(|rules| [TextMask::new(Arc::clone(&rules), terminal), TextMask::new(rules, terminal)]) }
+    }
+
+    /// Changes nothing.
+    pub fn idle() -> Self {
+        Self { policies: Vec::new(), masks: None }
+    }
+
+    /// Whether it changes nothing, whatever comes.
+    pub fn is_idle(&self) -> bool {
+        self.policies.is_empty() && self.masks.is_none()
+    }
+
+    /// Takes a piece; what goes on is appended to `out`. An error ends the stream.
+    pub fn push(&mut self, channel: types::Channel, data: &[u8], out: &mut Vec<u8>) -> Result<(), Refusal> {
+        let mut changed: Option<Vec<u8>> = None;
+        for live in &mut self.policies {
+            let piece = changed.as_deref().unwrap_or(data);
+            match live.on_chunk(channel, piece) {
+                Ok(ChunkVerdict::Forward) => {}
+                Ok(ChunkVerdict::Replace(with)) => changed = Some(with),
+                Ok(ChunkVerdict::Terminate(denial)) => {
+                    let hint = denial.hint.map(|hint| format!("; {hint}")).unwrap_or_default();
+                    let text: String = format!("policy {} ended this: {}{hint}", live.name(), denial.reason);
+                    return Err(Refusal::forbidden(text.chars().filter(|c| !c.is_control()).take(1000).collect::<String>()));
+                }
+                Err(why) if live.on_failure() == OnFailure::Allow => {
+                    tracing::warn!(policy = %live.name(), %why, "the policy failed on a piece of a stream");
+                }
+                Err(why) => {
+                    return Err(Refusal::internal(format!("the policy {} failed on a piece of this stream: {why}", live.name())));
+                }
+            }
+        }
+        let data = changed.as_deref().unwrap_or(data);
+        match &mut self.masks {
+            Some(masks) => masks[side(channel)].push(data, out),
+            None => out.extend_from_slice(data),
+        }
+        Ok(())
+    }
+
+    /// How long what is held back may be held yet; none when nothing is.
+    pub fn wait(&self) -> Option<Duration> {
+        self.masks.iter().flatten().filter_map(TextMask::wait).min()
+    }
+
+    /// Lets go what is held back.
+    pub fn flush(&mut self, channel: types::Channel, out: &mut Vec<u8>) {
+        if let Some(masks) = &mut self.masks {
+            masks[side(channel)].flush(out);
+        }
+    }
+
+    /// How much was hidden.
+    pub fn report(&self) -> Report {
+        let mut sum = Report::new();
+        for (path, count) in self.masks.iter().flatten().flat_map(|mask| &mask.report) {
+            *sum.entry(path.clone()).or_default() += count;
+        }
+        sum
+    }
+}
+
+fn side(channel: types::Channel) -> usize {
+    usize::from(channel == types::Channel::Stderr)
+}
+
+/// The contract's name of a channel that text flows on.
+pub(super) fn contract(channel: Channel) -> types::Channel {
+    match channel {
+        Channel::Stderr => types::Channel::Stderr,
+        _ => types::Channel::Stdout,
+    }
+}

@@ -1,0 +1,195 @@
+//! Sessions: recorded, listed, shown, replayed, searched, exported and verified.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use e2e::{Ran, Setup, cluster, setup};
+use serde_json::Value;
+use testbed::{Gateway, GatewayOptions, wait_until};
+
+/// Runs `postern session` on the gateway's recordings.
+fn session(s: &Setup, args: &[&str]) -> Ran {
+    let config = s.gateway.directory.join("postern.yaml");
+    Ran::new(Gateway::postern(&[&["session"], args, &["--config", config.to_str().unwrap()]].concat()).unwrap())
+}
+
+/// The caller's session, once the index knows it.
+fn id(s: &Setup) -> String {
+    let mut found = String::new();
+    wait_until("the session is listed", Duration::from_secs(10), || {
+        let list = session(s, &["list", "--json"]);
+        let row: Option<Value> = list.out.lines().next().and_then(|line| serde_json::from_str(line).ok());
+        found = row.map(|row| row["id"].as_str().unwrap().to_owned()).unwrap_or_default();
+        Ok(!found.is_empty())
+    })
+    .unwrap();
+    found
+}
+
+fn streams(s: &Setup, id: &str) -> Vec<PathBuf> {
+    let place = s.gateway.directory.join("data/sessions").join(id);
+    let mut found: Vec<_> =
+        std::fs::read_dir(place).unwrap().map(|e| e.unwrap().path()).filter(|p| p.to_string_lossy().contains(".stream")).collect();
+    found.sort();
+    found
+}
+
+/// The one finished stream of a session, as `SESSION/STREAM`.
+fn finished(s: &Setup, id: &str) -> String {
+    wait_until("the recording is sealed", Duration::from_secs(10), || {
+        Ok(streams(s, id).iter().any(|p| p.extension().unwrap() == "stream"))
+    })
+    .unwrap();
+    let path = streams(s, id).into_iter().find(|p| p.extension().unwrap() == "stream").unwrap();
+    format!("{id}/{}", path.file_stem().unwrap().to_string_lossy())
+}
+
+#[test]
+fn what_a_credential_did_is_one_timeline_that_plays() {
+    let s = setup(
+        vec![
+            ("20-mask-secrets", "mask-secrets", "settings: {podSecrets: true}\n".into()),
+            ("50-text", "misbehaves", "settings: {does: text}\n".into()),
+        ],
+        "",
+    );
+    s.kubectl(&["get", "pods"]).success();
+    s.kubectl(&["get", "secret", "db"]).success();
+    let command = "echo one; sleep 1; echo pass''word-two >&2; printf 'gr\\303\\266'; printf 'sse\\n'; cat; exit 4";
+    let mut exec = Command::new(testbed::binary("kubectl"));
+    exec.arg("--kubeconfig").arg(&s.caller).args(["-n", &s.namespace, "exec", "-i", "web", "--", "sh", "-c", command]);
+    let mut exec = exec.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    std::io::Write::write_all(&mut exec.stdin.take().unwrap(), b"typed\n").unwrap();
+    assert_eq!(exec.wait_with_output().unwrap().status.code(), Some(4));
+
+    let id = id(&s);
+    let stream = finished(&s, &id);
+    let shown = session(&s, &["show", &id]).success().to_owned();
+    let order = ["list pods", "get secrets", "-- sh -c", "(exit code 4)"];
+    let places: Vec<_> = order.iter().map(|part| shown.find(part).unwrap_or_else(|| panic!("{part} in {shown}"))).collect();
+    assert!(places.is_sorted() && shown.contains(&stream), "{shown}");
+
+    let began = std::time::Instant::now();
+    let played = session(&s, &["replay", &stream]);
+    assert_eq!((played.success(), played.err.as_str()), ("one\ngrösse\ntyped\n", "postern-masked\n"));
+    assert!(began.elapsed() >= Duration::from_secs(1), "with its timing");
+    let began = std::time::Instant::now();
+    session(&s, &["replay", &stream, "--idle-limit", "0.1", "--speed", "2"]).success();
+    assert!(began.elapsed() < Duration::from_secs(1));
+
+    let cast = session(&s, &["export", &stream, "--format", "asciicast"]).success().to_owned();
+    let lines: Vec<Value> = cast.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((lines[0]["version"].as_u64(), lines[0]["width"].as_u64()), (Some(2), Some(80)), "{cast}");
+    let first = lines.iter().find(|l| l[1] == "o").unwrap();
+    assert_eq!(first[2], "one\r\n", "{cast}");
+    assert!(lines.iter().any(|l| l[1] == "i" && l[2] == "typed\n") && !cast.contains("password-two"), "{cast}");
+
+    assert!(session(&s, &["search", "typed"]).success().contains(&stream));
+    assert!(session(&s, &["search", "grösse"]).success().contains("output: grösse"));
+    assert!(
+        session(&s, &["search", "get secrets"]).success().contains("call: get secrets") && !session(&s, &["search", "no such text"]).ok
+    );
+    assert!(!session(&s, &["search", "password-two\n"]).ok, "recorded after masking");
+    for (args, finds) in [
+        (&["--user", "caller"][..], true),
+        (&["--user", "nobody"], false),
+        (&["--namespace", &s.namespace, "--resource", "pods/exec", "--pod", "web", "--verdict", "mask"], true),
+        (&["--verb", "delete"], false),
+        (&["--since", "1h"], true),
+        (&["--until", "2020-01-01T00:00:00Z"], false),
+        (&["--text", "sse"], true),
+        (&["--text", "nothing of the kind"], false),
+    ] {
+        assert_eq!(session(&s, &[&["list"], args].concat()).success().contains(&id), finds, "{args:?}");
+    }
+    let event = s.events().into_iter().find(|e| e["stage"] == "completed" && e["recording"] == stream.as_str()).unwrap();
+    assert_eq!((event["session"].as_str(), event["exitCode"].as_u64()), (Some(id.as_str()), Some(4)));
+}
+
+#[test]
+fn a_changed_byte_and_a_missing_recording_are_found() {
+    let s = setup(vec![], "");
+    s.kubectl(&["exec", "web", "--", "echo", "hello"]).success();
+    let id = id(&s);
+    finished(&s, &id);
+    wait_until("it is counted", Duration::from_secs(5), || Ok(session(&s, &["list", "--json"]).out.contains("\"streams\":1"))).unwrap();
+    assert!(session(&s, &["verify"]).success().contains("1 recordings of 1 sessions are whole and signed"));
+    let file = streams(&s, &id).remove(0);
+    let whole = std::fs::read(&file).unwrap();
+    let mut changed = whole.clone();
+    let at = whole
+        .windows(5)
+        .position(|w| w == b"hello")
+        .map(|at| whole[at + 5..].windows(5).position(|w| w == b"hello").map_or(at, |more| at + 5 + more))
+        .unwrap();
+    changed[at] ^= 0x20;
+    std::fs::write(&file, &changed).unwrap();
+    let found = session(&s, &["verify", &id]);
+    assert!(
+        found.failure().contains(file.file_name().unwrap().to_str().unwrap()) && found.err.contains("do not give their hash"),
+        "{}",
+        found.err
+    );
+    std::fs::remove_file(&file).unwrap();
+    assert!(session(&s, &["verify"]).failure().contains("1 of its 1 streams are gone"));
+}
+
+#[test]
+fn what_reached_the_disk_before_a_crash_plays_and_the_loss_is_marked() {
+    let mut s = setup(vec![], "");
+    let mut exec = Command::new(testbed::binary("kubectl"));
+    exec.arg("--kubeconfig").arg(&s.caller).args(["-n", &s.namespace, "exec", "web", "--", "sh", "-c", "echo before; sleep 60"]);
+    let mut exec = exec.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut heard = [0; 7];
+    std::io::Read::read_exact(exec.stdout.as_mut().unwrap(), &mut heard).unwrap();
+    let id = id(&s);
+    wait_until("it is written", Duration::from_secs(5), || {
+        Ok(streams(&s, &id).iter().any(|p| std::fs::read(p).unwrap().windows(7).filter(|w| w == b"before\n").count() > 0))
+    })
+    .unwrap();
+    assert!(Command::new("kill").args(["-9", &s.gateway.process.id().to_string()]).status().unwrap().success());
+    let _ = exec.wait();
+    let part = streams(&s, &id).remove(0);
+    assert!(part.to_string_lossy().ends_with(".stream.part"));
+    let stream = format!("{id}/{}", part.file_name().unwrap().to_string_lossy().split('.').next().unwrap());
+    let played = session(&s, &["replay", &stream]);
+    assert!(played.success().contains("before\n") && played.err.contains("cut short"), "{}", played.err);
+    let directory = s.gateway.directory.clone();
+    s.gateway = Gateway::start(cluster(), &directory, &GatewayOptions::default()).unwrap();
+    let played = session(&s, &["replay", &stream, "--idle-limit", "0.1"]);
+    assert!(played.success().contains("before\n") && played.err.contains("what came last may be missing"), "{}", played.err);
+    session(&s, &["verify"]).success();
+    assert!(session(&s, &["show", &id]).success().contains("what came last may be missing"));
+}
+
+/// A small disk of its own, filled up; where mounting is not allowed the test says so.
+#[test]
+fn what_cannot_be_recorded_is_refused_and_ends() {
+    let place = e2e::scratch("small");
+    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"]).arg(&place).status().is_ok_and(|s| s.success());
+    if !mounted {
+        eprintln!("NOT TESTED: a tmpfs cannot be mounted here");
+        return;
+    }
+    let s = setup(vec![], &format!("sessions: {{directory: '{}'}}\n", place.display()));
+    // It fills the disk with its own recording.
+    let ended = s.kubectl(&["exec", "web", "--", "sh", "-c", "head -c 20000000 /dev/zero | tr '\\0' x; sleep 30"]);
+    assert!(ended.failure().contains("this session cannot be recorded"), "{}", ended.err);
+    let filled: std::io::Result<()> = std::fs::File::create(place.join("filled")).and_then(|mut file| {
+        loop {
+            std::io::Write::write_all(&mut file, &[0; 512])?;
+        }
+    });
+    assert!(filled.is_err());
+    let refused = s.kubectl(&["exec", "web", "--", "echo", "hello"]);
+    assert!(refused.failure().contains("this session cannot be recorded") && refused.out.is_empty(), "{}", refused.err);
+    s.kubectl(&["get", "pods"]).success();
+    assert!(s.events().iter().any(|e| e["ended"] == "recording-failed"));
+    drop(s);
+    let s = setup(vec![], &format!("sessions: {{directory: '{}', onFailure: allow}}\n", place.display()));
+    assert_eq!(s.kubectl(&["exec", "web", "--", "echo", "hello"]).success(), "hello\n");
+    assert!(s.events().iter().any(|e| e["notRecorded"].as_str().is_some_and(|why| why.contains("No space"))));
+    drop(s);
+    Command::new("umount").arg(&place).status().unwrap();
+}
