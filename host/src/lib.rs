@@ -16,6 +16,7 @@ pub mod identify;
 pub mod listen;
 pub mod mask;
 pub mod policy;
+pub mod protobuf;
 pub mod record;
 pub mod respond;
 pub mod status;

@@ -5,6 +5,7 @@ mod request_info;
 mod selector;
 mod target;
 
+use bytes::Bytes;
 use http::{Method, Uri};
 use serde::Serialize;
 
@@ -12,6 +13,7 @@ pub use command::Command;
 pub use request_info::{RequestInfo, Unresolvable};
 pub use target::{Abnormal, RequestTarget};
 
+use crate::policy::RequestBody;
 use crate::status::Refusal;
 
 /// One request, classified.
@@ -106,9 +108,10 @@ impl Operation {
 
     /// A delete with a body takes its options from there and not from the query; a dry run is only believed where the API
     /// server would believe it.
-    pub fn with_delete_options(mut self, body: &[u8]) -> Self {
+    pub fn with_delete_options(mut self, body: &Bytes, content_type: &str) -> Self {
         if self.method == Method::DELETE && self.shape == Shape::Answer && self.target.is_some() && !body.is_empty() {
-            self.dry_run = serde_json::from_slice::<serde_json::Value>(body)
+            self.dry_run = RequestBody::new(body.clone(), content_type)
+                .value()
                 .ok()
                 .and_then(|options| Some(options.get("dryRun")?.as_array()?.iter().any(|v| v == "All")))
                 .unwrap_or(false);

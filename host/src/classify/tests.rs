@@ -27,9 +27,9 @@ fn node_proxy_is_seen_in_both_spellings() {
 #[test]
 fn a_delete_is_a_dry_run_only_where_the_api_server_reads_it() {
     let delete = || classify(Method::DELETE, "/api/v1/namespaces/n/pods/p?dryRun=All");
-    assert!(delete().with_delete_options(b"").dry_run);
-    assert!(!delete().with_delete_options(b"{}").dry_run, "with a body the query is not read");
-    assert!(delete().with_delete_options(br#"{"dryRun":["All"]}"#).dry_run);
+    assert!(delete().with_delete_options(&Bytes::new(), "").dry_run);
+    assert!(!delete().with_delete_options(&Bytes::from_static(b"{}"), "").dry_run, "with a body the query is not read");
+    assert!(delete().with_delete_options(&Bytes::from_static(br#"{"dryRun":["All"]}"#), "application/json").dry_run);
     assert!(!classify(Method::GET, "/api/v1/namespaces/n/pods/p?dryRun=All").dry_run);
 }
 
@@ -47,7 +47,7 @@ fn a_dry_run_is_not_believed_where_the_api_server_acts_all_the_same() {
         for method in [Method::POST, Method::PUT, Method::DELETE] {
             let operation = classify(method.clone(), &format!("{path}?dryRun=All"));
             assert!(!operation.dry_run, "{method} {path}");
-            let with_body = operation.with_delete_options(br#"{"dryRun":["All"]}"#);
+            let with_body = operation.with_delete_options(&Bytes::from_static(br#"{"dryRun":["All"]}"#), "");
             assert!(!with_body.dry_run || path.ends_with("/token") && method == Method::DELETE, "{method} {path} with a body");
         }
     }

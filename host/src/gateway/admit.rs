@@ -12,7 +12,6 @@ use crate::body::{Body, read_request};
 use crate::classify::{Operation, Shape};
 use crate::forward;
 use crate::identify;
-use crate::mask::placeholder;
 use crate::record::Event;
 use crate::status::Refusal;
 
@@ -79,12 +78,8 @@ impl Gateway {
                 "a request body with Content-Encoding {shown} is not read; send it plain"
             )));
         }
-        if operation.is_mutating() && placeholder::appears_in(&body) {
-            return Err(Refusal::invalid(
-                "the body carries postern-masked, which stands for a value hidden from you; leave that field out, or patch only the fields you mean",
-            ));
-        }
-        let operation = operation.with_delete_options(&body);
+        let content_type = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        let operation = operation.with_delete_options(&body, content_type);
         Ok(Admitted::Operation(Box::new(Exchange {
             id,
             began,

@@ -24,12 +24,6 @@ impl Gateway {
             }
             _ => {}
         }
-        if matches!(exchange.operation.method, Method::PUT | Method::PATCH)
-            && let Ok(body) = serde_json::from_slice(&exchange.body)
-            && let Some(why) = masks.spoils(&body, exchange.operation.method == Method::PUT)
-        {
-            return Err(Refusal::invalid(why));
-        }
         Ok(())
     }
 

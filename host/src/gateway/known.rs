@@ -20,7 +20,10 @@ const MOST: usize = 1000;
 
 /// Values by pod and version of the pod.
 #[derive(Default)]
-pub struct KnownValues(Mutex<HashMap<String, (Instant, Option<Arc<Literals>>)>>);
+pub struct KnownValues(Mutex<HashMap<String, Fetched>>);
+
+/// When they were fetched, and what they are.
+type Fetched = (Instant, Option<Arc<Literals>>);
 
 impl Gateway {
     /// The values of a pod's Secrets.

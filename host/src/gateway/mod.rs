@@ -5,6 +5,7 @@ mod answer;
 mod approval;
 mod known;
 mod look_around;
+mod restore;
 mod stream;
 mod terminal;
 
@@ -147,6 +148,7 @@ impl Gateway {
         event: &mut Event,
     ) -> Result<Response<Body>, Refusal> {
         self.check_masks(&exchange, &decision)?;
+        self.restore(&mut exchange, &decision, event).await?;
         let upgrades = exchange.headers.contains_key(header::UPGRADE);
         let ready = match exchange.operation.shape {
             Shape::Stream if upgrades => Some(self.ready(&mut exchange, &mut decision, event).await?),

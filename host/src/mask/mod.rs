@@ -2,7 +2,7 @@
 //!
 //! [`path`] is the language masks are written in, [`plan`] what one operation's masks compile to ([`Plans`] remembers them), [`scan`] the single pass that
 //! applies them, [`rows`] what a Table needs beside it, [`sweep`] what hides the same values elsewhere, [`text`] hides values in
-//! text that flows, and [`placeholder`] how a hidden value is written and
+//! text that flows, [`restore`] puts right what comes back, and [`placeholder`] how a hidden value is written and
 //! recognised when it comes back.
 
 mod literals;
@@ -11,6 +11,7 @@ pub mod placeholder;
 pub mod plan;
 mod plans;
 mod raw;
+mod restore;
 mod rows;
 mod scan;
 mod sweep;
@@ -21,5 +22,6 @@ pub use placeholder::{TokenKey, Transform};
 pub use plan::{Condition, Mask, Plan, Report, Selector};
 pub use plans::Plans;
 pub use raw::{Unreadable, member};
+pub use restore::{Stored, Unrestorable};
 pub use rows::RowObject;
 pub use text::{TextMask, TextRules};

@@ -201,22 +201,22 @@ impl Plan {
         }
     }
 
-    /// Why a body must not be written over an object these masks apply to: it would store what a mask left behind.
-    pub fn spoils(&self, body: &serde_json::Value, replaces: bool) -> Option<String> {
-        for field in &self.fields {
-            if replaces && field.how == Transform::Remove {
-                return Some(format!(
-                    "{} is hidden from you, and replacing the object would lose it; patch the fields you mean",
-                    field.path
-                ));
-            }
-            let left = |value: &serde_json::Value| *value == serde_json::json!(false) || value.as_f64() == Some(0.0);
-            let path = Path::parse(&field.path).ok()?;
-            if path.select(body, 1000).iter().any(|(_, value)| left(value)) {
-                return Some(format!("{} is hidden from you, and 0 or false is what a mask leaves there; leave the field out", field.path));
-            }
-        }
-        None
+    /// Why an object these masks apply to must not be replaced: what a mask left out would be gone.
+    pub fn loses(&self, replaces: bool) -> Option<String> {
+        let field = self.fields.iter().find(|field| replaces && field.how == Transform::Remove)?;
+        Some(format!("{} is hidden from you, and replacing the object would lose it; patch the fields you mean", field.path))
+    }
+
+    /// Whether a body has, where a mask hides something, what a mask leaves of numbers and booleans.
+    pub fn may_have_left(&self, body: &serde_json::Value) -> bool {
+        let left = |value: &serde_json::Value| *value == serde_json::json!(false) || value.as_f64() == Some(0.0);
+        let is_patch = body.is_array();
+        self.fields.iter().any(|field| match Path::parse(&field.path) {
+            // A JSON patch names its places in another way: each of its values is looked at.
+            Ok(_) if is_patch => true,
+            Ok(path) => path.select(body, 1000).iter().any(|(_, value)| left(value)),
+            Err(_) => true,
+        })
     }
 
     /// Hides what the text masks match in a line or a string. None when nothing matches.

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use serde_json::Value;
 
+use crate::protobuf;
 use crate::status::Refusal;
 
 /// A request body as it came.
@@ -53,6 +54,11 @@ impl RequestBody {
                     serde_saphyr::from_str(text).map_err(|e| not_valid(e.to_string().lines().next().unwrap_or_default().to_owned()))
                 }
             },
+            "application/vnd.kubernetes.protobuf" => protobuf::decode(&self.bytes).map_err(|why| {
+                Refusal::unsupported_media_type(format!(
+                    "a policy must read this request's body, and its protobuf cannot be decoded: {why}; send application/json"
+                ))
+            }),
             other => Err(Refusal::unsupported_media_type(format!(
                 "a policy must read this request's body, and {other} is not decoded by the gateway; send application/json"
             ))),
@@ -75,6 +81,7 @@ mod tests {
         assert_eq!(code("application/json; charset=utf-8", r#"{"a":1}"#), Ok(object.clone()));
         assert_eq!(code("application/apply-patch+yaml", "a: 1\n"), Ok(object));
         assert_eq!(code("application/vnd.kubernetes.protobuf", "k8s\0"), Err(415));
+        assert_eq!(code("application/cbor", "k8s\0"), Err(415));
         assert_eq!(code("application/json", "{"), Err(400));
         assert_eq!(code("application/json", &"[".repeat(100_000)), Err(400));
     }

@@ -62,6 +62,7 @@ pub enum Within {
 }
 
 /// Both sides of a connection.
+#[derive(Default)]
 pub struct Spdy {
     streams: HashMap<u32, Stream>,
     client: Side,
@@ -98,12 +99,6 @@ impl Default for Side {
             inflate: Decompress::new(true),
             inflated_before: false,
         }
-    }
-}
-
-impl Default for Spdy {
-    fn default() -> Self {
-        Self { streams: HashMap::new(), client: Side::default(), server: Side::default() }
     }
 }
 
@@ -238,7 +233,7 @@ impl Side {
         let at = match kind {
             SYN_STREAM => 18,
             SYN_REPLY | HEADERS => 12,
-            1..=9 => return Ok((None, None)),
+            3..=7 | 9 => return Ok((None, None)),
             _ => return Err(Violation("a SPDY control frame of an unknown type")),
         };
         let block = frame.get(at..).ok_or(Violation("a SPDY frame shorter than its fields"))?;

@@ -103,6 +103,11 @@ impl Setup {
         raw(&self.gateway, request)
     }
 
+    /// The same, for bytes that are no text.
+    pub fn raw_bytes(&self, request: &[u8]) -> String {
+        tls::exchange(&self.gateway.address, &self.gateway.ca(), request, Duration::from_secs(60)).expect("the gateway is there")
+    }
+
     /// A GET with the caller's token and further header lines.
     pub fn get(&self, path: &str, headers: &str) -> String {
         self.raw(&format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {}\r\n{headers}\r\n", self.token))

@@ -20,6 +20,7 @@ pub struct Cluster {
     pub port: u16,
     ca: Ca,
     node_port: u16,
+    etcd_port: u16,
     processes: Vec<Process>,
 }
 
@@ -35,7 +36,7 @@ impl Cluster {
         ca.issue("admin", "admin", &["system:masters"])?;
         ca.issue("gateway", "postern", &["postern:gateways"])?;
         ca.issue("service-account", "service-account", &[])?;
-        let mut this = Self { port: free_port()?, node_port: free_port()?, ca, directory, processes: Vec::new() };
+        let mut this = Self { port: free_port()?, node_port: free_port()?, etcd_port: 0, ca, directory, processes: Vec::new() };
         this.start_etcd_and_apiserver()?;
         this.start_node()?;
         write_whole(&this.admin_kubeconfig(), &this.kubeconfig(&this.certificate("admin")))?;
@@ -56,6 +57,7 @@ impl Cluster {
 
     fn start_etcd_and_apiserver(&mut self) -> anyhow::Result<()> {
         let (client, peer) = (free_port()?, free_port()?);
+        self.etcd_port = client;
         let mut etcd = Command::new(binary("etcd"));
         etcd.args(["--name=testbed", "--unsafe-no-fsync", "--log-level=warn"]).args([
             format!("--data-dir={}", self.file("etcd")),
@@ -104,7 +106,9 @@ impl Cluster {
             format!("--cert={}", self.file("node.crt")),
             format!("--key={}", self.file("node.key")),
             format!("--client-ca={}", self.file("ca.crt")),
+            format!("--environments={}", self.file("environments")),
         ]);
+        std::fs::create_dir_all(self.directory.join("environments"))?;
         self.processes.push(Process::start("node", node, &self.directory.join("node.log"))?);
         Ok(())
     }
@@ -144,6 +148,23 @@ impl Cluster {
         self.apply(&bind("postern-acts-as", "cluster-admin", json!({"kind": "ServiceAccount", "name": "acts-as", "namespace": "postern"})))
     }
 
+    /// What etcd itself holds under a prefix, all values one after another.
+    pub fn stored_under(&self, prefix: &str) -> anyhow::Result<Vec<u8>> {
+        use std::io::{Read, Write};
+        let base64 = base64::engine::general_purpose::STANDARD;
+        // The first key that does not begin with it, for prefixes that end in a slash.
+        let end = format!("{}0", prefix.trim_end_matches('/'));
+        let body = json!({"key": base64.encode(prefix), "range_end": base64.encode(end)}).to_string();
+        let mut connection = std::net::TcpStream::connect(("127.0.0.1", self.etcd_port))?;
+        write!(connection, "POST /v3/kv/range HTTP/1.0\r\nHost: etcd\r\nContent-Length: {}\r\n\r\n{body}", body.len())?;
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer)?;
+        let text = answer.split_once("\r\n\r\n").map(|(_, body)| body).unwrap_or_default();
+        let found: serde_json::Value = serde_json::from_str(text).with_context(|| format!("etcd answered {answer:.200}"))?;
+        let values = found["kvs"].as_array().cloned().unwrap_or_default();
+        Ok(values.iter().flat_map(|kv| base64.decode(kv["value"].as_str().unwrap_or_default()).unwrap_or_default()).collect())
+    }
+
     /// The kubeconfig of a cluster administrator.
     pub fn admin_kubeconfig(&self) -> PathBuf {
         self.directory.join("admin.kubeconfig")
@@ -180,6 +201,11 @@ impl Cluster {
     /// Runs a pod on the node: the API server is told that it runs.
     pub fn run_pod(&self, namespace: &str, name: &str) -> anyhow::Result<()> {
         self.run_pod_with(namespace, name, &json!({}))
+    }
+
+    /// What the containers of a pod find in their environment.
+    pub fn set_environment(&self, namespace: &str, pod: &str, lines: &str) -> anyhow::Result<()> {
+        Ok(std::fs::write(self.directory.join("environments").join(format!("{namespace}_{pod}")), lines)?)
     }
 
     /// The same, with further fields of its container.

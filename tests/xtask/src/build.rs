@@ -34,6 +34,7 @@ pub(crate) fn everything() -> anyhow::Result<()> {
     go("helm", "helm", "helm.sh/helm/v4/cmd/helm", "-s -w")?;
     go("kubernetes", "node", "./node", "-s -w")?;
     go("kubernetes", "requestinfo", "./requestinfo", "-s -w")?;
+    go("kubernetes", "protobuf", "./protobuf", "-s -w")?;
     go("kubernetes", "between", "./between", "-s -w")?;
     let mut gateway = cargo();
     gateway.args(["build", "--release", "--locked", "-p", "postern-host"]);
@@ -46,7 +47,7 @@ pub(crate) fn run_tests() -> anyhow::Result<()> {
     let parts = [
         &["--workspace", "--exclude", "e2e"][..],
         // It says how many requests it compared.
-        &["--package", "e2e", "--test", "requestinfo", "--", "--nocapture"],
+        &["--package", "e2e", "--test", "requestinfo", "--test", "protobuf", "--", "--nocapture"],
         // Each end-to-end test starts a gateway of its own: four at a time are what two cores bear.
         &["--package", "e2e", "--test", "gateway", "--", "--test-threads=4"],
     ];
@@ -57,6 +58,17 @@ pub(crate) fn run_tests() -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Makes the table that protobuf is decoded with anew, from the types of the pinned Kubernetes.
+pub(crate) fn schema() -> anyhow::Result<()> {
+    go("kubernetes", "protobuf", "./protobuf", "-s -w")?;
+    let table = Command::new(cache().join("bin/protobuf")).arg("schema").output()?;
+    if !table.status.success() {
+        bail!("the table cannot be made: {}", String::from_utf8_lossy(&table.stderr));
+    }
+    let file = root().join("host/src/protobuf/schema.txt");
+    std::fs::write(&file, table.stdout).with_context(|| format!("cannot write {}", file.display()))
 }
 
 /// Builds and runs the bench, with nginx to compare with.

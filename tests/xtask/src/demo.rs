@@ -9,11 +9,12 @@ use serde_json::{Value, json};
 use testbed::{AUDIENCE, Cluster, Gateway, GatewayOptions, cache, wait_until};
 
 use crate::play::Play;
+use crate::sessions;
 
 /// A running testbed.
-struct Bed {
-    cluster: Cluster,
-    gateway: Gateway,
+pub(crate) struct Bed {
+    pub(crate) cluster: Cluster,
+    pub(crate) gateway: Gateway,
     caller: PathBuf,
     approver: PathBuf,
 }
@@ -23,7 +24,7 @@ impl Bed {
         eprintln!("  starting etcd, kube-apiserver, a node and the gateway");
         let cluster = Cluster::start(&directory.join("cluster"))?;
         let policies = vec![
-            ("20-mask-secrets", "mask-secrets", "settings: {helmGroups: ['postern:caller']}\n".to_owned()),
+            ("20-mask-secrets", "mask-secrets", "settings: {helmGroups: ['postern:caller'], podSecrets: true}\n".to_owned()),
             ("30-guard-exec", "guard-exec", String::new()),
             ("40-approve-deletes", "approve-deletes", "settings: {approvers: ['postern:approver'], resources: [deployments]}\n".to_owned()),
             ("50-no-bulk-export", "no-bulk-export", "settings: {resources: [secrets]}\n".to_owned()),
@@ -33,6 +34,9 @@ impl Bed {
         let approver = gateway.kubeconfig("approver", &cluster.token("approver", AUDIENCE)?)?;
         cluster.run_pod("default", "web")?;
         cluster.apply(&json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "db", "namespace": "default"}, "stringData": {"password": "hunter2-is-secret", "user": "admin"}}))?;
+        let password = json!({"name": "PASSWORD", "valueFrom": {"secretKeyRef": {"name": "db", "key": "password"}}});
+        cluster.run_pod_with("default", "app", &json!({"env": [password]}))?;
+        cluster.set_environment("default", "app", "PASSWORD=hunter2-is-secret\n")?;
         cluster.apply(&json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "default"}, "spec": {"replicas": 1,
             "selector": {"matchLabels": {"app": "web"}}, "template": {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "main", "image": "web"}]}}}}))?;
         Ok(Self { cluster, gateway, caller, approver })
@@ -67,6 +71,7 @@ pub(crate) fn run(once: bool) -> anyhow::Result<()> {
         println!("   kubectl get pods");
         println!("   postern approval --kubeconfig approver.kubeconfig list");
         println!("   postern audit --file data/audit.jsonl list");
+        println!("   postern session --data-directory data list");
         println!("The policies are in policies.d, the configuration is postern.yaml.");
         // Ctrl-C ends this process, and with it all it started.
         loop {
@@ -108,6 +113,8 @@ fn scenes(bed: &Bed, play: &mut Play) -> anyhow::Result<()> {
         masked && secret.text.contains("Warning:"),
         "mask-secrets hides the values, in last-applied-configuration too, and kubectl shows the warning",
     );
+
+    sessions::a_masked_secret_is_edited(bed, play)?;
 
     play.scene("All Secrets of the cluster at once are refused");
     let bulk = play.run("kubectl", &as_caller(&["get", "secrets", "-A"]))?;
@@ -153,6 +160,9 @@ fn scenes(bed: &Bed, play: &mut Play) -> anyhow::Result<()> {
     play.because(!shell.ok && shell.text.matches("guard-exec").count() == 1, "guard-exec refuses shells, with one message");
     let plain = play.run("kubectl", &as_caller(&["exec", "web", "--", "echo", "hello from the container"]))?;
     play.because(plain.ok && plain.text.contains("hello"), "any other command runs");
+
+    sessions::a_password_never_shows(play)?;
+    sessions::a_session_is_replayed(play)?;
 
     play.scene("Helm works unchanged");
     let chart = bed.gateway.directory.join("chart");

@@ -3,6 +3,7 @@
 mod build;
 mod demo;
 mod play;
+mod sessions;
 
 use clap::{Parser, Subcommand};
 
@@ -34,6 +35,8 @@ enum Command {
     },
     /// Builds what the tests and the demo need, and nothing else.
     Build,
+    /// Makes the table that protobuf is decoded with, after the pinned version of Kubernetes changed.
+    Schema,
     /// A cluster and a gateway in the background.
     #[command(subcommand)]
     Testbed(Testbed),
@@ -67,6 +70,7 @@ fn main() -> anyhow::Result<()> {
             build::everything()?;
             demo::run(once)
         }
+        Command::Schema => build::schema(),
         Command::Test => {
             build::everything()?;
             build::run_tests()

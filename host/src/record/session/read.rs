@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use serde_json::Value;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use super::file::PART;
 use super::format::{Kind, Reader};
@@ -151,6 +153,13 @@ pub fn recordings(directory: &Path, session: &str) -> anyhow::Result<Vec<Recorde
     Ok(found)
 }
 
+/// When a call began: its event says when it ended and how long it took.
+fn began(event: &Value) -> Option<u64> {
+    let ended = OffsetDateTime::parse(event["time"].as_str()?, &Rfc3339).ok()?;
+    let ended = u64::try_from(ended.unix_timestamp_nanos() / 1000).ok()?;
+    ended.checked_sub(event["milliseconds"].as_u64().unwrap_or(0).checked_mul(1000)?)
+}
+
 /// What was done in a session, in order.
 pub fn timeline(recordings: &[Recorded]) -> Vec<Entry> {
     let mut entries = Vec::new();
@@ -160,8 +169,9 @@ pub fn timeline(recordings: &[Recorded]) -> Vec<Entry> {
             entries.push(Entry::Stream { micros, name: recorded.name(), header: recorded.header.clone(), ended: recorded.ended() });
             continue;
         }
-        entries.extend(recorded.frames().filter(|(kind, ..)| *kind == Kind::Call).filter_map(|(_, micros, payload)| {
+        entries.extend(recorded.frames().filter(|(kind, ..)| *kind == Kind::Call).filter_map(|(_, written, payload)| {
             let event: Value = serde_json::from_slice(payload).ok()?;
+            let micros = began(&event).unwrap_or(written);
             // A stream's own call is shown as the stream.
             event["recording"].is_null().then_some(Entry::Call { micros, event })
         }));

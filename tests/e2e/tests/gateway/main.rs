@@ -12,3 +12,4 @@ mod sessions;
 mod streams;
 mod upstream;
 mod verdicts;
+mod writes;

@@ -29,14 +29,16 @@ fn setup_with_secrets(policy: &str) -> Setup {
         .apply(&json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "tokens", "namespace": s.namespace}, "stringData": {"t": "tok-1002"}}))
         .unwrap();
     cluster().run_pod_with(&s.namespace, "app", &env).unwrap();
+    cluster().set_environment(&s.namespace, "app", &format!("PASSWORD={SECRET}\nt=tok-1002\n")).unwrap();
     s
 }
 
 #[test]
 fn the_secrets_of_a_pod_never_show_in_what_it_writes() {
     let s = setup_with_secrets("settings: {podSecrets: true}\n");
+    assert!(s.direct(&["exec", "app", "--", "env"]).success().contains(SECRET), "without the gateway it shows");
     let show = format!(
-        "PASSWORD={SECRET} env; echo -n {SECRET} | base64; echo -n user:{SECRET} | base64; echo {SECRET} >&2; printf 'hun'; sleep 0.2; printf 'ter2-is-'; printf '\\033[31m'; sleep 0.2; printf 'secret\\n'; exit 3"
+        "env; echo -n {SECRET} | base64; echo -n user:{SECRET} | base64; echo {SECRET} >&2; printf 'hun'; sleep 0.2; printf 'ter2-is-'; printf '\\033[31m'; sleep 0.2; printf 'secret\\n'; exit 3"
     );
     for websocket in [true, false] {
         let out = kubectl(&s, websocket, &["exec", "app", "--", "sh", "-c", &show]).output().unwrap();

@@ -78,19 +78,6 @@ fn no_form_of_an_answer_shows_a_value() {
 }
 
 #[test]
-fn a_masked_value_is_never_written_back() {
-    let s = setup(pack(), "");
-    let masked = s.kubectl(&["get", "secret", "db", "-o", "json"]).success().to_owned();
-    let file = e2e::scratch("file").join("secret.json");
-    std::fs::write(&file, masked).unwrap();
-    let replaced = s.kubectl(&["replace", "-f", file.to_str().unwrap()]);
-    assert!(replaced.failure().contains("postern-masked"), "{}", replaced.err);
-    assert!(!s.kubectl(&["create", "secret", "generic", "copy", "--from-literal=a=postern-masked"]).ok, "protobuf too");
-    s.kubectl(&["patch", "secret", "db", "-p", r#"{"metadata":{"labels":{"a":"b"}}}"#]).success();
-    assert_eq!(s.direct(&["get", "secret", "db", "-o", "jsonpath={.data.password}"]).success(), "aHVudGVyMi1pcy1zZWNyZXQ=");
-}
-
-#[test]
 fn exec_is_policed_over_websocket_and_spdy() {
     let s = setup(pack(), "");
     for spdy in ["true", "false"] {

@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -30,9 +31,15 @@ const idle = 4 * time.Hour
 
 type node struct{}
 
-func (node) ExecInContainer(ctx context.Context, _, _, _ string, argv []string, in io.Reader, out, errOut io.WriteCloser, tty bool, resize <-chan remotecommand.TerminalSize, _ time.Duration) error {
+// Directory with the environment of containers: a file NAMESPACE_POD of lines NAME=VALUE.
+var environments = flag.String("environments", "", "directory with a file NAMESPACE_POD of lines NAME=VALUE for each pod that has an environment")
+
+func (node) ExecInContainer(ctx context.Context, name, _, _ string, argv []string, in io.Reader, out, errOut io.WriteCloser, tty bool, resize <-chan remotecommand.TerminalSize, _ time.Duration) error {
 	command := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	command.Env = []string{"PATH=/usr/local/bin:/usr/bin:/bin", "HOME=/tmp", "HOSTNAME=testbed", "TERM=xterm"}
+	if own, err := os.ReadFile(filepath.Join(*environments, name)); err == nil {
+		command.Env = append(command.Env, strings.Split(strings.TrimSpace(string(own)), "\n")...)
+	}
 	command.Dir = "/tmp"
 	if !tty {
 		command.Stdout, command.Stderr = out, errOut
@@ -95,7 +102,7 @@ func serve(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
-	pod, container := parts[2], ""
+	pod, container := parts[1]+"_"+parts[2], ""
 	if len(parts) > 3 {
 		container = parts[len(parts)-1]
 	}
@@ -121,11 +128,11 @@ func serve(w http.ResponseWriter, r *http.Request) {
 	case "containerLogs":
 		w.Header().Set("Content-Type", "text/plain")
 		for line := 1; line <= 3; line++ {
-			fmt.Fprintf(w, "line %d of %s, token tok-%d\n", line, pod, 1000+line)
+			fmt.Fprintf(w, "line %d of %s, token tok-%d\n", line, parts[2], 1000+line)
 		}
 		if r.URL.Query().Get("follow") == "true" {
 			for line := 4; ; line++ {
-				fmt.Fprintf(w, "line %d of %s, token tok-%d\n", line, pod, 1000+line)
+				fmt.Fprintf(w, "line %d of %s, token tok-%d\n", line, parts[2], 1000+line)
 				w.(http.Flusher).Flush()
 				select {
 				case <-r.Context().Done():

@@ -1,0 +1,125 @@
+//! Kubernetes protobuf, decoded to the JSON that Kubernetes itself makes of it.
+//!
+//! A body is `k8s\0`, then a `runtime.Unknown` that names its type and holds the object
+//! (`k8s.io/apimachinery/pkg/runtime/serializer/protobuf`). What the fields of a type are is in [`schema`], a table made from upstream's own types by
+//! `cargo xtask schema`. A type or a field the table does not have cannot be decoded, and says so: nothing is left out silently.
+
+mod decode;
+mod scalar;
+mod schema;
+mod wire;
+
+use std::fmt;
+
+use serde_json::Value;
+
+use wire::{Field, Wire};
+
+/// What a body begins with.
+pub const PREFIX: &[u8] = b"k8s\0";
+/// The deepest nesting that is followed.
+const DEEPEST: usize = 100;
+
+/// Why a body cannot be decoded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Undecodable(String);
+
+impl fmt::Display for Undecodable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Undecodable {}
+
+impl Undecodable {
+    fn new(why: impl Into<String>) -> Self {
+        Self(why.into())
+    }
+}
+
+/// Decodes a body.
+pub fn decode(body: &[u8]) -> Result<Value, Undecodable> {
+    decode_at(body, 0)
+}
+
+fn decode_at(body: &[u8], depth: usize) -> Result<Value, Undecodable> {
+    if depth > DEEPEST {
+        return Err(Undecodable::new("it is nested too deep"));
+    }
+    let rest = body.strip_prefix(PREFIX).ok_or_else(|| Undecodable::new("it does not begin as Kubernetes protobuf does"))?;
+    let (mut api_version, mut kind, mut raw, mut encoding): (String, String, &[u8], &[u8]) = (String::new(), String::new(), &[], &[]);
+    let mut wire = Wire::new(rest);
+    while let Some((number, field)) = wire.next()? {
+        match (number, field) {
+            (1, Field::Bytes(meta)) => {
+                let mut meta = Wire::new(meta);
+                while let Some((number, field)) = meta.next()? {
+                    match (number, field) {
+                        (1, Field::Bytes(text)) => api_version = scalar::string(text)?,
+                        (2, Field::Bytes(text)) => kind = scalar::string(text)?,
+                        _ => return Err(Undecodable::new(format!("its TypeMeta has a field {number} that nobody knows"))),
+                    }
+                }
+            }
+            (2, Field::Bytes(bytes)) => raw = bytes,
+            (3, Field::Bytes(bytes)) => encoding = bytes,
+            // kube-apiserver does not look at what the envelope says of its content.
+            (4, Field::Bytes(_)) => {}
+            _ => return Err(Undecodable::new(format!("its envelope has a field {number} that nobody knows"))),
+        }
+    }
+    if !encoding.is_empty() {
+        return Err(Undecodable::new("its content is encoded once more"));
+    }
+    let message = schema::table().kind(&api_version, &kind).ok_or_else(|| {
+        let shown = |text: &str| text.chars().filter(|c| !c.is_control()).take(100).collect::<String>();
+        Undecodable::new(format!(
+            "the gateway does not know the type {} {} (it knows those of Kubernetes 1.36)",
+            shown(&api_version),
+            shown(&kind)
+        ))
+    })?;
+    let mut value = decode::message(message, raw, depth + 1)?;
+    if let Some(object) = value.as_object_mut() {
+        object.insert("kind".into(), kind.into());
+        object.insert("apiVersion".into(), api_version.into());
+    }
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unknown(kind: &str, raw: &[u8]) -> Vec<u8> {
+        let field = |number: u8, bytes: &[u8]| [&[number << 3 | 2, bytes.len() as u8], bytes].concat();
+        let meta = [field(1, b"v1"), field(2, kind.as_bytes())].concat();
+        [PREFIX, &field(1, &meta), &field(2, raw)].concat()
+    }
+
+    #[test]
+    fn a_config_map_is_what_kubernetes_makes_of_it() {
+        // metadata {name: "a"}, data {"k": "v"}
+        let value = decode(&unknown("ConfigMap", b"\x0a\x03\x0a\x01a\x12\x06\x0a\x01k\x12\x01v")).unwrap();
+        assert_eq!(value, serde_json::json!({"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "a"}, "data": {"k": "v"}}));
+    }
+
+    #[test]
+    fn what_is_not_known_is_told_and_never_left_out() {
+        let why = |kind: &str, raw: &[u8]| decode(&unknown(kind, raw)).unwrap_err().to_string();
+        assert!(why("Gizmo", b"").contains("does not know the type v1 Gizmo"));
+        assert!(why("ConfigMap", b"\xa2\x06\x01x").contains("field 100"));
+        assert!(why("ConfigMap", b"\x0a\x7f").contains("ends"));
+        assert!(why("ConfigMap", b"\x08\x01").contains("metadata"), "a number where a message is");
+        assert!(decode(b"{}").is_err());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_body_panics(noise in proptest::collection::vec(0u8..=255, 0..200), kind in "Pod|Secret|ConfigMap|CustomResourceDefinition|List|Status") {
+            let _ = decode(&noise);
+            let _ = decode(&unknown(&kind, &noise[..noise.len().min(100)]));
+        }
+    }
+}
