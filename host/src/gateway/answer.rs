@@ -29,7 +29,7 @@ impl Gateway {
 
     pub(super) async fn answer(&self, mut exchange: Exchange, mut decision: Decision, event: Event) -> Result<Response<Body>, Refusal> {
         let filter = match exchange.operation.shape {
-            Shape::Log => self.log_filter(&exchange, &mut decision).await?,
+            Shape::Log => Box::pin(self.log_filter(&exchange, &mut decision)).await?,
             _ => Filter::idle(),
         };
         let operation = &exchange.operation;

@@ -134,7 +134,7 @@ impl Gateway {
             {
                 return Ok(self.hold_on_terminal(exchange, ticket, handshake, upgrade, event.clone()));
             }
-            decision = self.wait_and_release(&exchange, ticket, event).await?;
+            decision = Box::pin(self.wait_and_release(&exchange, ticket, event)).await?;
         }
         self.send(exchange, decision, upgrade, event).await
     }
@@ -148,10 +148,13 @@ impl Gateway {
         event: &mut Event,
     ) -> Result<Response<Body>, Refusal> {
         self.check_masks(&exchange, &decision)?;
-        self.restore(&mut exchange, &decision, event).await?;
+        // What few operations go through is a future of its own: every request would carry its size.
+        if exchange.operation.is_mutating() {
+            Box::pin(self.restore(&mut exchange, &decision, event)).await?;
+        }
         let upgrades = exchange.headers.contains_key(header::UPGRADE);
         let ready = match exchange.operation.shape {
-            Shape::Stream if upgrades => Some(self.ready(&mut exchange, &mut decision, event).await?),
+            Shape::Stream if upgrades => Some(Box::pin(self.ready(&mut exchange, &mut decision, event)).await?),
             _ => None,
         };
         if let Err(refusal) = self.seal(&mut exchange, event).await {
@@ -160,7 +163,7 @@ impl Gateway {
         }
         // From here the operation was sent: its completion is recorded by whoever carries the answer.
         if upgrades {
-            self.stream(exchange, ready, upgrade, event.clone()).await
+            Box::pin(self.stream(exchange, ready, upgrade, event.clone())).await
         } else {
             self.answer(exchange, decision, event.clone()).await
         }

@@ -95,6 +95,13 @@ pub struct TextRules {
     pub key: TokenKey,
 }
 
+impl TextRules {
+    /// Whether there is nothing to hide.
+    pub fn is_empty(&self) -> bool {
+        self.patterns.is_empty() && self.literals.is_none()
+    }
+}
+
 /// One text on its way.
 pub struct TextMask {
     rules: Arc<TextRules>,

@@ -1,6 +1,7 @@
 //! Carries a stream: bytes both ways, read as they pass, with back-pressure. What the caller is told at its end is said once.
 
 use std::cell::RefCell;
+use std::future::Future;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use crate::record::session::{Recording, cannot_record};
 use crate::status::Refusal;
 
 /// Bytes read at a time.
-const AT_A_TIME: usize = 32 << 10;
+const AT_A_TIME: usize = 64 << 10;
 /// How long a caller has to close its side after the end.
 const FAREWELL: Duration = Duration::from_secs(5);
 /// The longest Status that is remembered.
@@ -111,6 +112,19 @@ where
     }
     let mut inner = stream.inner.borrow_mut();
     inner.finish()
+}
+
+/// Takes what is there already beside what was read: much output goes on in few pieces.
+async fn fill<S: AsyncRead + AsyncWrite>(from: &mut ReadHalf<S>, buffer: &mut [u8], mut read: usize) -> usize {
+    while read < buffer.len() {
+        let mut more = std::pin::pin!(from.read(&mut buffer[read..]));
+        // The end, and an error, are told again when they are asked for.
+        match std::future::poll_fn(|cx| std::task::Poll::Ready(more.as_mut().poll(cx))).await {
+            std::task::Poll::Ready(Ok(more @ 1..)) => read += more,
+            _ => return read,
+        }
+    }
+    read
 }
 
 struct Limits {
@@ -203,7 +217,7 @@ impl Stream {
             };
             out.clear();
             let read = match read {
-                Ok(read @ 1..) => read,
+                Ok(read @ 1..) => fill(&mut server, &mut buffer, read).await,
                 ended => {
                     self.inner.borrow_mut().server_ended(ended.is_ok(), &mut out);
                     self.recorded().await;

@@ -7,6 +7,7 @@ mod client;
 mod closed;
 mod exec;
 mod large;
+mod logs;
 mod report;
 mod subject;
 mod usage;
@@ -29,6 +30,8 @@ struct Effort {
     watches: usize,
     /// Secrets of 800 KB in the list that is larger than memory may grow.
     large: usize,
+    /// What one exec writes.
+    megabytes: usize,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -36,9 +39,9 @@ fn main() -> anyhow::Result<()> {
     let quick = arguments.iter().any(|a| a == "--quick");
     let only: Vec<&String> = arguments.iter().filter(|a| !a.starts_with("--")).collect();
     let effort = if quick {
-        Effort { round: Duration::from_secs(1), rounds: 1, secrets: 200, watches: 50, large: 10 }
+        Effort { round: Duration::from_secs(1), rounds: 1, secrets: 200, watches: 50, large: 10, megabytes: 10 }
     } else {
-        Effort { round: Duration::from_secs(4), rounds: 3, secrets: 2000, watches: 1000, large: 250 }
+        Effort { round: Duration::from_secs(4), rounds: 3, secrets: 2000, watches: 1000, large: 1250, megabytes: 100 }
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(tokio::runtime::LocalOptions::default())?;
     let report = runtime.block_on(run(effort, |case| only.is_empty() || only.iter().any(|o| *o == case)))?;
@@ -70,7 +73,19 @@ async fn run(effort: Effort, wanted: impl Fn(&str) -> bool) -> anyhow::Result<Re
     }
     if wanted("watch") {
         progress("watch");
-        watch::run(&bed, effort, &mut report).await?;
+        watch::plain(&bed, effort, &mut report).await?;
+    }
+    if wanted("watch-masked") {
+        progress("watch-masked");
+        watch::masked(&bed, effort, &mut report).await?;
+    }
+    if wanted("exec-throughput") {
+        progress("exec-throughput");
+        exec::throughput(&bed, effort, &mut report).await?;
+    }
+    if wanted("logs-follow") {
+        progress("logs-follow");
+        logs::run(&bed, effort, &mut report).await?;
     }
     if wanted("list-large") {
         progress("list-large");

@@ -53,7 +53,7 @@ impl Bed {
             (
                 "20-mask-secrets",
                 "mask-secrets",
-                "settings: {fields: [{resource: pods, paths: ['$.spec.containers[*].env[*].value']}]}\n".to_owned(),
+                "settings: {podSecrets: true, fields: [{resource: pods, paths: ['$.spec.containers[*].env[*].value']}]}\n".to_owned(),
             ),
             ("30-guard-exec", "guard-exec", String::new()),
         ];

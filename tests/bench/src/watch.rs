@@ -14,29 +14,65 @@ use crate::client::Connection;
 use crate::report::{Report, Tally};
 use crate::subject::{Bed, Subject};
 
-const COLLECTION: &str = "/api/v1/namespaces/bench-watch/configmaps";
 /// Changes, of which there is one each second.
 const CHANGES: u32 = 10;
 
-pub(crate) async fn run(bed: &Bed, effort: Effort, report: &mut Report) -> anyhow::Result<()> {
-    bed.namespace("bench-watch").await?;
-    let mut admin = bed.admin.connect().await?;
+/// Watches of ConfigMaps, which pass as they are.
+pub(crate) async fn plain(bed: &Bed, effort: Effort, report: &mut Report) -> anyhow::Result<()> {
     let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "changes"}, "data": {"padding": "x".repeat(500)}});
-    admin.call(Method::POST, COLLECTION, Bytes::from(object.to_string())).await?;
+    run(bed, effort, report, "watch", "configmaps", object).await
+}
+
+/// Watches of Secrets, in which every event is masked where there are policies.
+pub(crate) async fn masked(bed: &Bed, effort: Effort, report: &mut Report) -> anyhow::Result<()> {
+    let data: serde_json::Map<_, _> =
+        (0..8).map(|n| (format!("key-{n}"), json!("eHl6IHh5eiB4eXogeHl6IHh5eiB4eXogeHl6IHh5eiB4eXog"))).collect();
+    run(
+        bed,
+        effort,
+        report,
+        "watch-masked",
+        "secrets",
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "changes"}, "data": data}),
+    )
+    .await
+}
+
+async fn run(
+    bed: &Bed,
+    effort: Effort,
+    report: &mut Report,
+    case: &'static str,
+    resource: &str,
+    object: serde_json::Value,
+) -> anyhow::Result<()> {
+    let namespace = format!("bench-{case}");
+    bed.namespace(&namespace).await?;
+    let collection = format!("/api/v1/namespaces/{namespace}/{resource}");
+    let mut admin = bed.admin.connect().await?;
+    admin.call(Method::POST, &collection, Bytes::from(object.to_string())).await?;
     let changes = if effort.rounds == 1 { 2 } else { CHANGES };
     for subject in &bed.subjects {
-        report.add(play(subject, &mut admin, effort.watches, changes).await?.line("watch", subject.name));
+        let memory = subject.processes.as_ref().map(|p| p.memory_mb());
+        let tally = play(subject, &mut admin, effort.watches, changes, &collection).await?;
+        let after = tally.memory_mb;
+        let mut line = tally.line(case, subject.name);
+        line.rss_growth_mb = after.zip(memory).map(|(after, before)| (after - before).max(0.0));
+        if let Some(growth) = line.rss_growth_mb {
+            eprintln!("    {}: {:.1} KB of memory for each watch", subject.name, growth * 1000.0 / effort.watches as f64);
+        }
+        report.add(line);
     }
     Ok(())
 }
 
-async fn play(subject: &Subject, admin: &mut Connection, watches: usize, changes: u32) -> anyhow::Result<Tally> {
+async fn play(subject: &Subject, admin: &mut Connection, watches: usize, changes: u32, collection: &str) -> anyhow::Result<Tally> {
     let latencies = Rc::new(RefCell::new(Vec::new()));
     let ready = Rc::new(Cell::new(0));
     let mut readers = Vec::new();
     for _ in 0..watches {
         let mut connection = subject.target.connect().await?;
-        let response = connection.send(Method::GET, &format!("{COLLECTION}?watch=1&timeoutSeconds=600"), Bytes::new()).await?;
+        let response = connection.send(Method::GET, &format!("{collection}?watch=1&timeoutSeconds=600"), Bytes::new()).await?;
         anyhow::ensure!(response.status().is_success(), "a watch was answered {}", response.status());
         let (latencies, ready) = (Rc::clone(&latencies), Rc::clone(&ready));
         readers.push(tokio::task::spawn_local(async move {
@@ -61,7 +97,7 @@ async fn play(subject: &Subject, admin: &mut Connection, watches: usize, changes
     for _ in 0..changes {
         let patch = json!({"metadata": {"annotations": {"sent-at": now().as_micros().to_string()}}}).to_string();
         let response =
-            admin.send_as("application/merge-patch+json", Method::PATCH, &format!("{COLLECTION}/changes"), Bytes::from(patch)).await?;
+            admin.send_as("application/merge-patch+json", Method::PATCH, &format!("{collection}/changes"), Bytes::from(patch)).await?;
         anyhow::ensure!(response.status().is_success(), "the change was answered {}", response.status());
         response.into_body().collect().await?;
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -81,7 +117,7 @@ async fn play(subject: &Subject, admin: &mut Connection, watches: usize, changes
     // Forget the annotation, so that the next subject's watches begin without it.
     let patch = Bytes::from_static(br#"{"metadata":{"annotations":null}}"#);
     admin
-        .send_as("application/merge-patch+json", Method::PATCH, &format!("{COLLECTION}/changes"), patch)
+        .send_as("application/merge-patch+json", Method::PATCH, &format!("{collection}/changes"), patch)
         .await?
         .into_body()
         .collect()

@@ -61,10 +61,16 @@ impl Kind {
 
 /// Appends a frame.
 pub fn frame(kind: Kind, micros: u64, payload: &[u8], out: &mut Vec<u8>) {
+    frame_of(kind, micros, &[payload], out);
+}
+
+/// Appends a frame whose payload comes in parts.
+pub fn frame_of(kind: Kind, micros: u64, parts: &[&[u8]], out: &mut Vec<u8>) {
+    let length: usize = parts.iter().map(|part| part.len()).sum();
     out.push(kind as u8);
     out.extend_from_slice(&micros.to_be_bytes());
-    out.extend_from_slice(&(payload.len() as u32).to_be_bytes());
-    out.extend_from_slice(payload);
+    out.extend_from_slice(&(length as u32).to_be_bytes());
+    parts.iter().for_each(|part| out.extend_from_slice(part));
 }
 
 /// The hash a file begins with.

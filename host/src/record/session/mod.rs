@@ -61,6 +61,8 @@ struct Queue {
     filled: Condvar,
     calls: AtomicUsize,
     emptied: Condvar,
+    /// Whether the writer rests until it is woken.
+    rests: AtomicBool,
 }
 
 /// What a stream and the writer know of a recording together.
@@ -118,9 +120,12 @@ impl Sessions {
         while self.queue.calls.load(Ordering::Relaxed) > MOST_CALLS {
             jobs = self.queue.emptied.wait(jobs).unwrap_or_else(PoisonError::into_inner);
         }
-        self.queue.calls.fetch_add(calls.len(), Ordering::Relaxed);
+        let waiting = self.queue.calls.fetch_add(calls.len(), Ordering::Relaxed) + calls.len();
         jobs.push(Job::Calls(calls));
-        self.queue.filled.notify_one();
+        // The writer looks for calls of its own accord while it is awake: to be woken for each batch would cost more than the calls.
+        if waiting > MOST_CALLS / 8 || self.queue.rests.load(Ordering::Relaxed) {
+            self.queue.filled.notify_one();
+        }
     }
 
     /// Seals every recording, and ends the thread.

@@ -15,6 +15,8 @@ use super::{Call, Job, Queue, State, micros};
 use crate::identify::Caller;
 use crate::store::{SessionIndex, Touched};
 
+/// How often calls are looked for: they are on their way from the audit log, which has them already.
+const LOOK: Duration = Duration::from_millis(200);
 /// How often what was written is put on the disk and the index is brought up to date.
 const TURN: Duration = Duration::from_secs(1);
 /// A segment of calls is sealed when it is so long idle, so old or so large.
@@ -30,7 +32,8 @@ pub(super) struct Writer {
     index: SessionIndex,
     streams: HashMap<u64, Stream>,
     segments: HashMap<String, Segment>,
-    touched: HashMap<String, Touched>,
+    /// By the address of the caller, which [`Touched`] keeps alive.
+    touched: HashMap<usize, Touched>,
 }
 
 struct Stream {
@@ -83,8 +86,10 @@ impl Writer {
         if jobs.is_empty() {
             // With nothing open nobody is woken.
             let nothing_open = self.streams.is_empty() && self.segments.is_empty() && self.touched.is_empty();
-            let rest = if nothing_open { Duration::from_secs(3600) } else { TURN };
-            jobs = queue.filled.wait_timeout_while(jobs, rest, |jobs| jobs.is_empty()).unwrap_or_else(PoisonError::into_inner).0;
+            let rest = if nothing_open { Duration::from_secs(3600) } else { LOOK };
+            queue.rests.store(nothing_open, Ordering::Relaxed);
+            jobs = queue.filled.wait_timeout(jobs, rest).unwrap_or_else(PoisonError::into_inner).0;
+            queue.rests.store(false, Ordering::Relaxed);
         }
         std::mem::take(&mut jobs)
     }
@@ -144,9 +149,11 @@ impl Writer {
             let touched = self.touch(&who);
             touched.calls += 1;
             touched.refused += u64::from(refused);
-            let entry = by_session.entry(who.credential.clone()).or_insert_with(|| (who, Vec::new(), 0));
-            let payload = [b"{".as_slice(), &event, b"}"].concat();
-            format::frame(Kind::Call, now, &payload, &mut entry.1);
+            if !by_session.contains_key(&who.credential) {
+                by_session.insert(who.credential.clone(), (Arc::clone(&who), Vec::new(), 0));
+            }
+            let Some(entry) = by_session.get_mut(&who.credential) else { continue };
+            format::frame_of(Kind::Call, now, &[b"{", &event, b"}"], &mut entry.1);
             entry.2 += 1;
         }
         for (session, (who, frames, count)) in by_session {
@@ -184,7 +191,7 @@ impl Writer {
     }
 
     fn touch(&mut self, who: &Arc<Caller>) -> &mut Touched {
-        let touched = self.touched.entry(who.credential.clone()).or_insert_with(|| Touched::new(Arc::clone(who)));
+        let touched = self.touched.entry(Arc::as_ptr(who).addr()).or_insert_with(|| Touched::new(Arc::clone(who)));
         touched.last = micros() / 1_000_000;
         touched
     }
