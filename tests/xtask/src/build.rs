@@ -36,6 +36,7 @@ pub(crate) fn everything() -> anyhow::Result<()> {
     go("kubernetes", "requestinfo", "./requestinfo", "-s -w")?;
     go("kubernetes", "protobuf", "./protobuf", "-s -w")?;
     go("kubernetes", "between", "./between", "-s -w")?;
+    go("kubernetes", "informer", "./informer", "-s -w")?;
     let mut gateway = cargo();
     gateway.args(["build", "--release", "--locked", "-p", "postern-host"]);
     step("the gateway", gateway)?;

@@ -4,6 +4,7 @@ mod approvals;
 mod attacks;
 mod failures;
 mod identity;
+mod informers;
 mod issuers;
 mod life;
 mod parity;
