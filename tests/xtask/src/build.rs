@@ -43,8 +43,17 @@ pub(crate) fn everything() -> anyhow::Result<()> {
     policies()
 }
 
+/// Clients of other versions, which must not notice the gateway either.
+fn older_clients() -> anyhow::Result<()> {
+    go("helm3", "helm3", "helm.sh/helm/v3/cmd/helm", "-s -w")?;
+    ["kubectl-1.28", "kubectl-1.30", "kubectl-1.32", "kubectl-1.34"]
+        .into_iter()
+        .try_for_each(|kubectl| go(kubectl, kubectl, "./.", "-s -w"))
+}
+
 /// Runs every test of the workspace.
 pub(crate) fn run_tests() -> anyhow::Result<()> {
+    older_clients()?;
     let parts = [
         &["--workspace", "--exclude", "e2e"][..],
         // It says how many requests it compared.

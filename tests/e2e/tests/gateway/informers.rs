@@ -109,7 +109,9 @@ fn an_informer_s_cache_is_what_a_list_shows_whatever_happens_meanwhile() {
         });
         assert!(converged.is_ok(), "run {run}: {last}");
         let cached = informer.cache();
-        assert!(cached.len() > objects / 4 && cached.values().all(|o| o["labels"]["hide"] != "yes" && o["data"]["token"] == "postern-masked"));
+        assert!(
+            cached.len() > objects / 4 && cached.values().all(|o| o["labels"]["hide"] != "yes" && o["data"]["token"] == "postern-masked")
+        );
     }
     println!("{RUNS} runs of {objects} objects: the informer's cache was what a list shows");
 }
@@ -129,7 +131,11 @@ fn listed(s: &e2e::Setup, namespace: &str) -> BTreeMap<String, Value> {
 
 fn differing(listed: &BTreeMap<String, Value>, cached: &BTreeMap<String, Value>) -> Vec<String> {
     let names = listed.keys().chain(cached.keys());
-    names.filter(|name| listed.get(*name) != cached.get(*name)).take(3).map(|n| format!("{n}: {:?} {:?}", listed.get(n), cached.get(n))).collect()
+    names
+        .filter(|name| listed.get(*name) != cached.get(*name))
+        .take(3)
+        .map(|n| format!("{n}: {:?} {:?}", listed.get(n), cached.get(n)))
+        .collect()
 }
 
 /// A file with ConfigMaps of every kind: some hidden, some shown, all with a token.

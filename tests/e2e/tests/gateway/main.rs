@@ -2,6 +2,7 @@
 
 mod approvals;
 mod attacks;
+mod clients;
 mod failures;
 mod identity;
 mod informers;
