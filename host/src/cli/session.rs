@@ -45,6 +45,9 @@ enum SessionCommand {
     Show {
         /// The session.
         session: String,
+        /// Prints the bodies that were kept, below their calls.
+        #[arg(long)]
+        bodies: bool,
     },
     /// Plays a stream in this terminal with its timing, or prints what was done in a session.
     Replay {
@@ -131,7 +134,7 @@ impl Session {
         };
         match self.command {
             SessionCommand::List { filter, json } => list(&place, &filter, json),
-            SessionCommand::Show { session } => show(&place, &session),
+            SessionCommand::Show { session, bodies } => show(&place, &session, bodies),
             SessionCommand::Replay { recording, speed, idle_limit } => replay(&place, &recording, speed, idle_limit),
             SessionCommand::Export { recording, format, output } => export(&place, &recording, &format, output),
             SessionCommand::Search { text, filter } => search(&place, &text, &filter),
@@ -227,7 +230,7 @@ fn list(place: &Place, filter: &Filter, as_json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn show(place: &Place, session: &str) -> anyhow::Result<()> {
+fn show(place: &Place, session: &str, bodies: bool) -> anyhow::Result<()> {
     let recordings = read::recordings(&place.directory, session)?;
     let who = recordings.iter().map(|recorded| &recorded.header["caller"]).find(|caller| caller.is_object());
     if let Some(caller) = who {
@@ -238,6 +241,17 @@ fn show(place: &Place, session: &str) -> anyhow::Result<()> {
     for entry in read::timeline(&recordings) {
         if writeln!(out, "{}", line(session, &entry)).is_err() {
             break; // The reader has had enough, as `head` does.
+        }
+        if let (true, Entry::Call { event, .. }) = (bodies, &entry) {
+            for (kind, about, body) in read::bodies(&recordings, event["id"].as_str().unwrap_or_default()) {
+                let name = if kind == Kind::Request { "request" } else { "answer" };
+                let rest = match (about["omitted"].as_str(), about["cut"].as_bool()) {
+                    (Some(why), _) => format!("not kept: {why}"),
+                    (None, Some(true)) => format!("{} ... (cut)", printable(&String::from_utf8_lossy(body))),
+                    _ => printable(&String::from_utf8_lossy(body)),
+                };
+                writeln!(out, "    {name}: {rest}")?;
+            }
         }
     }
     Ok(())
@@ -264,7 +278,7 @@ fn replay(place: &Place, recording: &str, speed: f64, idle_limit: Option<f64>) -
         bail!("--speed: must be greater than 0");
     }
     if !recording.contains('/') {
-        return show(place, recording);
+        return show(place, recording, false);
     }
     let recorded = place.stream(recording)?;
     let mut out = std::io::stdout().lock();
@@ -427,6 +441,14 @@ fn hits(recorded: &Recorded, text: &str) -> Vec<(u64, String)> {
         }
     }
     for (kind, micros, payload) in recorded.frames() {
+        if matches!(kind, Kind::Request | Kind::Response) && memchr::memmem::find(payload, text.as_bytes()).is_some() {
+            let about = payload.split(|byte| *byte == b'\n').next().unwrap_or_default();
+            let about: Value = serde_json::from_slice(about).unwrap_or_default();
+            hits.push((
+                micros,
+                format!("{} of call {}", if kind == Kind::Request { "request" } else { "answer" }, about["id"].as_str().unwrap_or("?")),
+            ));
+        }
         if kind == Kind::Call {
             let event: Value = serde_json::from_slice(payload).unwrap_or_default();
             let shown = operation_of(&event);

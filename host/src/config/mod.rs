@@ -242,14 +242,53 @@ pub struct Sessions {
     pub directory: Option<PathBuf>,
     /// What becomes of an exec, attach or port-forward that cannot be recorded.
     pub on_failure: RecordingFailure,
+    /// What is kept of the bodies of calls: the first rule that matches decides, and without one nothing is.
+    pub bodies: Vec<BodyRule>,
+    /// Bytes that are kept of one body.
+    pub largest_body: ByteSize,
     /// Bytes of input and output that are recorded of one stream. What follows is left out, and the recording says so.
     pub largest_recording: ByteSize,
 }
 
 impl Default for Sessions {
     fn default() -> Self {
-        Self { directory: None, on_failure: RecordingFailure::Refuse, largest_recording: ByteSize(1 << 30) }
+        Self {
+            directory: None,
+            on_failure: RecordingFailure::Refuse,
+            bodies: Vec::new(),
+            largest_body: ByteSize(256 << 10),
+            largest_recording: ByteSize(1 << 30),
+        }
     }
+}
+
+/// Of which calls bodies are kept. An empty list means any.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BodyRule {
+    /// Verbs, for example `create`.
+    #[serde(default)]
+    pub verbs: Vec<String>,
+    /// Resources, for example `deployments` or `pods/eviction`.
+    #[serde(default)]
+    pub resources: Vec<String>,
+    /// Namespaces.
+    #[serde(default)]
+    pub namespaces: Vec<String>,
+    /// What is kept.
+    pub keep: KeepBodies,
+}
+
+/// What is kept of a call.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub enum KeepBodies {
+    /// Its audit event.
+    Metadata,
+    /// And the body of its request, after masking.
+    Request,
+    /// And the body of its answer, after masking.
+    RequestAndResponse,
 }
 
 /// What becomes of a stream that cannot be recorded.

@@ -32,8 +32,13 @@ impl Gateway {
             Shape::Log => Box::pin(self.log_filter(&exchange, &mut decision)).await?,
             _ => Filter::idle(),
         };
+        let kept = self.keep_response(&exchange);
         let operation = &exchange.operation;
         let mut headers = std::mem::take(&mut exchange.headers);
+        if kept.is_some() {
+            // What is kept is to be read.
+            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        }
         let mut path = operation.path_and_query.clone();
         let mut asked = Asked::default();
         let reads_objects =
@@ -71,8 +76,12 @@ impl Gateway {
         };
         let (masks, shape) = (decision.masks.as_deref(), operation.shape);
         // A refusal here has been recorded by the completion that was dropped with it.
-        Ok(respond::respond(upstream, work, &decision.masked_by, masks, exchange.caller.expires, shape, completion)
+        let response = respond::respond(upstream, work, &decision.masked_by, masks, exchange.caller.expires, shape, completion)
             .await
-            .unwrap_or_else(Refusal::into_response))
+            .unwrap_or_else(Refusal::into_response);
+        Ok(match kept {
+            Some(kept) => response.map(|body| kept.of(body)),
+            None => response,
+        })
     }
 }

@@ -3,6 +3,7 @@
 mod admit;
 mod answer;
 mod approval;
+mod keep;
 mod known;
 mod look_around;
 mod restore;
@@ -148,6 +149,7 @@ impl Gateway {
         event: &mut Event,
     ) -> Result<Response<Body>, Refusal> {
         self.check_masks(&exchange, &decision)?;
+        self.keep_request(&exchange, &decision);
         // What few operations go through is a future of its own: every request would carry its size.
         if exchange.operation.is_mutating() {
             Box::pin(self.restore(&mut exchange, &decision, event)).await?;

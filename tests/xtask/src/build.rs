@@ -36,6 +36,7 @@ pub(crate) fn everything() -> anyhow::Result<()> {
     go("kubernetes", "requestinfo", "./requestinfo", "-s -w")?;
     go("kubernetes", "protobuf", "./protobuf", "-s -w")?;
     go("kubernetes", "between", "./between", "-s -w")?;
+    go("kubernetes", "frames", "./frames", "-s -w")?;
     go("kubernetes", "informer", "./informer", "-s -w")?;
     let mut gateway = cargo();
     gateway.args(["build", "--release", "--locked", "-p", "postern-host"]);
@@ -57,7 +58,7 @@ pub(crate) fn run_tests() -> anyhow::Result<()> {
     let parts = [
         &["--workspace", "--exclude", "e2e"][..],
         // It says how many requests it compared.
-        &["--package", "e2e", "--test", "requestinfo", "--test", "protobuf", "--", "--nocapture"],
+        &["--package", "e2e", "--test", "requestinfo", "--test", "protobuf", "--test", "frames", "--", "--nocapture"],
         // Each end-to-end test starts a gateway of its own: four at a time are what two cores bear.
         &["--package", "e2e", "--test", "gateway", "--", "--test-threads=4"],
     ];

@@ -27,6 +27,8 @@ use writer::Writer;
 
 /// Bytes of one recording that may wait for the disk. Past that its stream waits.
 const MOST_WAITING: usize = 1 << 20;
+/// Bytes of bodies that may wait for the disk. Past that a body is left out, and said to be.
+const MOST_BODIES: usize = 64 << 20;
 /// Calls that may wait for the disk. Past that the audit log, which they come from, waits.
 const MOST_CALLS: usize = 16_384;
 
@@ -45,6 +47,7 @@ enum Job {
     Close { id: u64, ended: &'static str, lost: u64 },
     Discard { id: u64 },
     Calls(Vec<Call>),
+    Body { who: Arc<Caller>, frame: Vec<u8> },
     Stop(oneshot::Sender<()>),
 }
 
@@ -61,6 +64,8 @@ struct Queue {
     filled: Condvar,
     calls: AtomicUsize,
     emptied: Condvar,
+    /// Bytes of bodies that wait.
+    bodies: AtomicUsize,
     /// Whether the writer rests until it is woken.
     rests: AtomicBool,
 }
@@ -126,6 +131,21 @@ impl Sessions {
         if waiting > MOST_CALLS / 8 || self.queue.rests.load(Ordering::Relaxed) {
             self.queue.filled.notify_one();
         }
+    }
+
+    /// Adds a body to its session: a line that says what it is of, and itself.
+    pub fn body(&self, who: &Arc<Caller>, kind: Kind, about: &Value, body: &[u8]) {
+        let waiting = self.queue.bodies.load(Ordering::Relaxed);
+        let (mut about, mut body) = (about.clone(), body);
+        if waiting + body.len() > MOST_BODIES {
+            about["omitted"] = "the gateway's disk could not keep up".into();
+            body = b"";
+        }
+        let about = about.to_string();
+        let mut frame = Vec::with_capacity(format::HEAD + about.len() + body.len() + 1);
+        format::frame_of(kind, micros(), &[about.as_bytes(), b"\n", body], &mut frame);
+        self.queue.bodies.fetch_add(frame.len(), Ordering::Relaxed);
+        self.queue.push(Job::Body { who: Arc::clone(who), frame });
     }
 
     /// Seals every recording, and ends the thread.

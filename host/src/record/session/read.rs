@@ -179,3 +179,14 @@ pub fn timeline(recordings: &[Recorded]) -> Vec<Entry> {
     entries.sort_by_key(Entry::micros);
     entries
 }
+
+/// The bodies that were kept of a call: what they are, what is said of them, and themselves.
+pub fn bodies<'a>(recordings: &'a [Recorded], id: &str) -> Vec<(Kind, Value, &'a [u8])> {
+    let kept = recordings.iter().flat_map(Recorded::frames).filter(|(kind, ..)| matches!(kind, Kind::Request | Kind::Response));
+    let split = kept.filter_map(|(kind, _, payload)| {
+        let at = payload.iter().position(|byte| *byte == b'\n')?;
+        let about: Value = serde_json::from_slice(&payload[..at]).ok()?;
+        (about["id"] == id).then_some((kind, about, &payload[at + 1..]))
+    });
+    split.collect()
+}

@@ -67,6 +67,12 @@ impl Writer {
                         queue.emptied.notify_all();
                         self.calls(calls);
                     }
+                    Job::Body { who, frame } => {
+                        queue.bodies.fetch_sub(frame.len(), Ordering::Relaxed);
+                        if let Err(error) = self.append(&who.credential, &who, &frame, 1) {
+                            tracing::error!(%error, "the body of a call could not be added to its session");
+                        }
+                    }
                     job => self.stream(job),
                 }
             }
@@ -137,7 +143,7 @@ impl Writer {
                     stream.file.discard();
                 }
             }
-            Job::Calls(_) | Job::Stop(_) => {}
+            Job::Body { .. } | Job::Calls(_) | Job::Stop(_) => {}
         }
     }
 

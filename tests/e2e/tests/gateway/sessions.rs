@@ -193,3 +193,37 @@ fn what_cannot_be_recorded_is_refused_and_ends() {
     drop(s);
     Command::new("umount").arg(&place).status().unwrap();
 }
+
+#[test]
+fn bodies_are_kept_by_rule_and_after_masking() {
+    let rules = "sessions:\n  bodies:\n  - {resources: [secrets], keep: requestAndResponse}\n  - {verbs: [create], resources: [configmaps], keep: request}\n";
+    let s = setup(vec![("20-mask-secrets", "mask-secrets", String::new())], rules);
+    s.kubectl(&["get", "secret", "db", "-o", "json"]).success();
+    // kubectl create sends protobuf.
+    s.kubectl(&["create", "secret", "generic", "other", "--from-literal=password=plain-in-the-request"]).success();
+    s.kubectl(&["create", "configmap", "kept", "--from-literal=a=kept-value"]).success();
+    s.kubectl(&["get", "configmap", "kept", "-o", "json"]).success();
+    let id = id(&s);
+    let mut shown = String::new();
+    wait_until("the calls are there", Duration::from_secs(10), || {
+        shown = session(&s, &["show", &id, "--bodies"]).success().to_owned();
+        Ok(shown.contains("get configmaps"))
+    })
+    .unwrap();
+    let bodies: Vec<&str> = shown.lines().filter(|line| line.starts_with("    ")).collect();
+    assert_eq!(bodies.len(), 4, "{shown}");
+    assert!(
+        bodies.iter().filter(|b| b.contains("cG9zdGVybi1tYXNrZWQ=")).count() == 3
+            && shown.contains("request: {\"apiVersion\":\"v1\",\"data\":{\"a\":\"kept-value\"}"),
+        "{shown}"
+    );
+    let everything = std::fs::read_dir(s.gateway.directory.join("data/sessions").join(&id)).unwrap();
+    for file in everything {
+        let bytes = std::fs::read(file.unwrap().path()).unwrap();
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        for value in ["plain-in-the-request", "cGxhaW4taW4tdGhlLXJlcXVlc3Q", "aHVudGVyMi1pcy1zZWNyZXQ", "hunter2"] {
+            assert!(!text.contains(value), "{value}");
+        }
+    }
+    assert!(session(&s, &["search", "kept-value"]).success().contains("request of call"));
+}

@@ -209,3 +209,84 @@ fn a_protocol_that_cannot_be_read_is_refused() {
         assert!(answer.starts_with("HTTP/1.1 101"), "{protocol}: {answer}");
     }
 }
+
+#[test]
+fn a_token_that_ends_ends_its_streams_within_seconds_and_says_so() {
+    let issuer = e2e::Issuer::start();
+    let mappings = "    claimMappings:\n      username: {claim: sub, prefix: ''}\n";
+    let options = testbed::GatewayOptions { issuers: issuer.entry(mappings), config: "".into(), ..testbed::GatewayOptions::default() };
+    let s = e2e::setup_with(options);
+    for websocket in [true, false] {
+        let token = issuer.token("first", 4, &json!({"sub": "ann"}));
+        let caller = s.gateway.kubeconfig("short", &token).unwrap();
+        let mut command = Command::new(testbed::binary("kubectl"));
+        command.env("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", websocket.to_string()).arg("--kubeconfig").arg(&caller);
+        command.args(["-n", &s.namespace, "exec", "web", "--", "sh", "-c", "while true; do echo tick; sleep 0.2; done"]);
+        let began = Instant::now();
+        let ended = Ran::new(command.output().unwrap());
+        assert!(ended.failure().contains("the credential has expired"), "{}", ended.err);
+        assert!(ended.out.contains("tick") && began.elapsed() < Duration::from_secs(4 + 5), "{:?}", began.elapsed());
+    }
+    assert_eq!(s.events().iter().filter(|e| e["ended"] == "credential-expired").count(), 2);
+}
+
+/// The most memory the gateway had, in megabytes.
+fn peak_memory(s: &Setup) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", s.gateway.process.id())).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+}
+
+#[test]
+fn a_gigabyte_and_a_slow_reader_leave_memory_flat() {
+    let recordings = "sessions: {largestRecording: 1Mi}\n";
+    for policies in [vec![], vec![("50-text", "misbehaves", "settings: {does: text}\n".to_owned())]] {
+        let s = setup(policies, recordings);
+        s.kubectl(&["exec", "web", "--", "echo", "warm"]).success();
+        let before = peak_memory(&s);
+        // A reader that takes nothing for a while: the command must wait, and nobody keeps what it says.
+        let mut slow =
+            kubectl(&s, true, &["exec", "web", "--", "head", "-c", "300000000", "/dev/zero"]).stdout(Stdio::piped()).spawn().unwrap();
+        std::thread::sleep(Duration::from_secs(3));
+        let mut taken = 0;
+        let mut buffer = vec![0; 1 << 20];
+        while let Ok(read @ 1..) = slow.stdout.as_mut().unwrap().read(&mut buffer) {
+            taken += read;
+        }
+        assert!(slow.wait().unwrap().success() && taken == 300_000_000, "{taken}");
+        let mut fast =
+            kubectl(&s, true, &["exec", "web", "--", "head", "-c", "1000000000", "/dev/zero"]).stdout(Stdio::null()).spawn().unwrap();
+        assert!(fast.wait().unwrap().success());
+        let grown = peak_memory(&s) - before;
+        assert!(grown < 24, "memory grew by {grown} MB");
+    }
+}
+
+#[test]
+fn what_a_client_says_of_itself_turns_no_recording_off() {
+    let s = setup(vec![], "");
+    for (query, headers) in [
+        ("command=tar&command=cf&command=-&command=/etc/hostname&stdout=1", "Kubectl-Command: kubectl cp\r\n"),
+        ("command=id&stdout=1", "Kubectl-Command: kubectl get\r\nUser-Agent: nobody\r\n"),
+        ("command=cat&stdin=1&stdout=1&tty=0", ""),
+    ] {
+        let path = format!("/api/v1/namespaces/{}/pods/web/exec?{query}", s.namespace);
+        let upgrade = "Connection: keep-alive, uPgRaDe\r\nUpgrade: WebSocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: v4.channel.k8s.io\r\nSec-WebSocket-Extensions: permessage-deflate\r\n";
+        let answer = e2e::send(
+            &s.gateway,
+            &format!("GET {path} HTTP/1.1\r\nHost: x\r\n{upgrade}{headers}Authorization: Bearer {}\r\n\r\n", s.token),
+            Duration::from_secs(2),
+        );
+        assert!(answer.starts_with("HTTP/1.1 101") && !answer.to_lowercase().contains("extensions"), "{answer}");
+    }
+    testbed::wait_until("all are recorded", Duration::from_secs(10), || {
+        let events = s.events();
+        let recorded = events.iter().filter(|e| e["stage"] == "completed" && e["recording"].is_string()).count();
+        Ok(recorded == 3)
+    })
+    .unwrap();
+    let kept = std::fs::read_dir(s.gateway.directory.join("data/sessions"))
+        .unwrap()
+        .flat_map(|session| std::fs::read_dir(session.unwrap().path()).unwrap());
+    assert_eq!(kept.filter(|file| file.as_ref().unwrap().file_name().to_string_lossy().contains(".stream")).count(), 3);
+}

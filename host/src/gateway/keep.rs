@@ -1,0 +1,147 @@
+//! Bodies of calls, kept for the caller's session where a rule says so: after masking, and up to a size.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+
+use super::{Exchange, Gateway};
+use crate::body::{Body, BoxError};
+use crate::classify::Operation;
+use crate::config::{BodyRule, KeepBodies};
+use crate::decide::Decision;
+use crate::identify::Caller;
+use crate::mask::{Plan, Report};
+use crate::policy::RequestBody;
+use crate::record::session::Sessions;
+use crate::record::session::format::Kind;
+
+impl Gateway {
+    /// What the rules keep of an operation's bodies.
+    pub(super) fn keeps(&self, operation: &Operation) -> KeepBodies {
+        self.config.sessions.bodies.iter().find(|rule| matches(rule, operation)).map_or(KeepBodies::Metadata, |rule| rule.keep)
+    }
+
+    /// Keeps the body of a request, as it was sent to the gateway: what a mask hides is hidden in it too.
+    pub(super) fn keep_request(&self, exchange: &Exchange, decision: &Decision) {
+        if exchange.body.is_empty() || self.keeps(&exchange.operation) == KeepBodies::Metadata {
+            return;
+        }
+        let Some(sessions) = &self.sessions else { return };
+        let content_type = exchange.headers.get(http::header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        let body = RequestBody::new(exchange.body.clone(), content_type);
+        let resource = exchange.operation.target.as_ref().map(|t| t.resource.as_str()).unwrap_or_default();
+        let text = match body.value() {
+            Ok(value) => masked(value, decision.masks.as_deref(), resource),
+            Err(_) => None,
+        };
+        let mut kept = Kept::new(sessions.clone(), exchange, Kind::Request, self.config.sessions.largest_body.0);
+        match text {
+            Some(text) => kept.add(&text),
+            None => kept.omitted = Some("it cannot be read, or masks cannot be applied to it"),
+        }
+    }
+
+    /// An answer whose body is kept as it passes.
+    pub(super) fn keep_response(&self, exchange: &Exchange) -> Option<Kept> {
+        let sessions = self.sessions.as_ref().filter(|_| self.keeps(&exchange.operation) == KeepBodies::RequestAndResponse)?;
+        Some(Kept::new(sessions.clone(), exchange, Kind::Response, self.config.sessions.largest_body.0))
+    }
+}
+
+fn matches(rule: &BodyRule, operation: &Operation) -> bool {
+    let any = |list: &[String], is: &dyn Fn(&str) -> bool| list.is_empty() || list.iter().any(|wanted| wanted == "*" || is(wanted));
+    let namespace = operation.target.as_ref().and_then(|t| t.namespace.as_deref());
+    any(&rule.verbs, &|verb| verb == operation.verb)
+        && any(&rule.resources, &|resource| operation.resource_path().as_deref() == Some(resource))
+        && any(&rule.namespaces, &|wanted| namespace == Some(wanted))
+}
+
+/// A body as its caller would be shown it; none where masks are for objects and it is none.
+fn masked(value: &serde_json::Value, masks: Option<&Plan>, resource: &str) -> Option<Vec<u8>> {
+    let text = value.to_string().into_bytes();
+    let Some(masks) = masks.filter(|masks| masks.reads_objects()) else { return Some(text) };
+    if !value.is_object() {
+        return None;
+    }
+    let mut out = Vec::with_capacity(text.len());
+    masks.apply(&text, resource, false, &mut out, &mut Report::new()).ok()?;
+    Some(out)
+}
+
+/// A body that is kept. What there is of it is recorded when it is dropped.
+pub(super) struct Kept {
+    sessions: Sessions,
+    who: Arc<Caller>,
+    id: String,
+    kind: Kind,
+    body: Vec<u8>,
+    left: usize,
+    cut: bool,
+    omitted: Option<&'static str>,
+}
+
+impl Kept {
+    fn new(sessions: Sessions, exchange: &Exchange, kind: Kind, largest: usize) -> Self {
+        let (who, id) = (Arc::clone(&exchange.caller), exchange.id.clone());
+        Self { sessions, who, id, kind, body: Vec::new(), left: largest, cut: false, omitted: None }
+    }
+
+    fn add(&mut self, bytes: &[u8]) {
+        let size = bytes.len().min(self.left);
+        self.cut |= size < bytes.len();
+        self.left -= size;
+        self.body.extend_from_slice(&bytes[..size]);
+    }
+
+    /// Keeps what passes.
+    pub(super) fn of(self, body: Body) -> Body {
+        Body::stream(Passing { body, kept: self })
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        if self.body.is_empty() && self.omitted.is_none() {
+            return;
+        }
+        let mut about = serde_json::json!({"id": self.id});
+        if self.cut {
+            about["cut"] = true.into();
+        }
+        if let Some(why) = self.omitted {
+            about["omitted"] = why.into();
+        }
+        self.sessions.body(&self.who, self.kind, &about, &std::mem::take(&mut self.body));
+    }
+}
+
+struct Passing {
+    body: Body,
+    kept: Kept,
+}
+
+impl http_body::Body for Passing {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if let Some(Ok(frame)) = &frame
+            && let Some(data) = frame.data_ref()
+        {
+            self.kept.add(data);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
