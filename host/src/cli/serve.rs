@@ -117,6 +117,7 @@ async fn serve(config: Config, personal: bool, address_file: Option<PathBuf>) ->
         audit,
         plans,
         streams: Arc::default(),
+        leaving: watch::channel(false).0,
         sessions: Some(sessions.clone()),
         open_streams: Arc::default(),
         known: KnownValues::default(),

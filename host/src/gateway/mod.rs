@@ -20,6 +20,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, header};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
+use tokio::sync::watch;
 
 use crate::approve::{Approvals, State};
 use crate::body::Body;
@@ -57,6 +58,8 @@ pub struct Gateway {
     pub plans: Arc<Plans>,
     /// Held by each upgraded connection: a drain waits for those too.
     pub streams: Arc<()>,
+    /// Becomes true shortly before the gateway ends: streams that are open then end with a message.
+    pub leaving: watch::Sender<bool>,
     /// Recordings; none when nothing is recorded.
     pub sessions: Option<Sessions>,
     /// Streams that are open, by caller.

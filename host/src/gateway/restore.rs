@@ -1,7 +1,7 @@
 //! Before a write is sent: values that were hidden from the caller and come back as placeholders are put right, or the write is refused.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use serde_json::{Value, json};
 
 use super::{Exchange, Gateway};
@@ -70,6 +70,8 @@ impl Gateway {
         let headers = HeaderMap::from_iter([
             (header::ACCEPT, HeaderValue::from_static("application/json")),
             (header::ACCEPT_ENCODING, HeaderValue::from_static("identity")),
+            // It is read for this operation, and the API server's own log says so.
+            (HeaderName::from_static("audit-id"), HeaderValue::from_str(&exchange.id).unwrap_or(HeaderValue::from_static("postern"))),
         ]);
         let path = operation.path_and_query.split('?').next().unwrap_or_default();
         let answer = self.upstream.send(&exchange.who, &Method::GET, path, headers, Bytes::new(), true).await?;

@@ -72,7 +72,7 @@ pub(super) struct Ready {
 impl Gateway {
     /// Sees to it that a stream can be read, masked and recorded, before anything of it is sent.
     pub(super) async fn ready(&self, exchange: &mut Exchange, decision: &mut Decision, event: &mut Event) -> Result<Ready, Refusal> {
-        readable(&mut exchange.headers)?;
+        readable(&mut exchange.headers, exchange.operation.command.is_some())?;
         let caller = &exchange.caller;
         let most = self.config.limits.streams_per_caller;
         let slot = self.open_streams.take(format!("{} {}", caller.issuer, caller.username), most).ok_or_else(|| {
@@ -249,6 +249,7 @@ impl Gateway {
             expires,
             idle: limits.stream_idle_time.duration(),
             longest: limits.stream_time.duration(),
+            leaving: self.leaving.subscribe(),
             told_on,
         };
         Ok((setup, _slot))
@@ -274,7 +275,7 @@ pub(super) fn discard(ready: Option<Ready>) {
 }
 
 /// Leaves in a request only protocols the gateway can read: whatever the API server chooses of them can be masked and recorded.
-fn readable(headers: &mut HeaderMap) -> Result<(), Refusal> {
+fn readable(headers: &mut HeaderMap, is_command: bool) -> Result<(), Refusal> {
     let upgrade = headers.get(header::UPGRADE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     if upgrade.eq_ignore_ascii_case("spdy/3.1") {
         return Ok(());
@@ -284,12 +285,14 @@ fn readable(headers: &mut HeaderMap) -> Result<(), Refusal> {
     }
     // Compressed frames could not be read.
     headers.remove(header::SEC_WEBSOCKET_EXTENSIONS);
+    // What a command says has channels, and nothing around them.
+    let is_readable = |name: &str| Protocol::of_websocket(name).is_some_and(|protocol| !(is_command && protocol == Protocol::Tunnel));
     let values = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|v| v.to_str().ok());
     let offered: Vec<String> = values.flat_map(|v| v.split(',')).map(|v| v.trim().to_owned()).collect();
     if offered.is_empty() {
         return Ok(());
     }
-    let known: Vec<&str> = offered.iter().map(String::as_str).filter(|protocol| Protocol::of_websocket(protocol).is_some()).collect();
+    let known: Vec<&str> = offered.iter().map(String::as_str).filter(|protocol| is_readable(protocol)).collect();
     let kept = HeaderValue::from_str(&known.join(", ")).ok().filter(|_| !known.is_empty());
     let kept = kept.ok_or_else(|| {
         Refusal::bad_request(format!("none of the offered protocols {offered:?} can be read; offer v5.channel.k8s.io or v4.channel.k8s.io"))

@@ -126,7 +126,12 @@ impl Worker {
             }
             let end = tokio::time::Instant::now() + drain;
             let is_open = || Rc::strong_count(&open) > 1 || Arc::strong_count(&worker.gateway.streams) > 1;
+            let farewell = end - drain.mul_f32(0.3);
             while is_open() && tokio::time::Instant::now() < end {
+                if tokio::time::Instant::now() > farewell {
+                    // Whoever is still at work in a container is told before the connection goes.
+                    worker.gateway.leaving.send_replace(true);
+                }
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         });

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::Channel;
@@ -48,6 +48,8 @@ pub struct Setup {
     pub idle: Duration,
     /// How long it may last.
     pub longest: Duration,
+    /// Becomes true when the gateway is about to end.
+    pub leaving: watch::Receiver<bool>,
     /// The channel on which the user is told something, as far as there is one.
     pub told_on: Option<Channel>,
 }
@@ -80,7 +82,7 @@ where
 {
     let ((from_caller, to_caller), (from_server, to_server)) = (tokio::io::split(caller), tokio::io::split(server));
     let as_it_is = setup.filter.is_idle() && setup.answered.is_none();
-    let limits = Limits { expires: setup.expires, idle: setup.idle, longest: setup.longest };
+    let limits = Limits { expires: setup.expires, idle: setup.idle, longest: setup.longest, leaving: setup.leaving };
     let stream = Rc::new(Stream {
         inner: RefCell::new(Inner {
             codec: Codec::new(setup.protocol, !as_it_is, setup.answered),
@@ -131,6 +133,7 @@ struct Limits {
     expires: u64,
     idle: Duration,
     longest: Duration,
+    leaving: watch::Receiver<bool>,
 }
 
 struct Stream {
@@ -248,13 +251,19 @@ impl Stream {
     }
 
     /// Ends the stream at its limits.
-    async fn watch(&self, limits: Limits) {
+    async fn watch(&self, mut limits: Limits) {
         let total = Instant::now() + limits.longest;
         let (how, why) = loop {
             let idle = self.inner.borrow().last + limits.idle;
             // The credential is looked at again and again, for the clock may have been set.
             let left = time_left(limits.expires).clamp(Duration::from_millis(200), Duration::from_secs(3600));
-            tokio::time::sleep_until(idle.min(total).min(Instant::now() + left)).await;
+            tokio::select! {
+                () = tokio::time::sleep_until(idle.min(total).min(Instant::now() + left)) => {}
+                // Without a sender nobody ever leaves.
+                Ok(_) = limits.leaving.wait_for(|leaving| *leaving) => {
+                    break ("gateway-stopped", "the gateway is being stopped; run the command again in a moment".to_owned());
+                }
+            }
             let (now, idle) = (Instant::now(), self.inner.borrow().last + limits.idle);
             if time_left(limits.expires).is_zero() {
                 break ("credential-expired", "the credential has expired; get a new one and run the command again".to_owned());
@@ -307,11 +316,12 @@ impl Inner {
         if self.ending.is_some() {
             return false;
         }
-        self.last = Instant::now();
         self.carried.sent += bytes.len() as u64;
-        let Self { codec, recording, carried, .. } = self;
+        let Self { codec, recording, carried, last, .. } = self;
         let read = codec.push(From::Client, bytes, &mut |part| match part {
             Part::Data(channel, data) => {
+                // A ping keeps nothing alive: only what is carried does.
+                *last = Instant::now();
                 let kind = match channel {
                     Channel::Stdin => Kind::Stdin,
                     Channel::Resize => Kind::Resize,
@@ -339,30 +349,36 @@ impl Inner {
 
     /// Whether the bytes go on as they are; else what goes on is in `out`.
     fn outward(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> bool {
-        self.last = Instant::now();
         let as_it_is = self.as_it_is;
         let mut pieces = Vec::new();
-        let Self { codec, status, recording, .. } = self;
-        let read = codec.push(From::Server, bytes, &mut |part| match part {
-            Part::Data(Channel::Error, data) => {
-                let room = LONGEST_STATUS.saturating_sub(status.len());
-                status.extend_from_slice(&data[..data.len().min(room)]);
-                if !as_it_is {
-                    pieces.push((Some(Channel::Error), data.to_vec(), false));
+        let Self { codec, status, recording, last, .. } = self;
+        let mut moved = false;
+        let read = codec.push(From::Server, bytes, &mut |part| {
+            moved |= matches!(part, Part::Data(..));
+            match part {
+                Part::Data(Channel::Error, data) => {
+                    let room = LONGEST_STATUS.saturating_sub(status.len());
+                    status.extend_from_slice(&data[..data.len().min(room)]);
+                    if !as_it_is {
+                        pieces.push((Some(Channel::Error), data.to_vec(), false));
+                    }
                 }
-            }
-            Part::Data(channel @ (Channel::Stdout | Channel::Stderr), data) if as_it_is => {
-                if let Some(recording) = recording {
-                    recording.write(kind(channel), data);
+                Part::Data(channel @ (Channel::Stdout | Channel::Stderr), data) if as_it_is => {
+                    if let Some(recording) = recording {
+                        recording.write(kind(channel), data);
+                    }
                 }
+                Part::Raw(bytes) if !as_it_is => pieces.push((None, bytes.to_vec(), false)),
+                Part::Data(channel @ (Channel::Stdout | Channel::Stderr), data) => pieces.push((Some(channel), data.to_vec(), false)),
+                Part::End(channel @ (Channel::Stdout | Channel::Stderr | Channel::Error)) if !as_it_is => {
+                    pieces.push((Some(channel), Vec::new(), true))
+                }
+                _ => {}
             }
-            Part::Raw(bytes) if !as_it_is => pieces.push((None, bytes.to_vec(), false)),
-            Part::Data(channel @ (Channel::Stdout | Channel::Stderr), data) => pieces.push((Some(channel), data.to_vec(), false)),
-            Part::End(channel @ (Channel::Stdout | Channel::Stderr | Channel::Error)) if !as_it_is => {
-                pieces.push((Some(channel), Vec::new(), true))
-            }
-            _ => {}
         });
+        if moved {
+            *last = Instant::now();
+        }
         for (channel, bytes, ends) in pieces {
             match channel {
                 None => out.extend_from_slice(&bytes),

@@ -12,6 +12,7 @@ fn setup() -> Setup {
         expires: u64::MAX,
         idle: Duration::from_secs(60),
         longest: Duration::from_secs(60),
+        leaving: watch::channel(false).1,
         told_on: Some(Channel::Stderr),
     }
 }

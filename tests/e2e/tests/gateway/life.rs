@@ -188,3 +188,17 @@ fn inside_a_pod_the_gateway_uses_its_service_account() {
         .unwrap();
     assert_eq!(Ran::new(who).success(), "system:serviceaccount:postern:acts-as");
 }
+
+#[test]
+fn a_command_that_outlasts_the_drain_is_told_goodbye() {
+    let mut s = setup(vec![], "");
+    let mut exec = Command::new(testbed::binary("kubectl"));
+    exec.arg("--kubeconfig").arg(&s.caller).args(["-n", &s.namespace, "exec", "web", "--", "sh", "-c", "echo begun; sleep 60"]);
+    let mut exec = exec.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut printed = BufReader::new(exec.stdout.take().unwrap()).lines();
+    assert_eq!(printed.next().unwrap().unwrap(), "begun");
+    s.gateway.process.terminate(Duration::from_secs(20)).unwrap();
+    let ended = Ran::new(exec.wait_with_output().unwrap());
+    assert!(ended.failure().contains("the gateway is being stopped"), "{}", ended.err);
+    assert!(s.events().iter().any(|e| e["ended"] == "gateway-stopped"));
+}
