@@ -163,6 +163,15 @@ fn what_reached_the_disk_before_a_crash_plays_and_the_loss_is_marked() {
     assert!(session(&s, &["show", &id]).success().contains("what came last may be missing"));
 }
 
+/// A mounted directory. It is unmounted however the test ends.
+struct Mounted(PathBuf);
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
 /// A small disk of its own, filled up; where mounting is not allowed the test says so.
 #[test]
 fn what_cannot_be_recorded_is_refused_and_ends() {
@@ -172,6 +181,8 @@ fn what_cannot_be_recorded_is_refused_and_ends() {
         eprintln!("NOT TESTED: a tmpfs cannot be mounted here");
         return;
     }
+    let place = Mounted(place);
+    let place = &place.0;
     let s = setup(vec![], &format!("sessions: {{directory: '{}'}}\n", place.display()));
     // It fills the disk with its own recording.
     let ended = s.kubectl(&["exec", "web", "--", "sh", "-c", "head -c 20000000 /dev/zero | tr '\\0' x; sleep 30"]);
@@ -190,8 +201,6 @@ fn what_cannot_be_recorded_is_refused_and_ends() {
     let s = setup(vec![], &format!("sessions: {{directory: '{}', onFailure: allow}}\n", place.display()));
     assert_eq!(s.kubectl(&["exec", "web", "--", "echo", "hello"]).success(), "hello\n");
     assert!(s.events().iter().any(|e| e["notRecorded"].as_str().is_some_and(|why| why.contains("No space"))));
-    drop(s);
-    Command::new("umount").arg(&place).status().unwrap();
 }
 
 #[test]
