@@ -33,9 +33,10 @@ impl Gateway {
         let content_type = exchange.headers.get(http::header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
         let body = RequestBody::new(exchange.body.clone(), content_type);
         let resource = exchange.operation.target.as_ref().map(|t| t.resource.as_str()).unwrap_or_default();
+        // What policies say of each object is said of objects that come back: of this one they were not asked.
         let text = match body.value() {
-            Ok(value) => masked(value, decision.masks.as_deref(), resource),
-            Err(_) => None,
+            Ok(value) if decision.on_object.is_empty() => masked(value, decision.masks.as_deref(), resource),
+            _ => None,
         };
         let mut kept = Kept::new(sessions.clone(), exchange, Kind::Request, self.config.sessions.largest_body.0);
         match text {

@@ -236,3 +236,16 @@ fn bodies_are_kept_by_rule_and_after_masking() {
     }
     assert!(session(&s, &["search", "kept-value"]).success().contains("request of call"));
 }
+
+#[test]
+fn a_body_that_only_a_look_at_each_object_would_mask_is_not_kept() {
+    let rules = "sessions: {bodies: [{keep: requestAndResponse}]}\n";
+    let s = setup(vec![("70-mask", "misbehaves", "settings: {does: mask-object}\nrules: [{resources: [configmaps]}]\n".into())], rules);
+    s.kubectl(&["create", "configmap", "c", "--from-literal=token=typed-token"]).success();
+    assert!(!s.kubectl(&["get", "configmap", "c", "-o", "json"]).success().contains("typed-token"));
+    let id = id(&s);
+    wait_until("the call is there", Duration::from_secs(10), || Ok(session(&s, &["show", &id]).success().contains("get configmaps")))
+        .unwrap();
+    let shown = session(&s, &["show", &id, "--bodies"]).success().to_owned();
+    assert!(shown.contains("request: not kept") && shown.contains("postern-masked") && !shown.contains("typed-token"), "{shown}");
+}
