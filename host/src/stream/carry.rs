@@ -192,6 +192,10 @@ impl Stream {
             return Ok(());
         }
         self.recorded().await;
+        if self.inner.borrow().ending.is_some() {
+            // What could not be recorded does not reach the container.
+            return Ok(());
+        }
         server.write_all(bytes).await?;
         server.flush().await
     }
@@ -240,10 +244,11 @@ impl Stream {
 
     /// Hands what was recorded to the disk. A stream that cannot be recorded ends.
     async fn recorded(&self) {
-        let Some(mut recording) = self.inner.borrow_mut().recording.take() else { return };
-        let written = recording.flush().await;
+        // The recording stays where it is: while one direction waits the other goes on to record.
+        let room = self.inner.borrow_mut().recording.as_mut().map(Recording::hand_on);
+        let Some(room) = room else { return };
+        let written = room.wait().await;
         let mut inner = self.inner.borrow_mut();
-        inner.recording = Some(recording);
         if !written && inner.must_record && inner.ending.is_none() {
             inner.end("recording-failed", cannot_record("the gateway's disk cannot be written"));
             self.ending.notify_one();
@@ -413,7 +418,6 @@ impl Inner {
             self.end("violation", Refusal::bad_gateway(violation.to_string()));
             // Nothing of what could not be read goes on.
             out.clear();
-            self.carried.received += out.len() as u64;
             return false;
         }
         self.carried.received += if as_it_is { bytes.len() } else { out.len() } as u64;

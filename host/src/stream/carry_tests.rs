@@ -1,4 +1,10 @@
 use super::*;
+use std::sync::Arc;
+
+use crate::identify::Caller;
+use crate::record::session::Sessions;
+use crate::record::session::read::Recorded;
+use crate::store::SessionIndex;
 use crate::stream::frames;
 use tokio::io::{DuplexStream, duplex};
 
@@ -96,4 +102,48 @@ async fn a_stream_that_carries_nothing_ends() {
     let (carried, told) = tokio::join!(carry(caller, server, Bytes::new(), idle), all(client));
     assert_eq!(carried.ended, "idle");
     assert!(String::from_utf8_lossy(&told).contains("limits.streamIdleTime"));
+}
+
+/// Much more than may wait for the disk, both ways at once: while one direction waits for room the other goes on, and is recorded.
+#[tokio::test]
+async fn both_directions_at_once_are_recorded_whole() {
+    let data = std::env::temp_dir().join(format!("postern-carry-{}", std::process::id()));
+    std::fs::create_dir_all(&data).unwrap();
+    let sessions = Sessions::open(&data.join("sessions"), &data, SessionIndex::open(&data.join("postern.db")).unwrap(), 1 << 30).unwrap();
+    let who = Caller {
+        username: "ann".into(),
+        groups: vec![],
+        issuer: "i".into(),
+        claims: vec![],
+        expires: u64::MAX,
+        credential: "0123456789abcdef".into(),
+    };
+    let recording = sessions.begin(&Arc::new(who), "both", &serde_json::json!({"kind": "stream"})).await.unwrap();
+    const PIECES: usize = 1500;
+    let ((client, caller), (command, server)) = (duplex(1 << 20), duplex(1 << 20));
+    let carrying = carry(caller, server, Bytes::new(), Setup { recording: Some(recording), ..setup() });
+    let pump = |side: DuplexStream, piece: Vec<u8>| async move {
+        let (mut read, mut write) = tokio::io::split(side);
+        let writing = async {
+            for _ in 0..PIECES {
+                write.write_all(&piece).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+            write.shutdown().await.unwrap();
+        };
+        let reading = async {
+            let mut buffer = vec![0; 1 << 16];
+            while read.read(&mut buffer).await.unwrap() > 0 {}
+        };
+        tokio::join!(writing, reading);
+    };
+    let mut output = Vec::new();
+    frames::write(2, &[&[1], &[b'o'; 30_000]], &mut output);
+    let (carried, (), ()) = tokio::join!(carrying, pump(client, message(0, &[b'i'; 10_000])), pump(command, output));
+    assert_eq!(carried.ended, "ok");
+    sessions.close().await;
+    let recorded = Recorded::open(&data.join("sessions/0123456789abcdef/both.stream")).unwrap();
+    let sum = |wanted| recorded.frames().filter(|(kind, ..)| *kind == wanted).map(|(_, _, payload)| payload.len()).sum::<usize>();
+    assert_eq!((sum(Kind::Stdin), sum(Kind::Stdout)), (10_000 * PIECES, 30_000 * PIECES));
+    std::fs::remove_dir_all(data).unwrap();
 }

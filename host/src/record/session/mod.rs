@@ -75,6 +75,7 @@ struct Queue {
 struct State {
     waiting: AtomicUsize,
     room: Notify,
+    /// Something of it could not be written. It stays so, though the disk may take the rest.
     failed: AtomicBool,
 }
 
@@ -201,18 +202,14 @@ impl Recording {
         self.write(Kind::Mark, json!({ "what": what }).to_string().as_bytes());
     }
 
-    /// Hands on what was added, and waits while too much waits for the disk. False when it cannot be written.
-    pub async fn flush(&mut self) -> bool {
-        self.hand_on();
-        while self.state.waiting.load(Ordering::Acquire) > MOST_WAITING && !self.has_failed() {
-            self.state.room.notified().await;
+    /// Hands on what was added; whoever added it waits for room before it goes on.
+    pub fn hand_on(&mut self) -> Room {
+        if self.count > 0 {
+            let frames = std::mem::take(&mut self.frames);
+            self.state.waiting.fetch_add(frames.len(), Ordering::AcqRel);
+            self.queue.push(Job::Frames { id: self.id, frames, count: std::mem::take(&mut self.count) });
         }
-        !self.has_failed()
-    }
-
-    /// Whether it could not be written.
-    pub fn has_failed(&self) -> bool {
-        self.state.failed.load(Ordering::Acquire)
+        Room(Arc::clone(&self.state))
     }
 
     /// Says how it ended.
@@ -224,12 +221,25 @@ impl Recording {
     pub fn discard(mut self) {
         self.ended = "";
     }
+}
 
-    fn hand_on(&mut self) {
-        if self.count > 0 {
-            let frames = std::mem::take(&mut self.frames);
-            self.state.waiting.fetch_add(frames.len(), Ordering::AcqRel);
-            self.queue.push(Job::Frames { id: self.id, frames, count: std::mem::take(&mut self.count) });
+/// Where both directions of a stream wait while too much of its recording waits for the disk.
+pub struct Room(Arc<State>);
+
+impl Room {
+    /// Waits for room. False when the recording could not be written.
+    pub async fn wait(&self) -> bool {
+        loop {
+            let mut changed = std::pin::pin!(self.0.room.notified());
+            // Before anything is looked at: what changes meanwhile is not missed.
+            changed.as_mut().enable();
+            if self.0.failed.load(Ordering::Acquire) {
+                return false;
+            }
+            if self.0.waiting.load(Ordering::Acquire) <= MOST_WAITING {
+                return true;
+            }
+            changed.await;
         }
     }
 }
@@ -240,7 +250,7 @@ impl Drop for Recording {
             self.queue.push(Job::Discard { id: self.id });
             return;
         }
-        self.hand_on();
+        let _ = self.hand_on();
         self.queue.push(Job::Close { id: self.id, ended: self.ended, lost: self.lost });
     }
 }

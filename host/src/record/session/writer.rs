@@ -42,6 +42,8 @@ struct Stream {
     who: Arc<Caller>,
     /// Bytes that could not be written.
     lost: u64,
+    /// Whether what came last could not be.
+    broken: bool,
 }
 
 struct Segment {
@@ -112,7 +114,7 @@ impl Writer {
                 });
                 let answer = match made {
                     Ok(file) => {
-                        self.streams.insert(id, Stream { file, state, who, lost: 0 });
+                        self.streams.insert(id, Stream { file, state, who, lost: 0, broken: false });
                         Ok(())
                     }
                     Err(error) => {
@@ -126,7 +128,7 @@ impl Writer {
                 let Some(stream) = self.streams.get_mut(&id) else { return };
                 stream.append(&frames, count);
                 stream.state.waiting.fetch_sub(frames.len(), Ordering::AcqRel);
-                stream.state.room.notify_one();
+                stream.state.room.notify_waiters();
             }
             Job::Close { id, ended, lost } => {
                 let Some(stream) = self.streams.remove(&id) else { return };
@@ -179,7 +181,7 @@ impl Writer {
             {
                 self.seal_segment(&oldest);
             }
-            let name = format!("{:013x}.calls", micros() / 1000);
+            let name = format!("{:016x}.calls", micros());
             let mut file = RecordingFile::create(&self.directory.join(session).join(name))?;
             let mut header = Vec::new();
             let of = json!({"kind": "calls", "session": session, "caller": {"username": who.username, "groups": who.groups, "issuer": who.issuer}});
@@ -207,7 +209,7 @@ impl Writer {
         for stream in self.streams.values_mut() {
             if let Err(error) = stream.file.sync() {
                 tracing::error!(%error, "a recording cannot be put on the disk");
-                stream.state.failed.store(true, Ordering::Release);
+                stream.fail();
             }
         }
         let done: Vec<String> = self
@@ -244,20 +246,26 @@ impl Writer {
 impl Stream {
     /// Appends, or counts what is lost; when the disk takes it again, the loss is marked first.
     fn append(&mut self, frames: &[u8], count: u64) {
-        if self.state.failed.load(Ordering::Acquire) {
+        if self.broken {
             let what = json!({"what": "the disk could not be written; what came here is missing", "bytes": self.lost});
             let mut mark = Vec::new();
             format::frame(Kind::Mark, micros(), what.to_string().as_bytes(), &mut mark);
             mark.extend_from_slice(frames);
             match self.file.append(&mark, count + 1) {
-                Ok(()) => self.state.failed.store(false, Ordering::Release),
+                Ok(()) => self.broken = false,
                 Err(_) => self.lost += frames.len() as u64,
             }
         } else if let Err(error) = self.file.append(frames, count) {
             tracing::error!(%error, "a session cannot be recorded any more");
             self.lost += frames.len() as u64;
-            self.state.failed.store(true, Ordering::Release);
+            self.broken = true;
+            self.fail();
         }
+    }
+
+    fn fail(&self) {
+        self.state.failed.store(true, Ordering::Release);
+        self.state.room.notify_waiters();
     }
 }
 
