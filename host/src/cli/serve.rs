@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use base64::Engine;
@@ -19,7 +20,11 @@ use crate::policy::report::Report;
 use crate::policy::{Cache, Directory, Runtime, secret};
 use crate::record::AuditLog;
 use crate::record::session::Sessions;
-use crate::store::{SessionIndex, Store};
+use crate::record::session::spool::{Spool, Uploader};
+use crate::store::{Objects, SessionIndex, Store};
+
+/// How long recordings may go on to the object store once everything else has ended.
+const LAST_SENDING: Duration = Duration::from_secs(10);
 
 /// Serves until SIGTERM.
 #[derive(Args)]
@@ -93,7 +98,16 @@ async fn serve(config: Config, personal: bool, address_file: Option<PathBuf>) ->
     let database = data.join("postern.db");
     let approvals = Approvals::new(Store::open(&database)?, &config.cluster.name, config.approvals.pending_per_caller);
     let largest = config.sessions.largest_recording.0 as u64;
-    let sessions = Sessions::open(&config.sessions_directory(), &data, SessionIndex::open(&database)?, largest)?;
+    let (stop_sending, stopped_sending) = watch::channel(false);
+    let spool = config.sessions.object_store.as_ref().map(|store| Spool::new(store.largest_spool.0 as u64));
+    let sessions = Sessions::open(&config.sessions_directory(), &data, SessionIndex::open(&database)?, largest, spool.clone())?;
+    let sending = match (&config.sessions.object_store, spool) {
+        (Some(store), Some(spool)) => {
+            let uploader = Uploader::new(config.sessions_directory(), Objects::open(store)?, spool);
+            Some(tokio::spawn(uploader.run(stopped_sending)))
+        }
+        _ => None,
+    };
     let audit = AuditLog::open(&config.audit_file(), Some(sessions.clone()))?;
     let policies = match &config.policies.directory {
         Some(_) => {
@@ -153,6 +167,11 @@ async fn serve(config: Config, personal: bool, address_file: Option<PathBuf>) ->
     let served = listener.serve(gateway, stopped).await;
     audit.close().await;
     sessions.close().await;
+    let _ = stop_sending.send(true);
+    if let Some(sending) = sending {
+        // What is not sent by then waits on the disk for the next start.
+        let _ = tokio::time::timeout(LAST_SENDING, sending).await;
+    }
     if let Some(policies) = policies {
         policies.retire();
     }

@@ -5,6 +5,7 @@
 
 mod authentication;
 mod quantity;
+mod sessions;
 
 use std::path::{Path, PathBuf};
 
@@ -17,6 +18,7 @@ pub use authentication::{
     UserValidationRule,
 };
 pub use quantity::{ByteSize, Seconds};
+pub use sessions::{BodyRule, KeepBodies, ObjectStore, RecordingFailure, Sessions};
 
 /// The longest a call of a policy may take, in milliseconds.
 pub const LONGEST_DEADLINE: u64 = 10_000;
@@ -234,73 +236,6 @@ pub struct Audit {
     pub file: Option<PathBuf>,
 }
 
-/// What is recorded of streams and calls, so that it can be replayed.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Sessions {
-    /// Where recordings are kept; `sessions` in the data directory when absent.
-    pub directory: Option<PathBuf>,
-    /// What becomes of an exec, attach or port-forward that cannot be recorded.
-    pub on_failure: RecordingFailure,
-    /// What is kept of the bodies of calls: the first rule that matches decides, and without one nothing is.
-    pub bodies: Vec<BodyRule>,
-    /// Bytes that are kept of one body.
-    pub largest_body: ByteSize,
-    /// Bytes of input and output that are recorded of one stream. What follows is left out, and the recording says so.
-    pub largest_recording: ByteSize,
-}
-
-impl Default for Sessions {
-    fn default() -> Self {
-        Self {
-            directory: None,
-            on_failure: RecordingFailure::Refuse,
-            bodies: Vec::new(),
-            largest_body: ByteSize(256 << 10),
-            largest_recording: ByteSize(1 << 30),
-        }
-    }
-}
-
-/// Of which calls bodies are kept. An empty list means any.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct BodyRule {
-    /// Verbs, for example `create`.
-    #[serde(default)]
-    pub verbs: Vec<String>,
-    /// Resources, for example `deployments` or `pods/eviction`.
-    #[serde(default)]
-    pub resources: Vec<String>,
-    /// Namespaces.
-    #[serde(default)]
-    pub namespaces: Vec<String>,
-    /// What is kept.
-    pub keep: KeepBodies,
-}
-
-/// What is kept of a call.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub enum KeepBodies {
-    /// Its audit event.
-    Metadata,
-    /// And the body of its request, after masking.
-    Request,
-    /// And the body of its answer, after masking.
-    RequestAndResponse,
-}
-
-/// What becomes of a stream that cannot be recorded.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub enum RecordingFailure {
-    /// It is refused, or ended if it has begun.
-    Refuse,
-    /// It goes on, and the recording says what is missing once it can be written again.
-    Allow,
-}
-
 /// Limits a peer meets.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -400,12 +335,18 @@ impl Config {
         if !self.policies.required.is_empty() && self.policies.directory.is_none() {
             bail!("policies.required: names policies, but policies.directory is not set");
         }
+        if let Some(store) = &self.sessions.object_store {
+            store.check()?;
+        }
         self.authentication.check()
     }
 
     fn resolve_paths(&mut self, base: &Path) {
         let resolve = |path: &mut PathBuf| *path = base.join(&*path);
         resolve(&mut self.data_directory);
+        if let Some(file) = self.sessions.object_store.as_mut().and_then(|store| store.ca_file.as_mut()) {
+            resolve(file);
+        }
         for path in [
             &mut self.listen.certificate_file,
             &mut self.listen.key_file,

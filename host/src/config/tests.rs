@@ -52,3 +52,21 @@ proptest::proptest! {
         let _ = Config::parse(&format!("{MINIMAL}{text}"));
     }
 }
+
+#[test]
+fn an_object_store_without_tls_and_a_bad_url_are_refused() {
+    let with = |store: &str| Config::parse(&format!("{MINIMAL}sessions: {{objectStore: {store}}}\n"));
+    let config = with("{url: 's3://my-bucket/a/b/', endpoint: 'https://minio:9000'}").unwrap();
+    assert_eq!(config.sessions.object_store.unwrap().place().unwrap(), ("my-bucket", "a/b"));
+    assert!(with("{url: s3://my-bucket, endpoint: 'http://minio:9000', allowHttp: true}").is_ok());
+    for (store, says) in [
+        ("{url: s3://my-bucket, endpoint: 'http://minio:9000'}", "has no TLS"),
+        ("{url: s3://my-bucket, endpoint: minio}", "does not begin with https"),
+        ("{url: gs://my-bucket}", "sessions.objectStore.url"),
+        ("{url: 's3://My Bucket'}", "sessions.objectStore.url"),
+        ("{url: s3://}", "sessions.objectStore.url"),
+    ] {
+        let error = format!("{:#}", with(store).unwrap_err());
+        assert!(error.contains(says), "{store}: {error}");
+    }
+}

@@ -1,5 +1,6 @@
-//! The embedded database: approval tickets, which a restart keeps, and the index of sessions.
+//! What outlives the process: the embedded database with approval tickets and the index of sessions, and the object store recordings go to.
 
+mod objects;
 mod sessions;
 
 use std::path::Path;
@@ -8,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use anyhow::Context;
 use rusqlite::{Connection, OptionalExtension, params};
 
+pub use objects::Objects;
 pub use sessions::{SessionIndex, SessionRow, Touched};
 
 use crate::approve::{State, Ticket};

@@ -109,7 +109,8 @@ async fn a_stream_that_carries_nothing_ends() {
 async fn both_directions_at_once_are_recorded_whole() {
     let data = std::env::temp_dir().join(format!("postern-carry-{}", std::process::id()));
     std::fs::create_dir_all(&data).unwrap();
-    let sessions = Sessions::open(&data.join("sessions"), &data, SessionIndex::open(&data.join("postern.db")).unwrap(), 1 << 30).unwrap();
+    let sessions =
+        Sessions::open(&data.join("sessions"), &data, SessionIndex::open(&data.join("postern.db")).unwrap(), 1 << 30, None).unwrap();
     let who = Caller {
         username: "ann".into(),
         groups: vec![],
@@ -142,7 +143,7 @@ async fn both_directions_at_once_are_recorded_whole() {
     let (carried, (), ()) = tokio::join!(carrying, pump(client, message(0, &[b'i'; 10_000])), pump(command, output));
     assert_eq!(carried.ended, "ok");
     sessions.close().await;
-    let recorded = Recorded::open(&data.join("sessions/0123456789abcdef/both.stream")).unwrap();
+    let recorded = Recorded::new("both.stream", std::fs::read(data.join("sessions/0123456789abcdef/both.stream")).unwrap()).unwrap();
     let sum = |wanted| recorded.frames().filter(|(kind, ..)| *kind == wanted).map(|(_, _, payload)| payload.len()).sum::<usize>();
     assert_eq!((sum(Kind::Stdin), sum(Kind::Stdout)), (10_000 * PIECES, 30_000 * PIECES));
     std::fs::remove_dir_all(data).unwrap();

@@ -41,6 +41,8 @@ pub struct GatewayOptions {
     pub listen: String,
     /// How the gateway reaches the cluster; the cluster's own kubeconfig for it when none.
     pub kubeconfig: Option<PathBuf>,
+    /// Variables of its environment.
+    pub environment: Vec<(&'static str, &'static str)>,
 }
 
 impl Gateway {
@@ -76,6 +78,7 @@ impl Gateway {
         let _ = std::fs::remove_file(&address_file);
         let mut command = Command::new(postern());
         command.arg("serve").arg("--config").arg(directory.join("postern.yaml")).arg("--address-file").arg(&address_file);
+        command.envs(options.environment.iter().copied());
         let log = directory.join("postern.log");
         let mut process = Process::start("postern", command, &log)?;
         wait_until("the gateway listens", Duration::from_secs(60), || {

@@ -44,8 +44,9 @@ pub(crate) fn everything() -> anyhow::Result<()> {
     policies()
 }
 
-/// Clients of other versions, which must not notice the gateway either.
-fn older_clients() -> anyhow::Result<()> {
+/// What only the tests need: an S3 server, and clients of other versions, which must not notice the gateway either.
+fn for_the_tests() -> anyhow::Result<()> {
+    go("versitygw", "versitygw", "github.com/versity/versitygw/cmd/versitygw", "-s -w")?;
     go("helm3", "helm3", "helm.sh/helm/v3/cmd/helm", "-s -w")?;
     ["kubectl-1.28", "kubectl-1.30", "kubectl-1.32", "kubectl-1.34"]
         .into_iter()
@@ -54,7 +55,7 @@ fn older_clients() -> anyhow::Result<()> {
 
 /// Runs every test of the workspace.
 pub(crate) fn run_tests() -> anyhow::Result<()> {
-    older_clients()?;
+    for_the_tests()?;
     let parts = [
         &["--workspace", "--exclude", "e2e"][..],
         // It says how many requests it compared.

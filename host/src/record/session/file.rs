@@ -24,11 +24,13 @@ pub struct RecordingFile {
 impl RecordingFile {
     /// Makes the file; `path` is its name when it is finished.
     pub fn create(path: &Path) -> std::io::Result<Self> {
-        if let Some(directory) = path.parent() {
-            std::fs::create_dir_all(directory)?;
-        }
         let part = PathBuf::from(format!("{}.{PART}", path.display()));
-        let mut file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(&part)?;
+        let open = || {
+            path.parent().map(std::fs::create_dir_all).transpose()?;
+            OpenOptions::new().append(true).create_new(true).mode(0o600).open(&part)
+        };
+        // An empty directory may be taken away in between: its recordings went to the object store.
+        let mut file = open().or_else(|error| if error.kind() == std::io::ErrorKind::NotFound { open() } else { Err(error) })?;
         file.write_all(format::MAGIC)?;
         Ok(Self { path: part, file, length: format::MAGIC.len() as u64, frames: 0, hash: format::first_hash(), dirty: true })
     }

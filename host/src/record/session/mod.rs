@@ -7,6 +7,8 @@ pub mod file;
 pub mod format;
 pub mod read;
 pub mod seal;
+pub mod shelf;
+pub mod spool;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -23,6 +25,7 @@ use crate::status::Refusal;
 use crate::store::SessionIndex;
 use format::Kind;
 use seal::SigningKey;
+use spool::Spool;
 use writer::Writer;
 
 /// Bytes of one recording that may wait for the disk. Past that its stream waits.
@@ -38,6 +41,7 @@ pub struct Sessions {
     queue: Arc<Queue>,
     largest: u64,
     next: Arc<AtomicU64>,
+    spool: Option<Arc<Spool>>,
 }
 
 /// What the writer is asked to do.
@@ -81,19 +85,22 @@ struct State {
 
 impl Sessions {
     /// Opens the directory, takes up what a gateway before did not get to end, and begins to write.
-    pub fn open(directory: &Path, data: &Path, index: SessionIndex, largest: u64) -> anyhow::Result<Self> {
+    pub fn open(directory: &Path, data: &Path, index: SessionIndex, largest: u64, spool: Option<Arc<Spool>>) -> anyhow::Result<Self> {
         std::fs::create_dir_all(directory).with_context(|| format!("cannot make the sessions directory {}", directory.display()))?;
         let key = SigningKey::open(data)?;
         writer::recover(directory, &key);
         let queue = Arc::new(Queue::default());
-        let mut writer = Writer::new(directory.to_owned(), key, index);
+        let mut writer = Writer::new(directory.to_owned(), key, index, spool.clone());
         let of_writer = Arc::clone(&queue);
         std::thread::Builder::new().name("sessions".into()).spawn(move || writer.run(&of_writer))?;
-        Ok(Self { queue, largest, next: Arc::default() })
+        Ok(Self { queue, largest, next: Arc::default(), spool })
     }
 
     /// Begins the recording of a stream. Nothing of it is sent before its beginning is written.
     pub async fn begin(&self, who: &Arc<Caller>, name: &str, header: &Value) -> Result<Recording, String> {
+        if let Some(why) = self.spool.as_ref().and_then(|spool| spool.is_full()) {
+            return Err(why);
+        }
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let state = Arc::new(State::default());
         let mut frames = Vec::new();
@@ -258,7 +265,7 @@ impl Drop for Recording {
 /// Why something that must be recorded does not pass.
 pub fn cannot_record(why: &str) -> Refusal {
     Refusal::unavailable(format!(
-        "this session cannot be recorded ({why}), and what is not recorded does not pass; free the gateway's disk, then try again (sessions.onFailure)"
+        "this session cannot be recorded ({why}), and what is not recorded does not pass; try again once the gateway's disk takes recordings (sessions.onFailure)"
     ))
 }
 

@@ -1,6 +1,4 @@
-//! Reading sessions: the recordings of a credential, in one timeline.
-
-use std::path::{Path, PathBuf};
+//! Reading a recording.
 
 use anyhow::Context;
 use serde_json::Value;
@@ -12,11 +10,23 @@ use super::format::{Kind, Reader};
 
 /// One recording of a session.
 pub struct Recorded {
-    /// Its file.
-    pub path: PathBuf,
+    /// `SESSION/FILE`.
+    pub file: String,
     /// What it is of.
     pub header: Value,
     bytes: Vec<u8>,
+}
+
+/// The body of a request or an answer.
+pub struct Body {
+    /// Which of the two.
+    pub kind: Kind,
+    /// The call's audit event.
+    pub call: String,
+    /// What is said of it: whether it was cut or left out.
+    pub about: Value,
+    /// Itself.
+    pub bytes: Vec<u8>,
 }
 
 /// Something that happened.
@@ -60,15 +70,14 @@ impl Entry {
 }
 
 impl Recorded {
-    /// Reads a recording.
-    pub fn open(path: &Path) -> anyhow::Result<Self> {
-        let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    /// Reads the bytes of a recording.
+    pub fn new(file: &str, bytes: Vec<u8>) -> anyhow::Result<Self> {
         let header = Reader::new(&bytes)
-            .with_context(|| path.display().to_string())?
+            .with_context(|| file.to_owned())?
             .find_map(|frame| frame.ok().filter(|frame| frame.kind == Kind::Header))
             .and_then(|frame| serde_json::from_slice(frame.payload).ok())
             .unwrap_or(Value::Null);
-        Ok(Self { path: path.to_owned(), header, bytes })
+        Ok(Self { file: file.to_owned(), header, bytes })
     }
 
     /// The bytes of the file.
@@ -83,13 +92,13 @@ impl Recorded {
 
     /// Its name, without the ending.
     pub fn name(&self) -> String {
-        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
+        let name = self.file.rsplit('/').next().unwrap_or_default();
         name.split('.').next().unwrap_or_default().to_owned()
     }
 
     /// Whether the gateway writes on, or did not get to end it.
     pub fn is_unfinished(&self) -> bool {
-        self.path.extension().is_some_and(|extension| extension == PART)
+        self.file.ends_with(&format!(".{PART}"))
     }
 
     /// What it holds: kind, time and payload. It ends where the file cannot be read on.
@@ -129,28 +138,30 @@ impl Recorded {
         }
         ended
     }
-}
 
-/// The recordings of a session, oldest first. A broken one is told of and left out.
-pub fn recordings(directory: &Path, session: &str) -> anyhow::Result<Vec<Recorded>> {
-    anyhow::ensure!(
-        session.len() == 16 && session.bytes().all(|b| b.is_ascii_hexdigit()),
-        "{session:?} is no session; `session list` shows them"
-    );
-    let place = directory.join(session);
-    let entries = std::fs::read_dir(&place).with_context(|| format!("there are no recordings of {session}; `session list` shows them"))?;
-    let mut found: Vec<Recorded> = Vec::new();
-    for path in entries.flatten().map(|entry| entry.path()) {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if name.ends_with(".stream") || name.ends_with(".calls") || name.ends_with(&format!(".{PART}")) {
-            match Recorded::open(&path) {
-                Ok(recorded) => found.push(recorded),
-                Err(error) => eprintln!("{error:#}"),
-            }
+    /// What was done: a stream, or calls.
+    pub fn entries(&self) -> Vec<Entry> {
+        if self.is_stream() {
+            let micros = self.frames().next().map_or(0, |(_, micros, _)| micros);
+            return vec![Entry::Stream { micros, name: self.name(), header: self.header.clone(), ended: self.ended() }];
         }
+        let calls = self.frames().filter(|(kind, ..)| *kind == Kind::Call).filter_map(|(_, written, payload)| {
+            let event: Value = serde_json::from_slice(payload).ok()?;
+            let micros = began(&event).unwrap_or(written);
+            // A stream's own call is shown as the stream.
+            event["recording"].is_null().then_some(Entry::Call { micros, event })
+        });
+        calls.collect()
     }
-    found.sort_by_key(|recorded| recorded.frames().next().map_or(0, |(_, micros, _)| micros));
-    Ok(found)
+
+    /// The bodies of calls that were kept.
+    pub fn bodies(&self) -> impl Iterator<Item = Body> {
+        self.frames().filter(|(kind, ..)| matches!(kind, Kind::Request | Kind::Response)).filter_map(|(kind, _, payload)| {
+            let at = payload.iter().position(|byte| *byte == b'\n')?;
+            let about: Value = serde_json::from_slice(&payload[..at]).ok()?;
+            Some(Body { kind, call: about["id"].as_str()?.to_owned(), about, bytes: payload[at + 1..].to_vec() })
+        })
+    }
 }
 
 /// When a call began: its event says when it ended and how long it took.
@@ -158,35 +169,4 @@ fn began(event: &Value) -> Option<u64> {
     let ended = OffsetDateTime::parse(event["time"].as_str()?, &Rfc3339).ok()?;
     let ended = u64::try_from(ended.unix_timestamp_nanos() / 1000).ok()?;
     ended.checked_sub(event["milliseconds"].as_u64().unwrap_or(0).checked_mul(1000)?)
-}
-
-/// What was done in a session, in order.
-pub fn timeline(recordings: &[Recorded]) -> Vec<Entry> {
-    let mut entries = Vec::new();
-    for recorded in recordings {
-        if recorded.is_stream() {
-            let micros = recorded.frames().next().map_or(0, |(_, micros, _)| micros);
-            entries.push(Entry::Stream { micros, name: recorded.name(), header: recorded.header.clone(), ended: recorded.ended() });
-            continue;
-        }
-        entries.extend(recorded.frames().filter(|(kind, ..)| *kind == Kind::Call).filter_map(|(_, written, payload)| {
-            let event: Value = serde_json::from_slice(payload).ok()?;
-            let micros = began(&event).unwrap_or(written);
-            // A stream's own call is shown as the stream.
-            event["recording"].is_null().then_some(Entry::Call { micros, event })
-        }));
-    }
-    entries.sort_by_key(Entry::micros);
-    entries
-}
-
-/// The bodies that were kept of a call: what they are, what is said of them, and themselves.
-pub fn bodies<'a>(recordings: &'a [Recorded], id: &str) -> Vec<(Kind, Value, &'a [u8])> {
-    let kept = recordings.iter().flat_map(Recorded::frames).filter(|(kind, ..)| matches!(kind, Kind::Request | Kind::Response));
-    let split = kept.filter_map(|(kind, _, payload)| {
-        let at = payload.iter().position(|byte| *byte == b'\n')?;
-        let about: Value = serde_json::from_slice(&payload[..at]).ok()?;
-        (about["id"] == id).then_some((kind, about, &payload[at + 1..]))
-    });
-    split.collect()
 }

@@ -11,6 +11,7 @@ use serde_json::json;
 use super::file::{PART, RecordingFile};
 use super::format::{self, Kind};
 use super::seal::SigningKey;
+use super::spool::Spool;
 use super::{Call, Job, Queue, State, micros};
 use crate::identify::Caller;
 use crate::store::{SessionIndex, Touched};
@@ -34,6 +35,8 @@ pub(super) struct Writer {
     segments: HashMap<String, Segment>,
     /// By the address of the caller, which [`Touched`] keeps alive.
     touched: HashMap<usize, Touched>,
+    /// The way on to an object store, if there is one.
+    spool: Option<Arc<Spool>>,
 }
 
 struct Stream {
@@ -53,8 +56,8 @@ struct Segment {
 }
 
 impl Writer {
-    pub(super) fn new(directory: PathBuf, key: SigningKey, index: SessionIndex) -> Self {
-        Self { directory, key, index, streams: HashMap::new(), segments: HashMap::new(), touched: HashMap::new() }
+    pub(super) fn new(directory: PathBuf, key: SigningKey, index: SessionIndex, spool: Option<Arc<Spool>>) -> Self {
+        Self { directory, key, index, streams: HashMap::new(), segments: HashMap::new(), touched: HashMap::new(), spool }
     }
 
     pub(super) fn run(&mut self, queue: &Queue) {
@@ -135,10 +138,7 @@ impl Writer {
                 self.touch(&stream.who).streams += 1;
                 let lost = lost + stream.lost;
                 let ended = if stream.lost > 0 { "not-recorded-whole" } else { ended };
-                if let Err(error) = stream.file.seal(&self.key, ended, lost) {
-                    // The file keeps its unfinished name, and is taken up when the gateway starts again.
-                    tracing::error!(%error, "a recording cannot be sealed");
-                }
+                self.seal(stream.file, ended, lost);
             }
             Job::Discard { id } => {
                 if let Some(stream) = self.streams.remove(&id) {
@@ -224,7 +224,7 @@ impl Writer {
         done.iter().for_each(|session| self.seal_segment(session));
         if last {
             for (_, stream) in std::mem::take(&mut self.streams) {
-                let _ = stream.file.seal(&self.key, "gateway-stopped", stream.lost);
+                self.seal(stream.file, "gateway-stopped", stream.lost);
             }
         }
         match self.index.touch(self.touched.values()) {
@@ -235,10 +235,17 @@ impl Writer {
     }
 
     fn seal_segment(&mut self, session: &str) {
-        if let Some(segment) = self.segments.remove(session)
-            && let Err(error) = segment.file.seal(&self.key, "ok", 0)
-        {
-            tracing::error!(%error, %session, "a segment of calls cannot be sealed");
+        if let Some(segment) = self.segments.remove(session) {
+            self.seal(segment.file, "ok", 0);
+        }
+    }
+
+    fn seal(&self, file: RecordingFile, ended: &str, lost: u64) {
+        let bytes = file.length();
+        match file.seal(&self.key, ended, lost) {
+            Ok(_) => self.spool.iter().for_each(|spool| spool.add(bytes)),
+            // The file keeps its unfinished name, and is taken up when the gateway starts again.
+            Err(error) => tracing::error!(%error, "a recording cannot be sealed"),
         }
     }
 }

@@ -8,6 +8,7 @@ mod identity;
 mod informers;
 mod issuers;
 mod life;
+mod objects;
 mod parity;
 mod policies;
 mod sessions;

@@ -1,0 +1,49 @@
+//! Says whether recordings are whole.
+
+use anyhow::{Context, bail};
+use base64::Engine;
+
+use super::Place;
+use crate::record::session::seal::{self, Verdict};
+
+pub(super) fn verify(place: &Place, session: Option<String>) -> anyhow::Result<()> {
+    let file = place.data.join("session.pub");
+    let key = std::fs::read_to_string(&file).with_context(|| format!("cannot read the gateway's public key {}", file.display()))?;
+    let key = base64::engine::general_purpose::STANDARD.decode(key.trim()).with_context(|| format!("{} is no key", file.display()))?;
+    let mut sessions = place.index()?.list(0, i64::MAX as u64)?;
+    sessions.retain(|row| session.as_ref().is_none_or(|wanted| row.id == *wanted));
+    if let Some(session) = session.filter(|_| sessions.is_empty()) {
+        bail!("there is no session {session}; `session list` shows them");
+    }
+    let (mut whole, mut open, mut broken) = (0, 0, Vec::new());
+    for session in &sessions {
+        let mut streams = 0;
+        for name in place.shelf.names(&session.id)? {
+            streams += u64::from(name.ends_with(".stream"));
+            let recorded = match place.shelf.open(&session.id, &name) {
+                Ok(recorded) => recorded,
+                Err(why) => {
+                    broken.push(format!("{why:#}"));
+                    continue;
+                }
+            };
+            match seal::verify(recorded.bytes(), &key) {
+                Ok(Verdict::Whole(_)) => whole += 1,
+                Ok(Verdict::Unsealed { .. }) if recorded.is_unfinished() => open += 1,
+                Ok(Verdict::Unsealed { frames, .. }) => {
+                    broken.push(format!("{}: it has no seal after {frames} frames: its end was taken away", recorded.file));
+                }
+                Err(why) => broken.push(format!("{}: {why:#}", recorded.file)),
+            }
+        }
+        if streams < session.streams {
+            broken.push(format!("session {}: {} of its {} streams are gone", session.id, session.streams - streams, session.streams));
+        }
+    }
+    let still = if open > 0 { format!("; {open} are not finished and nothing in them was changed") } else { String::new() };
+    if broken.is_empty() {
+        println!("{whole} recordings of {} sessions are whole and signed by this gateway{still}", sessions.len());
+        return Ok(());
+    }
+    bail!("{}\n{whole} recordings are whole{still}", broken.join("\n"))
+}

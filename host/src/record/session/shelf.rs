@@ -1,0 +1,64 @@
+//! Where recordings are found: on the gateway's disk and, if there is one, in the object store.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use tokio::runtime::Runtime;
+
+use super::file::PART;
+use super::read::Recorded;
+use crate::store::Objects;
+
+/// The recordings of a gateway.
+pub struct Shelf {
+    directory: PathBuf,
+    objects: Option<(Objects, Runtime)>,
+}
+
+impl Shelf {
+    /// Those in a directory, and in an object store.
+    pub fn new(directory: PathBuf, objects: Option<Objects>) -> anyhow::Result<Self> {
+        let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let objects = objects.map(|objects| anyhow::Ok((objects, runtime()?))).transpose()?;
+        Ok(Self { directory, objects })
+    }
+
+    /// The recordings of a session, by the names they have, or will have, when they are finished.
+    pub fn names(&self, session: &str) -> anyhow::Result<BTreeSet<String>> {
+        anyhow::ensure!(
+            session.len() == 16 && session.bytes().all(|b| b.is_ascii_hexdigit()),
+            "{session:?} is no session; `session list` shows them"
+        );
+        let here = std::fs::read_dir(self.directory.join(session)).into_iter().flatten().flatten();
+        let mut names: BTreeSet<String> = here.filter_map(|entry| finished_name(entry.file_name().to_str()?)).collect();
+        if let Some((objects, runtime)) = &self.objects {
+            let stored = runtime.block_on(objects.list(session)).context("the object store (sessions.objectStore) does not answer")?;
+            names.extend(stored.iter().filter_map(|name| finished_name(name)));
+        }
+        Ok(names)
+    }
+
+    /// Opens a recording. It may be finished, or go to the store, while it is looked for.
+    pub fn open(&self, session: &str, name: &str) -> anyhow::Result<Recorded> {
+        let place = self.directory.join(session);
+        for file in [format!("{name}.{PART}"), name.to_owned()] {
+            match std::fs::read(place.join(&file)) {
+                Ok(bytes) => return Recorded::new(&format!("{session}/{file}"), bytes),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error).with_context(|| format!("cannot read {}", place.join(&file).display())),
+            }
+        }
+        let stored = match &self.objects {
+            Some((objects, runtime)) => runtime.block_on(objects.get(session, name)).with_context(|| format!("{session}/{name}"))?,
+            None => None,
+        };
+        Recorded::new(&format!("{session}/{name}"), stored.with_context(|| format!("{session}/{name} is gone"))?)
+    }
+}
+
+/// The name of a recording's file when it is finished.
+fn finished_name(file: &str) -> Option<String> {
+    let name = file.strip_suffix(&format!(".{PART}")).unwrap_or(file);
+    (name.ends_with(".stream") || name.ends_with(".calls")).then(|| name.to_owned())
+}

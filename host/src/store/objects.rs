@@ -1,0 +1,147 @@
+//! An S3 bucket that finished recordings are kept in: a recording is written there once, and never again.
+
+use std::path::Path as File;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use futures_util::{StreamExt, TryStreamExt};
+use object_store::aws::{AmazonS3Builder, Checksum};
+use object_store::path::Path;
+use object_store::{
+    BackoffConfig, Certificate, ClientOptions, Error, MultipartUpload, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
+    RetryConfig,
+};
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+use crate::config;
+
+/// A recording larger than this is sent in parts of this size: S3 takes no less in one part.
+const PART: u64 = 8 << 20;
+/// S3 takes no more parts than this of one object.
+const MOST_PARTS: u64 = 10_000;
+
+/// The bucket.
+#[derive(Clone)]
+pub struct Objects {
+    store: Arc<dyn ObjectStore>,
+    prefix: String,
+}
+
+impl Objects {
+    /// Gets ready to use the bucket. Nothing is asked of it yet.
+    pub fn open(config: &config::ObjectStore) -> anyhow::Result<Self> {
+        let (bucket, prefix) = config.place()?;
+        let mut client = ClientOptions::new()
+            .with_connect_timeout(Duration::from_secs(5))
+            .with_timeout(Duration::from_secs(60))
+            .with_allow_http(config.allow_http);
+        if let Some(file) = &config.ca_file {
+            let pem = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+            let certificates = Certificate::from_pem_bundle(&pem).with_context(|| format!("{} holds no certificate", file.display()))?;
+            client = certificates.into_iter().fold(client.with_no_system_certificates(true), ClientOptions::with_root_certificate);
+        }
+        // The spool tries again and again; here only what passes in a moment is tried anew.
+        let retry = RetryConfig { backoff: BackoffConfig::default(), max_retries: 2, retry_timeout: Duration::from_secs(20) };
+        let mut builder = AmazonS3Builder::from_env()
+            .with_bucket_name(bucket)
+            .with_client_options(client)
+            .with_retry(retry)
+            .with_checksum_algorithm(Checksum::SHA256);
+        if let Some(endpoint) = &config.endpoint {
+            builder = builder.with_endpoint(endpoint.trim_end_matches('/'));
+        }
+        if let Some(region) = &config.region {
+            builder = builder.with_region(region);
+        }
+        let store = builder.build().context("sessions.objectStore")?;
+        Ok(Self { store: Arc::new(store), prefix: prefix.to_owned() })
+    }
+
+    fn path(&self, session: &str, name: &str) -> Path {
+        self.prefix.split('/').chain([session, name]).filter(|part| !part.is_empty()).collect()
+    }
+
+    /// Stores a file. What is there already is never written over: the same file is as good as stored, another one is an error.
+    pub async fn put(&self, session: &str, name: &str, file: &File) -> anyhow::Result<()> {
+        let path = self.path(session, name);
+        let mut reader = tokio::fs::File::open(file).await?;
+        let length = reader.metadata().await?.len();
+        let stored = if length <= PART {
+            let mut bytes = Vec::with_capacity(length as usize);
+            reader.read_to_end(&mut bytes).await?;
+            self.store.put_opts(&path, PutPayload::from(bytes), PutOptions::from(PutMode::Create)).await.map(drop)
+        } else {
+            match self.store.head(&path).await {
+                Ok(_) => Err(Error::AlreadyExists { path: path.to_string(), source: "it is there".into() }),
+                Err(Error::NotFound { .. }) => return self.put_in_parts(&path, &mut reader, length).await,
+                Err(error) => Err(error),
+            }
+        };
+        match stored {
+            Err(Error::AlreadyExists { .. }) => self.compare(&path, file).await,
+            other => Ok(other?),
+        }
+    }
+
+    async fn put_in_parts(&self, path: &Path, reader: &mut (impl AsyncRead + Unpin), length: u64) -> anyhow::Result<()> {
+        let mut upload = self.store.put_multipart(path).await?;
+        let done = send_parts(upload.as_mut(), reader, PART.max(length.div_ceil(MOST_PARTS))).await;
+        if done.is_err() {
+            // Parts that nobody completes would be paid for.
+            let _ = upload.abort().await;
+        }
+        done
+    }
+
+    /// Whether what is stored is what the file holds.
+    async fn compare(&self, path: &Path, file: &File) -> anyhow::Result<()> {
+        let mut stored = self.store.get(path).await?.into_stream();
+        let mut reader = tokio::fs::File::open(file).await?;
+        let mut here = Vec::new();
+        while let Some(chunk) = stored.try_next().await? {
+            here.resize(chunk.len(), 0);
+            if reader.read_exact(&mut here).await.is_err() || here != chunk {
+                bail!("the bucket holds another recording as {path}; it is not written over");
+            }
+        }
+        if reader.read(&mut [0]).await? != 0 {
+            bail!("the bucket holds another recording as {path}; it is not written over");
+        }
+        Ok(())
+    }
+
+    /// The names of what is stored of a session.
+    pub async fn list(&self, session: &str) -> anyhow::Result<Vec<String>> {
+        let found = self.store.list(Some(&self.path(session, "")));
+        Ok(found.map_ok(|object| object.location.filename().unwrap_or_default().to_owned()).try_collect().await?)
+    }
+
+    /// What is stored; none where nothing is.
+    pub async fn get(&self, session: &str, name: &str) -> anyhow::Result<Option<Vec<u8>>> {
+        match self.store.get(&self.path(session, name)).await {
+            Ok(found) => {
+                let mut bytes = Vec::with_capacity(usize::try_from(found.meta.size)?);
+                let mut stream = found.into_stream();
+                while let Some(chunk) = stream.next().await {
+                    bytes.extend_from_slice(&chunk?);
+                }
+                Ok(Some(bytes))
+            }
+            Err(Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+async fn send_parts(upload: &mut dyn MultipartUpload, reader: &mut (impl AsyncRead + Unpin), size: u64) -> anyhow::Result<()> {
+    loop {
+        let mut part = Vec::new();
+        reader.take(size).read_to_end(&mut part).await?;
+        if part.is_empty() {
+            upload.complete().await?;
+            return Ok(());
+        }
+        upload.put_part(PutPayload::from(part)).await?;
+    }
+}
