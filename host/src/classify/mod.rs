@@ -58,6 +58,26 @@ pub struct Target {
     pub name: Option<String>,
 }
 
+impl Target {
+    /// The path of its collection.
+    pub fn collection(&self) -> String {
+        let namespace = self.namespace.as_deref().filter(|_| self.resource != "namespaces");
+        path_of(&self.api_group, &self.api_version, namespace, &self.resource)
+    }
+}
+
+/// The path of a collection: in a namespace, or all of it.
+pub fn path_of(group: &str, version: &str, namespace: Option<&str>, resource: &str) -> String {
+    let prefix = if group.is_empty() { "/api".into() } else { format!("/apis/{}", escape(group)) };
+    let within = namespace.map(|namespace| format!("/namespaces/{}", escape(namespace))).unwrap_or_default();
+    format!("{prefix}/{}{within}/{}", escape(version), escape(resource))
+}
+
+/// A text as it stands in a path or a query.
+pub fn escape(text: &str) -> percent_encoding::PercentEncode<'_> {
+    percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC)
+}
+
 /// How the exchange goes on after the head of the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {

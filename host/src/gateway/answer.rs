@@ -69,7 +69,8 @@ impl Gateway {
                     resource: operation.target.as_ref().map(|t| t.resource.clone()).unwrap_or_default(),
                     asked,
                 };
-                Work::Items(Box::new(Items::new(treatment, &operation.verb, operation.shape, largest)))
+                let look = self.look_back(&exchange);
+                Work::Items(Box::new(Items::new(treatment, &operation.verb, operation.shape, look.is_some(), largest)), look)
             }
             (_, Shape::Log) if !filter.is_idle() => Work::Text(Box::new(filter)),
             _ => Work::Pass,

@@ -10,6 +10,7 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::Gateway;
+use crate::classify::{escape, path_of};
 use crate::mask::Literals;
 use crate::status::Refusal;
 
@@ -37,8 +38,7 @@ impl Gateway {
         }
         let mut values: Vec<Zeroizing<Vec<u8>>> = Vec::new();
         for name in secrets_of(pod) {
-            let encode = |text: &str| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
-            let path = format!("/api/v1/namespaces/{}/secrets/{}", encode(namespace), encode(&name));
+            let path = format!("{}/{}", path_of("", "v1", Some(namespace), "secrets"), escape(&name));
             // One that is not there has no value in the pod either.
             let Some(secret) = self.upstream.get_own(&path).await? else { continue };
             let data = secret["data"].as_object().into_iter().flatten();

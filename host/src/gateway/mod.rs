@@ -3,6 +3,7 @@
 mod admit;
 mod answer;
 mod approval;
+mod before;
 mod keep;
 mod known;
 mod look_around;

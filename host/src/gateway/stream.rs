@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Exchange, Gateway};
 use crate::body::Body;
-use crate::classify::{Operation, Shape};
+use crate::classify::{Operation, Shape, escape, path_of};
 use crate::config::RecordingFailure;
 use crate::decide::Decision;
 use crate::forward;
@@ -132,10 +132,9 @@ impl Gateway {
     /// The pod an operation addresses, for its Secrets and for the record.
     pub(super) async fn pod_of(&self, exchange: &Exchange) -> Result<Value, Refusal> {
         let target = exchange.operation.target.as_ref();
-        let encode = |text: &str| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
-        let (namespace, name) = (target.and_then(|t| t.namespace.as_deref()), target.and_then(|t| t.name.as_deref()));
-        let path = format!("/api/v1/namespaces/{}/pods/{}", encode(namespace.unwrap_or_default()), encode(name.unwrap_or_default()));
-        self.upstream.get_own(&path).await?.ok_or_else(|| Refusal::not_found(format!("there is no pod {}", name.unwrap_or_default())))
+        let (namespace, name) = (target.and_then(|t| t.namespace.as_deref()), target.and_then(|t| t.name.as_deref()).unwrap_or_default());
+        let path = format!("{}/{}", path_of("", "v1", namespace, "pods"), escape(name));
+        self.upstream.get_own(&path).await?.ok_or_else(|| Refusal::not_found(format!("there is no pod {name}")))
     }
 
     fn header(&self, exchange: &Exchange, decision: &Decision, pod: Option<&Value>) -> Value {

@@ -1,11 +1,11 @@
 //! An answer, an item at a time: list items, Table rows and watch events are masked and sent as they come, in bounded memory.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde_json::Value;
 
 use super::accept::Asked;
+use super::events::Watched;
 use super::lexer::{Lexer, array_start};
 use crate::classify::Shape;
 use crate::decide;
@@ -33,15 +33,16 @@ pub struct Treatment {
 
 /// Takes an answer in pieces and gives it out masked.
 pub struct Items {
-    treatment: Treatment,
+    pub(super) treatment: Treatment,
     state: State,
-    buffer: Vec<u8>,
+    pub(super) buffer: Vec<u8>,
     /// Bytes of `buffer` that were looked at.
-    seen: usize,
-    lexer: Lexer,
+    pub(super) seen: usize,
+    pub(super) lexer: Lexer,
     largest: usize,
     kept: bool,
-    shown: HashSet<String>,
+    /// What is known of a watch.
+    pub(super) watch: Watched,
     /// What was hidden.
     pub report: Report,
     /// Objects that a policy hid.
@@ -97,8 +98,8 @@ impl Treatment {
 }
 
 impl Items {
-    /// Begins an answer.
-    pub fn new(treatment: Treatment, verb: &str, shape: Shape, largest: usize) -> Self {
+    /// Begins an answer. `resumes` says that a watch goes on where something the client has read before ended.
+    pub fn new(treatment: Treatment, verb: &str, shape: Shape, resumes: bool, largest: usize) -> Self {
         let state = match (shape, verb) {
             (Shape::Watch, _) => State::Events,
             (_, "list" | "deletecollection") => State::Head,
@@ -112,7 +113,7 @@ impl Items {
             lexer: Lexer::default(),
             largest,
             kept: false,
-            shown: HashSet::new(),
+            watch: Watched::new(resumes),
             report: Report::new(),
             hidden: 0,
         }
@@ -163,7 +164,7 @@ impl Items {
         }
     }
 
-    fn check_size(&self) -> Result<(), Stop> {
+    pub(super) fn check_size(&self) -> Result<(), Stop> {
         if self.buffer.len() > self.largest { Err(Unreadable::TooLarge.into()) } else { Ok(()) }
     }
 
@@ -187,7 +188,7 @@ impl Items {
     }
 
     /// A Table that is all there.
-    fn table(&mut self, table: &[u8], out: &mut Vec<u8>) -> Result<(), Stop> {
+    pub(super) fn table(&mut self, table: &[u8], out: &mut Vec<u8>) -> Result<(), Stop> {
         let outer = std::mem::replace(&mut self.buffer, table.to_vec());
         let (seen, kept, state) = (self.seen, self.kept, self.state);
         (self.seen, self.kept, self.state, self.lexer) = (0, false, State::Head, Lexer::default());
@@ -247,86 +248,18 @@ impl Items {
         Ok(())
     }
 
-    fn take_events(&mut self, out: &mut Vec<u8>) -> Result<(), Stop> {
-        let buffer = std::mem::take(&mut self.buffer);
-        let mut start = 0;
-        loop {
-            if self.lexer.depth == 0 && self.seen <= start {
-                start += buffer[start..].iter().take_while(|b| b.is_ascii_whitespace()).count();
-                self.seen = start;
-            }
-            let Some(end) = self.lexer.value_end(&buffer, &mut self.seen)? else { break };
-            self.event(&buffer[start..end], out)?;
-            (start, self.seen) = (end, end);
-        }
-        self.seen -= start;
-        self.buffer = buffer[start..].to_vec();
-        Ok(())
-    }
-
-    fn event(&mut self, event: &[u8], out: &mut Vec<u8>) -> Result<(), Stop> {
-        require_object(event)?;
-        let what = member(event, b"type")?.unwrap_or_default();
-        let object = member(event, b"object")?.unwrap_or(b"null");
-        match what {
-            b"\"ADDED\"" | b"\"MODIFIED\"" | b"\"DELETED\"" => {}
-            // They hold no object of the cluster's.
-            b"\"BOOKMARK\"" | b"\"ERROR\"" => {
-                out.extend_from_slice(event);
-                out.push(b'\n');
-                return Ok(());
-            }
-            _ => return Err(Unreadable::Malformed.into()),
-        }
-        let mut what = std::str::from_utf8(what).unwrap_or_default().to_owned();
-        let mut masked = Vec::with_capacity(object.len());
-        if member(object, b"kind")? == Some(b"\"Table\"") {
-            self.table(object, &mut masked)?;
-        } else if self.treatment.on_object.is_empty() {
-            masked = self.element(object, false)?.unwrap_or_default();
-        } else {
-            let id = identity(object)?;
-            match self.element(object, false)? {
-                Some(shown) => {
-                    let new = self.shown.insert(id.clone());
-                    if new && what == "\"MODIFIED\"" {
-                        what = "\"ADDED\"".into();
-                    }
-                    masked = shown;
-                }
-                None if self.shown.contains(&id) => {
-                    // What the client has seen vanishes for it; of the object as it is now it learns only the name.
-                    masked = tombstone(object)?;
-                    what = "\"DELETED\"".into();
-                }
-                None => return Ok(()),
-            }
-            if what == "\"DELETED\"" {
-                self.shown.remove(&id);
-            }
-        }
-        out.extend_from_slice(b"{\"type\":");
-        out.extend_from_slice(what.as_bytes());
-        out.extend_from_slice(b",\"object\":");
-        out.extend_from_slice(&masked);
-        out.extend_from_slice(b"}\n");
-        Ok(())
-    }
-
     /// One object or row, masked; none when a policy hides it.
-    fn element(&mut self, element: &[u8], row: bool) -> Result<Option<Vec<u8>>, Stop> {
+    pub(super) fn element(&mut self, element: &[u8], row: bool) -> Result<Option<Vec<u8>>, Stop> {
         require_object(element)?;
         let mut plans: Vec<Arc<Plan>> = self.treatment.masks.iter().cloned().collect();
         if !self.treatment.on_object.is_empty() {
             let object = if row { member(element, b"object")?.unwrap_or(b"null") } else { element };
             let object: Arc<Value> = Arc::new(serde_json::from_slice(object).map_err(|_| Unreadable::Malformed)?);
-            for policy in &self.treatment.on_object {
-                match self.ask(policy, &object)? {
-                    Some(more) => plans.extend(more),
-                    None => {
-                        self.hidden += 1;
-                        return Ok(None);
-                    }
+            match self.look_at(&object)? {
+                Some(more) => plans.extend(more),
+                None => {
+                    self.hidden += 1;
+                    return Ok(None);
                 }
             }
         }
@@ -352,6 +285,18 @@ impl Items {
             current = Some(out);
         }
         Ok(Some(current.unwrap_or_else(|| element.to_vec())))
+    }
+
+    /// What all policies want with an object: the masks they ask for, or none to hide it.
+    pub(super) fn look_at(&self, object: &Arc<Value>) -> Result<Option<Vec<Arc<Plan>>>, Stop> {
+        let mut plans = Vec::new();
+        for policy in &self.treatment.on_object {
+            match self.ask(policy, object)? {
+                Some(more) => plans.extend(more),
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(plans))
     }
 
     /// What a policy wants with an object: more masks, or none to hide it.
@@ -380,29 +325,11 @@ impl Items {
 }
 
 /// Masks name fields of objects: what is none has nothing they could find, and does not pass for that.
-fn require_object(value: &[u8]) -> Result<(), Unreadable> {
+pub(super) fn require_object(value: &[u8]) -> Result<(), Unreadable> {
     match value.iter().find(|byte| !byte.is_ascii_whitespace()) {
         Some(b'{') => Ok(()),
         _ => Err(Unreadable::Malformed),
     }
-}
-
-fn identity(object: &[u8]) -> Result<String, Unreadable> {
-    let metadata = member(object, b"metadata")?.unwrap_or(b"{}");
-    let part = |name: &[u8]| -> Result<String, Unreadable> {
-        Ok(String::from_utf8_lossy(member(metadata, name)?.unwrap_or_default()).into_owned())
-    };
-    Ok(format!("{} {} {}", part(b"namespace")?, part(b"name")?, part(b"uid")?))
-}
-
-fn tombstone(object: &[u8]) -> Result<Vec<u8>, Unreadable> {
-    let value: Value = serde_json::from_slice(object).map_err(|_| Unreadable::Malformed)?;
-    let metadata = &value["metadata"];
-    let kept: serde_json::Map<_, _> = ["name", "namespace", "uid", "resourceVersion"]
-        .into_iter()
-        .filter_map(|k| metadata.get(k).map(|v| (k.to_owned(), v.clone())))
-        .collect();
-    Ok(serde_json::json!({"kind": value["kind"], "apiVersion": value["apiVersion"], "metadata": kept}).to_string().into_bytes())
 }
 
 #[cfg(test)]

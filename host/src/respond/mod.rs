@@ -2,11 +2,13 @@
 
 mod accept;
 mod completion;
+mod events;
 mod items;
 mod lexer;
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -19,6 +21,7 @@ use tokio::time::Sleep;
 
 pub use accept::{Asked, include_objects, rewrite};
 pub use completion::{Completion, exit_code};
+pub use events::Before;
 pub use items::{Items, Stop, Treatment};
 
 use crate::body::{Body, BoxError, collect};
@@ -32,14 +35,31 @@ use crate::stream::filter::Filter;
 /// What of a list is looked at before its head is sent.
 const PREVIEW: usize = 64 << 10;
 
+/// What ends a watch that cannot go on from where it began (`apierrors.NewResourceExpired`): clients then list and watch anew.
+const EXPIRED: &[u8] = b"{\"type\":\"ERROR\",\"object\":{\"kind\":\"Status\",\"apiVersion\":\"v1\",\"metadata\":{},\"status\":\"Failure\",\"message\":\"too old resource version: what this watch began with is no longer known; list and watch anew\",\"reason\":\"Expired\",\"code\":410}}\n";
+
 /// What is done with the body.
 pub enum Work {
     /// It passes as it is.
     Pass,
     /// Objects are masked.
-    Items(Box<Items>),
+    Items(Box<Items>, Look),
     /// Text is looked at and masked.
     Text(Box<Filter>),
+}
+
+/// How a watch learns what an object was when it began: its JSON, or none where there was no such object.
+pub type Look = Option<Arc<dyn Fn(Before) -> Looking + Send + Sync>>;
+/// It is on its way.
+pub type Looking = Pin<Box<dyn Future<Output = Result<Option<Bytes>, Lost>> + Send>>;
+
+/// Why it cannot be learnt.
+#[derive(Debug)]
+pub enum Lost {
+    /// It is too long ago. The client must read everything anew, as it must when a watch cannot begin there.
+    Expired,
+    /// Another reason; the watch breaks off.
+    Unknown(String),
 }
 
 /// The caller's answer.
@@ -65,12 +85,12 @@ pub async fn respond(
         parts.headers.remove(header::CONTENT_LENGTH);
     }
     let until = matches!(shape, Shape::Watch | Shape::Log).then(|| Box::pin(tokio::time::sleep(time_left(expires))));
-    if let Work::Items(items) = work {
+    if let Work::Items(items, look) = work {
         return match shape {
             // Its head must not wait for the first event.
             Shape::Watch => {
                 warn(&mut parts.headers, masked_by, "may be");
-                Ok(Response::from_parts(parts, Body::stream(Answer::new(body, Work::Items(items), until, completion))))
+                Ok(Response::from_parts(parts, Body::stream(Answer::new(body, Work::Items(items, look), until, completion))))
             }
             // A single object is looked at whole before anything is sent, so that what is hidden is 403 and not half an answer.
             _ if !items.streams() => whole(parts, body, *items, masked_by, completion).await,
@@ -153,7 +173,7 @@ async fn list(
         completion.ended = Some("ok");
         return Ok(Response::from_parts(parts, Body::full(out)));
     }
-    let mut answer = Answer::new(body, Work::Items(items), None, completion);
+    let mut answer = Answer::new(body, Work::Items(items, None), None, completion);
     answer.first = Bytes::from(out);
     Ok(Response::from_parts(parts, Body::stream(answer)))
 }
@@ -192,7 +212,7 @@ fn readable(headers: &HeaderMap, work: &Work) -> Result<(), Refusal> {
     }
     let media_type = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let media_type = media_type.split(';').next().unwrap_or_default().trim();
-    if matches!(work, Work::Items(_)) && media_type != "application/json" {
+    if matches!(work, Work::Items(..)) && media_type != "application/json" {
         return Err(Refusal::bad_gateway(format!("the answer must be masked, and {media_type:?} cannot be read")));
     }
     Ok(())
@@ -219,18 +239,20 @@ struct Answer {
     held: Option<Pin<Box<Sleep>>>,
     /// Why a policy ended a text.
     why: Option<String>,
+    /// What a watch waits for.
+    looking: Option<Looking>,
 }
 
 impl Answer {
     fn new(body: Incoming, work: Work, until: Option<Pin<Box<Sleep>>>, completion: Completion) -> Self {
-        Self { body, work, until, completion, done: false, first: Bytes::new(), held: None, why: None }
+        Self { body, work, until, completion, done: false, first: Bytes::new(), held: None, why: None, looking: None }
     }
 
     fn end(&mut self, how: &'static str) {
         self.done = true;
         self.completion.ended = Some(how);
         match &self.work {
-            Work::Items(items) => self.completion.masked(&items.report, items.hidden),
+            Work::Items(items, _) => self.completion.masked(&items.report, items.hidden),
             Work::Text(filter) => self.completion.masked(&filter.report(), 0),
             Work::Pass => {}
         }
@@ -241,11 +263,11 @@ impl Answer {
         let mut out = Vec::new();
         match (&mut self.work, &data) {
             (Work::Pass, _) => return Ok(data),
-            (Work::Items(items), Some(data)) => {
+            (Work::Items(items, _), Some(data)) => {
                 out.reserve(data.len());
                 items.push(data, &mut out).map_err(|stop| stop.to_string())?;
             }
-            (Work::Items(items), None) => items.finish(&mut out).map_err(|stop| stop.to_string())?,
+            (Work::Items(items, _), None) => items.finish(&mut out).map_err(|stop| stop.to_string())?,
             (Work::Text(filter), Some(data)) => filter.push(types::Channel::Log, data, &mut out).map_err(|refusal| {
                 // A log has no other place to say why it ends.
                 self.why = Some(refusal.message.clone());
@@ -255,9 +277,23 @@ impl Answer {
         }
         Ok((!out.is_empty()).then(|| Bytes::from(out)))
     }
-}
 
-impl Answer {
+    /// Learns what a watch must know before it goes on; true once it knows all.
+    fn look(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<Result<bool, Lost>> {
+        let Work::Items(items, look) = &mut self.work else { return Poll::Ready(Ok(true)) };
+        while let Some(before) = items.watch.asks_for() {
+            let Some(look) = look else { return Poll::Ready(Err(Lost::Unknown("nobody can tell what the client has read".into()))) };
+            let looking = self.looking.get_or_insert_with(|| look(before.clone()));
+            let Poll::Ready(found) = looking.as_mut().poll(cx) else {
+                // What is ready meanwhile need not wait.
+                return if out.is_empty() { Poll::Pending } else { Poll::Ready(Ok(false)) };
+            };
+            self.looking = None;
+            items.answer(found?.as_deref(), out).map_err(|stop| Lost::Unknown(stop.to_string()))?;
+        }
+        Poll::Ready(Ok(true))
+    }
+
     /// Nothing comes just now: what a text mask held back long enough goes on.
     fn let_go(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let Work::Text(filter) = &mut self.work else { return Poll::Pending };
@@ -300,6 +336,25 @@ impl http_body::Body for Answer {
             return Poll::Ready(None);
         }
         loop {
+            let mut out = Vec::new();
+            match ready!(self.look(cx, &mut out)) {
+                Ok(_) if out.is_empty() => {}
+                Ok(_) => {
+                    self.completion.bytes += out.len() as u64;
+                    return Poll::Ready(Some(Ok(Frame::data(Bytes::from(out)))));
+                }
+                Err(Lost::Expired) => {
+                    self.end("expired");
+                    out.extend_from_slice(EXPIRED);
+                    self.completion.bytes += out.len() as u64;
+                    return Poll::Ready(Some(Ok(Frame::data(Bytes::from(out)))));
+                }
+                Err(Lost::Unknown(error)) => {
+                    tracing::warn!(%error, "a watch was broken off");
+                    self.end("broken-off");
+                    return Poll::Ready(Some(Err(error.into())));
+                }
+            }
             let polled = Pin::new(&mut self.body).poll_frame(cx);
             if polled.is_pending() {
                 return self.let_go(cx);

@@ -44,11 +44,11 @@ pub(super) fn hits(recorded: &Recorded, text: &str) -> Vec<(u64, String)> {
     if recorded.is_stream() && command.contains(text) {
         hits.push((start, format!("command: {command}")));
     }
-    // A text may be cut in two by frames: output is looked at as a whole, and input too.
-    for (kinds, name) in [(&[Kind::Stdout, Kind::Stderr][..], "output"), (&[Kind::Stdin], "input")] {
+    // A text may be cut in two by frames, and what came of standard error may stand between: each is looked at as a whole.
+    for (wanted, name) in [(Kind::Stdout, "output"), (Kind::Stderr, "output"), (Kind::Stdin, "input")] {
         let (mut whole, mut times) = (Vec::new(), Vec::new());
         for (kind, micros, payload) in recorded.frames() {
-            if kinds.contains(&kind) {
+            if kind == wanted {
                 times.push((whole.len(), micros));
                 whole.extend_from_slice(payload);
             }

@@ -107,14 +107,6 @@ impl Recorded {
         reader.into_iter().flatten().map_while(Result::ok).map(|frame| (frame.kind, frame.micros, frame.payload))
     }
 
-    /// Its output, standard output and error as they came.
-    pub fn output(&self) -> Vec<u8> {
-        self.frames()
-            .filter(|(kind, ..)| matches!(kind, Kind::Stdout | Kind::Stderr))
-            .flat_map(|(_, _, payload)| payload.to_vec())
-            .collect()
-    }
-
     /// How a stream ended: the exit code, or what the gateway said of it.
     pub fn ended(&self) -> String {
         let mut ended = if self.is_unfinished() { "open or cut short".to_owned() } else { String::new() };

@@ -1,4 +1,4 @@
-//! Watches as controllers use them: client-go's own informer, WatchList on, while policies hide some objects and mask others.
+//! Watches as controllers use them: client-go's own informer and kube-rs's, WatchList on, while policies hide some objects and mask others.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -9,6 +9,8 @@ use std::time::Duration;
 use e2e::{cluster, setup_with};
 use serde_json::{Value, json};
 use testbed::{Between, Gateway, GatewayOptions, wait_until};
+
+use crate::kube_rs::Reflector;
 
 /// How often the whole is played.
 const RUNS: usize = 10;
@@ -58,7 +60,7 @@ impl Drop for Informer {
 }
 
 #[test]
-fn an_informer_s_cache_is_what_a_list_shows_whatever_happens_meanwhile() {
+fn the_caches_of_informers_are_what_a_list_shows_whatever_happens_meanwhile() {
     // A relay stands between the gateway and the API server, so that connections can be broken as a restarting API server breaks them.
     let mut between = Between::start(cluster(), &e2e::scratch("between")).unwrap();
     let options = GatewayOptions {
@@ -77,6 +79,7 @@ fn an_informer_s_cache_is_what_a_list_shows_whatever_happens_meanwhile() {
         let before = list_of(&namespace, 0..objects / 2, "before");
         run_kubectl(&["create", "-f", before.to_str().unwrap()]);
         let mut informer = Informer::start(&s.caller, &namespace);
+        let reflector = Reflector::start(&s.caller, &namespace);
         let done = AtomicBool::new(false);
         std::thread::scope(|scope| {
             scope.spawn(|| {
@@ -103,9 +106,12 @@ fn an_informer_s_cache_is_what_a_list_shows_whatever_happens_meanwhile() {
         let mut last = String::new();
         let converged = wait_until("the cache is what a list shows", Duration::from_secs(60), || {
             let listed = listed(&s, &namespace);
-            let cached = informer.cache();
-            last = format!("{} in the list, {} in the cache: {:?}", listed.len(), cached.len(), differing(&listed, &cached));
-            Ok(listed == cached)
+            let caches = [("client-go", informer.cache()), ("kube-rs", reflector.cache())];
+            let different = caches.iter().find(|(_, cached)| *cached != listed);
+            if let Some((who, cached)) = different {
+                last = format!("{} in the list, {} in the cache of {who}: {:?}", listed.len(), cached.len(), differing(&listed, cached));
+            }
+            Ok(different.is_none())
         });
         assert!(converged.is_ok(), "run {run}: {last}");
         let cached = informer.cache();
@@ -113,7 +119,7 @@ fn an_informer_s_cache_is_what_a_list_shows_whatever_happens_meanwhile() {
             cached.len() > objects / 4 && cached.values().all(|o| o["labels"]["hide"] != "yes" && o["data"]["token"] == "postern-masked")
         );
     }
-    println!("{RUNS} runs of {objects} objects: the informer's cache was what a list shows");
+    println!("{RUNS} runs of {objects} objects: the caches of client-go and kube-rs were what a list shows");
 }
 
 /// What a list through the gateway shows, as the informer's cache has it.
@@ -162,4 +168,55 @@ fn list_of(namespace: &str, numbers: std::ops::Range<usize>, name: &str) -> std:
 /// As the administrator, without the gateway.
 fn run_kubectl(args: &[&str]) {
     e2e::Ran::new(Gateway::kubectl(&cluster().admin_kubeconfig(), args).unwrap()).success();
+}
+
+/// A client that has listed goes on with a watch that has shown it nothing yet.
+#[test]
+fn what_was_listed_vanishes_when_it_is_hidden_and_what_was_hidden_stays_unknown() {
+    let options = GatewayOptions {
+        policies: vec![("60-hide", "misbehaves", "settings: {does: hide}\nrules: [{resources: [configmaps]}]\n".into())],
+        ..GatewayOptions::default()
+    };
+    let s = setup_with(options);
+    let admin = |args: &[&str]| run_kubectl(&[&["-n", &s.namespace], args].concat());
+    for (name, label) in [("shown", "hide=no"), ("hidden", "hide=yes"), ("appears", "hide=yes"), ("goes", "hide=no"), ("other", "hide=no")]
+    {
+        admin(&["create", "configmap", name, "--from-literal=token=x"]);
+        admin(&["label", "configmap", name, label, if name == "other" { "of=another" } else { "of=mine" }]);
+    }
+    for (path, selector) in [
+        (format!("namespaces/{}/configmaps", s.namespace), ""),
+        ("configmaps".into(), "&labelSelector=of%3Dmine&fieldSelector=metadata.name!%3Dkube-root-ca.crt"),
+    ] {
+        let list = s.get(&format!("/api/v1/{path}?limit=500{selector}"), "");
+        let version = list.split("\"resourceVersion\":\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+        admin(&["label", "configmap", "shown", "hide=yes", "--overwrite"]);
+        admin(&["annotate", "configmap", "hidden", "a=b", "--overwrite"]);
+        admin(&["annotate", "configmap", "hidden", "a=c", "--overwrite"]);
+        admin(&["label", "configmap", "appears", "hide=no", "--overwrite"]);
+        admin(&["label", "configmap", "goes", "hide=yes", "--overwrite"]);
+        admin(&["delete", "configmap", "goes"]);
+        admin(&["label", "configmap", "other", "hide=yes", "--overwrite"]);
+        admin(&["create", "configmap", "new-and-hidden", "--from-literal=token=x"]);
+        admin(&["label", "configmap", "new-and-hidden", "hide=yes"]);
+        let watched = s.get(&format!("/api/v1/{path}?watch=true&resourceVersion={version}&timeoutSeconds=2{selector}"), "");
+        let events: Vec<String> = watched
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok().filter(Value::is_object))
+            .map(|event| format!("{} {}", event["type"].as_str().unwrap(), event["object"]["metadata"]["name"].as_str().unwrap()))
+            .collect();
+        let mut expected = vec!["DELETED shown", "ADDED appears", "DELETED goes"];
+        if selector.is_empty() {
+            // The one that came into being was shown until it was labelled.
+            expected.extend(["DELETED other", "ADDED new-and-hidden", "DELETED new-and-hidden"]);
+        }
+        assert_eq!(events, expected, "{watched}");
+        assert!(!watched.contains("\"hidden\""));
+        for (name, label) in [("shown", "hide=no"), ("appears", "hide=yes"), ("other", "hide=no")] {
+            admin(&["label", "configmap", name, label, "--overwrite"]);
+        }
+        admin(&["delete", "configmap", "new-and-hidden"]);
+        admin(&["create", "configmap", "goes", "--from-literal=token=x"]);
+        admin(&["label", "configmap", "goes", "hide=no", "of=mine"]);
+    }
 }

@@ -1,0 +1,92 @@
+//! What a client has that goes on with a watch: an object that a policy hides now must vanish for it if it was shown before.
+//!
+//! The API server is asked for the object as it was just before it changed, only where that is not known from the watch itself.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use serde_json::Value;
+
+use super::{Exchange, Gateway};
+use crate::body::collect;
+use crate::classify::{Shape, Target, escape, path_of};
+use crate::forward::{As, Upstream};
+use crate::respond::{Before, Look, Lost};
+
+/// What the API server is asked with.
+struct Asker {
+    upstream: Arc<Upstream>,
+    who: As,
+    target: Target,
+    /// The watch's own selectors: what they leave out the client was never shown.
+    labels: String,
+    fields: String,
+    headers: HeaderMap,
+    largest: usize,
+}
+
+impl Gateway {
+    /// How a watch learns what its client has; none where it begins with all there is.
+    pub(super) fn look_back(&self, exchange: &Exchange) -> Look {
+        let operation = &exchange.operation;
+        let first = |key: &str| operation.query.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str()).unwrap_or_default();
+        let begins_with_all = matches!(first("resourceVersion"), "" | "0") || matches!(first("sendInitialEvents"), "true" | "1");
+        if operation.shape != Shape::Watch || begins_with_all {
+            return None;
+        }
+        let asker = Arc::new(Asker {
+            upstream: Arc::clone(&self.upstream),
+            who: exchange.who.clone(),
+            target: operation.target.clone()?,
+            labels: first("labelSelector").to_owned(),
+            fields: first("fieldSelector").to_owned(),
+            headers: HeaderMap::from_iter([
+                (header::ACCEPT, HeaderValue::from_static("application/json")),
+                (header::ACCEPT_ENCODING, HeaderValue::from_static("identity")),
+                (HeaderName::from_static("audit-id"), HeaderValue::from_str(&exchange.id).unwrap_or(HeaderValue::from_static("postern"))),
+            ]),
+            largest: self.config.limits.object.0,
+        });
+        Some(Arc::new(move |before| {
+            let asker = Arc::clone(&asker);
+            Box::pin(async move { asker.ask(&before).await })
+        }))
+    }
+}
+
+impl Asker {
+    async fn ask(&self, before: &Before) -> Result<Option<Bytes>, Lost> {
+        let Some(version) = before.version else { return Err(Lost::Expired) };
+        let collection = path_of(&self.target.api_group, &self.target.api_version, before.namespace.as_deref(), &self.target.resource);
+        // A comma, an equals sign and a backslash mean themselves after a backslash (k8s.io/apimachinery/pkg/fields, EscapeValue).
+        let name: String = before
+            .name
+            .chars()
+            .flat_map(|c| ["\\"].into_iter().filter(move |_| matches!(c, ',' | '=' | '\\')).flat_map(str::chars).chain([c]))
+            .collect();
+        let mut fields = format!("metadata.name={name}");
+        if !self.fields.is_empty() {
+            fields = format!("{fields},{}", self.fields);
+        }
+        let path = format!(
+            "{collection}?fieldSelector={}&labelSelector={}&resourceVersion={version}&resourceVersionMatch=Exact",
+            escape(&fields),
+            escape(&self.labels)
+        );
+        let unknown = |why: String| Lost::Unknown(format!("what a watch has shown of an object cannot be learnt: {why}"));
+        let answer = self.upstream.send(&self.who, &Method::GET, &path, self.headers.clone(), Bytes::new(), true).await;
+        let answer = answer.map_err(|refusal| unknown(refusal.message.clone()))?;
+        let status = answer.status().as_u16();
+        let body = collect(answer.into_body(), self.largest).await.ok().flatten().ok_or_else(|| unknown("the answer broke off".into()))?;
+        match status {
+            200 => {}
+            // Too old: the API server has forgotten it.
+            410 => return Err(Lost::Expired),
+            code => return Err(unknown(format!("the API server answered {code} to a list"))),
+        }
+        let mut list: Value = serde_json::from_slice(&body).map_err(|error| unknown(error.to_string()))?;
+        let object = list["items"].as_array_mut().and_then(Vec::pop);
+        Ok(object.map(|object| Bytes::from(object.to_string())))
+    }
+}

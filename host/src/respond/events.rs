@@ -1,0 +1,187 @@
+//! A watch: events are masked, and what a policy hides or shows by and by vanishes and appears for the client.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::items::{Items, Stop, require_object};
+use crate::mask::{Unreadable, member};
+
+/// What is known of a watch.
+pub struct Watched {
+    /// Whether the client has read objects before: then what it was shown is not known from this watch alone.
+    resumes: bool,
+    /// Objects that were shown on this watch.
+    shown: HashSet<String>,
+    /// Objects that were hidden when it was last asked, and that the client does not have.
+    hidden: HashSet<String>,
+    /// What must be known before the watch goes on.
+    asking: Option<Asking>,
+}
+
+struct Asking {
+    before: Before,
+    id: String,
+    /// What the client gets if it has the object.
+    tombstone: Value,
+    /// Whether the object exists no longer.
+    gone: bool,
+}
+
+/// An object as it was just before an event, the first of it on this watch. Whether it was shown then decides whether the client has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Before {
+    /// Its namespace.
+    pub namespace: Option<String>,
+    /// Its name.
+    pub name: String,
+    /// The version of the cluster's state: resource versions are numbers that count its changes (KEP-5504). None where they are not.
+    pub version: Option<u64>,
+}
+
+impl Watched {
+    pub(super) fn new(resumes: bool) -> Self {
+        Self { resumes, shown: HashSet::new(), hidden: HashSet::new(), asking: None }
+    }
+
+    /// What must be asked for before the watch goes on: [`Items::answer`] takes it.
+    pub(super) fn asks_for(&self) -> Option<&Before> {
+        self.asking.as_ref().map(|asking| &asking.before)
+    }
+}
+
+impl Items {
+    pub(super) fn take_events(&mut self, out: &mut Vec<u8>) -> Result<(), Stop> {
+        let buffer = std::mem::take(&mut self.buffer);
+        let mut start = 0;
+        while self.watch.asking.is_none() {
+            if self.lexer.depth == 0 && self.seen <= start {
+                start += buffer[start..].iter().take_while(|b| b.is_ascii_whitespace()).count();
+                self.seen = start;
+            }
+            let Some(end) = self.lexer.value_end(&buffer, &mut self.seen)? else { break };
+            self.event(&buffer[start..end], out)?;
+            (start, self.seen) = (end, end);
+        }
+        self.seen -= start;
+        self.buffer = buffer[start..].to_vec();
+        Ok(())
+    }
+
+    /// Takes what was asked for: the object as it was, none if there was none. Then the watch goes on.
+    pub fn answer(&mut self, object: Option<&[u8]>, out: &mut Vec<u8>) -> Result<(), Stop> {
+        let Some(asking) = self.watch.asking.take() else { return Ok(()) };
+        let was_shown = match object {
+            Some(object) => {
+                let mut object: Value = serde_json::from_slice(object).map_err(|_| Unreadable::Malformed)?;
+                // In a list an object does not say what it is.
+                for name in ["kind", "apiVersion"] {
+                    object[name] = asking.tombstone[name].clone();
+                }
+                self.look_at(&Arc::new(object))?.is_some()
+            }
+            None => false,
+        };
+        if was_shown {
+            write("\"DELETED\"", asking.tombstone.to_string().as_bytes(), out);
+        }
+        if !asking.gone {
+            self.watch.hidden.insert(asking.id);
+        }
+        self.take_events(out)?;
+        self.check_size()
+    }
+
+    fn event(&mut self, event: &[u8], out: &mut Vec<u8>) -> Result<(), Stop> {
+        require_object(event)?;
+        let what = member(event, b"type")?.unwrap_or_default();
+        let object = member(event, b"object")?.unwrap_or(b"null");
+        let mut what = match what {
+            b"\"ADDED\"" => "\"ADDED\"",
+            b"\"MODIFIED\"" => "\"MODIFIED\"",
+            b"\"DELETED\"" => "\"DELETED\"",
+            // They hold no object of the cluster's.
+            b"\"BOOKMARK\"" | b"\"ERROR\"" => {
+                out.extend_from_slice(event);
+                out.push(b'\n');
+                return Ok(());
+            }
+            _ => return Err(Unreadable::Malformed.into()),
+        };
+        let mut masked = Vec::with_capacity(object.len());
+        if member(object, b"kind")? == Some(b"\"Table\"") {
+            self.table(object, &mut masked)?;
+        } else if self.treatment.on_object.is_empty() {
+            masked = self.element(object, false)?.unwrap_or_default();
+        } else {
+            let id = identity(object)?;
+            match self.element(object, false)? {
+                Some(shown) => {
+                    let new = self.watch.shown.insert(id.clone());
+                    self.watch.hidden.remove(&id);
+                    if new && what == "\"MODIFIED\"" {
+                        what = "\"ADDED\"";
+                    }
+                    masked = shown;
+                }
+                None if self.watch.shown.contains(&id) => {
+                    // What the client has seen vanishes for it; of the object as it is now it learns only the name.
+                    masked = tombstone(object)?.to_string().into_bytes();
+                    if what != "\"DELETED\"" {
+                        self.watch.hidden.insert(id.clone());
+                    }
+                    what = "\"DELETED\"";
+                }
+                None => {
+                    // One that came into being during the watch was never shown.
+                    if self.watch.resumes && what != "\"ADDED\"" && !self.watch.hidden.contains(&id) {
+                        let (before, tombstone) = (before(object)?, tombstone(object)?);
+                        self.watch.asking = Some(Asking { before, id, tombstone, gone: what == "\"DELETED\"" });
+                    } else if what == "\"DELETED\"" {
+                        self.watch.hidden.remove(&id);
+                    } else {
+                        self.watch.hidden.insert(id);
+                    }
+                    return Ok(());
+                }
+            }
+            if what == "\"DELETED\"" {
+                self.watch.shown.remove(&id);
+            }
+        }
+        write(what, &masked, out);
+        Ok(())
+    }
+}
+
+fn write(what: &str, object: &[u8], out: &mut Vec<u8>) {
+    for part in [b"{\"type\":", what.as_bytes(), b",\"object\":", object, b"}\n"] {
+        out.extend_from_slice(part);
+    }
+}
+
+fn identity(object: &[u8]) -> Result<String, Unreadable> {
+    let metadata = member(object, b"metadata")?.unwrap_or(b"{}");
+    let part = |name: &[u8]| -> Result<String, Unreadable> {
+        Ok(String::from_utf8_lossy(member(metadata, name)?.unwrap_or_default()).into_owned())
+    };
+    Ok(format!("{} {} {}", part(b"namespace")?, part(b"name")?, part(b"uid")?))
+}
+
+fn before(object: &[u8]) -> Result<Before, Unreadable> {
+    let value: Value = serde_json::from_slice(object).map_err(|_| Unreadable::Malformed)?;
+    let text = |name: &str| value["metadata"][name].as_str().map(str::to_owned);
+    let version = text("resourceVersion").and_then(|text| text.parse::<u64>().ok()).and_then(|version| version.checked_sub(1));
+    Ok(Before { namespace: text("namespace"), name: text("name").ok_or(Unreadable::Malformed)?, version: version.filter(|v| *v > 0) })
+}
+
+fn tombstone(object: &[u8]) -> Result<Value, Unreadable> {
+    let value: Value = serde_json::from_slice(object).map_err(|_| Unreadable::Malformed)?;
+    let metadata = &value["metadata"];
+    let kept: serde_json::Map<_, _> = ["name", "namespace", "uid", "resourceVersion"]
+        .into_iter()
+        .filter_map(|k| metadata.get(k).map(|v| (k.to_owned(), v.clone())))
+        .collect();
+    Ok(serde_json::json!({"kind": value["kind"], "apiVersion": value["apiVersion"], "metadata": kept}))
+}
