@@ -33,7 +33,12 @@ pub fn binary(name: &str) -> PathBuf {
 
 /// The gateway's binary.
 pub fn postern() -> PathBuf {
-    cache().join("target/release/postern")
+    built("postern")
+}
+
+/// A program of this workspace.
+pub fn built(name: &str) -> PathBuf {
+    cache().join("target/release").join(name)
 }
 
 /// A policy of the pack, built.

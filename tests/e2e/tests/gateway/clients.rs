@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use e2e::{Setup, cluster, setup};
+use e2e::{Ran, Setup, cluster, setup};
 
 /// kubectl of these versions, built from upstream; the current one has a suite of its own.
 const VERSIONS: [&str; 4] = ["kubectl-1.28", "kubectl-1.30", "kubectl-1.32", "kubectl-1.34"];
@@ -134,4 +134,18 @@ fn helm_3_works_unchanged() {
         let (code, out, err) = run(&helm, &s.caller, &s.namespace, &args, "");
         assert!(code == Some(0) && out.contains(expected), "{args:?}: {out}{err}");
     }
+}
+
+#[test]
+fn kube_rs_works_unchanged() {
+    let s = setup(vec![], "");
+    let of = |kubeconfig: &Path| {
+        let mut command = Command::new(testbed::built("kube-rs"));
+        Ran::new(command.arg("use").arg(kubeconfig).arg(&s.namespace).output().unwrap())
+    };
+    let direct = of(&cluster().acts_as_kubeconfig().unwrap());
+    let seen: Vec<&str> = direct.success().lines().collect();
+    assert!(seen.len() > 14 && seen.iter().any(|line| line.starts_with("exec: \"through and back\" \"oops\\n\"")), "{seen:#?}");
+    let through = of(&s.caller);
+    assert_eq!((through.success(), through.err), (direct.success(), direct.err.clone()));
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -9,8 +10,6 @@ use std::time::Duration;
 use e2e::{cluster, setup_with};
 use serde_json::{Value, json};
 use testbed::{Between, Gateway, GatewayOptions, wait_until};
-
-use crate::kube_rs::Reflector;
 
 /// How often the whole is played.
 const RUNS: usize = 10;
@@ -27,10 +26,20 @@ struct Informer {
 }
 
 impl Informer {
-    fn start(kubeconfig: &std::path::Path, namespace: &str) -> Self {
+    fn of_client_go(kubeconfig: &Path, namespace: &str) -> Self {
         let mut command = Command::new(testbed::binary("informer"));
         // Current client-go begins a watch with a stream of what there is.
         command.env("KUBE_FEATURE_WatchListClient", "true").arg(kubeconfig).arg(namespace);
+        Self::start(command)
+    }
+
+    fn of_kube_rs(kubeconfig: &Path, namespace: &str) -> Self {
+        let mut command = Command::new(testbed::built("kube-rs"));
+        command.arg("reflect").arg(kubeconfig).arg(namespace);
+        Self::start(command)
+    }
+
+    fn start(mut command: Command) -> Self {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let (asks, says) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
         let mut this = Self { child, asks, says };
@@ -78,8 +87,8 @@ fn the_caches_of_informers_are_what_a_list_shows_whatever_happens_meanwhile() {
         cluster().apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})).unwrap();
         let before = list_of(&namespace, 0..objects / 2, "before");
         run_kubectl(&["create", "-f", before.to_str().unwrap()]);
-        let mut informer = Informer::start(&s.caller, &namespace);
-        let reflector = Reflector::start(&s.caller, &namespace);
+        let mut informer = Informer::of_client_go(&s.caller, &namespace);
+        let mut reflector = Informer::of_kube_rs(&s.caller, &namespace);
         let done = AtomicBool::new(false);
         std::thread::scope(|scope| {
             scope.spawn(|| {

@@ -7,7 +7,6 @@ mod failures;
 mod identity;
 mod informers;
 mod issuers;
-mod kube_rs;
 mod life;
 mod objects;
 mod parity;
