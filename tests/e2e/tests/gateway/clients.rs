@@ -147,5 +147,5 @@ fn kube_rs_works_unchanged() {
     let seen: Vec<&str> = direct.success().lines().collect();
     assert!(seen.len() > 14 && seen.iter().any(|line| line.starts_with("exec: \"through and back\" \"oops\\n\"")), "{seen:#?}");
     let through = of(&s.caller);
-    assert_eq!((through.success(), through.err), (direct.success(), direct.err.clone()));
+    assert_eq!((through.success(), &through.err), (direct.success(), &direct.err));
 }
