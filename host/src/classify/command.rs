@@ -1,5 +1,6 @@
 //! What opens a stream into a container: exec and attach.
 
+use super::target;
 use serde::Serialize;
 
 /// The command of an exec, or the container of an attach.
@@ -21,7 +22,7 @@ impl Command {
         if !matches!(subresource, "exec" | "attach") {
             return None;
         }
-        let first = |key: &str| query.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str());
+        let first = |key: &str| target::first(query, key);
         // As `runtime.Convert_Slice_string_To_bool`: anything but "0" and "false" is true.
         let flag = |key| first(key).is_some_and(|v| v != "0" && !v.eq_ignore_ascii_case("false"));
         Some(Self {

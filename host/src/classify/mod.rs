@@ -94,6 +94,11 @@ pub enum Shape {
 }
 
 impl Operation {
+    /// The first value of a query parameter.
+    pub fn first(&self, key: &str) -> Option<&str> {
+        target::first(&self.query, key)
+    }
+
     /// Classifies a request. Nothing is forwarded but what this returns.
     pub fn classify(method: &Method, uri: &Uri) -> Result<Self, Refusal> {
         if method == Method::CONNECT {

@@ -52,10 +52,15 @@ impl RequestTarget {
         Ok(Self { path: normal_path(path)?, query: query.map_or(Ok(Vec::new()), parse_query)? })
     }
 
-    /// The first value of a query parameter, as Go's `url.Values.Get` gives it.
+    /// The first value of a query parameter.
     pub fn first(&self, key: &str) -> Option<&str> {
-        self.query.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str())
+        first(&self.query, key)
     }
+}
+
+/// The first value of a query parameter, as Go's `url.Values.Get` gives it.
+pub(super) fn first<'a>(query: &'a [(String, String)], key: &str) -> Option<&'a str> {
+    query.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str())
 }
 
 fn normal_path(raw: &str) -> Result<String, Abnormal> {

@@ -68,9 +68,9 @@ impl Gateway {
                     plans: Arc::clone(&self.plans),
                     resource: operation.target.as_ref().map(|t| t.resource.clone()).unwrap_or_default(),
                     asked,
+                    look_back: self.look_back(&exchange, &decision),
                 };
-                let look = self.look_back(&exchange);
-                Work::Items(Box::new(Items::new(treatment, &operation.verb, operation.shape, look.is_some(), largest)), look)
+                Work::Items(Box::new(Items::new(treatment, &operation.verb, operation.shape, largest)))
             }
             (_, Shape::Log) if !filter.is_idle() => Work::Text(Box::new(filter)),
             _ => Work::Pass,

@@ -5,12 +5,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use http::{HeaderMap, Method};
 use serde_json::Value;
 
 use super::{Exchange, Gateway};
 use crate::body::collect;
 use crate::classify::{Shape, Target, escape, path_of};
+use crate::decide::Decision;
 use crate::forward::{As, Upstream};
 use crate::respond::{Before, Look, Lost};
 
@@ -27,12 +28,14 @@ struct Asker {
 }
 
 impl Gateway {
-    /// How a watch learns what its client has; none where it begins with all there is.
-    pub(super) fn look_back(&self, exchange: &Exchange) -> Look {
+    /// How a watch learns what its client has; none where no policy hides objects, or where the watch begins with all there is.
+    pub(super) fn look_back(&self, exchange: &Exchange, decision: &Decision) -> Look {
         let operation = &exchange.operation;
-        let first = |key: &str| operation.query.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str()).unwrap_or_default();
-        let begins_with_all = matches!(first("resourceVersion"), "" | "0") || matches!(first("sendInitialEvents"), "true" | "1");
-        if operation.shape != Shape::Watch || begins_with_all {
+        if operation.shape != Shape::Watch || decision.on_object.is_empty() {
+            return None;
+        }
+        let first = |key: &str| operation.first(key).unwrap_or_default();
+        if matches!(first("resourceVersion"), "" | "0") || matches!(first("sendInitialEvents"), "true" | "1") {
             return None;
         }
         let asker = Arc::new(Asker {
@@ -41,11 +44,7 @@ impl Gateway {
             target: operation.target.clone()?,
             labels: first("labelSelector").to_owned(),
             fields: first("fieldSelector").to_owned(),
-            headers: HeaderMap::from_iter([
-                (header::ACCEPT, HeaderValue::from_static("application/json")),
-                (header::ACCEPT_ENCODING, HeaderValue::from_static("identity")),
-                (HeaderName::from_static("audit-id"), HeaderValue::from_str(&exchange.id).unwrap_or(HeaderValue::from_static("postern"))),
-            ]),
+            headers: exchange.headers_to_read(),
             largest: self.config.limits.object.0,
         });
         Some(Arc::new(move |before| {
@@ -59,12 +58,8 @@ impl Asker {
     async fn ask(&self, before: &Before) -> Result<Option<Bytes>, Lost> {
         let Some(version) = before.version else { return Err(Lost::Expired) };
         let collection = path_of(&self.target.api_group, &self.target.api_version, before.namespace.as_deref(), &self.target.resource);
-        // A comma, an equals sign and a backslash mean themselves after a backslash (k8s.io/apimachinery/pkg/fields, EscapeValue).
-        let name: String = before
-            .name
-            .chars()
-            .flat_map(|c| ["\\"].into_iter().filter(move |_| matches!(c, ',' | '=' | '\\')).flat_map(str::chars).chain([c]))
-            .collect();
+        // Source: k8s.io/apimachinery/pkg/fields, EscapeValue.
+        let name = before.name.replace('\\', "\\\\").replace(',', "\\,").replace('=', "\\=");
         let mut fields = format!("metadata.name={name}");
         if !self.fields.is_empty() {
             fields = format!("{fields},{}", self.fields);

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Response, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use tokio::sync::watch;
@@ -90,6 +90,25 @@ struct Exchange {
     body: Bytes,
     described: OnceCell<Arc<types::Operation>>,
 }
+
+impl Exchange {
+    /// The API server takes this for its own audit event, so that the two logs can be laid beside each other.
+    fn audit_id(&self) -> HeaderValue {
+        HeaderValue::from_str(&self.id).unwrap_or(HeaderValue::from_static("postern"))
+    }
+
+    /// The headers of what is read for this operation, in JSON, as the caller.
+    fn headers_to_read(&self) -> HeaderMap {
+        HeaderMap::from_iter([
+            (header::ACCEPT, HeaderValue::from_static("application/json")),
+            (header::ACCEPT_ENCODING, HeaderValue::from_static("identity")),
+            (AUDIT_ID, self.audit_id()),
+        ])
+    }
+}
+
+/// kube-apiserver's own header (`k8s.io/apiserver/pkg/apis/audit`, HeaderAuditID).
+const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 
 static COUNTER: AtomicU64 = AtomicU64::new(0);
 
@@ -177,8 +196,7 @@ impl Gateway {
 
     /// The last thing before an operation is sent: it is named, and a change is recorded.
     async fn seal(&self, exchange: &mut Exchange, event: &Event) -> Result<(), Refusal> {
-        // The API server takes this for its own audit event, so that the two logs can be laid beside each other.
-        exchange.headers.insert("audit-id", HeaderValue::from_str(&exchange.id).unwrap_or(HeaderValue::from_static("postern")));
+        exchange.headers.insert(AUDIT_ID, exchange.audit_id());
         if exchange.operation.is_mutating() {
             self.audit.record_durably(event, "decided").await?;
         }

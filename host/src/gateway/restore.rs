@@ -1,7 +1,7 @@
 //! Before a write is sent: values that were hidden from the caller and come back as placeholders are put right, or the write is refused.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use http::{HeaderValue, Method, header};
 use serde_json::{Value, json};
 
 use super::{Exchange, Gateway};
@@ -67,14 +67,8 @@ impl Gateway {
     /// The object a write is for, read as the caller would read it, and as the caller is shown it.
     async fn stored(&self, exchange: &Exchange, masks: &Plan) -> Result<Option<(Value, Value)>, Refusal> {
         let operation = &exchange.operation;
-        let headers = HeaderMap::from_iter([
-            (header::ACCEPT, HeaderValue::from_static("application/json")),
-            (header::ACCEPT_ENCODING, HeaderValue::from_static("identity")),
-            // It is read for this operation, and the API server's own log says so.
-            (HeaderName::from_static("audit-id"), HeaderValue::from_str(&exchange.id).unwrap_or(HeaderValue::from_static("postern"))),
-        ]);
         let path = operation.path_and_query.split('?').next().unwrap_or_default();
-        let answer = self.upstream.send(&exchange.who, &Method::GET, path, headers, Bytes::new(), true).await?;
+        let answer = self.upstream.send(&exchange.who, &Method::GET, path, exchange.headers_to_read(), Bytes::new(), true).await?;
         let status = answer.status();
         let unreadable = || Refusal::bad_gateway("the stored object cannot be read, so what is hidden in it cannot be kept; try again");
         let bytes = collect(answer.into_body(), self.config.limits.object.0).await.ok().flatten().ok_or_else(unreadable)?;

@@ -5,23 +5,22 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::Looking;
 use super::items::{Items, Stop, require_object};
 use crate::mask::{Unreadable, member};
 
 /// What is known of a watch.
+#[derive(Default)]
 pub struct Watched {
-    /// Whether the client has read objects before: then what it was shown is not known from this watch alone.
-    resumes: bool,
     /// Objects that were shown on this watch.
     shown: HashSet<String>,
-    /// Objects that were hidden when it was last asked, and that the client does not have.
+    /// Objects that are hidden and that the client does not have; kept only where it may have others.
     hidden: HashSet<String>,
     /// What must be known before the watch goes on.
     asking: Option<Asking>,
 }
 
 struct Asking {
-    before: Before,
     id: String,
     /// What the client gets if it has the object.
     tombstone: Value,
@@ -36,18 +35,17 @@ pub struct Before {
     pub namespace: Option<String>,
     /// Its name.
     pub name: String,
-    /// The version of the cluster's state: resource versions are numbers that count its changes (KEP-5504). None where they are not.
+    /// The version of the cluster's state: resource versions are numbers that count its changes (KEP-5504). None where that cannot be known.
     pub version: Option<u64>,
 }
 
-impl Watched {
-    pub(super) fn new(resumes: bool) -> Self {
-        Self { resumes, shown: HashSet::new(), hidden: HashSet::new(), asking: None }
-    }
-
-    /// What must be asked for before the watch goes on: [`Items::answer`] takes it.
-    pub(super) fn asks_for(&self) -> Option<&Before> {
-        self.asking.as_ref().map(|asking| &asking.before)
+impl Before {
+    fn of(tombstone: &Value) -> Self {
+        let text = |name: &str| tombstone["metadata"][name].as_str();
+        let version = text("resourceVersion").and_then(|text| text.parse::<u64>().ok()?.checked_sub(1)).filter(|version| *version > 0);
+        // Without a name nothing can be asked for, and so nothing is known.
+        let version = version.filter(|_| text("name").is_some());
+        Self { namespace: text("namespace").map(str::to_owned), name: text("name").unwrap_or_default().to_owned(), version }
     }
 }
 
@@ -69,6 +67,12 @@ impl Items {
         Ok(())
     }
 
+    /// Asks for what must be known before the watch goes on: [`Self::answer`] takes it.
+    pub(super) fn asks(&self) -> Option<Looking> {
+        let (asking, look) = (self.watch.asking.as_ref()?, self.treatment.look_back.as_ref()?);
+        Some(look(Before::of(&asking.tombstone)))
+    }
+
     /// Takes what was asked for: the object as it was, none if there was none. Then the watch goes on.
     pub fn answer(&mut self, object: Option<&[u8]>, out: &mut Vec<u8>) -> Result<(), Stop> {
         let Some(asking) = self.watch.asking.take() else { return Ok(()) };
@@ -86,11 +90,18 @@ impl Items {
         if was_shown {
             write("\"DELETED\"", asking.tombstone.to_string().as_bytes(), out);
         }
-        if !asking.gone {
-            self.watch.hidden.insert(asking.id);
-        }
+        self.stays_hidden(asking.id, asking.gone);
         self.take_events(out)?;
         self.check_size()
+    }
+
+    /// The client does not have this object, so that nothing need be asked of it again.
+    fn stays_hidden(&mut self, id: String, gone: bool) {
+        if gone {
+            self.watch.hidden.remove(&id);
+        } else if self.treatment.look_back.is_some() {
+            self.watch.hidden.insert(id);
+        }
     }
 
     fn event(&mut self, event: &[u8], out: &mut Vec<u8>) -> Result<(), Stop> {
@@ -128,20 +139,17 @@ impl Items {
                 None if self.watch.shown.contains(&id) => {
                     // What the client has seen vanishes for it; of the object as it is now it learns only the name.
                     masked = tombstone(object)?.to_string().into_bytes();
-                    if what != "\"DELETED\"" {
-                        self.watch.hidden.insert(id.clone());
-                    }
+                    self.stays_hidden(id.clone(), what == "\"DELETED\"");
                     what = "\"DELETED\"";
                 }
                 None => {
+                    let gone = what == "\"DELETED\"";
                     // One that came into being during the watch was never shown.
-                    if self.watch.resumes && what != "\"ADDED\"" && !self.watch.hidden.contains(&id) {
-                        let (before, tombstone) = (before(object)?, tombstone(object)?);
-                        self.watch.asking = Some(Asking { before, id, tombstone, gone: what == "\"DELETED\"" });
-                    } else if what == "\"DELETED\"" {
-                        self.watch.hidden.remove(&id);
+                    let may_be_there = self.treatment.look_back.is_some() && what != "\"ADDED\"" && !self.watch.hidden.contains(&id);
+                    if may_be_there {
+                        self.watch.asking = Some(Asking { id, tombstone: tombstone(object)?, gone });
                     } else {
-                        self.watch.hidden.insert(id);
+                        self.stays_hidden(id, gone);
                     }
                     return Ok(());
                 }
@@ -167,13 +175,6 @@ fn identity(object: &[u8]) -> Result<String, Unreadable> {
         Ok(String::from_utf8_lossy(member(metadata, name)?.unwrap_or_default()).into_owned())
     };
     Ok(format!("{} {} {}", part(b"namespace")?, part(b"name")?, part(b"uid")?))
-}
-
-fn before(object: &[u8]) -> Result<Before, Unreadable> {
-    let value: Value = serde_json::from_slice(object).map_err(|_| Unreadable::Malformed)?;
-    let text = |name: &str| value["metadata"][name].as_str().map(str::to_owned);
-    let version = text("resourceVersion").and_then(|text| text.parse::<u64>().ok()).and_then(|version| version.checked_sub(1));
-    Ok(Before { namespace: text("namespace"), name: text("name").ok_or(Unreadable::Malformed)?, version: version.filter(|v| *v > 0) })
 }
 
 fn tombstone(object: &[u8]) -> Result<Value, Unreadable> {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::Look;
 use super::accept::Asked;
 use super::events::Watched;
 use super::lexer::{Lexer, array_start};
@@ -29,6 +30,8 @@ pub struct Treatment {
     pub resource: String,
     /// How the answer was asked for.
     pub asked: Asked,
+    /// How a watch that goes on where its client has read before learns what that was.
+    pub look_back: Look,
 }
 
 /// Takes an answer in pieces and gives it out masked.
@@ -98,8 +101,8 @@ impl Treatment {
 }
 
 impl Items {
-    /// Begins an answer. `resumes` says that a watch goes on where something the client has read before ended.
-    pub fn new(treatment: Treatment, verb: &str, shape: Shape, resumes: bool, largest: usize) -> Self {
+    /// Begins an answer.
+    pub fn new(treatment: Treatment, verb: &str, shape: Shape, largest: usize) -> Self {
         let state = match (shape, verb) {
             (Shape::Watch, _) => State::Events,
             (_, "list" | "deletecollection") => State::Head,
@@ -113,7 +116,7 @@ impl Items {
             lexer: Lexer::default(),
             largest,
             kept: false,
-            watch: Watched::new(resumes),
+            watch: Watched::default(),
             report: Report::new(),
             hidden: 0,
         }

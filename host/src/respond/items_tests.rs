@@ -28,8 +28,9 @@ fn items(verb: &str, shape: Shape, table: bool) -> Items {
         plans,
         resource: "secrets".into(),
         asked: Asked { table, partial: false, rows: RowObject::Metadata },
+        look_back: None,
     };
-    Items::new(treatment, verb, shape, false, 1 << 20)
+    Items::new(treatment, verb, shape, 1 << 20)
 }
 
 /// Feeds an answer in pieces of every size, which must make no difference.

@@ -43,7 +43,7 @@ pub enum Work {
     /// It passes as it is.
     Pass,
     /// Objects are masked.
-    Items(Box<Items>, Look),
+    Items(Box<Items>),
     /// Text is looked at and masked.
     Text(Box<Filter>),
 }
@@ -85,12 +85,12 @@ pub async fn respond(
         parts.headers.remove(header::CONTENT_LENGTH);
     }
     let until = matches!(shape, Shape::Watch | Shape::Log).then(|| Box::pin(tokio::time::sleep(time_left(expires))));
-    if let Work::Items(items, look) = work {
+    if let Work::Items(items) = work {
         return match shape {
             // Its head must not wait for the first event.
             Shape::Watch => {
                 warn(&mut parts.headers, masked_by, "may be");
-                Ok(Response::from_parts(parts, Body::stream(Answer::new(body, Work::Items(items, look), until, completion))))
+                Ok(Response::from_parts(parts, Body::stream(Answer::new(body, Work::Items(items), until, completion))))
             }
             // A single object is looked at whole before anything is sent, so that what is hidden is 403 and not half an answer.
             _ if !items.streams() => whole(parts, body, *items, masked_by, completion).await,
@@ -173,7 +173,7 @@ async fn list(
         completion.ended = Some("ok");
         return Ok(Response::from_parts(parts, Body::full(out)));
     }
-    let mut answer = Answer::new(body, Work::Items(items, None), None, completion);
+    let mut answer = Answer::new(body, Work::Items(items), None, completion);
     answer.first = Bytes::from(out);
     Ok(Response::from_parts(parts, Body::stream(answer)))
 }
@@ -212,7 +212,7 @@ fn readable(headers: &HeaderMap, work: &Work) -> Result<(), Refusal> {
     }
     let media_type = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let media_type = media_type.split(';').next().unwrap_or_default().trim();
-    if matches!(work, Work::Items(..)) && media_type != "application/json" {
+    if matches!(work, Work::Items(_)) && media_type != "application/json" {
         return Err(Refusal::bad_gateway(format!("the answer must be masked, and {media_type:?} cannot be read")));
     }
     Ok(())
@@ -252,7 +252,7 @@ impl Answer {
         self.done = true;
         self.completion.ended = Some(how);
         match &self.work {
-            Work::Items(items, _) => self.completion.masked(&items.report, items.hidden),
+            Work::Items(items) => self.completion.masked(&items.report, items.hidden),
             Work::Text(filter) => self.completion.masked(&filter.report(), 0),
             Work::Pass => {}
         }
@@ -263,11 +263,11 @@ impl Answer {
         let mut out = Vec::new();
         match (&mut self.work, &data) {
             (Work::Pass, _) => return Ok(data),
-            (Work::Items(items, _), Some(data)) => {
+            (Work::Items(items), Some(data)) => {
                 out.reserve(data.len());
                 items.push(data, &mut out).map_err(|stop| stop.to_string())?;
             }
-            (Work::Items(items, _), None) => items.finish(&mut out).map_err(|stop| stop.to_string())?,
+            (Work::Items(items), None) => items.finish(&mut out).map_err(|stop| stop.to_string())?,
             (Work::Text(filter), Some(data)) => filter.push(types::Channel::Log, data, &mut out).map_err(|refusal| {
                 // A log has no other place to say why it ends.
                 self.why = Some(refusal.message.clone());
@@ -278,20 +278,22 @@ impl Answer {
         Ok((!out.is_empty()).then(|| Bytes::from(out)))
     }
 
-    /// Learns what a watch must know before it goes on; true once it knows all.
-    fn look(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<Result<bool, Lost>> {
-        let Work::Items(items, look) = &mut self.work else { return Poll::Ready(Ok(true)) };
-        while let Some(before) = items.watch.asks_for() {
-            let Some(look) = look else { return Poll::Ready(Err(Lost::Unknown("nobody can tell what the client has read".into()))) };
-            let looking = self.looking.get_or_insert_with(|| look(before.clone()));
+    /// Learns what a watch must know before it goes on. What can be sent by then is in `out`.
+    fn look(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<Result<(), Lost>> {
+        let Work::Items(items) = &mut self.work else { return Poll::Ready(Ok(())) };
+        loop {
+            let looking = match (&mut self.looking, items.asks()) {
+                (Some(looking), _) => looking,
+                (None, Some(asked)) => self.looking.insert(asked),
+                (None, None) => return Poll::Ready(Ok(())),
+            };
             let Poll::Ready(found) = looking.as_mut().poll(cx) else {
                 // What is ready meanwhile need not wait.
-                return if out.is_empty() { Poll::Pending } else { Poll::Ready(Ok(false)) };
+                return if out.is_empty() { Poll::Pending } else { Poll::Ready(Ok(())) };
             };
             self.looking = None;
             items.answer(found?.as_deref(), out).map_err(|stop| Lost::Unknown(stop.to_string()))?;
         }
-        Poll::Ready(Ok(true))
     }
 
     /// Nothing comes just now: what a text mask held back long enough goes on.
@@ -338,8 +340,8 @@ impl http_body::Body for Answer {
         loop {
             let mut out = Vec::new();
             match ready!(self.look(cx, &mut out)) {
-                Ok(_) if out.is_empty() => {}
-                Ok(_) => {
+                Ok(()) if out.is_empty() => {}
+                Ok(()) => {
                     self.completion.bytes += out.len() as u64;
                     return Poll::Ready(Some(Ok(Frame::data(Bytes::from(out)))));
                 }
