@@ -20,7 +20,7 @@ use crate::policy::report::Report;
 use crate::policy::{Cache, Directory, Runtime, secret};
 use crate::record::AuditLog;
 use crate::record::session::Sessions;
-use crate::record::session::spool::{Spool, Uploader};
+use crate::record::session::spool::Uploader;
 use crate::store::{Objects, SessionIndex, Store};
 
 /// How long recordings may go on to the object store once everything else has ended.
@@ -99,15 +99,13 @@ async fn serve(config: Config, personal: bool, address_file: Option<PathBuf>) ->
     let approvals = Approvals::new(Store::open(&database)?, &config.cluster.name, config.approvals.pending_per_caller);
     let largest = config.sessions.largest_recording.0 as u64;
     let (stop_sending, stopped_sending) = watch::channel(false);
-    let spool = config.sessions.object_store.as_ref().map(|store| Spool::new(store.largest_spool.0 as u64));
-    let sessions = Sessions::open(&config.sessions_directory(), &data, SessionIndex::open(&database)?, largest, spool.clone())?;
-    let sending = match (&config.sessions.object_store, spool) {
-        (Some(store), Some(spool)) => {
-            let uploader = Uploader::new(config.sessions_directory(), Objects::open(store)?, spool);
-            Some(tokio::spawn(uploader.run(stopped_sending)))
-        }
-        _ => None,
+    let uploader = match &config.sessions.object_store {
+        Some(store) => Some(Uploader::new(config.sessions_directory(), Objects::open(store)?, store.largest_spool.0 as u64)),
+        None => None,
     };
+    let spool = uploader.as_ref().map(Uploader::spool);
+    let sessions = Sessions::open(&config.sessions_directory(), &data, SessionIndex::open(&database)?, largest, spool)?;
+    let sending = uploader.map(|uploader| tokio::spawn(uploader.run(stopped_sending)));
     let audit = AuditLog::open(&config.audit_file(), Some(sessions.clone()))?;
     let policies = match &config.policies.directory {
         Some(_) => {

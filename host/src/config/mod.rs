@@ -344,9 +344,6 @@ impl Config {
     fn resolve_paths(&mut self, base: &Path) {
         let resolve = |path: &mut PathBuf| *path = base.join(&*path);
         resolve(&mut self.data_directory);
-        if let Some(file) = self.sessions.object_store.as_mut().and_then(|store| store.ca_file.as_mut()) {
-            resolve(file);
-        }
         for path in [
             &mut self.listen.certificate_file,
             &mut self.listen.key_file,
@@ -357,6 +354,7 @@ impl Config {
             &mut self.authentication.client_ca_file,
         ]
         .into_iter()
+        .chain(self.sessions.object_store.as_mut().map(|store| &mut store.ca_file))
         .flatten()
         {
             resolve(path);

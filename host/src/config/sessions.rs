@@ -125,6 +125,10 @@ impl ObjectStore {
             Some(endpoint) if !endpoint.starts_with("http://") && !endpoint.starts_with("https://") => {
                 bail!("sessions.objectStore.endpoint: {endpoint:?} does not begin with https://")
             }
+            // What is in an address is in errors and logs too.
+            Some(endpoint) if endpoint.contains('@') => {
+                bail!("sessions.objectStore.endpoint: holds a credential; give it in the environment")
+            }
             _ => Ok(()),
         }
     }

@@ -62,6 +62,7 @@ fn an_object_store_without_tls_and_a_bad_url_are_refused() {
     for (store, says) in [
         ("{url: s3://my-bucket, endpoint: 'http://minio:9000'}", "has no TLS"),
         ("{url: s3://my-bucket, endpoint: minio}", "does not begin with https"),
+        ("{url: s3://my-bucket, endpoint: 'https://user:password@minio'}", "holds a credential"),
         ("{url: gs://my-bucket}", "sessions.objectStore.url"),
         ("{url: 's3://My Bucket'}", "sessions.objectStore.url"),
         ("{url: s3://}", "sessions.objectStore.url"),

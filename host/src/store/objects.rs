@@ -4,8 +4,8 @@ use std::path::Path as File;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
-use futures_util::{StreamExt, TryStreamExt};
+use anyhow::Context;
+use futures_util::TryStreamExt;
 use object_store::aws::{AmazonS3Builder, Checksum};
 use object_store::path::Path;
 use object_store::{
@@ -34,7 +34,9 @@ impl Objects {
         let (bucket, prefix) = config.place()?;
         let mut client = ClientOptions::new()
             .with_connect_timeout(Duration::from_secs(5))
-            .with_timeout(Duration::from_secs(60))
+            // For a silence: a large recording takes as long as it takes.
+            .with_timeout_disabled()
+            .with_read_timeout(Duration::from_secs(60))
             .with_allow_http(config.allow_http);
         if let Some(file) = &config.ca_file {
             let pem = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
@@ -62,8 +64,8 @@ impl Objects {
         self.prefix.split('/').chain([session, name]).filter(|part| !part.is_empty()).collect()
     }
 
-    /// Stores a file. What is there already is never written over: the same file is as good as stored, another one is an error.
-    pub async fn put(&self, session: &str, name: &str, file: &File) -> anyhow::Result<()> {
+    /// Stores a file. What is there already is never written over: the same file is as good as stored, with another one the answer is false.
+    pub async fn put(&self, session: &str, name: &str, file: &File) -> anyhow::Result<bool> {
         let path = self.path(session, name);
         let mut reader = tokio::fs::File::open(file).await?;
         let length = reader.metadata().await?.len();
@@ -74,18 +76,19 @@ impl Objects {
         } else {
             match self.store.head(&path).await {
                 Ok(_) => Err(Error::AlreadyExists { path: path.to_string(), source: "it is there".into() }),
-                Err(Error::NotFound { .. }) => return self.put_in_parts(&path, &mut reader, length).await,
+                Err(Error::NotFound { .. }) => return self.put_in_parts(&path, &mut reader, length).await.map(|()| true),
                 Err(error) => Err(error),
             }
         };
         match stored {
-            Err(Error::AlreadyExists { .. }) => self.compare(&path, file).await,
-            other => Ok(other?),
+            Ok(()) => Ok(true),
+            Err(Error::AlreadyExists { .. }) => self.is_stored(&path, file).await,
+            Err(error) => Err(plain(error)),
         }
     }
 
     async fn put_in_parts(&self, path: &Path, reader: &mut (impl AsyncRead + Unpin), length: u64) -> anyhow::Result<()> {
-        let mut upload = self.store.put_multipart(path).await?;
+        let mut upload = self.store.put_multipart(path).await.map_err(plain)?;
         let done = send_parts(upload.as_mut(), reader, PART.max(length.div_ceil(MOST_PARTS))).await;
         if done.is_err() {
             // Parts that nobody completes would be paid for.
@@ -95,41 +98,31 @@ impl Objects {
     }
 
     /// Whether what is stored is what the file holds.
-    async fn compare(&self, path: &Path, file: &File) -> anyhow::Result<()> {
-        let mut stored = self.store.get(path).await?.into_stream();
+    async fn is_stored(&self, path: &Path, file: &File) -> anyhow::Result<bool> {
+        let mut stored = self.store.get(path).await.map_err(plain)?.into_stream();
         let mut reader = tokio::fs::File::open(file).await?;
         let mut here = Vec::new();
-        while let Some(chunk) = stored.try_next().await? {
+        while let Some(chunk) = stored.try_next().await.map_err(plain)? {
             here.resize(chunk.len(), 0);
             if reader.read_exact(&mut here).await.is_err() || here != chunk {
-                bail!("the bucket holds another recording as {path}; it is not written over");
+                return Ok(false);
             }
         }
-        if reader.read(&mut [0]).await? != 0 {
-            bail!("the bucket holds another recording as {path}; it is not written over");
-        }
-        Ok(())
+        Ok(reader.read(&mut [0]).await? == 0)
     }
 
     /// The names of what is stored of a session.
     pub async fn list(&self, session: &str) -> anyhow::Result<Vec<String>> {
         let found = self.store.list(Some(&self.path(session, "")));
-        Ok(found.map_ok(|object| object.location.filename().unwrap_or_default().to_owned()).try_collect().await?)
+        found.map_ok(|object| object.location.filename().unwrap_or_default().to_owned()).try_collect().await.map_err(plain)
     }
 
     /// What is stored; none where nothing is.
     pub async fn get(&self, session: &str, name: &str) -> anyhow::Result<Option<Vec<u8>>> {
         match self.store.get(&self.path(session, name)).await {
-            Ok(found) => {
-                let mut bytes = Vec::with_capacity(usize::try_from(found.meta.size)?);
-                let mut stream = found.into_stream();
-                while let Some(chunk) = stream.next().await {
-                    bytes.extend_from_slice(&chunk?);
-                }
-                Ok(Some(bytes))
-            }
+            Ok(found) => Ok(Some(found.bytes().await.map_err(plain)?.into())),
             Err(Error::NotFound { .. }) => Ok(None),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(plain(error)),
         }
     }
 }
@@ -139,9 +132,38 @@ async fn send_parts(upload: &mut dyn MultipartUpload, reader: &mut (impl AsyncRe
         let mut part = Vec::new();
         reader.take(size).read_to_end(&mut part).await?;
         if part.is_empty() {
-            upload.complete().await?;
+            upload.complete().await.map_err(plain)?;
             return Ok(());
         }
-        upload.put_part(PutPayload::from(part)).await?;
+        upload.put_part(PutPayload::from(part)).await.map_err(plain)?;
+    }
+}
+
+/// An error without the store's own text, of which only its code is kept: the text may repeat the request with its headers, and a session
+/// token among them.
+fn plain(error: Error) -> anyhow::Error {
+    let text = without_answer(&error.to_string());
+    let cause = without_answer(&anyhow::Error::from(error).root_cause().to_string());
+    if text.contains(&cause) { anyhow::anyhow!(text) } else { anyhow::anyhow!("{text}: {cause}") }
+}
+
+fn without_answer(text: &str) -> String {
+    let Some((before, answer)) = text.split_once('<') else { return text.to_owned() };
+    let code = answer.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>")).map(|(code, _)| code);
+    let code = code.filter(|code| code.len() < 100 && code.bytes().all(|b| b.is_ascii_alphanumeric()));
+    format!("{}{}", before, code.unwrap_or("(the store's text is left out)"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_the_store_s_answer_only_the_code_is_kept() {
+        let answer = "403 Forbidden: <?xml version=\"1.0\"?>\n<Error><CanonicalRequest>x-amz-security-token:the-token</CanonicalRequest><Code>SignatureDoesNotMatch</Code></Error>";
+        assert_eq!(without_answer(answer), "403 Forbidden: SignatureDoesNotMatch");
+        assert_eq!(without_answer("500: <html>the-token"), "500: (the store's text is left out)");
+        assert_eq!(without_answer("500: <Error><Code>the token</Code>"), "500: (the store's text is left out)");
+        assert_eq!(without_answer("connection refused"), "connection refused");
     }
 }

@@ -98,6 +98,11 @@ impl Setup {
         Ran::new(Gateway::kubectl(&cluster().acts_as_kubeconfig().unwrap(), &[&["-n", &self.namespace], args].concat()).unwrap())
     }
 
+    /// Runs `postern session` on the gateway's recordings.
+    pub fn session(&self, args: &[&str]) -> Ran {
+        Ran::new(self.gateway.session(args).unwrap())
+    }
+
     /// Sends bytes as they are over TLS, and gives the answer back.
     pub fn raw(&self, request: &str) -> String {
         raw(&self.gateway, request)

@@ -22,7 +22,8 @@ async fn main() -> Result<(), Error> {
     let client = Client::try_from(config)?;
     match what.as_str() {
         "reflect" => reflect(client, namespace).await,
-        _ => use_all(client, namespace).await,
+        "use" => use_all(client, namespace).await,
+        other => Err(format!("{other:?} is neither reflect nor use").into()),
     }
 }
 

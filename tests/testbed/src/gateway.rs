@@ -22,6 +22,7 @@ pub struct Gateway {
     pub address: String,
     /// Its process.
     pub process: Process,
+    environment: Vec<(&'static str, &'static str)>,
 }
 
 /// What a gateway is started with.
@@ -86,7 +87,7 @@ impl Gateway {
             Ok(address_file.exists())
         })?;
         let address = std::fs::read_to_string(&address_file)?;
-        Ok(Self { directory, address, process })
+        Ok(Self { directory, address, process, environment: options.environment.clone() })
     }
 
     /// What it has said so far.
@@ -130,6 +131,13 @@ impl Gateway {
             .args(args)
             .env("HOME", kubeconfig.with_extension("home"))
             .output()?)
+    }
+
+    /// Runs `postern session` on its recordings, with what it has in its environment.
+    pub fn session(&self, args: &[&str]) -> anyhow::Result<Output> {
+        let mut command = Command::new(postern());
+        command.arg("session").args(args).arg("--config").arg(self.directory.join("postern.yaml"));
+        Ok(command.envs(self.environment.iter().copied()).output()?)
     }
 
     /// Runs the gateway's own command line.

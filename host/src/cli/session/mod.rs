@@ -163,15 +163,16 @@ impl Place {
         self.shelf.open(session, &file)
     }
 
-    /// Looks at each recording of a session; of one that cannot be read the user is told.
-    fn each(&self, session: &str, mut look: impl FnMut(Recorded)) -> anyhow::Result<()> {
-        for name in self.shelf.names(session)? {
-            match self.shelf.open(session, &name) {
+    /// Looks at each recording of a session; of one that cannot be read the user is told. Says how many there are.
+    fn each(&self, session: &str, mut look: impl FnMut(Recorded)) -> anyhow::Result<usize> {
+        let names = self.shelf.names(session)?;
+        for name in &names {
+            match self.shelf.open(session, name) {
                 Ok(recorded) => look(recorded),
                 Err(error) => eprintln!("{error:#}"),
             }
         }
-        Ok(())
+        Ok(names.len())
     }
 
     /// The sessions that a filter lets through.
@@ -203,7 +204,7 @@ impl Filter {
         [&self.namespace, &self.verb, &self.resource, &self.pod, &self.verdict, &self.text].iter().any(|wanted| wanted.is_some())
     }
 
-    /// One thing must fit all that is asked of one thing; a text may be anywhere in the session.
+    /// One thing must fit all that is asked of one thing; a text may be anywhere else in the session.
     fn fits(&self, entry: &Entry, since: u64, until: u64) -> bool {
         let (facts, second) = (entry.facts(), entry.micros() / 1_000_000);
         let is = |wanted: &Option<String>, path: &str| {
@@ -251,17 +252,17 @@ fn list(place: &Place, filter: &Filter, as_json: bool) -> anyhow::Result<()> {
 }
 
 fn show(place: &Place, session: &str, bodies: bool) -> anyhow::Result<()> {
-    if place.shelf.names(session)?.is_empty() {
-        bail!("there are no recordings of {session}; `session list` shows sessions");
-    }
     let (mut entries, mut caller, mut kept) = (Vec::new(), None, HashMap::<String, Vec<Body>>::new());
-    place.each(session, |recorded| {
+    let count = place.each(session, |recorded| {
         entries.append(&mut recorded.entries());
         caller = caller.take().or_else(|| recorded.header.get("caller").cloned());
         if bodies {
             recorded.bodies().for_each(|body| kept.entry(body.call.clone()).or_default().push(body));
         }
     })?;
+    if count == 0 {
+        bail!("there are no recordings of {session}; `session list` shows sessions");
+    }
     entries.sort_by_key(Entry::micros);
     if let Some(caller) = caller {
         let text = |name: &str| printable(caller[name].as_str().unwrap_or("-"));

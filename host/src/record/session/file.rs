@@ -11,6 +11,11 @@ use super::seal::{Manifest, SigningKey};
 /// What the name of an unfinished recording ends in.
 pub const PART: &str = "part";
 
+/// Whether a file's name is that of a finished recording.
+pub(super) fn is_finished(name: &str) -> bool {
+    name.ends_with(".stream") || name.ends_with(".calls")
+}
+
 /// A recording that is written.
 pub struct RecordingFile {
     path: PathBuf,

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use tokio::runtime::Runtime;
 
-use super::file::PART;
+use super::file::{PART, is_finished};
 use super::read::Recorded;
 use crate::store::Objects;
 
@@ -60,5 +60,5 @@ impl Shelf {
 /// The name of a recording's file when it is finished.
 fn finished_name(file: &str) -> Option<String> {
     let name = file.strip_suffix(&format!(".{PART}")).unwrap_or(file);
-    (name.ends_with(".stream") || name.ends_with(".calls")).then(|| name.to_owned())
+    is_finished(name).then(|| name.to_owned())
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use futures_util::StreamExt;
 use tokio::sync::{Notify, watch};
 
-use super::file::PART;
+use super::file::is_finished;
 use crate::store::Objects;
 
 /// The disk is looked through this often, should nothing else give reason to.
@@ -21,8 +21,6 @@ const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 const AT_A_TIME: usize = 4;
 /// A store that refuses so many one after another takes none.
 const ENOUGH: u32 = 8;
-/// Characters of a store's error that are logged.
-const LONGEST_ERROR: usize = 600;
 
 /// What waits on the disk for the object store.
 pub struct Spool {
@@ -32,11 +30,6 @@ pub struct Spool {
 }
 
 impl Spool {
-    /// Nothing waits yet; `largest` bytes may.
-    pub fn new(largest: u64) -> Arc<Self> {
-        Arc::new(Self { waiting: AtomicU64::new(0), largest, sealed: Notify::new() })
-    }
-
     /// A recording was finished.
     pub(super) fn add(&self, bytes: u64) {
         self.waiting.fetch_add(bytes, Ordering::Relaxed);
@@ -60,9 +53,15 @@ pub struct Uploader {
 }
 
 impl Uploader {
-    /// Of the recordings in a directory.
-    pub fn new(directory: PathBuf, objects: Objects, spool: Arc<Spool>) -> Self {
-        Self { directory, objects, spool }
+    /// Of the recordings in a directory, of which `largest` bytes may wait.
+    pub fn new(directory: PathBuf, objects: Objects, largest: u64) -> Self {
+        let spool = Spool { waiting: AtomicU64::new(0), largest, sealed: Notify::new() };
+        Self { directory, objects, spool: Arc::new(spool) }
+    }
+
+    /// Where finished recordings are told of.
+    pub fn spool(&self) -> Arc<Spool> {
+        Arc::clone(&self.spool)
     }
 
     /// Goes on until it is told to stop; what lies there then is sent before it ends.
@@ -79,8 +78,7 @@ impl Uploader {
                 }
                 Err(error) => {
                     failing.get_or_insert_with(Instant::now);
-                    let text: String = format!("{error:#}").chars().take(LONGEST_ERROR).collect();
-                    tracing::error!(error = text, "recordings stay on the disk: the object store did not take them");
+                    tracing::error!(error = format!("{error:#}"), "recordings stay on the disk: the object store did not take them");
                 }
             }
             if last {
@@ -110,7 +108,12 @@ impl Uploader {
         let (mut first, mut in_a_row) = (None, 0);
         while let Some(outcome) = sent.next().await {
             match outcome {
-                Ok(()) => in_a_row = 0,
+                Ok(None) => in_a_row = 0,
+                // It is this recording's trouble, and not the store's.
+                Ok(Some(taken)) => {
+                    in_a_row = 0;
+                    first.get_or_insert(taken);
+                }
                 Err(error) => {
                     in_a_row += 1;
                     first.get_or_insert(error);
@@ -123,14 +126,18 @@ impl Uploader {
         first.map_or(Ok(()), Err)
     }
 
-    async fn send(&self, recording: Finished) -> anyhow::Result<()> {
-        self.objects.put(&recording.session, &recording.name, &recording.path).await?;
+    /// Sends a recording; gives back why it stays if its place is taken.
+    async fn send(&self, recording: Finished) -> anyhow::Result<Option<anyhow::Error>> {
+        if !self.objects.put(&recording.session, &recording.name, &recording.path).await? {
+            let Finished { session, name, .. } = recording;
+            return Ok(Some(anyhow::anyhow!("the bucket holds another recording as {session}/{name}; it is not written over")));
+        }
         tokio::fs::remove_file(&recording.path).await?;
         // It stays if something else is in it.
         let _ = tokio::fs::remove_dir(self.directory.join(&recording.session)).await;
         let _ =
             self.spool.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |waiting| Some(waiting.saturating_sub(recording.bytes)));
-        Ok(())
+        Ok(None)
     }
 }
 
@@ -149,8 +156,7 @@ fn finished(directory: &Path) -> Vec<Finished> {
         .flat_map(|session| within(&session.path()).map(move |file| (session.file_name(), file)))
         .filter_map(|(session, file)| {
             let name = file.file_name().into_string().ok()?;
-            let is_finished = (name.ends_with(".stream") || name.ends_with(".calls")) && !name.ends_with(PART);
-            let metadata = file.metadata().ok().filter(|_| is_finished)?;
+            let metadata = file.metadata().ok().filter(|_| is_finished(&name))?;
             Some(Finished {
                 path: file.path(),
                 session: session.into_string().ok()?,

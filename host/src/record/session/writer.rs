@@ -241,11 +241,11 @@ impl Writer {
     }
 
     fn seal(&self, file: RecordingFile, ended: &str, lost: u64) {
-        let bytes = file.length();
+        let (bytes, recording) = (file.length(), file.path().to_owned());
         match file.seal(&self.key, ended, lost) {
             Ok(_) => self.spool.iter().for_each(|spool| spool.add(bytes)),
             // The file keeps its unfinished name, and is taken up when the gateway starts again.
-            Err(error) => tracing::error!(%error, "a recording cannot be sealed"),
+            Err(error) => tracing::error!(recording = %recording.display(), %error, "a recording cannot be sealed"),
         }
     }
 }

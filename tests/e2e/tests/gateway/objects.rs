@@ -4,19 +4,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use e2e::{Ran, Setup, cluster, scratch, setup_with};
+use e2e::{Setup, cluster, scratch, setup_with};
 use testbed::{Gateway, GatewayOptions, S3, wait_until};
 
 fn options(s3: &S3, further: &str) -> GatewayOptions {
     let config = format!("sessions: {{objectStore: {{{}{further}}}}}\n", s3.config());
     GatewayOptions { config, environment: s3.environment(), ..GatewayOptions::default() }
-}
-
-/// Runs `postern session` with the S3 server's credential.
-fn session(s: &Setup, s3: &S3, args: &[&str]) -> Ran {
-    let mut command = Command::new(testbed::postern());
-    command.arg("session").args(args).arg("--config").arg(s.gateway.directory.join("postern.yaml")).envs(s3.environment());
-    Ran::new(command.output().unwrap())
 }
 
 /// The recordings of streams below a directory.
@@ -60,33 +53,33 @@ fn recordings_go_to_the_object_store_and_play_from_there() {
     let (small, large) = (name(&files[0]), name(&files[1]));
     let id = small.split('/').next().unwrap();
 
-    wait_for("the index knows them", || session(&s, &s3, &["list", "--json"]).out.contains("\"streams\":2"));
-    assert!(session(&s, &s3, &["list", "--text", "the-end"]).success().contains(id));
-    let shown = session(&s, &s3, &["show", id]).success().to_owned();
+    wait_for("the index knows them", || s.session(&["list", "--json"]).out.contains("\"streams\":2"));
+    assert!(s.session(&["list", "--text", "the-end"]).success().contains(id));
+    let shown = s.session(&["show", id]).success().to_owned();
     assert!(shown.contains(&small) && shown.contains(&large) && shown.contains("(exit code 0)"), "{shown}");
-    assert_eq!(session(&s, &s3, &["replay", &small]).success(), "small\n");
-    assert!(session(&s, &s3, &["replay", &large, "--speed", "100"]).success().ends_with("ythe-end\n"));
-    assert!(session(&s, &s3, &["search", "the-end"]).success().contains(&large));
-    assert!(session(&s, &s3, &["export", &small]).success().contains("small\\r\\n"));
-    let whole = session(&s, &s3, &["verify"]);
+    assert_eq!(s.session(&["replay", &small]).success(), "small\n");
+    assert!(s.session(&["replay", &large, "--speed", "100"]).success().ends_with("ythe-end\n"));
+    assert!(s.session(&["search", "the-end"]).success().contains(&large));
+    assert!(s.session(&["export", &small]).success().contains("small\\r\\n"));
+    let whole = s.session(&["verify"]);
     assert!(whole.success().contains("are whole and signed"), "{}", whole.out);
 
     // Calls follow when their segment is sealed, at the latest when the gateway stops.
     let mut s = s;
     s.gateway.process.terminate(Duration::from_secs(30)).unwrap();
     assert!(std::fs::read_dir(s.gateway.directory.join("data/sessions")).unwrap().next().is_none(), "the disk holds nothing any more");
-    assert!(session(&s, &s3, &["show", id]).success().contains(&large));
+    assert!(s.session(&["show", id]).success().contains(&large));
 
     // What somebody changes or removes in the bucket is found.
     let mut bytes = std::fs::read(&files[0]).unwrap();
     let at = bytes.windows(6).rposition(|w| w == b"small\n").unwrap();
     bytes[at] ^= 1;
     std::fs::write(&files[0], bytes).unwrap();
-    assert!(session(&s, &s3, &["verify", id]).failure().contains("do not give their hash"));
+    assert!(s.session(&["verify", id]).failure().contains("do not give their hash"));
     std::fs::remove_file(&files[1]).unwrap();
-    assert!(session(&s, &s3, &["verify", id]).failure().contains("1 of its 2 streams are gone"));
+    assert!(s.session(&["verify", id]).failure().contains("1 of its 2 streams are gone"));
     s3.stop();
-    assert!(session(&s, &s3, &["show", id]).failure().contains("the object store (sessions.objectStore) does not answer"));
+    assert!(s.session(&["show", id]).failure().contains("the object store (sessions.objectStore) does not answer"));
 }
 
 #[test]
@@ -103,8 +96,8 @@ fn a_store_that_is_gone_loses_nothing() {
     s.gateway = Gateway::start(cluster(), &directory, &options(&s3, "")).unwrap();
     s3.resume().unwrap();
     wait_for("it is stored", || stored(&s3).len() == 1 && on_disk(&s).is_empty());
-    assert_eq!(session(&s, &s3, &["replay", &recording]).success(), "while it is gone\n");
-    session(&s, &s3, &["verify"]).success();
+    assert_eq!(s.session(&["replay", &recording]).success(), "while it is gone\n");
+    s.session(&["verify"]).success();
     assert!(!s.gateway.log().contains("testbed-secret-access-key"));
 }
 
@@ -134,7 +127,7 @@ fn nothing_in_the_bucket_is_written_over() {
     }
     wait_for("both are stored", || stored(&s3).len() == 2 && on_disk(&s).is_empty());
     s.gateway.process.terminate(Duration::from_secs(30)).unwrap();
-    // One was sent, and the gateway before did not hear of it; the name of the other is taken by something else.
+    // One was sent, and the gateway before did not hear of it; the names of the others are taken by something else.
     let directory = s.gateway.directory.clone();
     let files = stored(&s3);
     let whole = std::fs::read(&files[1]).unwrap();
@@ -159,4 +152,28 @@ fn a_credential_the_store_does_not_take_is_named_and_nothing_is_lost() {
     let log = s.gateway.log();
     assert!(log.contains("SignatureDoesNotMatch") && !log.contains("not-the-secret"), "{log}");
     assert_eq!((on_disk(&s).len(), stored(&s3).len()), (1, 0));
+}
+
+/// More recordings whose place is taken than a store may refuse in a row: that is not the store's trouble, and the next one goes.
+#[test]
+fn recordings_whose_place_is_taken_do_not_hold_up_others() {
+    const TAKEN: usize = 12;
+    let s3 = S3::start(&scratch("s3")).unwrap();
+    let mut s = setup_with(options(&s3, ""));
+    for _ in 0..TAKEN {
+        s.kubectl(&["exec", "web", "--", "true"]).success();
+    }
+    wait_for("all are stored", || stored(&s3).len() == TAKEN && on_disk(&s).is_empty());
+    s.gateway.process.terminate(Duration::from_secs(30)).unwrap();
+    let directory = s.gateway.directory.clone();
+    for file in stored(&s3) {
+        let here = directory.join("data/sessions").join(file.parent().unwrap().file_name().unwrap());
+        std::fs::create_dir_all(&here).unwrap();
+        std::fs::write(here.join(file.file_name().unwrap()), b"POSTERN-SESSION 1\n").unwrap();
+    }
+    s.gateway = Gateway::start(cluster(), &directory, &options(&s3, "")).unwrap();
+    s.caller = s.gateway.kubeconfig("again", &s.token).unwrap();
+    s.kubectl(&["exec", "web", "--", "echo", "hello"]).success();
+    wait_for("the new one is stored", || stored(&s3).len() == TAKEN + 1);
+    wait_for("the new one left the disk", || on_disk(&s).len() == TAKEN);
 }

@@ -4,21 +4,15 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use e2e::{Ran, Setup, cluster, setup};
+use e2e::{Setup, cluster, setup};
 use serde_json::Value;
 use testbed::{Gateway, GatewayOptions, wait_until};
-
-/// Runs `postern session` on the gateway's recordings.
-fn session(s: &Setup, args: &[&str]) -> Ran {
-    let config = s.gateway.directory.join("postern.yaml");
-    Ran::new(Gateway::postern(&[&["session"], args, &["--config", config.to_str().unwrap()]].concat()).unwrap())
-}
 
 /// The caller's session, once the index knows it.
 fn id(s: &Setup) -> String {
     let mut found = String::new();
     wait_until("the session is listed", Duration::from_secs(10), || {
-        let list = session(s, &["list", "--json"]);
+        let list = s.session(&["list", "--json"]);
         let row: Option<Value> = list.out.lines().next().and_then(|line| serde_json::from_str(line).ok());
         found = row.map(|row| row["id"].as_str().unwrap().to_owned()).unwrap_or_default();
         Ok(!found.is_empty())
@@ -65,32 +59,30 @@ fn what_a_credential_did_is_one_timeline_that_plays() {
 
     let id = id(&s);
     let stream = finished(&s, &id);
-    let shown = session(&s, &["show", &id]).success().to_owned();
+    let shown = s.session(&["show", &id]).success().to_owned();
     let order = ["list pods", "get secrets", "-- sh -c", "(exit code 4)"];
     let places: Vec<_> = order.iter().map(|part| shown.find(part).unwrap_or_else(|| panic!("{part} in {shown}"))).collect();
     assert!(places.is_sorted() && shown.contains(&stream), "{shown}");
 
     let began = std::time::Instant::now();
-    let played = session(&s, &["replay", &stream]);
+    let played = s.session(&["replay", &stream]);
     assert_eq!((played.success(), played.err.as_str()), ("one\ngrösse\ntyped\n", "postern-masked\n"));
     assert!(began.elapsed() >= Duration::from_secs(1), "with its timing");
     let began = std::time::Instant::now();
-    session(&s, &["replay", &stream, "--idle-limit", "0.1", "--speed", "2"]).success();
+    s.session(&["replay", &stream, "--idle-limit", "0.1", "--speed", "2"]).success();
     assert!(began.elapsed() < Duration::from_secs(1));
 
-    let cast = session(&s, &["export", &stream, "--format", "asciicast"]).success().to_owned();
+    let cast = s.session(&["export", &stream, "--format", "asciicast"]).success().to_owned();
     let lines: Vec<Value> = cast.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!((lines[0]["version"].as_u64(), lines[0]["width"].as_u64()), (Some(2), Some(80)), "{cast}");
     let first = lines.iter().find(|l| l[1] == "o").unwrap();
     assert_eq!(first[2], "one\r\n", "{cast}");
     assert!(lines.iter().any(|l| l[1] == "i" && l[2] == "typed\n") && !cast.contains("password-two"), "{cast}");
 
-    assert!(session(&s, &["search", "typed"]).success().contains(&stream));
-    assert!(session(&s, &["search", "grösse"]).success().contains("output: grösse"));
-    assert!(
-        session(&s, &["search", "get secrets"]).success().contains("call: get secrets") && !session(&s, &["search", "no such text"]).ok
-    );
-    assert!(!session(&s, &["search", "password-two\n"]).ok, "recorded after masking");
+    assert!(s.session(&["search", "typed"]).success().contains(&stream));
+    assert!(s.session(&["search", "grösse"]).success().contains("output: grösse"));
+    assert!(s.session(&["search", "get secrets"]).success().contains("call: get secrets") && !s.session(&["search", "no such text"]).ok);
+    assert!(!s.session(&["search", "password-two\n"]).ok, "recorded after masking");
     for (args, finds) in [
         (&["--user", "caller"][..], true),
         (&["--user", "nobody"], false),
@@ -101,7 +93,7 @@ fn what_a_credential_did_is_one_timeline_that_plays() {
         (&["--text", "sse"], true),
         (&["--text", "nothing of the kind"], false),
     ] {
-        assert_eq!(session(&s, &[&["list"], args].concat()).success().contains(&id), finds, "{args:?}");
+        assert_eq!(s.session(&[&["list"], args].concat()).success().contains(&id), finds, "{args:?}");
     }
     let event = s.events().into_iter().find(|e| e["stage"] == "completed" && e["recording"] == stream.as_str()).unwrap();
     assert_eq!((event["session"].as_str(), event["exitCode"].as_u64()), (Some(id.as_str()), Some(4)));
@@ -113,8 +105,8 @@ fn a_changed_byte_and_a_missing_recording_are_found() {
     s.kubectl(&["exec", "web", "--", "echo", "hello"]).success();
     let id = id(&s);
     finished(&s, &id);
-    wait_until("it is counted", Duration::from_secs(5), || Ok(session(&s, &["list", "--json"]).out.contains("\"streams\":1"))).unwrap();
-    assert!(session(&s, &["verify"]).success().contains("1 recordings of 1 sessions are whole and signed"));
+    wait_until("it is counted", Duration::from_secs(5), || Ok(s.session(&["list", "--json"]).out.contains("\"streams\":1"))).unwrap();
+    assert!(s.session(&["verify"]).success().contains("1 recordings of 1 sessions are whole and signed"));
     let file = streams(&s, &id).remove(0);
     let whole = std::fs::read(&file).unwrap();
     let mut changed = whole.clone();
@@ -125,14 +117,14 @@ fn a_changed_byte_and_a_missing_recording_are_found() {
         .unwrap();
     changed[at] ^= 0x20;
     std::fs::write(&file, &changed).unwrap();
-    let found = session(&s, &["verify", &id]);
+    let found = s.session(&["verify", &id]);
     assert!(
         found.failure().contains(file.file_name().unwrap().to_str().unwrap()) && found.err.contains("do not give their hash"),
         "{}",
         found.err
     );
     std::fs::remove_file(&file).unwrap();
-    assert!(session(&s, &["verify"]).failure().contains("1 of its 1 streams are gone"));
+    assert!(s.session(&["verify"]).failure().contains("1 of its 1 streams are gone"));
 }
 
 #[test]
@@ -153,14 +145,14 @@ fn what_reached_the_disk_before_a_crash_plays_and_the_loss_is_marked() {
     let part = streams(&s, &id).remove(0);
     assert!(part.to_string_lossy().ends_with(".stream.part"));
     let stream = format!("{id}/{}", part.file_name().unwrap().to_string_lossy().split('.').next().unwrap());
-    let played = session(&s, &["replay", &stream]);
+    let played = s.session(&["replay", &stream]);
     assert!(played.success().contains("before\n") && played.err.contains("cut short"), "{}", played.err);
     let directory = s.gateway.directory.clone();
     s.gateway = Gateway::start(cluster(), &directory, &GatewayOptions::default()).unwrap();
-    let played = session(&s, &["replay", &stream, "--idle-limit", "0.1"]);
+    let played = s.session(&["replay", &stream, "--idle-limit", "0.1"]);
     assert!(played.success().contains("before\n") && played.err.contains("what came last may be missing"), "{}", played.err);
-    session(&s, &["verify"]).success();
-    assert!(session(&s, &["show", &id]).success().contains("what came last may be missing"));
+    s.session(&["verify"]).success();
+    assert!(s.session(&["show", &id]).success().contains("what came last may be missing"));
 }
 
 /// A mounted directory. It is unmounted however the test ends.
@@ -215,7 +207,7 @@ fn bodies_are_kept_by_rule_and_after_masking() {
     let id = id(&s);
     let mut shown = String::new();
     wait_until("the calls are there", Duration::from_secs(10), || {
-        shown = session(&s, &["show", &id, "--bodies"]).success().to_owned();
+        shown = s.session(&["show", &id, "--bodies"]).success().to_owned();
         Ok(shown.contains("get configmaps"))
     })
     .unwrap();
@@ -234,7 +226,7 @@ fn bodies_are_kept_by_rule_and_after_masking() {
             assert!(!text.contains(value), "{value}");
         }
     }
-    assert!(session(&s, &["search", "kept-value"]).success().contains("request of call"));
+    assert!(s.session(&["search", "kept-value"]).success().contains("request of call"));
 }
 
 #[test]
@@ -244,8 +236,8 @@ fn a_body_that_only_a_look_at_each_object_would_mask_is_not_kept() {
     s.kubectl(&["create", "configmap", "c", "--from-literal=token=typed-token"]).success();
     assert!(!s.kubectl(&["get", "configmap", "c", "-o", "json"]).success().contains("typed-token"));
     let id = id(&s);
-    wait_until("the call is there", Duration::from_secs(10), || Ok(session(&s, &["show", &id]).success().contains("get configmaps")))
+    wait_until("the call is there", Duration::from_secs(10), || Ok(s.session(&["show", &id]).success().contains("get configmaps")))
         .unwrap();
-    let shown = session(&s, &["show", &id, "--bodies"]).success().to_owned();
+    let shown = s.session(&["show", &id, "--bodies"]).success().to_owned();
     assert!(shown.contains("request: not kept") && shown.contains("postern-masked") && !shown.contains("typed-token"), "{shown}");
 }
