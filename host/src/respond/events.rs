@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use super::Looking;
 use super::items::{Items, Stop, require_object};
-use crate::mask::{Unreadable, member};
+use super::lexer::{Lexer, array_start};
+use crate::mask::{RowObject, Unreadable, member};
 
 /// What is known of a watch.
 #[derive(Default)]
@@ -22,8 +23,10 @@ pub struct Watched {
 
 struct Asking {
     id: String,
-    /// What the client gets if it has the object.
+    /// What is told of the object now.
     tombstone: Value,
+    /// What the client gets if it has the object.
+    deleted: Vec<u8>,
     /// Whether the object exists no longer.
     gone: bool,
 }
@@ -88,7 +91,7 @@ impl Items {
             None => false,
         };
         if was_shown {
-            write("\"DELETED\"", asking.tombstone.to_string().as_bytes(), out);
+            write(DELETED, &asking.deleted, out);
         }
         self.stays_hidden(asking.id, asking.gone);
         self.take_events(out)?;
@@ -108,10 +111,10 @@ impl Items {
         require_object(event)?;
         let what = member(event, b"type")?.unwrap_or_default();
         let object = member(event, b"object")?.unwrap_or(b"null");
-        let mut what = match what {
-            b"\"ADDED\"" => "\"ADDED\"",
-            b"\"MODIFIED\"" => "\"MODIFIED\"",
-            b"\"DELETED\"" => "\"DELETED\"",
+        let what = match what {
+            b"\"ADDED\"" => ADDED,
+            b"\"MODIFIED\"" => MODIFIED,
+            b"\"DELETED\"" => DELETED,
             // They hold no object of the cluster's.
             b"\"BOOKMARK\"" | b"\"ERROR\"" => {
                 out.extend_from_slice(event);
@@ -120,46 +123,135 @@ impl Items {
             }
             _ => return Err(Unreadable::Malformed.into()),
         };
-        let mut masked = Vec::with_capacity(object.len());
-        if member(object, b"kind")? == Some(b"\"Table\"") {
-            self.table(object, &mut masked)?;
+        let subject = Subject::of(object)?;
+        if let Subject::Table(table) = subject {
+            let mut masked = Vec::with_capacity(table.len());
+            self.table(table, &mut masked)?;
+            write(what, &masked, out);
         } else if self.treatment.on_object.is_empty() {
-            masked = self.element(object, false)?.unwrap_or_default();
+            let masked = self.show(&subject)?.unwrap_or_default();
+            write(what, &masked, out);
         } else {
-            let id = identity(object)?;
-            match self.element(object, false)? {
-                Some(shown) => {
-                    let new = self.watch.shown.insert(id.clone());
-                    self.watch.hidden.remove(&id);
-                    if new && what == "\"MODIFIED\"" {
-                        what = "\"ADDED\"";
-                    }
-                    masked = shown;
-                }
-                None if self.watch.shown.contains(&id) => {
-                    // What the client has seen vanishes for it; of the object as it is now it learns only the name.
-                    masked = tombstone(object)?.to_string().into_bytes();
-                    self.stays_hidden(id.clone(), what == "\"DELETED\"");
-                    what = "\"DELETED\"";
-                }
-                None => {
-                    let gone = what == "\"DELETED\"";
-                    // One that came into being during the watch was never shown.
-                    let may_be_there = self.treatment.look_back.is_some() && what != "\"ADDED\"" && !self.watch.hidden.contains(&id);
-                    if may_be_there {
-                        self.watch.asking = Some(Asking { id, tombstone: tombstone(object)?, gone });
-                    } else {
-                        self.stays_hidden(id, gone);
-                    }
-                    return Ok(());
-                }
-            }
-            if what == "\"DELETED\"" {
-                self.watch.shown.remove(&id);
-            }
+            self.shown_or_hidden(what, &subject, out)?;
         }
-        write(what, &masked, out);
         Ok(())
+    }
+
+    /// An event of an object that policies may hide: what a change makes visible is added, what it hides is deleted.
+    fn shown_or_hidden(&mut self, what: &'static str, subject: &Subject<'_>, out: &mut Vec<u8>) -> Result<(), Stop> {
+        let object = subject.object()?;
+        let id = identity(object)?;
+        if let Some(masked) = self.show(subject)? {
+            let new = !self.watch.shown.contains(&id);
+            self.watch.hidden.remove(&id);
+            write(if new && what == MODIFIED { ADDED } else { what }, &masked, out);
+            if what == DELETED {
+                self.watch.shown.remove(&id);
+            } else if new {
+                self.watch.shown.insert(id);
+            }
+            return Ok(());
+        }
+        let gone = what == DELETED;
+        let tombstone = tombstone(object)?;
+        let deleted = subject.deleted(&tombstone, self.treatment.asked.rows)?;
+        if self.watch.shown.remove(&id) {
+            // What the client has seen vanishes for it; of the object as it is now it learns only the name.
+            write(DELETED, &deleted, out);
+            self.stays_hidden(id, gone);
+            return Ok(());
+        }
+        if let Some(columns) = subject.columns()? {
+            // Only the first event of a watch says what the columns are.
+            write(ADDED, &columns, out);
+        }
+        // One that came into being during the watch was never shown.
+        if self.treatment.look_back.is_some() && what != ADDED && !self.watch.hidden.contains(&id) {
+            self.watch.asking = Some(Asking { id, tombstone, deleted, gone });
+        } else {
+            self.stays_hidden(id, gone);
+        }
+        Ok(())
+    }
+
+    /// What of an event is shown; none when a policy hides it.
+    fn show(&mut self, subject: &Subject<'_>) -> Result<Option<Vec<u8>>, Stop> {
+        match *subject {
+            Subject::Object(object) | Subject::Table(object) => self.element(object, false),
+            Subject::Row { head, row, tail } => Ok(self.element(row, true)?.map(|row| [head, &row, tail].concat())),
+        }
+    }
+}
+
+const ADDED: &str = "\"ADDED\"";
+const MODIFIED: &str = "\"MODIFIED\"";
+const DELETED: &str = "\"DELETED\"";
+
+/// What an event is about.
+enum Subject<'a> {
+    Object(&'a [u8]),
+    /// A Table of the one row that shows it.
+    Row {
+        head: &'a [u8],
+        row: &'a [u8],
+        tail: &'a [u8],
+    },
+    /// A Table of none or of several, which no API server of today sends.
+    Table(&'a [u8]),
+}
+
+impl<'a> Subject<'a> {
+    fn of(object: &'a [u8]) -> Result<Self, Unreadable> {
+        if member(object, b"kind")? != Some(b"\"Table\"") {
+            return Ok(Self::Object(object));
+        }
+        let Some((start, true)) = array_start(object) else { return Ok(Self::Table(object)) };
+        let start = start + object[start..].iter().take_while(|b| b.is_ascii_whitespace()).count();
+        if object.get(start) != Some(&b'{') {
+            return Ok(Self::Table(object));
+        }
+        let mut end = start;
+        if Lexer::default().value_end(object, &mut end)?.is_none() {
+            return Err(Unreadable::Malformed);
+        }
+        let tail = &object[end..];
+        match tail.iter().find(|b| !b.is_ascii_whitespace()) {
+            Some(b']') => Ok(Self::Row { head: &object[..start], row: &object[start..end], tail }),
+            _ => Ok(Self::Table(object)),
+        }
+    }
+
+    /// The object itself.
+    fn object(&self) -> Result<&'a [u8], Unreadable> {
+        match *self {
+            Self::Object(object) | Self::Table(object) => Ok(object),
+            Self::Row { row, .. } => Ok(member(row, b"object")?.unwrap_or(b"null")),
+        }
+    }
+
+    /// What a client is sent that has it and may no longer.
+    fn deleted(&self, tombstone: &Value, rows: RowObject) -> Result<Vec<u8>, Unreadable> {
+        let Self::Row { head, row, tail } = self else { return Ok(tombstone.to_string().into_bytes()) };
+        let mut cells: Value = serde_json::from_slice(member(row, b"cells")?.unwrap_or(b"[]")).map_err(|_| Unreadable::Malformed)?;
+        let name = &tombstone["metadata"]["name"];
+        cells.as_array_mut().into_iter().flatten().filter(|cell| *cell != name).for_each(|cell| *cell = Value::Null);
+        let mut row = serde_json::json!({ "cells": cells });
+        if rows != RowObject::None {
+            row["object"] =
+                serde_json::json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": tombstone["metadata"]});
+        }
+        if rows == RowObject::Object {
+            row["object"] = tombstone.clone();
+        }
+        Ok([head, row.to_string().as_bytes(), tail].concat())
+    }
+
+    /// The Table without its row, if it says what the columns are.
+    fn columns(&self) -> Result<Option<Vec<u8>>, Unreadable> {
+        let Self::Row { head, tail, .. } = self else { return Ok(None) };
+        let table = [*head, tail].concat();
+        let says = matches!(member(&table, b"columnDefinitions")?, Some(columns) if columns.starts_with(b"[") && columns.contains(&b'{'));
+        Ok(says.then_some(table))
     }
 }
 

@@ -179,7 +179,9 @@ impl Items {
             return Ok(());
         }
         if kind == Some(b"\"Table\"") {
-            return self.table(object, out);
+            self.table(object, out)?;
+            // The one row of the one object.
+            return if self.state == State::Whole && self.hidden > 0 { Err(Stop::Hidden) } else { Ok(()) };
         }
         match self.element(object, false)? {
             Some(masked) => {
