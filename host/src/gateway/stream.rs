@@ -235,9 +235,7 @@ impl Gateway {
 
     fn setup(&self, ready: Ready, answer: &HeaderMap, expires: u64, answered: Option<Answered>) -> Result<(Setup, Slot), Refusal> {
         let Ready { filter, recording, told_on, _slot } = ready;
-        let Some(protocol) = Protocol::agreed(answer) else {
-            return Err(Refusal::bad_gateway("the API server agreed to a protocol that the gateway cannot read, so nothing of it passes"));
-        };
+        let protocol = Protocol::agreed(answer).ok_or_else(unreadable)?;
         let limits = &self.config.limits;
         let setup = Setup {
             protocol,
@@ -264,6 +262,11 @@ pub(super) fn told_on(operation: &Operation) -> Option<Channel> {
         Some(command) if command.tty => asks("stdout").then_some(Channel::Stdout),
         Some(_) => asks("stderr").then_some(Channel::Stderr),
     }
+}
+
+/// Why an answer's stream does not pass.
+pub(super) fn unreadable() -> Refusal {
+    Refusal::bad_gateway("the API server agreed to a protocol that the gateway cannot read, so nothing of it passes")
 }
 
 /// Takes the recording of a stream away that was never opened.

@@ -1,7 +1,6 @@
 //! A command that waits for an approval whatever its protocol: the connection is upgraded first, and the user is told on the terminal.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use http::{Response, StatusCode};
@@ -21,12 +20,12 @@ use crate::record::Event;
 use crate::respond::Completion;
 use crate::status::Refusal;
 use crate::stream::Channel;
+use crate::stream::carry::FAREWELL;
+use crate::stream::codec::Protocol;
 use crate::stream::waiting::{Handshake, Waiting};
 
 /// Largest Status of the API server that is told on a terminal.
 const LARGEST_STATUS: usize = 64 << 10;
-/// How long a caller has to close its side after the end.
-const FAREWELL: Duration = Duration::from_secs(5);
 
 impl Gateway {
     /// Answers the handshake, and goes on in a task of its own: every way out of it has written an audit event.
@@ -220,6 +219,13 @@ impl Terminal {
             let told = serde_json::from_slice::<serde_json::Value>(&status).ok().filter(|status| status["kind"] == "Status");
             let other = || Refusal::bad_gateway(format!("the API server answered {code} and not the stream that was asked for")).to_json();
             return self.end(told.map_or_else(other, |status| status.to_string()).trim_end()).await;
+        }
+        if Protocol::agreed(upstream.headers()).is_none() {
+            stream::discard(Some(ready));
+            let refusal = stream::unreadable();
+            let status = refusal.to_json();
+            drop(completion.failed(refusal));
+            return self.end(&status).await;
         }
         if self.flush().await.is_err() {
             return;

@@ -24,7 +24,7 @@ use crate::status::Refusal;
 /// Bytes read at a time.
 const AT_A_TIME: usize = 64 << 10;
 /// How long a caller has to close its side after the end.
-const FAREWELL: Duration = Duration::from_secs(5);
+pub const FAREWELL: Duration = Duration::from_secs(5);
 /// The longest Status that is remembered.
 const LONGEST_STATUS: usize = 64 << 10;
 /// The most ports that are remembered.

@@ -87,6 +87,11 @@ impl Frames {
         &self.head[..self.have]
     }
 
+    /// What has come of a head that is not whole yet.
+    pub fn begun_head(&self) -> &[u8] {
+        if self.left.is_none() && !self.is_whole() { self.head_bytes() } else { &[] }
+    }
+
     /// Whether nothing is begun: neither a frame nor a message.
     pub fn at_rest(&self) -> bool {
         self.left.is_none() && (self.have == 0 || self.is_whole()) && !self.within

@@ -99,9 +99,9 @@ impl Waiting {
     pub fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<bool, Violation> {
         match &mut self.0 {
             Wire::WebSocket(inbox) => {
-                for heard in inbox.push(bytes).map_err(|_| Violation("no WebSocket frames"))? {
+                for heard in inbox.push(bytes)? {
                     match heard {
-                        Heard::Ping(payload) => out.extend_from_slice(&websocket::pong(&payload)),
+                        Heard::Ping(payload) => websocket::pong(&payload, out),
                         Heard::Close => return Ok(false),
                     }
                 }
@@ -136,7 +136,7 @@ impl Waiting {
     /// Appends a text for a channel that is there.
     pub fn tell(&self, channel: Channel, text: &[u8], out: &mut Vec<u8>) {
         match &self.0 {
-            Wire::WebSocket(_) => out.extend_from_slice(&websocket::message(channel.number(), text)),
+            Wire::WebSocket(_) => websocket::message(channel.number(), text, out),
             Wire::Spdy { spdy, .. } => {
                 if let Some(id) = spdy.stream(channel) {
                     spdy::data(id, text, false, out);
@@ -149,7 +149,7 @@ impl Waiting {
     pub fn finish(&self, status: &[u8], out: &mut Vec<u8>) {
         self.tell(Channel::Error, status, out);
         match &self.0 {
-            Wire::WebSocket(_) => out.extend_from_slice(&websocket::close()),
+            Wire::WebSocket(_) => websocket::close(out),
             Wire::Spdy { spdy, .. } => {
                 let streams = [Channel::Stdout, Channel::Stderr, Channel::Error].map(|channel| spdy.stream(channel));
                 streams.into_iter().flatten().for_each(|id| spdy::data(id, b"", true, out));

@@ -5,6 +5,8 @@ use aws_lc_rs::digest;
 use base64::Engine;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 
+use super::Violation;
+use super::frames::{self, Frames, From, Step};
 use crate::body::Body;
 
 /// Protocols in which a caller can be told: binary channels, and a Status on the error channel.
@@ -59,47 +61,35 @@ impl Handshake {
     }
 }
 
-/// A message to the caller on a channel.
-pub fn message(channel: u8, text: &[u8]) -> Vec<u8> {
-    let mut payload = Vec::with_capacity(text.len() + 1);
-    payload.push(channel);
-    payload.extend_from_slice(text);
-    frame(0x2, &payload)
+/// Appends a message to the caller on a channel.
+pub fn message(channel: u8, text: &[u8], out: &mut Vec<u8>) {
+    frames::write(0x2, &[&[channel], text], out);
 }
 
-/// The end of the connection: 1000, a normal closure.
-pub fn close() -> Vec<u8> {
-    frame(0x8, &1000u16.to_be_bytes())
+/// Appends the end of the connection: 1000, a normal closure.
+pub fn close(out: &mut Vec<u8>) {
+    frames::write(0x8, &[&1000u16.to_be_bytes()], out);
 }
 
-/// The answer to a ping.
-pub fn pong(payload: &[u8]) -> Vec<u8> {
-    frame(0xA, payload)
-}
-
-/// A whole frame, unmasked as a server's are.
-fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
-    let mut frame = vec![0x80 | opcode];
-    match payload.len() {
-        length @ 0..=125 => frame.push(length as u8),
-        length @ 126..=0xFFFF => {
-            frame.push(126);
-            frame.extend_from_slice(&(length as u16).to_be_bytes());
-        }
-        length => {
-            frame.push(127);
-            frame.extend_from_slice(&(length as u64).to_be_bytes());
-        }
-    }
-    frame.extend_from_slice(payload);
-    frame
+/// Appends the answer to a ping.
+pub fn pong(payload: &[u8], out: &mut Vec<u8>) {
+    frames::write(0xA, &[payload], out);
 }
 
 /// What a waiting caller sends.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Inbox {
-    buffer: Vec<u8>,
+    frames: Frames,
+    /// Data, in frames as they came; of the last one as much as has come.
     kept: Vec<u8>,
+    /// The close, ping or pong that is being read, as it comes, and its payload.
+    control: Option<(u8, Vec<u8>, Vec<u8>)>,
+}
+
+impl Default for Inbox {
+    fn default() -> Self {
+        Self { frames: Frames::new(From::Client), kept: Vec::new(), control: None }
+    }
 }
 
 /// Something to react to.
@@ -111,79 +101,43 @@ pub enum Heard {
     Close,
 }
 
-/// The caller does not speak WebSocket.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Violation;
-
 impl Inbox {
     /// Takes bytes; what is data is kept, the rest is told.
-    pub fn push(&mut self, bytes: &[u8]) -> Result<Vec<Heard>, Violation> {
-        self.buffer.extend_from_slice(bytes);
+    pub fn push(&mut self, mut bytes: &[u8]) -> Result<Vec<Heard>, Violation> {
         let mut heard = Vec::new();
-        while let Some(frame) = Frame::parse(&self.buffer)? {
-            match frame.opcode {
-                0x8 => heard.push(Heard::Close),
-                0x9 => heard.push(Heard::Ping(frame.payload(&self.buffer))),
-                0xA => {}
-                _ => self.kept.extend_from_slice(&self.buffer[..frame.end]),
+        while let Some(step) = self.frames.next(&mut bytes)? {
+            match (step, &mut self.control) {
+                (Step::Head(head), _) if head.is_control() => {
+                    self.control = Some((head.opcode, self.frames.head_bytes().to_vec(), Vec::new()));
+                }
+                (Step::Head(_), _) => self.kept.extend_from_slice(self.frames.head_bytes()),
+                (Step::Payload(payload), Some((_, raw, plain))) => {
+                    raw.extend_from_slice(payload);
+                    self.frames.unmask(payload, plain);
+                }
+                (Step::Payload(payload), None) => self.kept.extend_from_slice(payload),
+                (Step::End, control) => match control.take() {
+                    Some((0x8, ..)) => heard.push(Heard::Close),
+                    Some((0x9, _, plain)) => heard.push(Heard::Ping(plain)),
+                    _ => {}
+                },
             }
-            self.buffer.drain(..frame.end);
         }
         Ok(heard)
     }
 
     /// Whether more may be read.
     pub fn has_room(&self) -> bool {
-        self.kept.len() + self.buffer.len() < MOST_KEPT
+        self.kept.len() < MOST_KEPT
     }
 
     /// The frames to pass on, as they came, with the beginning of one that is not whole yet.
     pub fn into_bytes(mut self) -> Vec<u8> {
-        self.kept.append(&mut self.buffer);
+        if let Some((_, raw, _)) = &self.control {
+            self.kept.extend_from_slice(raw);
+        }
+        self.kept.extend_from_slice(self.frames.begun_head());
         self.kept
-    }
-}
-
-struct Frame {
-    opcode: u8,
-    mask: [u8; 4],
-    start: usize,
-    end: usize,
-}
-
-impl Frame {
-    /// The frame at the beginning of a buffer; none while it is not whole. Every byte is the caller's.
-    fn parse(buffer: &[u8]) -> Result<Option<Self>, Violation> {
-        let &[first, second, ..] = buffer else { return Ok(None) };
-        let opcode = first & 0x0F;
-        let is_control = opcode >= 0x8;
-        // RFC 6455: a client masks what it sends; reserved bits and opcodes mean something nobody agreed on.
-        if second & 0x80 == 0 || first & 0x70 != 0 || !matches!(opcode, 0x0..=0x2 | 0x8..=0xA) {
-            return Err(Violation);
-        }
-        if is_control && (first & 0x80 == 0 || second & 0x7F > 125) {
-            return Err(Violation);
-        }
-        let (length, at) = match second & 0x7F {
-            126 => match buffer.get(2..4) {
-                Some(&[a, b]) => (u64::from(u16::from_be_bytes([a, b])), 4),
-                _ => return Ok(None),
-            },
-            127 => match buffer.get(2..10).and_then(|bytes| <[u8; 8]>::try_from(bytes).ok()) {
-                Some(bytes) => (u64::from_be_bytes(bytes), 10),
-                None => return Ok(None),
-            },
-            short => (u64::from(short), 2),
-        };
-        // A frame that can never be kept whole is passed on in pieces: it stays in the buffer, and the buffer is full.
-        let Some(mask) = buffer.get(at..at + 4).and_then(|bytes| <[u8; 4]>::try_from(bytes).ok()) else { return Ok(None) };
-        let start = at + 4;
-        let end = usize::try_from(length).ok().and_then(|length| start.checked_add(length)).ok_or(Violation)?;
-        Ok((buffer.len() >= end).then_some(Self { opcode, mask, start, end }))
-    }
-
-    fn payload(&self, buffer: &[u8]) -> Vec<u8> {
-        buffer[self.start..self.end].iter().zip(self.mask.iter().cycle()).map(|(byte, mask)| byte ^ mask).collect()
     }
 }
 
@@ -192,7 +146,8 @@ mod tests {
     use super::*;
 
     fn client_frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
-        let mut bytes = frame(opcode, payload);
+        let mut bytes = Vec::new();
+        frames::write(opcode, &[payload], &mut bytes);
         let mask = [7, 11, 13, 17];
         let header = bytes.len() - payload.len();
         bytes[1] |= 0x80;
@@ -233,16 +188,27 @@ mod tests {
     }
 
     #[test]
+    fn the_beginning_of_a_frame_is_passed_on_wherever_it_is_cut() {
+        let (data, ping) = (client_frame(0x2, &[5; 300]), client_frame(0x9, b"hello"));
+        let all = [data.clone(), ping.clone()].concat();
+        for end in 0..all.len() {
+            let mut inbox = Inbox::default();
+            assert_eq!(inbox.push(&all[..end]).unwrap(), []);
+            assert!(inbox.into_bytes() == all[..end], "cut at {end}");
+        }
+    }
+
+    #[test]
     fn what_is_no_client_frame_is_told() {
         for bytes in [
-            frame(0x2, b"unmasked"),
+            b"\x82\x08unmasked".to_vec(),
             vec![0xC2, 0x80, 0, 0, 0, 0],
             vec![0x83, 0x80, 0, 0, 0, 0],
             vec![0x09, 0x80, 0, 0, 0, 0],
             vec![0x89, 0xFE, 0, 200],
             vec![0x82, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0],
         ] {
-            assert_eq!(Inbox::default().push(&bytes), Err(Violation), "{bytes:?}");
+            assert!(Inbox::default().push(&bytes).is_err(), "{bytes:?}");
         }
     }
 
