@@ -8,6 +8,7 @@ use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
+use super::table::printable;
 use crate::record::chain::Chain;
 
 /// Reads the audit log.
@@ -90,11 +91,11 @@ pub(super) fn operation_of(event: &Value) -> String {
     if let Some(why) = event["refusal"].as_str() {
         operation += &format!("  ({why})");
     }
-    operation.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    printable(&operation)
 }
 
 fn line(event: &Value) -> String {
-    let text = |path: &str| event.pointer(path).and_then(Value::as_str).unwrap_or("-");
+    let text = |path: &str| printable(event.pointer(path).and_then(Value::as_str).unwrap_or("-"));
     let status = event["status"].as_u64().map_or_else(|| "-".into(), |s| s.to_string());
     let operation = operation_of(event);
     format!(

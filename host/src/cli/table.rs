@@ -14,6 +14,10 @@ pub(super) fn print(rows: &[Vec<String>]) {
 
 /// A row of texts.
 pub(super) fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
-    // What a peer wrote must not steer the terminal it is shown on.
-    cells.map(|cell| cell.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()).into()
+    cells.map(printable).into()
+}
+
+/// A text without what would move a terminal's cursor: what a peer wrote must not steer the terminal it is shown on.
+pub(super) fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

@@ -14,7 +14,7 @@ use clap::{Args, Subcommand};
 use serde_json::Value;
 
 use super::audit::operation_of;
-use super::table::{self, row};
+use super::table::{self, printable, row};
 use crate::config::Config;
 use crate::record::session::format::Kind;
 use crate::record::session::read::{Body, Entry, Recorded};
@@ -319,9 +319,4 @@ fn parse_time(text: &str) -> anyhow::Result<u64> {
     }
     let time = time::OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339).with_context(wrong)?;
     u64::try_from(time.unix_timestamp()).with_context(wrong)
-}
-
-/// A text without what would move a terminal's cursor.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

@@ -8,7 +8,8 @@ use anyhow::{Context, bail};
 use base64::Engine;
 use serde_json::{Value, json};
 
-use super::{Place, printable, show};
+use super::super::table::printable;
+use super::{Place, show};
 use crate::cli::audit::operation_of;
 use crate::record::session::format::Kind;
 use crate::record::session::read::Recorded;

@@ -6,7 +6,8 @@ use std::time::Duration;
 use anyhow::bail;
 use serde_json::Value;
 
-use super::{Filter, Place, printable};
+use super::super::table::printable;
+use super::{Filter, Place};
 use crate::cli::audit::operation_of;
 use crate::record::session::format::Kind;
 use crate::record::session::read::Recorded;
