@@ -1,5 +1,6 @@
 //! Forward: an operation goes to the API server, with a credential the caller never sees.
 
+mod burst;
 mod credential;
 mod kubeconfig;
 mod upgrade;
@@ -15,7 +16,6 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
-use tokio::io::BufReader;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
@@ -26,10 +26,9 @@ pub use upgrade::tunnel;
 use crate::body::collect;
 use crate::config::Limits;
 use crate::status::Refusal;
+use burst::Burst;
 use credential::ServiceAccountTokens;
 
-/// What is read from the API server at a time. Memory that is never filled is never touched.
-const READ_AT_A_TIME: usize = 32 << 10;
 /// Idle connections a thread keeps to the API server, of each kind.
 const IDLE: usize = 64;
 
@@ -213,9 +212,8 @@ impl Upstream {
                 Kind::Own => &self.access.own_tls,
                 Kind::Bare => &self.access.bare_tls,
             };
-            // rustls reads 4 KiB at a time: without a buffer below it a long list is a thousand system calls.
-            let tcp = BufReader::with_capacity(READ_AT_A_TIME, tcp);
-            let stream = TlsConnector::from(Arc::clone(tls)).connect(name, tcp).await.map_err(|e| unreachable(e.to_string()))?;
+            let stream =
+                TlsConnector::from(Arc::clone(tls)).connect(name, Burst::new(tcp)).await.map_err(|e| unreachable(e.to_string()))?;
             let (sender, connection) =
                 hyper::client::conn::http1::Builder::new().handshake(TokioIo::new(stream)).await.map_err(|e| unreachable(e.to_string()))?;
             tokio::task::spawn_local(async move { drop(connection.with_upgrades().await) });

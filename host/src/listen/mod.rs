@@ -148,7 +148,8 @@ impl Worker {
         let peer = Peer { address, presented };
         let service = service_fn(move |request: Request<Incoming>| {
             let (gateway, peer) = (Arc::clone(&self.gateway), peer.clone());
-            async move { Ok::<Response<Body>, std::convert::Infallible>(gateway.handle(peer, request).await) }
+            // In a box of its own: a connection would else keep room for all that a request may need, as long as its answer goes on.
+            Box::pin(async move { Ok::<Response<Body>, std::convert::Infallible>(gateway.handle(peer, request).await) })
         });
         let limits = &self.gateway.config.limits;
         let io = TokioIo::new(stream);
