@@ -21,12 +21,20 @@ pub struct Cluster {
     ca: Ca,
     node_port: u16,
     etcd_port: u16,
+    /// Further flags of the API server.
+    flags: Vec<String>,
+    api_server: Option<Process>,
     processes: Vec<Process>,
 }
 
 impl Cluster {
     /// Starts a cluster in a directory of its own.
     pub fn start(directory: &Path) -> anyhow::Result<Self> {
+        Self::start_with(directory, &[])
+    }
+
+    /// The same, with further flags of the API server.
+    pub fn start_with(directory: &Path, flags: &[&str]) -> anyhow::Result<Self> {
         std::fs::create_dir_all(directory)?;
         let directory = directory.canonicalize()?;
         let ca = Ca::new("ca", &directory)?;
@@ -36,28 +44,36 @@ impl Cluster {
         ca.issue("admin", "admin", &["system:masters"])?;
         ca.issue("gateway", "postern", &["postern:gateways"])?;
         ca.issue("service-account", "service-account", &[])?;
-        let mut this = Self { port: free_port()?, node_port: free_port()?, etcd_port: 0, ca, directory, processes: Vec::new() };
-        this.start_etcd_and_apiserver()?;
-        this.start_node()?;
+        let mut this = Self {
+            port: free_port()?,
+            node_port: free_port()?,
+            etcd_port: free_port()?,
+            ca,
+            directory,
+            flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
+            api_server: None,
+            processes: Vec::new(),
+        };
         write_whole(&this.admin_kubeconfig(), &this.kubeconfig(&this.certificate("admin")))?;
-        let ready = this.directory.join("apiserver.log");
-        wait_until("the API server is ready", Duration::from_secs(60), || {
-            for process in &mut this.processes {
-                process.check().with_context(|| tail(&ready))?;
-            }
-            Ok(kubectl(&this.directory.join("admin.kubeconfig"), &["get", "--raw", "/readyz"]).is_ok_and(|o| o.status.success()))
-        })?;
+        this.start_etcd()?;
+        this.start_node()?;
+        this.start_api_server()?;
         this.furnish()?;
         Ok(this)
+    }
+
+    /// Ends the API server as a crash does, and starts it again.
+    pub fn restart_api_server(&mut self) -> anyhow::Result<()> {
+        self.api_server = None;
+        self.start_api_server()
     }
 
     fn file(&self, name: &str) -> String {
         self.directory.join(name).display().to_string()
     }
 
-    fn start_etcd_and_apiserver(&mut self) -> anyhow::Result<()> {
-        let (client, peer) = (free_port()?, free_port()?);
-        self.etcd_port = client;
+    fn start_etcd(&mut self) -> anyhow::Result<()> {
+        let (client, peer) = (self.etcd_port, free_port()?);
         let mut etcd = Command::new(binary("etcd"));
         etcd.args(["--name=testbed", "--unsafe-no-fsync", "--log-level=warn"]).args([
             format!("--data-dir={}", self.file("etcd")),
@@ -68,9 +84,13 @@ impl Cluster {
             format!("--initial-cluster=testbed=http://127.0.0.1:{peer}"),
         ]);
         self.processes.push(Process::start("etcd", etcd, &self.directory.join("etcd.log"))?);
+        Ok(())
+    }
+
+    fn start_api_server(&mut self) -> anyhow::Result<()> {
         let issuer = format!("https://localhost:{}", self.port);
-        let mut apiserver = Command::new(binary("kube-apiserver"));
-        apiserver.args([
+        let mut command = Command::new(binary("kube-apiserver"));
+        command.args([
             "--bind-address=127.0.0.1",
             "--advertise-address=127.0.0.1",
             "--service-cluster-ip-range=10.0.0.0/16",
@@ -80,8 +100,8 @@ impl Cluster {
             "--allow-privileged=true",
             "--kubelet-preferred-address-types=InternalIP",
         ]);
-        apiserver.args([
-            format!("--etcd-servers=http://127.0.0.1:{client}"),
+        command.args([
+            format!("--etcd-servers=http://127.0.0.1:{}", self.etcd_port),
             format!("--secure-port={}", self.port),
             format!("--tls-cert-file={}", self.file("apiserver.crt")),
             format!("--tls-private-key-file={}", self.file("apiserver.key")),
@@ -95,7 +115,17 @@ impl Cluster {
             format!("--kubelet-certificate-authority={}", self.file("ca.crt")),
             format!("--cert-dir={}", self.file("run")),
         ]);
-        self.processes.push(Process::start("kube-apiserver", apiserver, &self.directory.join("apiserver.log"))?);
+        command.args(&self.flags);
+        let log = self.directory.join("apiserver.log");
+        let mut process = Process::start("kube-apiserver", command, &log)?;
+        let (admin, processes) = (self.directory.join("admin.kubeconfig"), &mut self.processes);
+        wait_until("the API server is ready", Duration::from_secs(60), || {
+            for process in processes.iter_mut().chain([&mut process]) {
+                process.check().with_context(|| tail(&log))?;
+            }
+            Ok(kubectl(&admin, &["get", "--raw", "/readyz"]).is_ok_and(|o| o.status.success()))
+        })?;
+        self.api_server = Some(process);
         Ok(())
     }
 
@@ -150,19 +180,34 @@ impl Cluster {
 
     /// What etcd itself holds under a prefix, all values one after another.
     pub fn stored_under(&self, prefix: &str) -> anyhow::Result<Vec<u8>> {
-        use std::io::{Read, Write};
         let base64 = base64::engine::general_purpose::STANDARD;
         // The first key that does not begin with it, for prefixes that end in a slash.
         let end = format!("{}0", prefix.trim_end_matches('/'));
-        let body = json!({"key": base64.encode(prefix), "range_end": base64.encode(end)}).to_string();
+        let found = self.etcd("range", &json!({"key": base64.encode(prefix), "range_end": base64.encode(end)}))?;
+        let values = found["kvs"].as_array().cloned().unwrap_or_default();
+        Ok(values.iter().flat_map(|kv| base64.decode(kv["value"].as_str().unwrap_or_default()).unwrap_or_default()).collect())
+    }
+
+    /// Makes etcd forget what was before now.
+    pub fn forget_history(&self) -> anyhow::Result<()> {
+        let now = self.etcd("range", &json!({"key": "AA=="}))?["header"]["revision"].clone();
+        self.etcd("compaction", &json!({"revision": now, "physical": true})).map(drop)
+    }
+
+    /// Asks etcd itself (`etcd/api/v3/etcdserverpb/rpc.proto`, by its JSON gateway).
+    fn etcd(&self, what: &str, ask: &serde_json::Value) -> anyhow::Result<serde_json::Value> {
+        use std::io::{Read, Write};
+        let body = ask.to_string();
         let mut connection = std::net::TcpStream::connect(("127.0.0.1", self.etcd_port))?;
-        write!(connection, "POST /v3/kv/range HTTP/1.0\r\nHost: etcd\r\nContent-Length: {}\r\n\r\n{body}", body.len())?;
+        write!(connection, "POST /v3/kv/{what} HTTP/1.0\r\nHost: etcd\r\nContent-Length: {}\r\n\r\n{body}", body.len())?;
         let mut answer = String::new();
         connection.read_to_string(&mut answer)?;
         let text = answer.split_once("\r\n\r\n").map(|(_, body)| body).unwrap_or_default();
         let found: serde_json::Value = serde_json::from_str(text).with_context(|| format!("etcd answered {answer:.200}"))?;
-        let values = found["kvs"].as_array().cloned().unwrap_or_default();
-        Ok(values.iter().flat_map(|kv| base64.decode(kv["value"].as_str().unwrap_or_default()).unwrap_or_default()).collect())
+        match found["error"].as_str() {
+            Some(why) => bail!("etcd refused {what}: {why}"),
+            None => Ok(found),
+        }
     }
 
     /// The kubeconfig of a cluster administrator.
@@ -220,6 +265,23 @@ impl Cluster {
             "conditions": [{"type": "Ready", "status": "True"}, {"type": "ContainersReady", "status": "True"}],
             "containerStatuses": [{"name": "main", "image": "testbed/main", "imageID": "testbed", "containerID": format!("testbed://{name}"),
                 "ready": true, "restartCount": 0, "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}}]}}))
+    }
+
+    /// Says of a pod's ephemeral containers that they run, as its kubelet does. Their processes are the node's, like those of all containers.
+    pub fn run_ephemeral_containers(&self, namespace: &str, pod: &str) -> anyhow::Result<()> {
+        let pod_now = stdout(kubectl(&self.admin_kubeconfig(), &["get", "pod", pod, "-n", namespace, "-o", "json"])?)?;
+        let pod_now: serde_json::Value = serde_json::from_str(&pod_now)?;
+        let count = |list: &serde_json::Value| list.as_array().map_or(0, Vec::len);
+        let containers = &pod_now["spec"]["ephemeralContainers"];
+        if count(containers) == count(&pod_now["status"]["ephemeralContainerStatuses"]) {
+            return Ok(());
+        }
+        let running = |container: &serde_json::Value| {
+            json!({"name": container["name"], "image": container["image"], "imageID": "testbed", "containerID": format!("testbed://{}", container["name"]),
+                "ready": false, "restartCount": 0, "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}})
+        };
+        let statuses: Vec<_> = containers.as_array().into_iter().flatten().map(running).collect();
+        self.patch_status("pod", pod, namespace, &json!({"status": {"ephemeralContainerStatuses": statuses}}))
     }
 
     /// Applies an object as the administrator.

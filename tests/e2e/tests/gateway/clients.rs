@@ -149,3 +149,37 @@ fn kube_rs_works_unchanged() {
     let through = of(&s.caller);
     assert_eq!((through.success(), &through.err), (direct.success(), &direct.err));
 }
+
+/// `kubectl debug` adds a container to a pod that runs, waits until it runs too, and attaches to it.
+#[test]
+fn debug_is_the_same_and_what_it_does_is_recorded() {
+    let s = setup(vec![], "");
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        // The kubelet's part.
+        scope.spawn(|| {
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                cluster().run_ephemeral_containers(&s.namespace, "web").unwrap();
+                std::thread::sleep(std::time::Duration::from_millis(200));
+            }
+        });
+        for version in VERSIONS.into_iter().chain(["kubectl"]) {
+            let debug = |kubeconfig: &Path, name: &str| {
+                let name = format!("{name}-{}", version.replace('.', "-"));
+                let args = ["debug", "-i", "web", "--image", "testbed/main", "--profile", "general", "-c", &name, "--", "cat"];
+                let (code, out, err) = run(&testbed::binary(version), kubeconfig, &s.namespace, &args, "typed into it\n");
+                (code, out, err.replace(&name, "NAME"))
+            };
+            let (direct, through) = (debug(&cluster().acts_as_kubeconfig().unwrap(), "direct"), debug(&s.caller, "through"));
+            assert_eq!(through, direct, "{version}");
+            assert_eq!((direct.0, direct.1.as_str()), (Some(0), "typed into it"), "{version}: {}", direct.2);
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    let events = s.events();
+    let of = |subresource: &str| events.iter().filter(|e| e["target"]["subresource"] == subresource && e["stage"] == "completed").count();
+    assert_eq!((of("ephemeralcontainers"), of("attach")), (5, 5), "{events:#?}");
+    let found = s.session(&["search", "typed into it"]);
+    assert_eq!(found.success().matches("output: typed into it").count(), 5, "{}", found.out);
+    assert!(events.iter().any(|e| e["command"]["container"] == "through-kubectl" && e["recording"].is_string()), "{events:#?}");
+}

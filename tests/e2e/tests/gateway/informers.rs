@@ -19,21 +19,21 @@ fn objects() -> usize {
     std::env::var("POSTERN_OBJECTS").ok().and_then(|text| text.parse().ok()).unwrap_or(100)
 }
 
-struct Informer {
+pub(super) struct Informer {
     child: Child,
     asks: ChildStdin,
     says: BufReader<ChildStdout>,
 }
 
 impl Informer {
-    fn of_client_go(kubeconfig: &Path, namespace: &str) -> Self {
+    pub(super) fn of_client_go(kubeconfig: &Path, namespace: &str) -> Self {
         let mut command = Command::new(testbed::binary("informer"));
         // Current client-go begins a watch with a stream of what there is.
         command.env("KUBE_FEATURE_WatchListClient", "true").arg(kubeconfig).arg(namespace);
         Self::start(command)
     }
 
-    fn of_kube_rs(kubeconfig: &Path, namespace: &str) -> Self {
+    pub(super) fn of_kube_rs(kubeconfig: &Path, namespace: &str) -> Self {
         let mut command = Command::new(testbed::built("kube-rs"));
         command.arg("reflect").arg(kubeconfig).arg(namespace);
         Self::start(command)
@@ -54,7 +54,7 @@ impl Informer {
     }
 
     /// What is in its cache: version, labels and data by name.
-    fn cache(&mut self) -> BTreeMap<String, Value> {
+    pub(super) fn cache(&mut self) -> BTreeMap<String, Value> {
         writeln!(self.asks).unwrap();
         let objects: Vec<Value> = serde_json::from_str(&self.line()).unwrap();
         objects.into_iter().map(|object| (object["name"].as_str().unwrap().to_owned(), object)).collect()
@@ -114,7 +114,7 @@ fn the_caches_of_informers_are_what_a_list_shows_whatever_happens_meanwhile() {
         });
         let mut last = String::new();
         let converged = wait_until("the cache is what a list shows", Duration::from_secs(60), || {
-            let listed = listed(&s, &namespace);
+            let listed = listed(&s.caller, &namespace);
             let caches = [("client-go", informer.cache()), ("kube-rs", reflector.cache())];
             let different = caches.iter().find(|(_, cached)| *cached != listed);
             if let Some((who, cached)) = different {
@@ -132,8 +132,8 @@ fn the_caches_of_informers_are_what_a_list_shows_whatever_happens_meanwhile() {
 }
 
 /// What a list through the gateway shows, as the informer's cache has it.
-fn listed(s: &e2e::Setup, namespace: &str) -> BTreeMap<String, Value> {
-    let list = Gateway::kubectl(&s.caller, &["-n", namespace, "get", "configmaps", "-o", "json"]).unwrap();
+pub(super) fn listed(caller: &Path, namespace: &str) -> BTreeMap<String, Value> {
+    let list = Gateway::kubectl(caller, &["-n", namespace, "get", "configmaps", "-o", "json"]).unwrap();
     let list: Value = serde_json::from_slice(&list.stdout).unwrap_or_default();
     let items = list["items"].as_array().cloned().unwrap_or_default();
     let of = |item: Value| {
@@ -144,7 +144,7 @@ fn listed(s: &e2e::Setup, namespace: &str) -> BTreeMap<String, Value> {
     items.into_iter().map(of).collect()
 }
 
-fn differing(listed: &BTreeMap<String, Value>, cached: &BTreeMap<String, Value>) -> Vec<String> {
+pub(super) fn differing(listed: &BTreeMap<String, Value>, cached: &BTreeMap<String, Value>) -> Vec<String> {
     let names = listed.keys().chain(cached.keys());
     names
         .filter(|name| listed.get(*name) != cached.get(*name))
@@ -154,7 +154,7 @@ fn differing(listed: &BTreeMap<String, Value>, cached: &BTreeMap<String, Value>)
 }
 
 /// A file with ConfigMaps of every kind: some hidden, some shown, all with a token.
-fn list_of(namespace: &str, numbers: std::ops::Range<usize>, name: &str) -> std::path::PathBuf {
+pub(super) fn list_of(namespace: &str, numbers: std::ops::Range<usize>, name: &str) -> std::path::PathBuf {
     let items: Vec<Value> = numbers
         .map(|n| {
             let kind = ["a", "b", "c", "d", "e"][n % 5];

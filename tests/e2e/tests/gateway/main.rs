@@ -2,7 +2,9 @@
 
 mod approvals;
 mod attacks;
+mod changes;
 mod clients;
+mod encodings;
 mod failures;
 mod identity;
 mod informers;
