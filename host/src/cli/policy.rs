@@ -8,7 +8,7 @@ use clap::Subcommand;
 use super::table::{self, row};
 use crate::config::{Config, Policies};
 use crate::policy::report::{Line, Report};
-use crate::policy::{Cache, Directory, Runtime};
+use crate::policy::{Cache, Counters, Directory, Runtime};
 
 /// Looks at policies.
 #[derive(Subcommand)]
@@ -62,7 +62,7 @@ fn check(directory: PathBuf) -> anyhow::Result<()> {
 }
 
 fn open(policies: &Policies, data: &Path) -> anyhow::Result<std::sync::Arc<Directory>> {
-    Directory::open(Runtime::start(policies.memory.0)?, Cache::open(data)?, policies, None)
+    Directory::open(Runtime::start(policies.memory.0, Counters::default())?, Cache::open(data)?, policies, None)
 }
 
 fn print(lines: &[Line]) {

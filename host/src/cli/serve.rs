@@ -13,15 +13,15 @@ use crate::approve::Approvals;
 use crate::config::Config;
 use crate::forward::{Access, Upstream};
 use crate::gateway::{Gateway, KnownValues};
-use crate::identify::{CertificateCa, Identifier};
+use crate::identify::{CertificateCa, Identifier, now};
 use crate::listen::{Ca, Certificates, Listener, write_private};
 use crate::mask::{Plans, TokenKey};
 use crate::policy::report::Report;
-use crate::policy::{Cache, Directory, Runtime, secret};
+use crate::policy::{Cache, Counters, Directory, Runtime, secret};
 use crate::record::AuditLog;
 use crate::record::session::Sessions;
 use crate::record::session::spool::Uploader;
-use crate::store::{Objects, SessionIndex, Store};
+use crate::store::{CounterStore, Objects, SessionIndex, Store};
 
 /// How long recordings may go on to the object store once everything else has ended.
 const LAST_SENDING: Duration = Duration::from_secs(10);
@@ -109,7 +109,8 @@ async fn serve(config: Config, personal: bool, address_file: Option<PathBuf>) ->
     let audit = AuditLog::open(&config.audit_file(), Some(sessions.clone()))?;
     let policies = match &config.policies.directory {
         Some(_) => {
-            let runtime = Runtime::start(config.policies.memory.0)?;
+            let counters = Counters::open(CounterStore::open(&database)?, now())?;
+            let runtime = Runtime::start(config.policies.memory.0, counters)?;
             Some(Directory::open(runtime, Cache::open(&data)?, &config.policies, Some(Report::file(&data)))?)
         }
         None => None,
@@ -171,6 +172,7 @@ async fn serve(config: Config, personal: bool, address_file: Option<PathBuf>) ->
         let _ = tokio::time::timeout(LAST_SENDING, sending).await;
     }
     if let Some(policies) = policies {
+        policies.runtime().counters.write(now())?;
         policies.retire();
     }
     served

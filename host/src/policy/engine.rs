@@ -8,6 +8,7 @@ use std::time::Duration;
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use super::counters::Counters;
+use crate::identify;
 
 /// How often the epoch moves on while policies are called; deadlines are multiples of it.
 const TICK: Duration = Duration::from_millis(10);
@@ -15,6 +16,8 @@ const TICK: Duration = Duration::from_millis(10);
 const IDLE_TICKS: u32 = 100;
 /// The longest rest: whether anybody is left is looked at then.
 const REST: Duration = Duration::from_secs(5);
+/// How often what is counted is written down.
+const WRITTEN_EVERY: Duration = Duration::from_secs(1);
 /// Most instances alive at a time: one a thread, and one for each response whose objects are still looked at.
 const INSTANCES: u32 = 1000;
 /// Memory an instance keeps between operations, reset in place.
@@ -24,7 +27,8 @@ const KEEP_RESIDENT: usize = 4 << 20;
 pub struct Runtime {
     pub(super) engine: Engine,
     pub(super) configuring: Engine,
-    pub(super) counters: Counters,
+    /// What policies have counted.
+    pub counters: Counters,
     clock: Clock,
 }
 
@@ -50,7 +54,7 @@ impl Drop for Running<'_> {
 
 impl Runtime {
     /// Makes the engines and starts the clock that deadlines are measured by. `memory` is the most any instance may have.
-    pub fn start(memory: usize) -> anyhow::Result<Arc<Self>> {
+    pub fn start(memory: usize, counters: Counters) -> anyhow::Result<Arc<Self>> {
         let mut pool = PoolingAllocationConfig::new();
         pool.total_component_instances(INSTANCES)
             .total_core_instances(INSTANCES * 4)
@@ -68,10 +72,12 @@ impl Runtime {
         let mut config = base();
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool)).memory_init_cow(true);
         let engine = Engine::new(&config)?;
-        let runtime = Arc::new(Self { engine, configuring: Engine::new(&base())?, counters: Counters::default(), clock: Clock::default() });
+        let runtime = Arc::new(Self { engine, configuring: Engine::new(&base())?, counters, clock: Clock::default() });
         let weak = Arc::downgrade(&runtime);
         let thread = std::thread::Builder::new().name("epoch".into()).spawn(move || tick(&weak))?;
         let _ = runtime.clock.thread.set(thread.thread().clone());
+        let weak = Arc::downgrade(&runtime);
+        std::thread::Builder::new().name("counters".into()).spawn(move || keep(&weak))?;
         Ok(runtime)
     }
 
@@ -122,6 +128,17 @@ fn tick(runtime: &Weak<Runtime>) {
             std::thread::park_timeout(REST);
         }
         idle = 0;
+    }
+}
+
+/// Writes down what is counted, a moment later: a crash gives back that moment's counts and no more.
+fn keep(runtime: &Weak<Runtime>) {
+    while let Some(this) = runtime.upgrade() {
+        if let Err(error) = this.counters.write(identify::now()) {
+            tracing::error!(%error, "what policies count cannot be written down; a restart would forget it");
+        }
+        drop(this);
+        std::thread::sleep(WRITTEN_EVERY);
     }
 }
 

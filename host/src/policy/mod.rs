@@ -20,6 +20,7 @@ use std::sync::Arc;
 
 pub use body::RequestBody;
 pub use compiled::{Cache, secret};
+pub use counters::Counters;
 pub use directory::{Directory, PolicySet};
 pub use document::Document;
 pub use engine::Runtime;

@@ -1,5 +1,7 @@
-//! What outlives the process: the embedded database with approval tickets and the index of sessions, and the object store recordings go to.
+//! What outlives the process: the embedded database with approval tickets, the index of sessions and what policies have counted, and the object
+//! store recordings go to.
 
+mod counters;
 mod objects;
 mod sessions;
 
@@ -9,6 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use anyhow::Context;
 use rusqlite::{Connection, OptionalExtension, params};
 
+pub use counters::{CounterRow, CounterStore};
 pub use objects::Objects;
 pub use sessions::{SessionIndex, SessionRow, Touched};
 
