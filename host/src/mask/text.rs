@@ -146,59 +146,87 @@ impl TextMask {
     fn work(&mut self, all: bool, out: &mut Vec<u8>) {
         let mut pending = std::mem::take(&mut self.pending);
         let plain = Plain::of(&pending);
-        let text = plain.text(&pending);
-        let mut found = self.find(text);
-        let mut hold = text.len();
+        let mut spans = self.spans(&pending, &plain);
+        let mut cut = pending.len();
         if !all {
-            hold = self.hold_from(text);
-            if text.len() - hold > MOST_HELD {
-                hold = text.len();
+            cut = plain.at(self.hold_from(plain.text(&pending)));
+            if plain.stripped.is_some() {
+                cut = cut.min(self.hold_from(&pending));
+            }
+            if plain.whole.saturating_sub(cut) > MOST_HELD {
+                cut = plain.whole;
+            }
+            cut = cut.min(plain.whole);
+            // A match that reaches into what is held back is held with it.
+            if let Some(span) = spans.iter().find(|span| span.at.start < cut && span.at.end > cut) {
+                cut = span.at.start;
             }
         }
-        // A match that reaches into what is held back is held with it.
-        if let Some((range, _)) = found.iter().find(|(range, _)| range.start < hold && range.end > hold) {
-            hold = range.start;
-        }
-        found.retain(|(range, _)| range.end <= hold);
-        let mut cut = if hold == text.len() { pending.len() } else { plain.at(hold) };
-        if !all {
-            cut = cut.min(plain.whole);
-        }
+        spans.retain(|span| span.at.end <= cut);
         self.wait = (cut < pending.len()).then(|| if self.terminal && pending.len() - cut < LONGER { SHORT_WAIT } else { LONG_WAIT });
         let mut from = 0;
-        for (range, how) in found {
-            let (start, end) = (plain.at(range.start), plain.at(range.end - 1) + 1);
-            if end > cut {
-                break;
-            }
-            out.extend_from_slice(&pending[from..start]);
-            self.hide(&pending, &plain, range, start..end, how, out);
-            from = end;
+        for span in spans {
+            out.extend_from_slice(&pending[from..span.at.start]);
+            from = span.at.end;
+            self.hide(&pending, &plain, span, out);
         }
         out.extend_from_slice(&pending[from..cut]);
         pending.drain(..cut);
         self.pending = pending;
     }
 
-    fn hide(&mut self, pending: &[u8], plain: &Plain, range: Range<usize>, at: Range<usize>, how: Transform, out: &mut Vec<u8>) {
-        let value = &plain.text(pending)[range.clone()];
+    /// What is to be hidden, in order, without overlaps: in what a terminal shows, and in the bytes as they are. A title or a sequence that
+    /// is none may hold a value too.
+    fn spans(&self, pending: &[u8], plain: &Plain) -> Vec<Span> {
+        let shown = self.find(plain.text(pending)).into_iter();
+        let of_shown = |(range, how): (Range<usize>, Transform)| Span {
+            at: plain.at(range.start)..plain.at(range.end - 1) + 1,
+            shown: Some(range),
+            how,
+        };
+        let mut spans: Vec<Span> = shown.map(of_shown).collect();
+        if plain.stripped.is_none() {
+            return spans;
+        }
+        for (at, how) in self.find(pending) {
+            let first = spans.partition_point(|span| span.at.end <= at.start);
+            let count = spans[first..].iter().take_while(|span| span.at.start < at.end).count();
+            let touching = first..first + count;
+            let is_hidden = |position: usize| spans[touching.clone()].iter().any(|span| span.at.contains(&position));
+            if count > 0 && plain.positions(&at).all(is_hidden) {
+                continue;
+            }
+            let (mut start, mut end) = (at.start, at.end);
+            for span in &spans[touching.clone()] {
+                (start, end) = (start.min(span.at.start), end.max(span.at.end));
+            }
+            spans.splice(touching, [Span { at: start..end, shown: None, how }]);
+        }
+        spans
+    }
+
+    fn hide(&mut self, pending: &[u8], plain: &Plain, span: Span, out: &mut Vec<u8>) {
+        let Span { at, shown, how } = span;
         *self.report.entry("text".into()).or_default() += 1;
         if self.binary {
             // In an archive every byte has its place.
             out.extend(std::iter::repeat_n(b'*', at.len()));
             return;
         }
+        let value = shown.clone().map_or(&pending[at.clone()], |range| &plain.text(pending)[range]);
         if how != Transform::Remove {
             out.extend_from_slice(placeholder::hide(how, value, &self.rules.key).as_bytes());
         }
         // Colours that changed within the match go on after it.
-        if at.len() > range.len() {
-            let mut next = at.start;
-            for index in range {
-                let position = plain.at(index);
-                out.extend_from_slice(&pending[next..position]);
-                next = position + 1;
+        let Some(range) = shown.filter(|range| at.len() > range.len()) else { return };
+        let mut next = at.start;
+        for index in range {
+            let position = plain.at(index);
+            let between = &pending[next..position];
+            if !between.is_empty() && self.find(between).is_empty() {
+                out.extend_from_slice(between);
             }
+            next = position + 1;
         }
     }
 
@@ -241,6 +269,15 @@ impl TextMask {
     }
 }
 
+/// Something to hide.
+struct Span {
+    /// Where it stands.
+    at: Range<usize>,
+    /// Where it stands in the text without sequences; none when it is none of that text.
+    shown: Option<Range<usize>>,
+    how: Transform,
+}
+
 /// NUL bytes, or what gzip begins with, are in no text. A client's word for it is not asked for.
 fn looks_binary(seen: usize, data: &[u8]) -> bool {
     memchr(0, data).is_some() || seen == 0 && data.starts_with(&[0x1F, 0x8B])
@@ -279,6 +316,14 @@ impl Plain {
 
     fn text<'a>(&'a self, bytes: &'a [u8]) -> &'a [u8] {
         self.stripped.as_ref().map_or(&bytes[..self.whole], |(text, _)| text)
+    }
+
+    /// Where the bytes of the text stand that lie within.
+    fn positions(&self, within: &Range<usize>) -> impl Iterator<Item = usize> {
+        let positions = self.stripped.as_ref().map_or(&[][..], |(_, at)| at);
+        let (start, end) = (within.start as u32, within.end as u32);
+        let first = positions.partition_point(|at| *at < start);
+        positions[first..].iter().take_while(move |at| **at < end).map(|at| *at as usize)
     }
 
     /// Where a byte of the text stood.

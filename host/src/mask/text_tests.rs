@@ -55,6 +55,24 @@ fn colours_do_not_hide_a_match_and_stay() {
 }
 
 #[test]
+fn a_value_in_a_sequence_is_hidden_too() {
+    let rules = rules(&["tok-[0-9]{6}"], &["hunter2-is-secret"]);
+    for (text, expected) in [
+        ("a\x1b]0;tok-123456\x07b", "a\x1b]0;postern-masked\x07b"),
+        ("a\x1b]0;hunter2-is-secret\x1b\\b", "a\x1b]0;postern-masked\x1b\\b"),
+        ("a\x1b[tok-123456 b", "a\x1b[postern-masked b"),
+        ("a\x1b]0;tok-123456", "a\x1b]0;postern-masked"),
+        // A title within a value: neither is shown.
+        ("tok-\x1b]0;hunter2-is-secret\x07123456", "postern-masked"),
+        ("tok-12\x1b[1m3456 tok-654321", "postern-masked\x1b[1m postern-masked"),
+    ] {
+        for size in [1, 2, 3, 7, text.len()] {
+            assert_eq!(masked(&rules, &text.as_bytes().chunks(size).collect::<Vec<_>>()), expected, "{text:?} in pieces of {size}");
+        }
+    }
+}
+
+#[test]
 fn archives_keep_their_length() {
     let rules = rules(&["tok-[0-9]+"], &["hunter2"]);
     let mut archive = b"name\0\0\0\0".to_vec();

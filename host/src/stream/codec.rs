@@ -108,15 +108,13 @@ impl Codec {
                 let frames = if from == From::Client { client } else { server };
                 parts(Part::Raw(bytes));
                 let (mut rest, mut plain) = (bytes, Vec::new());
-                let mut control = false;
                 while let Some(step) = frames.next(&mut rest)? {
                     match step {
-                        Step::Head(head) => control = head.is_control(),
-                        Step::Payload(payload) if !control => match from {
+                        Step::Payload(payload) if !frames.in_control() => match from {
                             From::Client => frames.unmask(payload, &mut plain),
                             From::Server => plain.extend_from_slice(payload),
                         },
-                        Step::Payload(_) | Step::End => {}
+                        Step::Head(_) | Step::Payload(_) | Step::End => {}
                     }
                 }
                 read_spdy(spdy, from, &plain, &|_| false, None, &mut |part| {
@@ -245,6 +243,8 @@ struct Messages {
     held: Vec<u8>,
     /// What of base64 does not make three bytes yet.
     quad: Vec<u8>,
+    /// Whether the base64 of the message has ended.
+    padded: bool,
     plain: Vec<u8>,
 }
 
@@ -264,6 +264,7 @@ impl Messages {
             filled: false,
             held: Vec::new(),
             quad: Vec::new(),
+            padded: false,
             plain: Vec::new(),
         }
     }
@@ -279,7 +280,7 @@ impl Messages {
                     }
                     self.last = head.fin;
                     if head.opcode != 0 {
-                        (self.channel, self.taken, self.filled) = (None, false, false);
+                        (self.channel, self.taken, self.filled, self.padded) = (None, false, false, false);
                     }
                     match self.channel {
                         None => {
@@ -326,9 +327,16 @@ impl Messages {
         }
         let decoded;
         if self.base64 {
+            if self.padded && !data.is_empty() {
+                return Err(NO_BASE64);
+            }
             self.quad.extend_from_slice(data);
             let whole = self.quad.len() / 4 * 4;
             decoded = decode(&self.quad[..whole])?;
+            self.padded = self.quad[..whole].ends_with(b"=");
+            if self.padded && whole < self.quad.len() {
+                return Err(NO_BASE64);
+            }
             self.quad.drain(..whole);
             data = &decoded;
         }
@@ -364,8 +372,10 @@ impl Messages {
     }
 }
 
+const NO_BASE64: Violation = Violation("a message that is no base64");
+
 fn decode(text: &[u8]) -> Result<Vec<u8>, Violation> {
-    STANDARD.decode(text).map_err(|_| Violation("a message that is no base64"))
+    STANDARD.decode(text).map_err(|_| NO_BASE64)
 }
 
 #[cfg(test)]

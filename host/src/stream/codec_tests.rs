@@ -77,6 +77,18 @@ fn a_message_in_pieces_has_its_channel_in_the_first() {
 }
 
 #[test]
+fn a_ping_in_a_tunnel_is_no_data_however_it_is_cut() {
+    let (mut server, mut spdy) = (Vec::new(), Vec::new());
+    spdy::go_away(&mut spdy);
+    frames::write(9, &[b"ping"], &mut server);
+    frames::write(2, &[&spdy], &mut server);
+    for size in [1, 2, 3, server.len()] {
+        let mut codec = Codec::new(Protocol::Tunnel, false, None);
+        assert_eq!(read(&mut codec, From::Server, &server, size).0, server, "pieces of {size}");
+    }
+}
+
+#[test]
 fn spdy_output_is_taken_out_by_its_stream() {
     let (mut client, mut server, mut replies) = (Vec::new(), Vec::new(), Blocks::default());
     let mut blocks = Blocks::default();

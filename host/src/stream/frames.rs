@@ -87,6 +87,11 @@ impl Frames {
         &self.head[..self.have]
     }
 
+    /// Whether the frame read last is a close, a ping or a pong.
+    pub fn in_control(&self) -> bool {
+        self.head[0] & 0x0F >= 0x8
+    }
+
     /// What has come of a head that is not whole yet.
     pub fn begun_head(&self) -> &[u8] {
         if self.left.is_none() && !self.is_whole() { self.head_bytes() } else { &[] }
