@@ -10,7 +10,7 @@ use serde_json::Value as Json;
 use crate::config::{JwtAuthenticator, PrefixedClaimOrExpression};
 
 /// The compiled mappings and rules of one issuer.
-pub(super) struct Mappings {
+pub struct Mappings {
     env: Arc<Env>,
     username: Mapping,
     groups: Option<Mapping>,
@@ -29,10 +29,11 @@ enum ClaimRule {
 }
 
 /// Claims; the payload of a token.
-pub(super) type Claims = serde_json::Map<String, Json>;
+pub type Claims = serde_json::Map<String, Json>;
 
 impl Mappings {
-    pub(super) fn compile(config: &JwtAuthenticator) -> anyhow::Result<Self> {
+    /// Compiles what the configuration says of an issuer.
+    pub fn compile(config: &JwtAuthenticator) -> anyhow::Result<Self> {
         let env = Arc::new(Env::stdlib());
         let compile = |what: &str, text: &str| env.compile(text).map_err(|e| anyhow!("{what}: `{text}` is not valid CEL: {e}"));
         let mapping = |what: &str, from: &PrefixedClaimOrExpression| -> anyhow::Result<Mapping> {
@@ -69,7 +70,7 @@ impl Mappings {
     }
 
     /// The user's name and groups, or why the token is not let in.
-    pub(super) fn map(&self, claims: &Claims) -> Result<(String, Vec<String>), String> {
+    pub fn map(&self, claims: &Claims) -> Result<(String, Vec<String>), String> {
         let mut context = Context::with_env(Arc::clone(&self.env));
         context.add_variable_from_value("claims", to_cel(&Json::Object(claims.clone())));
         for rule in &self.claim_rules {

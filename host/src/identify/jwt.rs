@@ -139,7 +139,7 @@ impl IssuerState {
 }
 
 /// Header and payload before anything is verified: used to choose the issuer and key, and for nothing else.
-fn unverified_parts(token: &str) -> Option<[Claims; 2]> {
+pub fn unverified_parts(token: &str) -> Option<[Claims; 2]> {
     let mut parts = token.split('.');
     let (header, payload, _signature) = (parts.next()?, parts.next()?, parts.next()?);
     if parts.next().is_some() {

@@ -13,7 +13,9 @@ use anyhow::Context;
 use http::HeaderMap;
 
 pub use certificate::{CertificateCa, HandshakeOnly, Presented};
+pub use claims::{Claims, Mappings};
 pub use headers::{Credentials, strip};
+pub use jwt::unverified_parts;
 
 use crate::config::Authentication;
 use crate::status::Refusal;

@@ -74,7 +74,7 @@ pub(crate) fn run_tests() -> anyhow::Result<()> {
             bail!("tests failed: cargo test {}", part.join(" "));
         }
     }
-    Ok(())
+    crate::fuzz::run(&[], 5, false)
 }
 
 /// Makes the table that protobuf is decoded with anew, from the types of the pinned Kubernetes.
@@ -119,7 +119,7 @@ fn install_nginx() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn cargo() -> Command {
+pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root()).env("CARGO_TARGET_DIR", cache().join("target"));
     command
@@ -197,7 +197,7 @@ fn wasm_cargo() -> anyhow::Result<Command> {
 }
 
 /// Runs one step of the build; its output goes to a log, and a line says how long it has taken.
-fn step(what: &str, mut command: Command) -> anyhow::Result<()> {
+pub(crate) fn step(what: &str, mut command: Command) -> anyhow::Result<()> {
     let log = cache().join("build.log");
     let out = File::create(&log)?;
     let mut child =
@@ -232,7 +232,7 @@ fn step(what: &str, mut command: Command) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn require(program: &str, how: &str) -> anyhow::Result<()> {
+pub(crate) fn require(program: &str, how: &str) -> anyhow::Result<()> {
     let found = std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).exists()));
     if !found {
         bail!("{program} is needed and not there: {how}");

@@ -2,6 +2,7 @@
 
 mod build;
 mod demo;
+mod fuzz;
 mod play;
 mod sessions;
 
@@ -32,6 +33,17 @@ enum Command {
         quick: bool,
         /// Cases; all when none is named.
         cases: Vec<String>,
+    },
+    /// Looks for an input that a parser of what peers send does not bear, by libFuzzer; the tests do it for some seconds each.
+    Fuzz {
+        /// How long, for each target.
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+        /// Stores inputs that reach new code in `fuzz/corpus`.
+        #[arg(long)]
+        keep: bool,
+        /// Targets, by their files in `fuzz/corpus`; all when none is named.
+        targets: Vec<String>,
     },
     /// Builds what the tests and the demo need, and nothing else.
     Build,
@@ -75,6 +87,7 @@ fn main() -> anyhow::Result<()> {
             build::everything()?;
             build::run_tests()
         }
+        Command::Fuzz { seconds, keep, targets } => fuzz::run(&targets, seconds, keep),
         Command::Bench { quick, mut cases } => {
             build::everything()?;
             if quick {
