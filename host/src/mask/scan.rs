@@ -1,5 +1,6 @@
 //! One pass over an object's bytes: what no mask names is copied as it is, what one names is written anew.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use super::placeholder::Transform;
@@ -307,6 +308,9 @@ impl Scan<'_, '_> {
             if self.values.is_empty() && !is_last_applied && self.plan.texts.is_empty() {
                 continue;
             }
+            if !is_last_applied && self.plan.texts.is_empty() && self.shows_nothing(&self.out[span.clone()]) {
+                continue;
+            }
             let text: String = serde_json::from_slice(&self.out[span.clone()]).map_err(|_| Unreadable::Malformed)?;
             let mut hidden = text.clone();
             if is_last_applied {
@@ -334,6 +338,14 @@ impl Scan<'_, '_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether a text, as JSON writes it, shows none of the hidden values for sure.
+    fn shows_nothing(&self, written: &[u8]) -> bool {
+        let plain = written.get(1..written.len() - 1).filter(|inner| memchr::memchr(b'\\', inner).is_none());
+        plain
+            .and_then(|inner| std::str::from_utf8(inner).ok())
+            .is_some_and(|text| matches!(self.values.hide(text), Cow::Borrowed(same) if same == text))
     }
 
     fn hide_string(&mut self, start: usize, place: Place, field: usize) -> Result<(), Unreadable> {

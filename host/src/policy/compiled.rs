@@ -1,8 +1,7 @@
 //! Machine code of policies, kept on disk so that a restart does not compile again.
 //!
 //! The code is run as it is found, so nothing is taken from the directory that this gateway did not write: each file begins with
-//! an HMAC under a key only the gateway can read. This is the one place with `unsafe`, which wasmtime asks for because it cannot
-//! check machine code itself.
+//! an HMAC under a key only the gateway can read.
 
 use std::path::{Path, PathBuf};
 
@@ -11,6 +10,7 @@ use aws_lc_rs::{constant_time, digest, hmac, rand};
 use wasmtime::component::Component;
 
 use super::engine::Runtime;
+use super::trusted;
 
 const TAG: usize = 32;
 /// Compiled policies kept beside those in use, the newest: to go back to one is then no compilation.
@@ -59,9 +59,7 @@ impl Cache {
             tracing::warn!(file = %file.display(), "the compiled policy was changed by somebody else; it is compiled anew");
             return None;
         }
-        // SAFETY: the bytes carry a valid HMAC under a key that only this gateway reads, so they are what `serialize` gave it.
-        #[allow(unsafe_code)]
-        unsafe { Component::deserialize(&runtime.engine, code) }
+        trusted::component(&runtime.engine, code)
             .inspect_err(|error| tracing::info!(%error, "a compiled policy is of another engine; it is compiled anew"))
             .ok()
     }

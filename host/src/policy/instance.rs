@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use serde_json::Value;
-use wasmtime::component::{ComponentExportIndex, HasSelf, Instance, Linker, Resource, ResourceTable};
+use wasmtime::component::{ComponentExportIndex, Func, HasSelf, Instance, Linker, Resource, ResourceTable};
 use wasmtime::{Store, StoreLimits, StoreLimitsBuilder, Trap};
 
 use super::bindings::postern::policy::host;
@@ -14,14 +14,15 @@ use super::body::RequestBody;
 use super::document::Document;
 use super::engine::ticks;
 use super::live::Live;
+use super::trusted;
 use super::{CallLimits, Policy, Runtime};
 use crate::identify;
 
 /// A component ready to be instantiated, and where its hooks are: an operation calls one of them, and looks up no others.
 pub(super) struct Prepared {
     module: PolicyModulePre<State>,
-    on_request: ComponentExportIndex,
-    on_object: ComponentExportIndex,
+    pub(super) on_request: ComponentExportIndex,
+    pub(super) on_object: ComponentExportIndex,
     pub(super) on_chunk: ComponentExportIndex,
 }
 
@@ -89,12 +90,14 @@ pub(super) fn prepare(runtime: &Runtime, component: &wasmtime::component::Compon
     Ok(Prepared { module, on_request: hook("on-request")?, on_object: hook("on-object")?, on_chunk: hook("on-chunk")? })
 }
 
-/// Asks a prepared component what it is.
+/// Asks a prepared component what it is, and checks the types of its hooks: they are not checked again with every call.
 pub(super) fn describe(runtime: &Runtime, prepared: &Prepared, limits: CallLimits) -> anyhow::Result<types::Manifest> {
     let _running = runtime.running();
     let mut store =
         store(runtime, State::for_configure(StoreLimits::default()), CallLimits { deadline: limits.deadline.max(1000), ..limits });
-    let module = prepared.module.instantiate(&mut store).map_err(|e| anyhow::anyhow!("{}", explain(&e)))?;
+    let instance = prepared.module.instance_pre().instantiate(&mut store).map_err(|e| anyhow::anyhow!("{}", explain(&e)))?;
+    trusted::check(prepared, &instance, &mut store).map_err(|e| anyhow::anyhow!("its hooks are not those of the contract: {e:#}"))?;
+    let module = PolicyModule::new(&mut store, &instance).map_err(|e| anyhow::anyhow!("{}", explain(&e)))?;
     module.postern_policy_policy().call_describe(&mut store).map_err(|e| anyhow::anyhow!("describe failed: {}", explain(&e)))
 }
 
@@ -123,8 +126,7 @@ impl Policy {
     }
 
     fn on_request_in(&self, instance: &Instance, store: &mut Store<State>, call: &Call<'_>) -> wasmtime::Result<Verdict> {
-        let hook =
-            instance.get_typed_func::<(&Operation, Option<Resource<Document>>), (Verdict,)>(&mut *store, &self.component.on_request)?;
+        let hook = trusted::on_request(hook(instance, store, &self.component.on_request)?);
         let body = match call.body {
             Some(body) => Some(store.data_mut().table.push(Document::Body(Arc::clone(body)))?),
             None => None,
@@ -136,7 +138,7 @@ impl Policy {
     /// Calls on-object in a fresh instance.
     pub fn call_on_object(&self, runtime: &Arc<Runtime>, operation: &Operation, object: Arc<Value>) -> Answer {
         self.call(runtime, &Surroundings::default(), |instance, store| {
-            let hook = instance.get_typed_func::<(&Operation, Resource<Document>), (Verdict,)>(&mut *store, &self.component.on_object)?;
+            let hook = trusted::on_object(hook(instance, store, &self.component.on_object)?);
             let document = store.data_mut().table.push(Document::Ready(object))?;
             let borrowed = Resource::new_borrow(document.rep());
             Ok(hook.call(store, (operation, borrowed))?.0)
@@ -163,6 +165,11 @@ impl Policy {
         let answer = Answer { verdict, annotations: std::mem::take(&mut store.data_mut().annotations) };
         (answer, instance.ok().map(|instance| (store, instance)))
     }
+}
+
+/// A hook of an instance.
+pub(super) fn hook(instance: &Instance, store: &mut Store<State>, index: &ComponentExportIndex) -> wasmtime::Result<Func> {
+    instance.get_func(store, index).ok_or_else(|| wasmtime::Error::msg("it has no such hook"))
 }
 
 /// An engine's error in words for the operator, without the policy's stack.

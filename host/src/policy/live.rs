@@ -7,8 +7,8 @@ use wasmtime::component::Instance;
 
 use super::bindings::postern::policy::types::{Channel, ChunkVerdict, Operation};
 use super::engine::ticks;
-use super::instance::{State, explain};
-use super::{OnFailure, Policy, Runtime};
+use super::instance::{State, explain, hook};
+use super::{OnFailure, Policy, Runtime, trusted};
 
 /// A policy's instance for one stream. It goes with it.
 pub struct Live {
@@ -43,10 +43,8 @@ impl Live {
         }
         let _running = self.runtime.running();
         self.store.set_epoch_deadline(ticks(self.policy.limits.deadline));
-        let answer = self
-            .instance
-            .get_typed_func::<(&Operation, Channel, &[u8]), (ChunkVerdict,)>(&mut self.store, &self.policy.component.on_chunk)
-            .and_then(|hook| hook.call(&mut self.store, (&self.operation, channel, data)))
+        let answer = hook(&self.instance, &mut self.store, &self.policy.component.on_chunk)
+            .and_then(|hook| trusted::on_chunk(hook).call(&mut self.store, (&self.operation, channel, data)))
             .map_err(|error| explain(&error));
         if let Err(why) = &answer {
             self.broken = Some(why.clone());

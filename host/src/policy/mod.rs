@@ -15,6 +15,7 @@ mod live;
 mod module;
 pub mod report;
 pub mod rules;
+mod trusted;
 
 use std::sync::Arc;
 

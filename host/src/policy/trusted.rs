@@ -1,0 +1,46 @@
+//! The one place with `unsafe`: what wasmtime cannot check itself, and what it would check again with every call.
+
+#![allow(unsafe_code)]
+
+use wasmtime::component::{Component, Func, Instance, Resource, TypedFunc};
+use wasmtime::{Engine, Store};
+
+use super::bindings::postern::policy::types::{Channel, ChunkVerdict, Operation, Verdict};
+use super::document::Document;
+use super::instance::{Prepared, State};
+
+type OnRequest<'a> = TypedFunc<(&'a Operation, Option<Resource<Document>>), (Verdict,)>;
+type OnObject<'a> = TypedFunc<(&'a Operation, Resource<Document>), (Verdict,)>;
+type OnChunk<'a> = TypedFunc<(&'a Operation, Channel, &'a [u8]), (ChunkVerdict,)>;
+
+/// A component from machine code that this gateway wrote: its caller has verified an HMAC under a key that only the gateway reads.
+pub(super) fn component(engine: &Engine, authentic: &[u8]) -> wasmtime::Result<Component> {
+    // SAFETY: the bytes are what `Component::serialize` gave this gateway.
+    unsafe { Component::deserialize(engine, authentic) }
+}
+
+/// Checks the types of a component's hooks, once for all its instances.
+pub(super) fn check(prepared: &Prepared, instance: &Instance, store: &mut Store<State>) -> wasmtime::Result<()> {
+    let _: OnRequest<'_> = instance.get_typed_func(&mut *store, &prepared.on_request)?;
+    let _: OnObject<'_> = instance.get_typed_func(&mut *store, &prepared.on_object)?;
+    let _: OnChunk<'_> = instance.get_typed_func(&mut *store, &prepared.on_chunk)?;
+    Ok(())
+}
+
+/// on-request of an instance.
+pub(super) fn on_request<'a>(func: Func) -> OnRequest<'a> {
+    // SAFETY: it is the hook of a component that `check` passed: none is called before it was described, and that checks it.
+    unsafe { TypedFunc::new_unchecked(func) }
+}
+
+/// on-object of an instance.
+pub(super) fn on_object<'a>(func: Func) -> OnObject<'a> {
+    // SAFETY: as above.
+    unsafe { TypedFunc::new_unchecked(func) }
+}
+
+/// on-chunk of an instance.
+pub(super) fn on_chunk<'a>(func: Func) -> OnChunk<'a> {
+    // SAFETY: as above.
+    unsafe { TypedFunc::new_unchecked(func) }
+}
