@@ -31,7 +31,10 @@ impl Policy for NoBulkExport {
     }
 
     fn describe(&self) -> Manifest {
-        let rules = vec![rule().verbs(["get", "list", "watch", "deletecollection"]).resources(self.resources.clone())];
+        // A get by name is nothing to this policy unless names are guarded: then it need not be asked.
+        let get = (!self.names.is_empty()).then_some("get");
+        let verbs = get.into_iter().chain(["list", "watch", "deletecollection"]);
+        let rules = vec![rule().verbs(verbs).resources(self.resources.clone())];
         manifest("no-bulk-export", env!("CARGO_PKG_VERSION"), "Refuses lists and watches beyond one namespace", rules)
     }
 
@@ -102,6 +105,12 @@ mod tests {
             assert!(matches!(answer("{}", &operation(verb, Some("a"), None)), Verdict::Allow), "{verb}");
         }
         assert!(matches!(answer(r#"{"exemptGroups":["dev"]}"#, &operation("list", None, None)), Verdict::Allow));
+    }
+
+    #[test]
+    fn a_get_is_asked_only_where_names_are_guarded() {
+        let verbs = |settings: &str| NoBulkExport::configure(settings).unwrap().describe().rules[0].verbs.clone();
+        assert!(!verbs("{}").contains(&"get".to_owned()) && verbs(r#"{"names":["x"]}"#).contains(&"get".to_owned()));
     }
 
     #[test]

@@ -47,7 +47,7 @@ impl Bed {
                 processes: Some(Processes::of(nginx.process.id())),
             },
         ];
-        // A GET of a pod is asked of two of the three and masked; a list of Secrets of two, and masked; a ConfigMap of one; an exec of one.
+        // A GET of a pod is asked of one of the three and masked; a list of Secrets of two, and masked; a ConfigMap of one; an exec of one.
         let pack = vec![
             ("10-no-bulk-export", "no-bulk-export", "settings: {resources: [secrets, configmaps, pods]}\n".to_owned()),
             (
