@@ -30,6 +30,10 @@ pub struct Access {
     pub own_tls: Arc<ClientConfig>,
     /// TLS without any client certificate, for credentials that are not the gateway's own. A certificate would go before a token.
     pub bare_tls: Arc<ClientConfig>,
+    /// The same two for connections that watches share: HTTP/2 where the API server speaks it.
+    pub own_shared_tls: Arc<ClientConfig>,
+    /// See `own_shared_tls`.
+    pub bare_shared_tls: Arc<ClientConfig>,
     /// Where the gateway's own token is, if it has one.
     pub token: OwnToken,
 }
@@ -157,11 +161,19 @@ impl Access {
             port: uri.port_u16().unwrap_or(443),
             prefix: uri.path().trim_end_matches('/').to_owned(),
             ca,
+            own_shared_tls: shared(&own),
+            bare_shared_tls: shared(&bare),
             own_tls: Arc::new(own),
             bare_tls: Arc::new(bare),
             token,
         })
     }
+}
+
+fn shared(config: &ClientConfig) -> Arc<ClientConfig> {
+    let mut config = config.clone();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Arc::new(config)
 }
 
 fn find<'a, T>(list: &'a [Named<T>], name: &str) -> Option<&'a T> {

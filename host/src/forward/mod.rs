@@ -3,10 +3,12 @@
 mod burst;
 mod credential;
 mod kubeconfig;
+mod shared;
 mod upgrade;
 
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,9 +20,11 @@ use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 pub use credential::{As, access_for};
 pub use kubeconfig::{Access, OwnToken};
+pub use shared::Place;
 pub use upgrade::tunnel;
 
 use crate::body::collect;
@@ -39,6 +43,8 @@ pub struct Upstream {
     tokens: ServiceAccountTokens,
     connect_time: Duration,
     response_time: Duration,
+    /// Whether the API server is known to speak no HTTP/2.
+    alone: AtomicBool,
 }
 
 /// Which TLS identity a connection has.
@@ -68,6 +74,7 @@ impl Upstream {
             tokens: ServiceAccountTokens::default(),
             connect_time: limits.connect_time.duration(),
             response_time: limits.response_time.duration(),
+            alone: AtomicBool::new(false),
         }))
     }
 
@@ -97,6 +104,23 @@ impl Upstream {
                 "the API server did not answer within {} seconds; the operation may have been carried out",
                 self.response_time.as_secs()
             )))
+        })
+    }
+
+    /// Sends a watch, on a connection that it shares with others where the API server speaks HTTP/2.
+    pub async fn send_watch(&self, who: &As, path_and_query: &str, headers: HeaderMap) -> Result<Response<Incoming>, Refusal> {
+        let (kind, request) = self.request(who, &Method::GET, path_and_query, headers, Bytes::new()).await?;
+        let answer = async {
+            if !self.alone.load(Ordering::Relaxed) {
+                match self.send_shared(kind, &request).await? {
+                    Some(response) => return Ok(response),
+                    None => self.alone.store(true, Ordering::Relaxed),
+                }
+            }
+            self.send_on_pool(kind, request).await
+        };
+        tokio::time::timeout(self.response_time, answer).await.unwrap_or_else(|_| {
+            Err(Refusal::gateway_timeout(format!("the API server did not answer within {} seconds", self.response_time.as_secs())))
         })
     }
 
@@ -203,21 +227,32 @@ impl Upstream {
     }
 
     async fn connect(&self, kind: Kind) -> Result<SendRequest<Full<Bytes>>, Refusal> {
+        let stream = self.dial(kind, false).await?.ok_or_else(|| Refusal::unavailable("the API server cannot be reached"))?;
+        let (sender, connection) = hyper::client::conn::http1::Builder::new()
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|e| Refusal::unavailable(format!("the API server cannot be reached: {e}")))?;
+        tokio::task::spawn_local(async move { drop(connection.with_upgrades().await) });
+        Ok(sender)
+    }
+
+    /// Opens a connection. None when it was to be shared, and the API server does not speak HTTP/2.
+    async fn dial(&self, kind: Kind, shared: bool) -> Result<Option<TlsStream<Burst<TcpStream>>>, Refusal> {
         let unreachable = |why: String| Refusal::unavailable(format!("the API server cannot be reached: {why}"));
         let connect = async {
             let tcp = TcpStream::connect((self.access.host.as_str(), self.access.port)).await.map_err(|e| unreachable(e.to_string()))?;
             let _ = tcp.set_nodelay(true);
             let name = ServerName::try_from(self.access.host.clone()).map_err(|e| unreachable(e.to_string()))?;
-            let tls = match kind {
-                Kind::Own => &self.access.own_tls,
-                Kind::Bare => &self.access.bare_tls,
+            let tls = match (kind, shared) {
+                (Kind::Own, false) => &self.access.own_tls,
+                (Kind::Bare, false) => &self.access.bare_tls,
+                (Kind::Own, true) => &self.access.own_shared_tls,
+                (Kind::Bare, true) => &self.access.bare_shared_tls,
             };
-            let stream =
-                TlsConnector::from(Arc::clone(tls)).connect(name, Burst::new(tcp)).await.map_err(|e| unreachable(e.to_string()))?;
-            let (sender, connection) =
-                hyper::client::conn::http1::Builder::new().handshake(TokioIo::new(stream)).await.map_err(|e| unreachable(e.to_string()))?;
-            tokio::task::spawn_local(async move { drop(connection.with_upgrades().await) });
-            Ok(sender)
+            let stream = TlsConnector::from(Arc::clone(tls)).connect(name, Burst::new(tcp)).await;
+            let stream = stream.map_err(|e| unreachable(e.to_string()))?;
+            let speaks_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+            Ok((!shared || speaks_http2).then_some(stream))
         };
         tokio::time::timeout(self.connect_time, connect)
             .await

@@ -50,8 +50,13 @@ impl Gateway {
             headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
         let completion = Completion::new(self.audit.clone(), event, exchange.began);
-        let wait = operation.shape != Shape::Proxy;
-        let upstream = self.upstream.send(&exchange.who, &operation.method, &path, headers, std::mem::take(&mut exchange.body), wait).await;
+        let upstream = match operation.shape {
+            Shape::Watch if operation.method == Method::GET => self.upstream.send_watch(&exchange.who, &path, headers).await,
+            shape => {
+                let (body, wait) = (std::mem::take(&mut exchange.body), shape != Shape::Proxy);
+                self.upstream.send(&exchange.who, &operation.method, &path, headers, body, wait).await
+            }
+        };
         let upstream = match upstream {
             Ok(upstream) => upstream,
             Err(refusal) => return Ok(completion.failed(refusal)),

@@ -6,6 +6,7 @@
 mod certificates;
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,6 +22,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, watch};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 pub use certificates::{Ca, Certificates, write_private};
 
@@ -137,43 +139,20 @@ impl Worker {
         });
     }
 
+    /// Each step is a box of its own: a connection keeps room for the step it is at, and not for those behind it.
     async fn connection(&self, stream: std::net::TcpStream, address: SocketAddr) {
-        let Ok(stream) = TcpStream::from_std(stream) else { return };
-        let _ = stream.set_nodelay(true);
-        let handshake = TlsAcceptor::from(Arc::clone(&self.tls)).accept(stream);
-        let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, handshake).await else { return };
+        let Some(stream) = Box::pin(self.handshake(stream)).await else { return };
         let (_, tls) = stream.get_ref();
         let presented = self.gateway.identifier.verify_certificate(tls.peer_certificates().unwrap_or_default());
         let is_h2 = tls.alpn_protocol() == Some(b"h2");
         let peer = Peer { address, presented };
+        let gateway = Arc::clone(&self.gateway);
         let service = service_fn(move |request: Request<Incoming>| {
-            let (gateway, peer) = (Arc::clone(&self.gateway), peer.clone());
-            // In a box of its own: a connection would else keep room for all that a request may need, as long as its answer goes on.
+            let (gateway, peer) = (Arc::clone(&gateway), peer.clone());
             Box::pin(async move { Ok::<Response<Body>, std::convert::Infallible>(gateway.handle(peer, request).await) })
         });
         let limits = &self.gateway.config.limits;
-        let io = TokioIo::new(stream);
-        let mut stop = self.stop.clone();
-        macro_rules! drive {
-            ($connection:expr) => {{
-                let mut connection = std::pin::pin!($connection);
-                let ended = tokio::select! {
-                    ended = connection.as_mut() => Some(ended),
-                    _ = stop.changed() => None,
-                };
-                let ended = match ended {
-                    Some(ended) => ended,
-                    None => {
-                        connection.as_mut().graceful_shutdown();
-                        connection.await
-                    }
-                };
-                if let Err(error) = ended {
-                    tracing::debug!(%error, %address, "a connection ended");
-                }
-            }};
-        }
-        if is_h2 {
+        let ended = if is_h2 {
             let mut builder = hyper::server::conn::http2::Builder::new(LocalExecutor);
             builder
                 .timer(TokioTimer::new())
@@ -181,18 +160,44 @@ impl Worker {
                 .max_header_list_size(limits.request_head.0 as u32)
                 .keep_alive_interval(Duration::from_secs(30))
                 .keep_alive_timeout(Duration::from_secs(20));
-            drive!(builder.serve_connection(io, service));
+            let connection = Box::pin(builder.serve_connection(TokioIo::new(stream), service));
+            self.drive(connection, |connection| connection.graceful_shutdown()).await
         } else {
             let mut builder = hyper::server::conn::http1::Builder::new();
             builder.timer(TokioTimer::new()).header_read_timeout(limits.request_head_time.duration()).max_buf_size(limits.request_head.0);
-            drive!(builder.serve_connection(io, service).with_upgrades());
+            let connection = Box::pin(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
+            self.drive(connection, |connection| connection.graceful_shutdown()).await
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, %address, "a connection ended");
         }
+    }
+
+    async fn handshake(&self, stream: std::net::TcpStream) -> Option<TlsStream<TcpStream>> {
+        let stream = TcpStream::from_std(stream).ok()?;
+        let _ = stream.set_nodelay(true);
+        let handshake = TlsAcceptor::from(Arc::clone(&self.tls)).accept(stream);
+        tokio::time::timeout(HANDSHAKE, handshake).await.ok()?.ok()
+    }
+
+    /// Serves a connection to its end. When the gateway stops, what is open on it ends first.
+    async fn drive<C>(&self, mut connection: Pin<Box<C>>, shut_down: impl FnOnce(Pin<&mut C>)) -> hyper::Result<()>
+    where
+        C: Future<Output = hyper::Result<()>>,
+    {
+        let mut stop = self.stop.clone();
+        tokio::select! {
+            ended = connection.as_mut() => return ended,
+            _ = stop.changed() => {}
+        }
+        shut_down(connection.as_mut());
+        connection.await
     }
 }
 
 /// Runs a connection's streams on its own thread.
 #[derive(Clone, Copy)]
-struct LocalExecutor;
+pub(crate) struct LocalExecutor;
 
 impl<F> hyper::rt::Executor<F> for LocalExecutor
 where

@@ -6,6 +6,7 @@ use http::{Response, StatusCode};
 
 use super::items::Stop;
 use crate::body::Body;
+use crate::forward::Place;
 use crate::mask::Report;
 use crate::record::{AuditLog, Event};
 use crate::status::Refusal;
@@ -18,12 +19,14 @@ pub struct Completion {
     began: Instant,
     pub(super) bytes: u64,
     pub(super) ended: Option<&'static str>,
+    /// The answer's place on a connection that watches share.
+    pub(super) place: Option<Place>,
 }
 
 impl Completion {
     /// Begins to watch over an answer.
     pub fn new(audit: AuditLog, event: Event, began: Instant) -> Self {
-        Self { audit, event, began, bytes: 0, ended: None }
+        Self { audit, event, began, bytes: 0, ended: None, place: None }
     }
 
     /// Ends with a refusal: nothing came back.

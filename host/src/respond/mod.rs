@@ -76,6 +76,7 @@ pub async fn respond(
     completion.event.set("status", upstream.status().as_u16());
     let (mut parts, body) = upstream.into_parts();
     strip(&mut parts.headers);
+    completion.place = parts.extensions.remove();
     let reads = !matches!(work, Work::Pass);
     if reads && !parts.status.is_success() {
         return error_answer(parts, body, masks, completion).await;

@@ -12,6 +12,7 @@ use std::time::Duration;
 pub use issuer::{Issuer, now};
 use serde_json::{Value, json};
 use testbed::{AUDIENCE, Cluster, Gateway, GatewayOptions};
+pub use tls::Unread;
 
 /// The cluster of this test process.
 pub fn cluster() -> &'static Cluster {
@@ -171,6 +172,11 @@ pub fn raw_at(address: &str, ca: &Path, request: &str) -> String {
 /// Sends bytes as they are, and goes away after a while whether there was an answer or not.
 pub fn send(gateway: &Gateway, request: &str, patience: Duration) -> String {
     tls::exchange(&gateway.address, &gateway.ca(), request.as_bytes(), patience).expect("the gateway is there")
+}
+
+/// Sends bytes as they are, and reads nothing of what comes back.
+pub fn open(gateway: &Gateway, request: &str) -> anyhow::Result<Unread> {
+    tls::open(&gateway.address, &gateway.ca(), request.as_bytes())
 }
 
 /// The status code of an answer.

@@ -10,14 +10,32 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, Stream};
 
-/// Sends a request and reads until the other side ends or patience does.
-pub fn exchange(address: &str, ca: &Path, request: &[u8], patience: Duration) -> anyhow::Result<String> {
+/// A connection on which a request was sent and nothing is read.
+pub struct Unread {
+    _tls: ClientConnection,
+    _tcp: TcpStream,
+}
+
+/// Sends a request, and reads nothing of its answer.
+pub fn open(address: &str, ca: &Path, request: &[u8]) -> anyhow::Result<Unread> {
+    let (mut tls, mut tcp) = connect(address, ca)?;
+    Stream::new(&mut tls, &mut tcp).write_all(request)?;
+    Stream::new(&mut tls, &mut tcp).flush()?;
+    Ok(Unread { _tls: tls, _tcp: tcp })
+}
+
+fn connect(address: &str, ca: &Path) -> anyhow::Result<(ClientConnection, TcpStream)> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(ca)?)?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?.with_root_certificates(roots);
-    let mut tls = ClientConnection::new(Arc::new(config.with_no_client_auth()), ServerName::try_from("localhost")?)?;
-    let mut tcp = TcpStream::connect(address)?;
+    let tls = ClientConnection::new(Arc::new(config.with_no_client_auth()), ServerName::try_from("localhost")?)?;
+    Ok((tls, TcpStream::connect(address)?))
+}
+
+/// Sends a request and reads until the other side ends or patience does.
+pub fn exchange(address: &str, ca: &Path, request: &[u8], patience: Duration) -> anyhow::Result<String> {
+    let (mut tls, mut tcp) = connect(address, ca)?;
     tcp.set_read_timeout(Some(Duration::from_millis(20)))?;
     tcp.set_write_timeout(Some(Duration::from_secs(20)))?;
     let mut stream = Stream::new(&mut tls, &mut tcp);

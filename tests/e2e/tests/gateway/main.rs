@@ -17,4 +17,5 @@ mod sessions;
 mod streams;
 mod upstream;
 mod verdicts;
+mod watches;
 mod writes;
