@@ -20,6 +20,8 @@ use crate::status::Refusal;
 
 /// Watches on one connection. RFC 9113 (section 6.5.2) wants at least 100 to be let in; kube-apiserver lets in so many.
 const TOGETHER: usize = 50;
+/// Connections a thread keeps that carry none.
+const IDLE: usize = 2;
 /// What of one watch may wait to be read, and of all on a connection: one whose reader is slow holds up no other.
 const WINDOW: u32 = 64 << 10;
 const WINDOWS: u32 = WINDOW * TOGETHER as u32;
@@ -83,12 +85,12 @@ impl Upstream {
         let _one_at_a_time = opening.lock().await;
         let id = std::ptr::from_ref(self).addr();
         let free = CONNECTIONS.with_borrow_mut(|all| {
-            // One that carries nothing any more goes, unless it is the last of its kind.
-            let mut kept = 0;
+            // Of those that carry nothing any more a few are kept for the next.
+            let mut idle = 0;
             all.retain(|connection| {
-                let is_free = connection.open.load(Ordering::Relaxed) == 0;
-                kept += usize::from(is_free);
-                !connection.sender.is_closed() && !(is_free && kept > 2)
+                idle += usize::from(connection.open.load(Ordering::Relaxed) == 0);
+                let is_one_too_many = connection.open.load(Ordering::Relaxed) == 0 && idle > IDLE;
+                !(connection.sender.is_closed() || is_one_too_many)
             });
             all.iter().find(|c| c.of == id && c.kind == kind && c.open.load(Ordering::Relaxed) < TOGETHER).map(Connection::take)
         });

@@ -21,9 +21,9 @@ pub(super) fn component(engine: &Engine, authentic: &[u8]) -> wasmtime::Result<C
 
 /// Checks the types of a component's hooks, once for all its instances.
 pub(super) fn check(prepared: &Prepared, instance: &Instance, store: &mut Store<State>) -> wasmtime::Result<()> {
-    let _: OnRequest<'_> = instance.get_typed_func(&mut *store, &prepared.on_request)?;
-    let _: OnObject<'_> = instance.get_typed_func(&mut *store, &prepared.on_object)?;
-    let _: OnChunk<'_> = instance.get_typed_func(&mut *store, &prepared.on_chunk)?;
+    let _: OnRequest<'_> = instance.get_typed_func(&mut *store, prepared.on_request)?;
+    let _: OnObject<'_> = instance.get_typed_func(&mut *store, prepared.on_object)?;
+    let _: OnChunk<'_> = instance.get_typed_func(&mut *store, prepared.on_chunk)?;
     Ok(())
 }
 
