@@ -3,14 +3,14 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use e2e::{Setup, cluster, code, open, raw, setup_with};
+use e2e::{cluster, code, open, raw, setup_with};
 use serde_json::json;
 use testbed::{AUDIENCE, GatewayOptions, wait_until};
 
 /// More than the two threads of a gateway could carry on one connection each.
 const WATCHES: usize = 130;
 
-fn watch(s: &Setup, token: &str, namespace: &str, seconds: u32) -> String {
+fn watch(token: &str, namespace: &str, seconds: u32) -> String {
     let path = format!("/api/v1/namespaces/{namespace}/configmaps?watch=1&timeoutSeconds={seconds}&fieldSelector=metadata.name%3Dnews");
     format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\r\n")
 }
@@ -35,9 +35,9 @@ fn many_watches_share_few_connections_and_a_slow_reader_holds_up_none() {
     let s = setup_with(GatewayOptions::default());
     s.direct(&["create", "configmap", "news"]).success();
     // One that begins and is never read: what is for it fills its window, and nobody else's.
-    let slow = open(&s.gateway, &watch(&s, &s.token, &s.namespace, 60)).unwrap();
+    let slow = open(&s.gateway, &watch(&s.token, &s.namespace, 60)).unwrap();
     std::thread::scope(|scope| {
-        let watches: Vec<_> = (0..WATCHES).map(|_| scope.spawn(|| raw(&s.gateway, &watch(&s, &s.token, &s.namespace, 12)))).collect();
+        let watches: Vec<_> = (0..WATCHES).map(|_| scope.spawn(|| raw(&s.gateway, &watch(&s.token, &s.namespace, 12)))).collect();
         std::thread::sleep(Duration::from_secs(3));
         let few = connections(s.gateway.process.id());
         assert!((1..20).contains(&few), "{few} connections for {WATCHES} watches");
@@ -66,16 +66,16 @@ fn who_shares_a_connection_shares_nothing_else() {
     let s = setup_with(GatewayOptions { access: access.into(), listen: ", threads: 1".into(), ..GatewayOptions::default() });
     s.direct(&["create", "configmap", "news", "--from-literal=for=the-caller-alone"]).success();
     let other = cluster().token("approver", AUDIENCE).unwrap();
-    let held = open(&s.gateway, &watch(&s, &s.token, &s.namespace, 30)).unwrap();
+    let held = open(&s.gateway, &watch(&s.token, &s.namespace, 30)).unwrap();
     for round in 0..3 {
-        let refused = raw(&s.gateway, &watch(&s, &other, &s.namespace, 1));
+        let refused = raw(&s.gateway, &watch(&other, &s.namespace, 1));
         assert!(code(&refused) == 403 && !refused.contains("the-caller-alone"), "round {round}: {refused}");
-        let shown = raw(&s.gateway, &watch(&s, &s.token, &s.namespace, 1));
+        let shown = raw(&s.gateway, &watch(&s.token, &s.namespace, 1));
         assert!(code(&shown) == 200 && shown.contains("the-caller-alone"), "round {round}: {shown}");
     }
     drop(held);
     // What went away is given back: the connection is not filled by those who have left.
-    let leaving: Vec<_> = (0..60).map(|_| open(&s.gateway, &watch(&s, &s.token, &s.namespace, 30)).unwrap()).collect();
+    let leaving: Vec<_> = (0..60).map(|_| open(&s.gateway, &watch(&s.token, &s.namespace, 30)).unwrap()).collect();
     std::thread::sleep(Duration::from_secs(2));
     drop(leaving);
     wait_until("the watches have ended", Duration::from_secs(20), || {
