@@ -3,16 +3,17 @@
 use std::marker::PhantomData;
 use std::sync::OnceLock;
 
-pub use crate::bindings;
 pub use crate::bindings::export;
 use crate::bindings::exports::postern::policy::policy::Guest;
 use crate::bindings::postern::policy::host;
 pub use crate::bindings::postern::policy::types::Document;
-use crate::{Channel, ChunkVerdict, Host, Manifest, Object, Operation, Policy, Surrounding, Verdict};
+use crate::{Channel, ChunkVerdict, Host, Manifest, Object, Operation, Policy, Request, Surrounding, Verdict};
 
 /// Where a module keeps its configured policy.
 pub trait Instance: 'static {
     type Policy: Policy;
+    const NAME: &'static str;
+    const VERSION: &'static str;
     fn cell() -> &'static OnceLock<Self::Policy>;
 }
 
@@ -40,23 +41,22 @@ fn configured<I: Instance>() -> &'static I::Policy {
 
 impl<I: Instance> Guest for Module<I> {
     fn describe() -> Manifest {
-        configured::<I>().describe()
+        crate::describe(configured::<I>(), I::NAME, I::VERSION)
     }
 
     fn configure(settings: String) -> Result<(), String> {
-        let policy = I::Policy::configure(&settings)?;
-        I::cell().set(policy).map_err(|_| "configured twice".to_owned())
+        I::cell().set(crate::configure(&settings)?).map_err(|_| "configured twice".to_owned())
     }
 
     fn on_request(operation: Operation, body: Option<&Document>) -> Verdict {
-        configured::<I>().on_request(&operation, body.map(Object::Held).as_ref(), &Contract)
+        configured::<I>().on_request(&Request::new(&operation, body.map(Object::Held), &Contract))
     }
 
     fn on_object(operation: Operation, object: &Document) -> Verdict {
-        configured::<I>().on_object(&operation, &Object::Held(object), &Contract)
+        configured::<I>().on_object(&Request::new(&operation, None, &Contract), &Object::Held(object))
     }
 
     fn on_chunk(operation: Operation, channel: Channel, data: Vec<u8>) -> ChunkVerdict {
-        configured::<I>().on_chunk(&operation, channel, &data)
+        configured::<I>().on_chunk(&Request::new(&operation, None, &Contract), channel, &data)
     }
 }

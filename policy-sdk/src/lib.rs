@@ -1,105 +1,161 @@
 //! Write Postern policies in Rust.
 //!
-//! A policy implements [`Policy`] and is exported with [`export_policy!`]. The same type runs natively in tests: an [`Operation`]
-//! is a plain value, and [`Object`] wraps JSON there and the host's handle in WebAssembly.
+//! A policy implements [`Policy`] and is exported with [`export_policy!`]. Its settings are a type of its own, read from the file beside the
+//! module; their JSON Schema goes into the manifest. The same type runs natively: [`kit`] puts operations together for tests, without
+//! WebAssembly and without a gateway.
 //!
 //! ```
 //! use postern_policy_sdk::*;
 //!
-//! #[derive(serde::Deserialize, Default)]
-//! struct NoDeletes {}
+//! /// The settings.
+//! #[derive(Deserialize, JsonSchema)]
+//! #[serde(deny_unknown_fields, default)]
+//! struct Settings {
+//!     /// Groups that may delete.
+//!     groups: Vec<String>,
+//! }
 //!
-//! impl Policy for NoDeletes {
-//!     fn configure(_settings: &str) -> Result<Self, String> {
-//!         Ok(Self {})
-//!     }
-//!     fn describe(&self) -> Manifest {
-//!         manifest("no-deletes", "1.0.0", "Refuses every delete", vec![rule().verbs(["delete"])])
-//!     }
-//!     fn on_request(&self, operation: &Operation, _body: Option<&Object>, _host: &dyn Host) -> Verdict {
-//!         block(format!("{} may not delete", operation.caller.username), "ask the platform team")
+//! impl Default for Settings {
+//!     fn default() -> Self {
+//!         Self { groups: vec!["sre".into()] }
 //!     }
 //! }
-//! # fn main() {}
+//!
+//! struct NoDeletes(Settings);
+//!
+//! impl Policy for NoDeletes {
+//!     type Settings = Settings;
+//!     const SUMMARY: &'static str = "Refuses deletes";
+//!
+//!     fn new(settings: Settings) -> Result<Self, String> {
+//!         Ok(Self(settings))
+//!     }
+//!     fn rules(&self) -> Vec<Rule> {
+//!         vec![rule().verbs(["delete", "deletecollection"])]
+//!     }
+//!     fn on_request(&self, request: &Request) -> Verdict {
+//!         if request.caller.is_in(&self.0.groups) {
+//!             return allow();
+//!         }
+//!         block(format!("{} may not delete", request.caller.username)).hint("ask the platform team")
+//!     }
+//! }
+//!
+//! export_policy!(NoDeletes);
+//!
+//! # fn main() {
+//! let policy: NoDeletes = kit::policy("{}").unwrap();
+//! let delete = kit::operation("delete", "pods").named("web");
+//! assert_eq!(delete.by("ann", &["sre"]).ask(&policy), allow());
+//! assert!(delete.by("bob", &[]).ask(&policy).is_block());
+//! # }
 //! ```
 
 #![allow(missing_docs)]
 
-mod build;
 #[doc(hidden)]
 pub mod bindings {
-    wit_bindgen::generate!({ path: "../wit", world: "policy-module", pub_export_macro: true, default_bindings_module: "postern_policy_sdk::bindings" });
+    wit_bindgen::generate!({
+        path: "../wit",
+        world: "policy-module",
+        pub_export_macro: true,
+        default_bindings_module: "postern_policy_sdk::bindings",
+        additional_derives: [PartialEq],
+    });
 }
 #[doc(hidden)]
 pub mod guest;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod kit;
+mod object;
+mod request;
+mod shapes;
+mod verdict;
 
 pub use bindings::postern::policy::types::{
     Approval, Caller, Channel, ChunkVerdict, Command, Comparison, Condition, Denial, Hooks, Manifest, Mask, Operation, Rule, Selector,
     Surrounding, Target, Transform, Verdict,
 };
-pub use build::{block, field_mask, manifest, rule};
+pub use object::Object;
+pub use request::{Host, Request};
+#[doc(hidden)]
+pub use schemars;
+pub use schemars::JsonSchema;
+#[doc(hidden)]
+pub use serde;
+pub use serde::Deserialize;
+#[doc(hidden)]
+pub use serde_json;
+pub use shapes::{Images, full_image_name, glob, images};
+pub use verdict::{allow, approval, block, mask, pod_secrets, rule, text_mask};
 
 /// A policy.
-pub trait Policy: Sized {
-    /// Takes the settings in, as JSON text; an error says what to write instead.
-    fn configure(settings: &str) -> Result<Self, String>;
-    /// What the policy is and which operations it is called for.
-    fn describe(&self) -> Manifest;
-    /// Before anything reaches the cluster.
-    fn on_request(&self, operation: &Operation, body: Option<&Object>, host: &dyn Host) -> Verdict;
-    /// Each object on its way back, for policies whose hooks say so.
-    fn on_object(&self, _operation: &Operation, _object: &Object, _host: &dyn Host) -> Verdict {
-        Verdict::Allow
+pub trait Policy: Sized + 'static {
+    /// The settings of its file; [`NoSettings`] where it has none.
+    type Settings: serde::de::DeserializeOwned + JsonSchema;
+    /// One line for lists.
+    const SUMMARY: &'static str;
+
+    /// Takes the settings in. What is made here is what every operation starts from: parse and compile here. An error says what to write
+    /// instead.
+    fn new(settings: Self::Settings) -> Result<Self, String>;
+
+    /// Which operations it is called for; none means all.
+    fn rules(&self) -> Vec<Rule>;
+
+    /// The hooks it is called for.
+    fn hooks(&self) -> Hooks {
+        Hooks::REQUEST
     }
-    /// Each piece of a text stream, in the instance that answered on_request, for policies whose hooks say so.
-    fn on_chunk(&self, _operation: &Operation, _channel: Channel, _data: &[u8]) -> ChunkVerdict {
+
+    /// What it must know beside the operation.
+    fn needs(&self) -> Vec<Surrounding> {
+        Vec::new()
+    }
+
+    /// Before anything reaches the cluster.
+    fn on_request(&self, _request: &Request<'_>) -> Verdict {
+        allow()
+    }
+
+    /// Each object on its way back, where the hooks say so.
+    fn on_object(&self, _request: &Request<'_>, _object: &Object<'_>) -> Verdict {
+        allow()
+    }
+
+    /// Each piece of what a container writes, in the instance that answered on_request, where the hooks say so.
+    fn on_chunk(&self, _request: &Request<'_>, _channel: Channel, _data: &[u8]) -> ChunkVerdict {
         ChunkVerdict::Forward
     }
 }
 
-/// A Kubernetes object.
-pub enum Object<'a> {
-    /// Held by the host.
-    Held(&'a guest::Document),
-    /// In a native test.
-    Native(serde_json::Value),
+/// The settings of a policy that has none.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NoSettings {}
+
+/// Reads settings and makes the policy of them.
+#[doc(hidden)]
+pub fn configure<P: Policy>(settings: &str) -> Result<P, String> {
+    P::new(serde_json::from_str(settings).map_err(|error| error.to_string())?)
 }
 
-impl Object<'_> {
-    /// The first match of a JSONPath.
-    pub fn get(&self, path: &str) -> Option<serde_json::Value> {
-        match self {
-            Self::Held(document) => document.get(path).and_then(|text| serde_json::from_str(&text).ok()),
-            // Natively the plain form `$.a.b` is enough to test with.
-            Self::Native(value) => value.pointer(&path.trim_start_matches('$').replace('.', "/")).cloned(),
-        }
+/// What a policy says of itself.
+#[doc(hidden)]
+pub fn describe<P: Policy>(policy: &P, name: &str, version: &str) -> Manifest {
+    let schema = schemars::schema_for!(P::Settings);
+    Manifest {
+        name: name.into(),
+        version: version.into(),
+        summary: P::SUMMARY.into(),
+        rules: policy.rules(),
+        hooks: policy.hooks(),
+        needs: policy.needs(),
+        settings_schema: serde_json::to_string(&schema).unwrap_or_default(),
     }
 }
 
-/// What the host offers.
-pub trait Host {
-    /// One of the objects the manifest said the policy needs, as JSON.
-    fn look_around(&self, which: Surrounding) -> Option<serde_json::Value>;
-    /// Adds a fact to the audit event.
-    fn annotate(&self, key: &str, value: &str);
-    /// Adds to a counter and returns its sum.
-    fn count(&self, key: &str, amount: u64, window_seconds: u32) -> u64;
-}
-
-/// A host with nothing around, for native tests.
-pub struct NoHost;
-
-impl Host for NoHost {
-    fn look_around(&self, _: Surrounding) -> Option<serde_json::Value> {
-        None
-    }
-    fn annotate(&self, _: &str, _: &str) {}
-    fn count(&self, _: &str, amount: u64, _: u32) -> u64 {
-        amount
-    }
-}
-
-/// Exports a [`Policy`] as the module's policy.
+/// Exports a [`Policy`] as the module's policy. Its name and version are those of its crate.
 #[macro_export]
 macro_rules! export_policy {
     ($policy:ty) => {
@@ -109,12 +165,14 @@ macro_rules! export_policy {
             struct Exported;
             impl $crate::guest::Instance for Exported {
                 type Policy = $policy;
+                const NAME: &'static str = env!("CARGO_PKG_NAME");
+                const VERSION: &'static str = env!("CARGO_PKG_VERSION");
                 fn cell() -> &'static std::sync::OnceLock<$policy> {
                     &CONFIGURED
                 }
             }
             type Module = $crate::guest::Module<Exported>;
-    $crate::guest::export!(Module with_types_in $crate::guest::bindings);
+    $crate::guest::export!(Module with_types_in $crate::bindings);
         };
     };
 }

@@ -1,12 +1,11 @@
 //! Says which operations need an approval, and whose.
 
 use postern_policy_sdk::*;
-use serde::Deserialize;
 
 /// The settings.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ApproveDeletes {
+pub struct Settings {
     /// Groups one of whose members must approve.
     approvers: Vec<String>,
     /// How many must.
@@ -42,30 +41,35 @@ fn workloads() -> Vec<String> {
     ["deployments", "statefulsets", "daemonsets", "namespaces", "persistentvolumeclaims", "persistentvolumes"].map(Into::into).into()
 }
 
+/// The policy.
+pub struct ApproveDeletes(Settings);
+
 impl Policy for ApproveDeletes {
-    fn configure(settings: &str) -> Result<Self, String> {
-        let this: Self = serde_json::from_str(settings).map_err(|e| format!("{e}; see policies/approve-deletes/README.md"))?;
-        if this.approvers.is_empty() || this.required == 0 {
+    type Settings = Settings;
+    const SUMMARY: &'static str = "Says which operations need an approval";
+
+    fn new(settings: Settings) -> Result<Self, String> {
+        if settings.approvers.is_empty() || settings.required == 0 {
             return Err("approvers: name at least one group, and require at least one approval".into());
         }
-        Ok(this)
+        Ok(Self(settings))
     }
 
-    fn describe(&self) -> Manifest {
-        let rules =
-            vec![Rule { namespaces: self.namespaces.clone(), ..rule().verbs(self.verbs.clone()).resources(self.resources.clone()) }];
-        manifest("approve-deletes", env!("CARGO_PKG_VERSION"), "Says which operations need an approval", rules)
+    fn rules(&self) -> Vec<Rule> {
+        let Settings { verbs, resources, namespaces, .. } = &self.0;
+        vec![rule().verbs(verbs.clone()).resources(resources.clone()).namespaces(namespaces.clone())]
     }
 
-    fn on_request(&self, operation: &Operation, _: Option<&Object>, _: &dyn Host) -> Verdict {
-        let Some(target) = operation.target.as_ref().filter(|_| !operation.dry_run) else { return Verdict::Allow };
-        let name = target.name.as_deref().unwrap_or("(all)");
-        Verdict::RequireApproval(Approval {
-            reason: format!("{} of {} {name} needs an approval", operation.verb, target.resource),
-            approvers: self.approvers.clone(),
-            required: self.required,
-            valid_seconds: self.valid_seconds,
-        })
+    fn on_request(&self, request: &Request) -> Verdict {
+        if request.dry_run {
+            return allow();
+        }
+        let name = request.name().unwrap_or("(all)");
+        let Settings { approvers, required, valid_seconds, .. } = &self.0;
+        approval(format!("{} of {} {name} needs an approval", request.verb, request.resource()), approvers.clone())
+            .required(*required)
+            .valid_seconds(*valid_seconds)
+            .into()
     }
 }
 
@@ -75,40 +79,20 @@ export_policy!(ApproveDeletes);
 mod tests {
     use super::*;
 
-    fn delete(dry_run: bool) -> Operation {
-        Operation {
-            id: "1".into(),
-            cluster: "c".into(),
-            received_at: 0,
-            caller: Caller { username: "ann".into(), groups: vec![], issuer: "i".into(), claims: vec![] },
-            verb: "delete".into(),
-            target: Some(Target {
-                api_group: "apps".into(),
-                api_version: "v1".into(),
-                resource: "deployments".into(),
-                subresource: None,
-                namespace: Some("n".into()),
-                name: Some("web".into()),
-            }),
-            path: "/".into(),
-            query: vec![],
-            dry_run,
-            command: None,
-        }
-    }
-
     #[test]
     fn a_delete_needs_an_approval_and_a_dry_run_does_not() {
-        let policy = ApproveDeletes::configure(r#"{"approvers":["sre"],"required":2}"#).unwrap();
-        let Verdict::RequireApproval(approval) = policy.on_request(&delete(false), None, &NoHost) else { panic!() };
+        let policy: ApproveDeletes = kit::policy(r#"{"approvers":["sre"],"required":2}"#).unwrap();
+        let delete = kit::operation("delete", "deployments.apps").named("web");
+        let Verdict::RequireApproval(approval) = delete.ask(&policy) else { panic!() };
         assert_eq!((approval.approvers, approval.required), (vec!["sre".to_owned()], 2));
         assert!(approval.reason.contains("web"));
-        assert!(matches!(policy.on_request(&delete(true), None, &NoHost), Verdict::Allow));
+        assert_eq!(delete.dry_run().ask(&policy), allow());
     }
 
     #[test]
     fn nobody_to_approve_is_an_error() {
-        assert!(ApproveDeletes::configure(r#"{"approvers":[]}"#).err().unwrap().contains("approvers"));
-        assert!(ApproveDeletes::configure("{}").err().unwrap().contains("approvers"));
+        for settings in [r#"{"approvers":[]}"#, "{}"] {
+            assert!(kit::policy::<ApproveDeletes>(settings).err().unwrap().contains("approvers"));
+        }
     }
 }

@@ -1,20 +1,20 @@
 //! Says which commands may be run in containers.
 
 use postern_policy_sdk::*;
-use serde::Deserialize;
 
 /// The settings.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-struct Settings {
+pub struct Settings {
     /// Regular expressions over the words of a command, joined by spaces; one must match the whole of it. Empty allows any.
     allow: Vec<String>,
     /// Regular expressions; a command in which one is found is refused.
     deny: Vec<String>,
     /// Whether shells are refused, by the name of the program.
     deny_shells: bool,
-    /// Whether attach and port-forward are refused.
+    /// Whether attach is refused.
     deny_attach: bool,
+    /// Whether port-forward is.
     deny_port_forward: bool,
     /// Namespaces in which nothing is run.
     deny_namespaces: Vec<String>,
@@ -42,9 +42,15 @@ pub struct GuardExec {
 
 const SHELLS: [&str; 9] = ["sh", "bash", "ash", "dash", "zsh", "ksh", "fish", "busybox", "csh"];
 
+/// Programs that start another.
+const STARTERS: [&str; 14] =
+    ["busybox", "chroot", "doas", "env", "ionice", "nice", "nohup", "nsenter", "setsid", "stdbuf", "sudo", "timeout", "unshare", "xargs"];
+
 impl Policy for GuardExec {
-    fn configure(settings: &str) -> Result<Self, String> {
-        let settings: Settings = serde_json::from_str(settings).map_err(|e| format!("{e}; see policies/guard-exec/README.md"))?;
+    type Settings = Settings;
+    const SUMMARY: &'static str = "Says which commands may be run in containers";
+
+    fn new(settings: Settings) -> Result<Self, String> {
         let compile = |list: &[String], whole: bool| -> Result<Vec<_>, String> {
             list.iter()
                 .map(|text| {
@@ -56,39 +62,56 @@ impl Policy for GuardExec {
         Ok(Self { allow: compile(&settings.allow, true)?, deny: compile(&settings.deny, false)?, settings })
     }
 
-    fn describe(&self) -> Manifest {
-        let rules = vec![rule().resources(["pods/exec", "pods/attach", "pods/portforward"])];
-        manifest("guard-exec", env!("CARGO_PKG_VERSION"), "Says which commands may be run in containers", rules)
+    fn rules(&self) -> Vec<Rule> {
+        vec![rule().resources(["pods/exec", "pods/attach", "pods/portforward"])]
     }
 
-    fn on_request(&self, operation: &Operation, _: Option<&Object>, _: &dyn Host) -> Verdict {
-        let Some(target) = &operation.target else { return Verdict::Allow };
+    fn on_request(&self, request: &Request) -> Verdict {
+        let Some(target) = &request.target else { return allow() };
         if let Some(namespace) = target.namespace.as_ref().filter(|n| self.settings.deny_namespaces.contains(n)) {
-            return block(format!("nothing is run in the namespace {namespace}"), "ask the platform team");
+            return block(format!("nothing is run in the namespace {namespace}")).hint("ask the platform team");
         }
         match target.subresource.as_deref() {
-            Some("attach") if self.settings.deny_attach => return block("attach is not allowed", "use kubectl logs"),
-            Some("portforward") if self.settings.deny_port_forward => return block("port-forward is not allowed", "expose a Service"),
+            Some("attach") if self.settings.deny_attach => return block("attach is not allowed").hint("use kubectl logs"),
+            Some("portforward") if self.settings.deny_port_forward => {
+                return block("port-forward is not allowed").hint("expose a Service");
+            }
             Some("exec") => {}
-            _ => return Verdict::Allow,
+            _ => return allow(),
         }
-        let Some(argv) = operation.command.as_ref().map(|c| &c.argv).filter(|argv| !argv.is_empty()) else {
-            return block("an exec without a command", "write the command after --");
+        let Some(argv) = request.command.as_ref().map(|c| &c.argv).filter(|argv| !argv.is_empty()) else {
+            return block("an exec without a command").hint("write the command after --");
         };
-        // A program is known by its name wherever it lies.
-        let program = argv[0].rsplit('/').next().unwrap_or_default();
-        if self.settings.deny_shells && SHELLS.contains(&program) {
-            return block(format!("the shell {program} is not allowed"), "run the command itself: kubectl exec POD -- COMMAND");
+        let program = name_of(&argv[0]);
+        if self.settings.deny_shells
+            && let Some(shell) = shell_in(argv)
+        {
+            return block(format!("the shell {shell} is not allowed")).hint("run the command itself: kubectl exec POD -- COMMAND");
         }
         let line = argv.join(" ");
         if self.deny.iter().any(|pattern| pattern.is_match(&line)) {
-            return block(format!("the command {program} is not allowed with these arguments"), "see the settings of guard-exec");
+            return block(format!("the command {program} is not allowed with these arguments")).hint("see the settings of guard-exec");
         }
         if !self.allow.is_empty() && !self.allow.iter().any(|pattern| pattern.is_match(&line)) {
-            return block(format!("the command {program} is not among those allowed"), "see the settings of guard-exec");
+            return block(format!("the command {program} is not among those allowed")).hint("see the settings of guard-exec");
         }
-        Verdict::Allow
+        allow()
     }
+}
+
+/// A program is known by its name wherever it lies.
+fn name_of(word: &str) -> &str {
+    word.rsplit('/').next().unwrap_or_default()
+}
+
+/// The shell a command begins, itself or by programs that start another.
+fn shell_in(argv: &[String]) -> Option<&str> {
+    let mut words = argv.iter().map(|word| name_of(word));
+    let first = words.next()?;
+    if SHELLS.contains(&first) {
+        return Some(first);
+    }
+    words.find(|word| STARTERS.contains(&first) && SHELLS.contains(word))
 }
 
 export_policy!(GuardExec);
@@ -98,49 +121,52 @@ mod tests {
     use super::*;
 
     fn answer(settings: &str, namespace: &str, argv: &[&str]) -> Verdict {
-        let operation = Operation {
-            id: "1".into(),
-            cluster: "c".into(),
-            received_at: 0,
-            caller: Caller { username: "ann".into(), groups: vec![], issuer: "i".into(), claims: vec![] },
-            verb: "create".into(),
-            target: Some(Target {
-                api_group: String::new(),
-                api_version: "v1".into(),
-                resource: "pods".into(),
-                subresource: Some("exec".into()),
-                namespace: Some(namespace.into()),
-                name: Some("p".into()),
-            }),
-            path: "/".into(),
-            query: vec![],
-            dry_run: false,
-            command: Some(Command { container: None, argv: argv.iter().map(|a| (*a).into()).collect(), stdin: false, tty: false }),
-        };
-        GuardExec::configure(settings).unwrap().on_request(&operation, None, &NoHost)
+        kit::exec(argv).in_namespace(namespace).ask(&kit::policy::<GuardExec>(settings).unwrap())
     }
 
     #[test]
     fn shells_are_refused_wherever_they_lie() {
         for shell in ["sh", "/bin/bash", "/usr/local/bin/zsh"] {
-            assert!(matches!(answer("{}", "n", &[shell, "-c", "id"]), Verdict::Block(_)), "{shell}");
+            assert!(answer("{}", "n", &[shell, "-c", "id"]).is_block(), "{shell}");
         }
-        assert!(matches!(answer("{}", "n", &["date"]), Verdict::Allow));
-        assert!(matches!(answer("{}", "kube-system", &["date"]), Verdict::Block(_)));
-        assert!(matches!(answer(r#"{"denyShells":false}"#, "n", &["sh"]), Verdict::Allow));
-        assert!(matches!(answer("{}", "n", &[]), Verdict::Block(_)));
+        assert_eq!(answer("{}", "n", &["date"]), allow());
+        assert!(answer("{}", "kube-system", &["date"]).is_block());
+        assert_eq!(answer(r#"{"denyShells":false}"#, "n", &["sh"]), allow());
+        assert!(answer("{}", "n", &[]).is_block());
+    }
+
+    #[test]
+    fn a_shell_behind_another_program_is_a_shell() {
+        for argv in [
+            &["env", "A=b", "sh", "-c", "id"][..],
+            &["/usr/bin/timeout", "5", "/bin/bash"],
+            &["nice", "-n", "5", "busybox", "sh"],
+            &["xargs", "-n1", "sh"],
+        ] {
+            assert!(answer("{}", "n", argv).is_block(), "{argv:?}");
+        }
+        assert_eq!(answer("{}", "n", &["grep", "sh", "/etc/hosts"]), allow());
+        assert_eq!(answer("{}", "n", &["env"]), allow());
     }
 
     #[test]
     fn an_allowed_pattern_covers_the_whole_command() {
         let settings = r#"{"allow":["cat /etc/hosts"],"deny":["passwd"]}"#;
-        assert!(matches!(answer(settings, "n", &["cat", "/etc/hosts"]), Verdict::Allow));
-        assert!(matches!(answer(settings, "n", &["cat", "/etc/hosts", "/x"]), Verdict::Block(_)));
-        assert!(matches!(answer(r#"{"deny":["passwd"]}"#, "n", &["cat", "/etc/passwd"]), Verdict::Block(_)));
+        assert_eq!(answer(settings, "n", &["cat", "/etc/hosts"]), allow());
+        assert!(answer(settings, "n", &["cat", "/etc/hosts", "/x"]).is_block());
+        assert!(answer(r#"{"deny":["passwd"]}"#, "n", &["cat", "/etc/passwd"]).is_block());
+    }
+
+    #[test]
+    fn attach_and_port_forward_are_closed_on_request() {
+        let policy: GuardExec = kit::policy(r#"{"denyAttach":true,"denyPortForward":true}"#).unwrap();
+        for resource in ["pods/attach", "pods/portforward"] {
+            assert!(kit::operation("create", resource).named("web").ask(&policy).is_block());
+        }
     }
 
     #[test]
     fn wrong_settings_are_told() {
-        assert!(GuardExec::configure(r#"{"allow":["("]}"#).err().unwrap().contains("regular expression"));
+        assert!(kit::policy::<GuardExec>(r#"{"allow":["("]}"#).err().unwrap().contains("regular expression"));
     }
 }

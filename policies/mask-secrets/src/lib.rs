@@ -4,16 +4,15 @@
 //! refused to everybody else, never masked.
 
 use postern_policy_sdk::*;
-use serde::Deserialize;
 
 const HELM: &str = "helm.sh/release.v1";
 /// Where a container's output comes back.
 const STREAMS: [&str; 3] = ["pods/exec", "pods/attach", "pods/log"];
 
 /// The settings.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct MaskSecrets {
+pub struct Settings {
     /// Groups that get Helm releases whole.
     helm_groups: Vec<String>,
     /// Groups that see every value.
@@ -28,14 +27,16 @@ pub struct MaskSecrets {
 }
 
 /// Fields of a resource.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Fields {
+    /// The resource, in the plural.
     resource: String,
+    /// JSONPaths.
     paths: Vec<String>,
 }
 
-#[derive(Clone, Copy, Default, Deserialize)]
+#[derive(Clone, Copy, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 enum How {
     #[default]
@@ -44,66 +45,64 @@ enum How {
     KeepLast(u8),
 }
 
-impl Default for MaskSecrets {
+impl Default for Settings {
     fn default() -> Self {
         Self { helm_groups: Vec::new(), unmasked_groups: Vec::new(), how: How::Redact, fields: Vec::new(), pod_secrets: false }
     }
 }
 
+/// The policy.
+pub struct MaskSecrets(Settings);
+
 impl Policy for MaskSecrets {
-    fn configure(settings: &str) -> Result<Self, String> {
-        let this: Self = serde_json::from_str(settings).map_err(|e| format!("{e}; see policies/mask-secrets/README.md"))?;
-        match this.fields.iter().flat_map(|f| &f.paths).find(|p| !p.starts_with("$.")) {
+    type Settings = Settings;
+    const SUMMARY: &'static str = "Hides the values of Secrets";
+
+    fn new(settings: Settings) -> Result<Self, String> {
+        match settings.fields.iter().flat_map(|f| &f.paths).find(|p| !p.starts_with("$.")) {
             Some(path) => Err(format!("fields: {path:?} is not a JSONPath; write it like $.spec.token")),
-            None => Ok(this),
+            None => Ok(Self(settings)),
         }
     }
 
-    fn describe(&self) -> Manifest {
-        let streams: &[&str] = if self.pod_secrets { &STREAMS } else { &[] };
-        let resources = ["secrets"].into_iter().chain(streams.iter().copied()).chain(self.fields.iter().map(|f| f.resource.as_str()));
-        manifest("mask-secrets", env!("CARGO_PKG_VERSION"), "Hides the values of Secrets", vec![rule().resources(resources)])
+    fn rules(&self) -> Vec<Rule> {
+        let streams: &[&str] = if self.0.pod_secrets { &STREAMS } else { &[] };
+        let resources = ["secrets"].into_iter().chain(streams.iter().copied()).chain(self.0.fields.iter().map(|f| f.resource.as_str()));
+        vec![rule().resources(resources)]
     }
 
-    fn on_request(&self, operation: &Operation, _: Option<&Object>, _: &dyn Host) -> Verdict {
-        let groups = &operation.caller.groups;
-        let among = |list: &[String]| list.iter().any(|g| groups.contains(g));
-        if among(&self.unmasked_groups) {
-            return Verdict::Allow;
+    fn on_request(&self, request: &Request) -> Verdict {
+        let Settings { helm_groups, unmasked_groups, how, fields, pod_secrets: hides_pod_secrets } = &self.0;
+        if request.caller.is_in(unmasked_groups) {
+            return allow();
         }
-        let Some(target) = &operation.target else { return Verdict::Allow };
-        let how = match self.how {
+        let Some(target) = &request.target else { return allow() };
+        let how = match how {
             How::Redact => Transform::Redact,
             How::Tokenize => Transform::Tokenize,
-            How::KeepLast(n) => Transform::KeepLast(n),
+            How::KeepLast(n) => Transform::KeepLast(*n),
         };
-        if target.resource == "pods" && target.subresource.as_deref().is_some_and(|s| matches!(s, "exec" | "attach" | "log")) {
-            return match self.pod_secrets {
-                true => Verdict::Mask(vec![Mask { what: Selector::PodSecrets, how, when: Vec::new() }]),
-                false => Verdict::Allow,
-            };
+        if STREAMS.contains(&request.resource().as_str()) {
+            return if *hides_pod_secrets { vec![pod_secrets().how(how)].into() } else { allow() };
         }
-        let mut masks: Vec<Mask> =
-            self.fields.iter().filter(|f| f.resource == target.resource).flat_map(|f| &f.paths).map(|path| field_mask(path, how)).collect();
+        let of_fields = fields.iter().filter(|f| f.resource == target.resource).flat_map(|f| &f.paths);
+        let mut masks: Vec<Mask> = of_fields.map(|path| mask(path).how(how)).collect();
         if target.resource != "secrets" || !target.api_group.is_empty() {
-            return if masks.is_empty() { Verdict::Allow } else { Verdict::Mask(masks) };
+            return masks.into();
         }
-        let helm = among(&self.helm_groups);
+        let helm = request.caller.is_in(helm_groups);
         let is_release = |text: &str| text.starts_with("sh.helm.release.v1.") || text.contains("owner=helm");
-        let asks_for_release = target.name.as_deref().is_some_and(is_release)
-            || operation.query.iter().any(|(key, value)| matches!(key.as_str(), "labelSelector" | "fieldSelector") && is_release(value));
+        let asks_for_release = request.name().is_some_and(is_release)
+            || ["labelSelector", "fieldSelector"].iter().any(|key| request.queries(key).any(is_release));
         if asks_for_release && !helm {
-            return block(
-                "Helm releases hold every value of a chart and are given whole or not at all",
-                "ask to be put in a group of mask-secrets' helmGroups",
-            );
+            return block("Helm releases hold every value of a chart and are given whole or not at all")
+                .hint("ask to be put in a group of mask-secrets' helmGroups");
         }
-        let not_helm = || vec![Condition { path: "$.type".into(), is: Comparison::NotEqual, value: HELM.into() }];
         for path in ["$.data.*", "$.stringData.*"] {
-            let when = if helm { not_helm() } else { Vec::new() };
-            masks.push(Mask { when, ..field_mask(path, how) });
+            let masked = mask(path).how(how);
+            masks.push(if helm { masked.unless("$.type", HELM) } else { masked });
         }
-        Verdict::Mask(masks)
+        masks.into()
     }
 }
 

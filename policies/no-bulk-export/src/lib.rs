@@ -1,12 +1,11 @@
 //! Refuses to list or watch Secrets or ConfigMaps beyond one namespace.
 
 use postern_policy_sdk::*;
-use serde::Deserialize;
 
 /// The settings.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct NoBulkExport {
+pub struct Settings {
     /// Resources guarded.
     resources: Vec<String>,
     /// Names, with `*`, that nobody outside the exempt groups may get, list or watch.
@@ -15,54 +14,46 @@ pub struct NoBulkExport {
     exempt_groups: Vec<String>,
 }
 
-impl Default for NoBulkExport {
+impl Default for Settings {
     fn default() -> Self {
         Self { resources: vec!["secrets".into(), "configmaps".into()], names: Vec::new(), exempt_groups: Vec::new() }
     }
 }
 
+/// The policy.
+pub struct NoBulkExport(Settings);
+
 impl Policy for NoBulkExport {
-    fn configure(settings: &str) -> Result<Self, String> {
-        let this: Self = serde_json::from_str(settings).map_err(|e| format!("{e}; see policies/no-bulk-export/README.md"))?;
-        if this.resources.is_empty() {
+    type Settings = Settings;
+    const SUMMARY: &'static str = "Refuses lists and watches beyond one namespace";
+
+    fn new(settings: Settings) -> Result<Self, String> {
+        if settings.resources.is_empty() {
             return Err("resources: name at least one, or remove the policy".into());
         }
-        Ok(this)
+        Ok(Self(settings))
     }
 
-    fn describe(&self) -> Manifest {
+    fn rules(&self) -> Vec<Rule> {
         // A get by name is nothing to this policy unless names are guarded: then it need not be asked.
-        let get = (!self.names.is_empty()).then_some("get");
+        let get = (!self.0.names.is_empty()).then_some("get");
         let verbs = get.into_iter().chain(["list", "watch", "deletecollection"]);
-        let rules = vec![rule().verbs(verbs).resources(self.resources.clone())];
-        manifest("no-bulk-export", env!("CARGO_PKG_VERSION"), "Refuses lists and watches beyond one namespace", rules)
+        vec![rule().verbs(verbs).resources(self.0.resources.clone())]
     }
 
-    fn on_request(&self, operation: &Operation, _: Option<&Object>, _: &dyn Host) -> Verdict {
-        let Some(target) = &operation.target else { return Verdict::Allow };
-        if self.exempt_groups.iter().any(|g| operation.caller.groups.contains(g)) {
-            return Verdict::Allow;
+    fn on_request(&self, request: &Request) -> Verdict {
+        let resource = request.resource();
+        if request.caller.is_in(&self.0.exempt_groups) {
+            return allow();
         }
-        if target.namespace.is_none() && operation.verb != "get" {
-            return block(
-                format!("{} of {} over all namespaces is not allowed", operation.verb, target.resource),
-                format!("name one namespace: kubectl get {} -n NAMESPACE", target.resource),
-            );
+        if request.namespace().is_none() && request.verb != "get" {
+            return block(format!("{} of {resource} over all namespaces is not allowed", request.verb))
+                .hint(format!("name one namespace: kubectl get {resource} -n NAMESPACE"));
         }
-        match target.name.as_deref().and_then(|name| self.names.iter().find(|pattern| glob(pattern, name))) {
-            Some(pattern) => block(format!("{} named {pattern} are not given out", target.resource), "ask the owners of the namespace"),
-            None => Verdict::Allow,
+        match request.name().and_then(|name| self.0.names.iter().find(|pattern| glob(pattern, name))) {
+            Some(pattern) => block(format!("{resource} named {pattern} are not given out")).hint("ask the owners of the namespace"),
+            None => allow(),
         }
-    }
-}
-
-/// Whether a name fits a pattern in which `*` stands for any text.
-fn glob(pattern: &str, name: &str) -> bool {
-    match pattern.split_once('*') {
-        None => pattern == name,
-        Some((head, rest)) => name
-            .strip_prefix(head)
-            .is_some_and(|name| (0..=name.len()).filter(|at| name.is_char_boundary(*at)).any(|at| glob(rest, &name[at..]))),
     }
 }
 
@@ -72,57 +63,38 @@ export_policy!(NoBulkExport);
 mod tests {
     use super::*;
 
-    fn operation(verb: &str, namespace: Option<&str>, name: Option<&str>) -> Operation {
-        Operation {
-            id: "1".into(),
-            cluster: "c".into(),
-            received_at: 0,
-            caller: Caller { username: "ann".into(), groups: vec!["dev".into()], issuer: "i".into(), claims: vec![] },
-            verb: verb.into(),
-            target: Some(Target {
-                api_group: String::new(),
-                api_version: "v1".into(),
-                resource: "secrets".into(),
-                subresource: None,
-                namespace: namespace.map(Into::into),
-                name: name.map(Into::into),
-            }),
-            path: "/".into(),
-            query: vec![],
-            dry_run: false,
-            command: None,
-        }
-    }
-
-    fn answer(settings: &str, operation: &Operation) -> Verdict {
-        NoBulkExport::configure(settings).unwrap().on_request(operation, None, &NoHost)
+    fn policy(settings: &str) -> NoBulkExport {
+        kit::policy(settings).unwrap()
     }
 
     #[test]
     fn only_one_namespace_at_a_time() {
         for verb in ["list", "watch", "deletecollection"] {
-            assert!(matches!(answer("{}", &operation(verb, None, None)), Verdict::Block(_)), "{verb}");
-            assert!(matches!(answer("{}", &operation(verb, Some("a"), None)), Verdict::Allow), "{verb}");
+            let listed = kit::operation(verb, "secrets").by("ann", &["dev"]);
+            assert!(listed.everywhere().ask(&policy("{}")).is_block(), "{verb}");
+            assert_eq!(listed.ask(&policy("{}")), allow(), "{verb}");
+            assert_eq!(listed.everywhere().ask(&policy(r#"{"exemptGroups":["dev"]}"#)), allow());
         }
-        assert!(matches!(answer(r#"{"exemptGroups":["dev"]}"#, &operation("list", None, None)), Verdict::Allow));
     }
 
     #[test]
     fn a_get_is_asked_only_where_names_are_guarded() {
-        let verbs = |settings: &str| NoBulkExport::configure(settings).unwrap().describe().rules[0].verbs.clone();
+        let verbs = |settings: &str| policy(settings).rules()[0].verbs.clone();
         assert!(!verbs("{}").contains(&"get".to_owned()) && verbs(r#"{"names":["x"]}"#).contains(&"get".to_owned()));
     }
 
     #[test]
     fn names_are_patterns() {
-        let settings = r#"{"names":["prod-*-key"]}"#;
-        assert!(matches!(answer(settings, &operation("get", Some("a"), Some("prod-x-key"))), Verdict::Block(_)));
-        assert!(matches!(answer(settings, &operation("get", Some("a"), Some("prod-x"))), Verdict::Allow));
+        let policy = policy(r#"{"names":["prod-*-key"]}"#);
+        let get = |name: &str| kit::operation("get", "secrets").named(name).ask(&policy);
+        assert!(get("prod-x-key").is_block());
+        assert_eq!(get("prod-x"), allow());
     }
 
     #[test]
     fn wrong_settings_are_told() {
-        assert!(NoBulkExport::configure(r#"{"resources":[]}"#).err().unwrap().contains("resources"));
-        assert!(NoBulkExport::configure(r#"{"x":1}"#).err().unwrap().contains('x'));
+        let why = |settings: &str| kit::policy::<NoBulkExport>(settings).err().unwrap();
+        assert!(why(r#"{"resources":[]}"#).contains("resources"));
+        assert!(why(r#"{"x":1}"#).contains('x'));
     }
 }

@@ -1,16 +1,19 @@
 //! Does what no policy should, to test what holds it.
 
 use postern_policy_sdk::*;
-use serde::Deserialize;
 
 /// The policy; its settings say what it does.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Misbehaves {
+pub struct Settings {
+    /// What it does.
     does: Does,
 }
 
-#[derive(Clone, Copy, Deserialize, PartialEq)]
+/// Misbehaves as it is told.
+pub struct Misbehaves(Does);
+
+#[derive(Clone, Copy, Deserialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "kebab-case")]
 enum Does {
     Trap,
@@ -44,61 +47,69 @@ enum Does {
 }
 
 impl Policy for Misbehaves {
-    fn configure(settings: &str) -> Result<Self, String> {
-        let this: Self = serde_json::from_str(settings).map_err(|e| e.to_string())?;
-        match this.does {
+    type Settings = Settings;
+    const SUMMARY: &'static str = "Does what no policy should";
+
+    fn new(Settings { does }: Settings) -> Result<Self, String> {
+        match does {
             Does::TrapInConfigure => panic!("in configure"),
             Does::AllocateInConfigure => allocate(),
-            _ => Ok(this),
+            _ => Ok(Self(does)),
         }
     }
 
-    fn describe(&self) -> Manifest {
-        let mut manifest = manifest("misbehaves", "0.0.0", "Does what no policy should", vec![rule()]);
-        if matches!(self.does, Does::TrapOnObject | Does::LoopOnObject | Does::Hide | Does::MaskObject) {
-            manifest.hooks = Hooks::OBJECT;
-        }
-        if matches!(self.does, Does::Chunk | Does::TrapOnChunk) {
-            manifest.hooks = Hooks::REQUEST | Hooks::CHUNK;
-        }
-        if self.does == Does::LookAround {
-            manifest.needs = vec![Surrounding::Namespace, Surrounding::Stored, Surrounding::Pod];
-        }
-        manifest
+    fn rules(&self) -> Vec<Rule> {
+        vec![rule()]
     }
 
-    fn on_request(&self, _: &Operation, body: Option<&Object>, host: &dyn Host) -> Verdict {
-        let text = |pattern: &str| Verdict::Mask(vec![Mask { what: Selector::Text(pattern.into()), how: Transform::Redact, when: vec![] }]);
-        match self.does {
+    fn hooks(&self) -> Hooks {
+        match self.0 {
+            Does::TrapOnObject | Does::LoopOnObject | Does::Hide | Does::MaskObject => Hooks::OBJECT,
+            Does::Chunk | Does::TrapOnChunk => Hooks::REQUEST | Hooks::CHUNK,
+            _ => Hooks::REQUEST,
+        }
+    }
+
+    fn needs(&self) -> Vec<Surrounding> {
+        match self.0 {
+            Does::LookAround => vec![Surrounding::Namespace, Surrounding::Stored, Surrounding::Pod],
+            _ => Vec::new(),
+        }
+    }
+
+    fn on_request(&self, request: &Request) -> Verdict {
+        let text = |pattern: &str| Verdict::Mask(vec![text_mask(pattern)]);
+        match self.0 {
             Does::Trap => panic!("on request"),
             Does::Loop => endless(),
             Does::Allocate => allocate(),
-            Does::Recurse => block(format!("{}", recurse(1)), ""),
-            Does::AbsurdPath => Verdict::Mask(vec![field_mask("$..[", Transform::Redact)]),
+            Does::Recurse => block(format!("{}", recurse(1))),
+            Does::AbsurdPath => Verdict::Mask(vec![mask("$..[")]),
             Does::AbsurdPattern => text("("),
             Does::EndlessPattern => text("((a{1000}){1000}){1000}"),
             Does::AbsurdApproval => {
                 Verdict::RequireApproval(Approval { reason: "?".into(), approvers: vec![], required: 0, valid_seconds: 0 })
             }
-            Does::LongReason => block("a\r\nb".repeat(1 << 20), "x".repeat(1 << 20)),
+            Does::LongReason => block("a\r\nb".repeat(1 << 20)).hint("x".repeat(1 << 20)),
             Does::AnnotateWithoutEnd => loop {
-                host.annotate("key", "value");
+                request.annotate("key", "value");
             },
             Does::CountWithoutEnd => {
                 for n in 0u64.. {
-                    host.count(&format!("{n}"), 1, 3600);
+                    request.count(&format!("{n}"), 1, 3600);
                 }
                 Verdict::Allow
             }
             Does::LookAround => {
-                let seen = |which, path: &str| host.look_around(which).and_then(|object| object.pointer(path).cloned()).unwrap_or_default();
-                let namespace = seen(Surrounding::Namespace, "/metadata/labels/tier");
-                let stored = seen(Surrounding::Stored, "/data/stored");
-                block(format!("namespace {namespace}, stored {stored}, pod {}", seen(Surrounding::Pod, "/metadata/name")), "")
+                let seen =
+                    |object: Option<serde_json::Value>, path: &str| object.and_then(|o| o.pointer(path).cloned()).unwrap_or_default();
+                let namespace = seen(request.namespace_object(), "/metadata/labels/tier");
+                let stored = seen(request.stored(), "/data/stored");
+                block(format!("namespace {namespace}, stored {stored}, pod {}", seen(request.pod(), "/metadata/name")))
             }
-            Does::ReadBody => match body.map(|body| body.get("$.data.ok")) {
+            Does::ReadBody => match request.body().map(|body| body.get("$.data.ok")) {
                 Some(Some(ok)) if ok == "yes" => Verdict::Allow,
-                Some(_) => block("the body does not say ok", "say it"),
+                Some(_) => block("the body does not say ok").hint("say it"),
                 None => Verdict::Allow,
             },
             Does::Text => text("password-[a-z]+"),
@@ -106,18 +117,18 @@ impl Policy for Misbehaves {
         }
     }
 
-    fn on_object(&self, _: &Operation, object: &Object, _: &dyn Host) -> Verdict {
-        match self.does {
+    fn on_object(&self, _: &Request, object: &Object) -> Verdict {
+        match self.0 {
             Does::TrapOnObject => panic!("on object"),
             Does::LoopOnObject => endless(),
-            Does::Hide if object.get("$.metadata.labels.hide").is_some_and(|v| v == "yes") => block("hidden", ""),
-            Does::MaskObject => Verdict::Mask(vec![field_mask("$.data.token", Transform::Redact)]),
+            Does::Hide if object.get("$.metadata.labels.hide").is_some_and(|v| v == "yes") => block("hidden"),
+            Does::MaskObject => Verdict::Mask(vec![mask("$.data.token")]),
             _ => Verdict::Allow,
         }
     }
 
-    fn on_chunk(&self, _: &Operation, _: Channel, data: &[u8]) -> ChunkVerdict {
-        match self.does {
+    fn on_chunk(&self, _: &Request, _: Channel, data: &[u8]) -> ChunkVerdict {
+        match self.0 {
             Does::TrapOnChunk => panic!("on chunk"),
             Does::Chunk => shout(&String::from_utf8_lossy(data)),
             _ => ChunkVerdict::Forward,

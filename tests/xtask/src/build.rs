@@ -11,7 +11,22 @@ use testbed::cache;
 
 const KUBERNETES: &str = "-s -w -X k8s.io/component-base/version.gitVersion=v1.36.3 -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=36";
 /// The pack, and one that tests the sandbox.
-const POLICIES: [&str; 5] = ["approve-deletes", "guard-exec", "mask-secrets", "misbehaves", "no-bulk-export"];
+const POLICIES: [&str; 14] = [
+    "approve-deletes",
+    "freeze",
+    "guard-exec",
+    "guard-proxy",
+    "guard-rbac",
+    "guard-tokens",
+    "image-allow-list",
+    "mask-env",
+    "mask-patterns",
+    "mask-secrets",
+    "misbehaves",
+    "no-bulk-export",
+    "no-latest-tag",
+    "read-only",
+];
 const WASM: &str = "wasm32-unknown-unknown";
 
 /// The repository.

@@ -11,6 +11,7 @@ mod informers;
 mod issuers;
 mod life;
 mod objects;
+mod pack;
 mod parity;
 mod policies;
 mod sessions;

@@ -1,0 +1,72 @@
+//! Hides the values of environment variables that stand in pods and their templates as they are.
+
+use postern_policy_sdk::*;
+
+/// The settings.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Settings {
+    /// Groups that see them.
+    unmasked_groups: Vec<String>,
+}
+
+/// The policy.
+pub struct MaskEnv(Settings);
+
+/// Where a resource has its pod.
+const PODS: [(&str, &str); 9] = [
+    ("pods", "$.spec"),
+    ("podtemplates", "$.template.spec"),
+    ("replicationcontrollers", "$.spec.template.spec"),
+    ("deployments", "$.spec.template.spec"),
+    ("replicasets", "$.spec.template.spec"),
+    ("statefulsets", "$.spec.template.spec"),
+    ("daemonsets", "$.spec.template.spec"),
+    ("jobs", "$.spec.template.spec"),
+    ("cronjobs", "$.spec.jobTemplate.spec.template.spec"),
+];
+
+impl Policy for MaskEnv {
+    type Settings = Settings;
+    const SUMMARY: &'static str = "Hides the values of environment variables in pods";
+
+    fn new(settings: Settings) -> Result<Self, String> {
+        Ok(Self(settings))
+    }
+
+    fn rules(&self) -> Vec<Rule> {
+        vec![rule().resources(PODS.iter().flat_map(|(resource, _)| [(*resource).to_owned(), format!("{resource}/status")]))]
+    }
+
+    fn on_request(&self, request: &Request) -> Verdict {
+        if request.caller.is_in(&self.0.unmasked_groups) {
+            return allow();
+        }
+        let Some(target) = &request.target else { return allow() };
+        let pods = PODS.iter().filter(|(resource, _)| *resource == target.resource);
+        let masks: Vec<Mask> = pods
+            .flat_map(|(_, spec)| {
+                ["containers", "initContainers", "ephemeralContainers"].map(|of| mask(format!("{spec}.{of}[*].env[*].value")))
+            })
+            .collect();
+        masks.into()
+    }
+}
+
+export_policy!(MaskEnv);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_container_is_masked() {
+        let policy: MaskEnv = kit::policy(r#"{"unmaskedGroups":["dev"]}"#).unwrap();
+        let get = kit::operation("get", "cronjobs.batch").named("x");
+        let Verdict::Mask(masks) = get.ask(&policy) else { panic!() };
+        assert_eq!(masks.len(), 3);
+        assert!(masks.contains(&mask("$.spec.jobTemplate.spec.template.spec.initContainers[*].env[*].value")));
+        assert_eq!(get.by("ann", &["dev"]).ask(&policy), allow());
+        assert_eq!(kit::operation("get", "services").ask(&policy), allow());
+    }
+}

@@ -1,0 +1,70 @@
+//! Kubernetes objects: behind the host's handle in WebAssembly, plain JSON in native tests.
+
+use serde_json::Value;
+
+use crate::guest::Document;
+
+/// A Kubernetes object. Paths are RFC 9535 JSONPath, as far as the contract has it.
+pub enum Object<'a> {
+    /// Held by the host.
+    Held(&'a Document),
+    /// In a native test.
+    Native(Value),
+}
+
+impl Object<'_> {
+    /// The first match of a path.
+    pub fn get(&self, path: &str) -> Option<Value> {
+        match self {
+            Self::Held(document) => document.get(path).and_then(|text| serde_json::from_str(&text).ok()),
+            Self::Native(value) => native(path, value).into_iter().next().map(|(_, value)| value),
+        }
+    }
+
+    /// The first match of a path, if it is text.
+    pub fn text(&self, path: &str) -> Option<String> {
+        match self.get(path)? {
+            Value::String(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Every match of a path: its normalized path and its value.
+    pub fn select(&self, path: &str) -> Vec<(String, Value)> {
+        match self {
+            Self::Held(document) => {
+                let read = |(at, text): (String, String)| Some((at, serde_json::from_str(&text).ok()?));
+                document.select(path).into_iter().filter_map(read).collect()
+            }
+            Self::Native(value) => native(path, value),
+        }
+    }
+
+    /// Every text a path matches.
+    pub fn texts(&self, path: &str) -> Vec<String> {
+        let text = |(_, value)| match value {
+            Value::String(text) => Some(text),
+            _ => None,
+        };
+        self.select(path).into_iter().filter_map(text).collect()
+    }
+
+    /// All of it.
+    pub fn json(&self) -> Value {
+        match self {
+            Self::Held(document) => serde_json::from_str(&document.json()).unwrap_or_default(),
+            Self::Native(value) => value.clone(),
+        }
+    }
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+fn native(path: &str, value: &Value) -> Vec<(String, Value)> {
+    let path = serde_json_path::JsonPath::parse(path).unwrap_or_else(|error| panic!("{path} is no path: {error}"));
+    path.query_located(value).into_iter().map(|found| (found.location().to_string(), found.node().clone())).collect()
+}
+
+#[cfg(target_arch = "wasm32")]
+fn native(_: &str, _: &Value) -> Vec<(String, Value)> {
+    unreachable!("in WebAssembly the host holds every object")
+}

@@ -1,0 +1,141 @@
+//! Short ways to write what policies return.
+
+use crate::{Approval, Comparison, Condition, Denial, Mask, Rule, Selector, Transform, Verdict};
+
+/// Nothing against it.
+pub fn allow() -> Verdict {
+    Verdict::Allow
+}
+
+/// Refuses it, with a reason the caller sees.
+pub fn block(reason: impl Into<String>) -> Verdict {
+    Verdict::Block(Denial { reason: reason.into(), hint: None })
+}
+
+/// Asks for the approval of one member of these groups, within an hour.
+pub fn approval<S: Into<String>>(reason: impl Into<String>, approvers: impl IntoIterator<Item = S>) -> Approval {
+    Approval { reason: reason.into(), approvers: approvers.into_iter().map(Into::into).collect(), required: 1, valid_seconds: 3600 }
+}
+
+impl Approval {
+    /// So many must approve.
+    pub fn required(mut self, required: u32) -> Self {
+        self.required = required;
+        self
+    }
+
+    /// The ticket lives for so many seconds.
+    pub fn valid_seconds(mut self, seconds: u32) -> Self {
+        self.valid_seconds = seconds;
+        self
+    }
+}
+
+impl From<Approval> for Verdict {
+    fn from(approval: Approval) -> Self {
+        Self::RequireApproval(approval)
+    }
+}
+
+impl From<Vec<Mask>> for Verdict {
+    fn from(masks: Vec<Mask>) -> Self {
+        if masks.is_empty() { Self::Allow } else { Self::Mask(masks) }
+    }
+}
+
+impl Verdict {
+    /// Says what to do instead.
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        if let Self::Block(denial) = &mut self {
+            denial.hint = Some(hint.into());
+        }
+        self
+    }
+
+    /// Whether it refuses.
+    pub fn is_block(&self) -> bool {
+        matches!(self, Self::Block(_))
+    }
+
+    /// Why it refuses, or what it asks an approval for.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Block(denial) => Some(&denial.reason),
+            Self::RequireApproval(approval) => Some(&approval.reason),
+            Self::Allow | Self::Mask(_) => None,
+        }
+    }
+}
+
+/// Hides a field in every object, redacted.
+pub fn mask(path: impl Into<String>) -> Mask {
+    Mask { what: Selector::Field(path.into()), how: Transform::Redact, when: Vec::new() }
+}
+
+/// Hides what a regular expression matches, in text streams and in the text of objects.
+pub fn text_mask(pattern: impl Into<String>) -> Mask {
+    Mask { what: Selector::Text(pattern.into()), how: Transform::Redact, when: Vec::new() }
+}
+
+/// Hides the values of the Secrets the addressed pod uses, in what its containers write.
+pub fn pod_secrets() -> Mask {
+    Mask { what: Selector::PodSecrets, how: Transform::Redact, when: Vec::new() }
+}
+
+impl Mask {
+    /// How it is written.
+    pub fn how(mut self, how: Transform) -> Self {
+        self.how = how;
+        self
+    }
+
+    /// Only on objects in which a field has this value.
+    pub fn when(self, path: &str, value: &str) -> Self {
+        self.condition(path, Comparison::Equal, value)
+    }
+
+    /// Only on objects in which it has another, or none.
+    pub fn unless(self, path: &str, value: &str) -> Self {
+        self.condition(path, Comparison::NotEqual, value)
+    }
+
+    fn condition(mut self, path: &str, is: Comparison, value: &str) -> Self {
+        self.when.push(Condition { path: path.into(), is, value: value.into() });
+        self
+    }
+}
+
+/// A rule that matches everything until it is narrowed.
+pub fn rule() -> Rule {
+    Rule { verbs: Vec::new(), api_groups: Vec::new(), resources: Vec::new(), namespaces: Vec::new() }
+}
+
+fn texts<S: Into<String>>(texts: impl IntoIterator<Item = S>) -> Vec<String> {
+    texts.into_iter().map(Into::into).collect()
+}
+
+impl Rule {
+    /// Only these verbs.
+    pub fn verbs<S: Into<String>>(mut self, verbs: impl IntoIterator<Item = S>) -> Self {
+        self.verbs = texts(verbs);
+        self
+    }
+
+    /// Only these API groups; the core group is the empty text.
+    pub fn api_groups<S: Into<String>>(mut self, groups: impl IntoIterator<Item = S>) -> Self {
+        self.api_groups = texts(groups);
+        self
+    }
+
+    /// Only these resources, as RBAC writes them: `pods`, `pods/exec`, `pods/*`, `*/proxy`.
+    pub fn resources<S: Into<String>>(mut self, resources: impl IntoIterator<Item = S>) -> Self {
+        self.resources = texts(resources);
+        self
+    }
+
+    /// Only these namespaces; what is over all namespaces touches each of them.
+    pub fn namespaces<S: Into<String>>(mut self, namespaces: impl IntoIterator<Item = S>) -> Self {
+        self.namespaces = texts(namespaces);
+        self
+    }
+}
