@@ -31,6 +31,8 @@ enum Does {
     LongReason,
     AnnotateWithoutEnd,
     CountWithoutEnd,
+    /// Lets each caller create three things an hour.
+    Budget,
     /// Says in its reason what it was given to know: a label of the Namespace, a value of the stored object, the pod's name.
     LookAround,
     /// Lets a body pass whose `$.data.ok` is `yes`.
@@ -99,6 +101,10 @@ impl Policy for Misbehaves {
                     request.count(&format!("{n}"), 1, 3600);
                 }
                 Verdict::Allow
+            }
+            Does::Budget if request.verb == "create" => {
+                let count = request.count(&request.caller.username, 1, 3600);
+                if count > 3 { block(format!("{count} creates in an hour are over the budget")) } else { allow() }
             }
             Does::LookAround => {
                 let seen =

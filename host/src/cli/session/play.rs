@@ -82,7 +82,8 @@ fn to_json(recorded: &Recorded) -> String {
 fn to_asciicast(recorded: &Recorded) -> String {
     let size = |payload: &[u8]| {
         let size = serde_json::from_slice::<Value>(payload).unwrap_or_default();
-        Some((size["Width"].as_u64()?, size["Height"].as_u64()?))
+        // A terminal that does not know its size says 0, which no player can show.
+        Some((size["Width"].as_u64()?, size["Height"].as_u64()?)).filter(|(width, height)| *width > 0 && *height > 0)
     };
     let start = recorded.frames().next().map_or(0, |(_, micros, _)| micros);
     let (width, height) = recorded.frames().filter(|(kind, ..)| *kind == Kind::Resize).find_map(|(_, _, p)| size(p)).unwrap_or((80, 24));

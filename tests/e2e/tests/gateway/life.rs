@@ -127,6 +127,30 @@ fn approvals_are_kept_over_a_restart() {
 }
 
 #[test]
+fn a_restart_gives_nobody_a_new_budget() {
+    let options = || GatewayOptions {
+        policies: vec![("40-budget", "misbehaves", "settings: {does: budget}\nrules: [{resources: [configmaps]}]\n".into())],
+        ..GatewayOptions::default()
+    };
+    let mut s = setup_with(options());
+    let create = |s: &e2e::Setup, name: &str| s.kubectl(&["create", "configmap", name]);
+    for name in ["a", "b", "c"] {
+        create(&s, name).success();
+    }
+    s.gateway.process.terminate(Duration::from_secs(20)).unwrap();
+    let directory = s.gateway.directory.clone();
+    s.gateway = Gateway::start(cluster(), &directory, &options()).unwrap();
+    s.caller = s.gateway.kubeconfig("caller", &s.token).unwrap();
+    assert!(create(&s, "d").failure().contains("4 creates in an hour"));
+    // Killed, it forgets at most the last second.
+    std::thread::sleep(Duration::from_secs(2));
+    Command::new("kill").args(["-9", &s.gateway.process.id().to_string()]).status().unwrap();
+    s.gateway = Gateway::start(cluster(), &directory, &options()).unwrap();
+    s.caller = s.gateway.kubeconfig("caller", &s.token).unwrap();
+    assert!(create(&s, "e").failure().contains("5 creates in an hour"));
+}
+
+#[test]
 fn serve_with_a_kubeconfig_alone_prints_one_that_works() {
     let directory = scratch("personal");
     let address = directory.join("address");
