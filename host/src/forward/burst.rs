@@ -99,6 +99,47 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Burst<S> {
     }
 }
 
+/// A TLS connection that gives all it has. TLS alone gives a record at a time, and each would travel to the caller by itself.
+pub(super) struct Filling<S>(pub(super) S);
+
+impl<S: AsyncRead + Unpin> AsyncRead for Filling<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = out.filled().len();
+        while out.remaining() > 0 {
+            let filled = out.filled().len();
+            match Pin::new(&mut self.0).poll_read(cx, out) {
+                Poll::Ready(Ok(())) if out.filled().len() > filled => {}
+                // What ends it is told again when there is nothing else to give.
+                Poll::Ready(Err(_)) | Poll::Pending if filled > before => return Poll::Ready(Ok(())),
+                ended => return ended,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Filling<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write_vectored(cx, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

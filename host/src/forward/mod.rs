@@ -30,7 +30,7 @@ pub use upgrade::tunnel;
 use crate::body::collect;
 use crate::config::Limits;
 use crate::status::Refusal;
-use burst::Burst;
+use burst::{Burst, Filling};
 use credential::ServiceAccountTokens;
 
 /// Idle connections a thread keeps to the API server, of each kind.
@@ -229,7 +229,7 @@ impl Upstream {
     async fn connect(&self, kind: Kind) -> Result<SendRequest<Full<Bytes>>, Refusal> {
         let stream = self.dial(kind, false).await?.ok_or_else(|| Refusal::unavailable("the API server cannot be reached"))?;
         let (sender, connection) = hyper::client::conn::http1::Builder::new()
-            .handshake(TokioIo::new(stream))
+            .handshake(TokioIo::new(Filling(stream)))
             .await
             .map_err(|e| Refusal::unavailable(format!("the API server cannot be reached: {e}")))?;
         tokio::task::spawn_local(async move { drop(connection.with_upgrades().await) });
