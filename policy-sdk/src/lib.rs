@@ -86,7 +86,7 @@ pub use serde;
 pub use serde::Deserialize;
 #[doc(hidden)]
 pub use serde_json;
-pub use shapes::{Images, full_image_name, glob, images};
+pub use shapes::{IMAGE_RESOURCES, Images, forms_of, full_image_name, glob, images};
 pub use verdict::{allow, approval, block, mask, pod_secrets, rule, text_mask};
 
 /// A policy.

@@ -2,6 +2,26 @@
 
 use serde_json::Value;
 
+/// Pods, and what makes them: what names container images, as RBAC writes it.
+pub const IMAGE_RESOURCES: [&str; 10] = [
+    "pods",
+    "pods/ephemeralcontainers",
+    "podtemplates",
+    "replicationcontrollers",
+    "deployments",
+    "replicasets",
+    "statefulsets",
+    "daemonsets",
+    "jobs",
+    "cronjobs",
+];
+
+/// A resource and its subresources that answer with the object itself: whoever hides a field of the one must hide it in the others.
+pub fn forms_of(resource: &str) -> Vec<String> {
+    let more: &[&str] = if resource == "pods" { &["status", "ephemeralcontainers", "resize"] } else { &["status"] };
+    [resource.to_owned()].into_iter().chain(more.iter().map(|subresource| format!("{resource}/{subresource}"))).collect()
+}
+
 /// What a create, an update or a patch says of container images.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Images {
@@ -27,11 +47,13 @@ fn of_operation(operation: &Value, found: &mut Images) {
     let text = |key: &str| operation[key].as_str().unwrap_or_default();
     let path = text("path");
     match text("op") {
-        "move" | "copy" if path.contains("ontainers") || path.ends_with("/image") || path.ends_with("/spec") || path.is_empty() => {
+        "move" | "copy" if path.contains("ontainers") || path.contains("/image") || path.ends_with("/spec") || path.is_empty() => {
             found.moved.push(path.to_owned());
         }
         "add" | "replace" => match &operation["value"] {
-            Value::String(image) if path.ends_with("/image") => found.named.push(image.clone()),
+            Value::String(image) if path.ends_with("/image") || path.ends_with("/image/reference") => found.named.push(image.clone()),
+            // The image of a volume.
+            Value::Object(image) if path.ends_with("/image") => found.named.extend(reference(image)),
             value => walk(value, &mut found.named),
         },
         _ => {}
@@ -45,6 +67,8 @@ fn walk(value: &Value, named: &mut Vec<String>) {
             for (key, value) in map {
                 match value {
                     Value::String(image) if key == "image" => named.push(image.clone()),
+                    // The image of a volume.
+                    Value::Object(image) if key == "image" => named.extend(reference(image)),
                     // Notes and what a status repeats start nothing.
                     _ if key == "annotations" || key == "managedFields" || key == "status" => {}
                     value => walk(value, named),
@@ -53,6 +77,10 @@ fn walk(value: &Value, named: &mut Vec<String>) {
         }
         _ => {}
     }
+}
+
+fn reference(image: &serde_json::Map<String, Value>) -> Option<String> {
+    image.get("reference")?.as_str().map(str::to_owned)
 }
 
 /// An image's full name, as container runtimes complete it: `nginx` is `docker.io/library/nginx:latest`.
@@ -104,6 +132,9 @@ mod tests {
         assert_eq!(named(pod.clone()).len(), 2);
         assert_eq!(named(json!({"spec": {"jobTemplate": {"spec": {"template": pod}}}})).len(), 2);
         assert_eq!(named(json!({"spec": {"template": {"spec": {"containers": [{"name": "c", "image": "m"}]}}}})), ["m"]);
+        assert_eq!(named(json!({"spec": {"volumes": [{"name": "v", "image": {"reference": "r", "pullPolicy": "Always"}}]}})), ["r"]);
+        assert_eq!(named(json!([{"op": "replace", "path": "/spec/volumes/0/image/reference", "value": "r"}])), ["r"]);
+        assert_eq!(named(json!([{"op": "add", "path": "/spec/volumes/0/image", "value": {"reference": "r"}}])), ["r"]);
         let patch = json!([{"op": "replace", "path": "/spec/containers/0/image", "value": "p"}, {"op": "add", "path": "/spec/containers/-", "value": {"image": "q"}},
             {"op": "copy", "from": "/metadata/annotations/x", "path": "/spec/containers/0/image"}, {"op": "remove", "path": "/spec/containers/0"}]);
         assert_eq!(images(&patch), Images { named: vec!["p".into(), "q".into()], moved: vec!["/spec/containers/0/image".into()] });

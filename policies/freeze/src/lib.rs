@@ -69,7 +69,7 @@ impl Policy for Freeze {
         let Settings { windows, namespaces, except_groups, approvers } = &self.settings;
         // A question, an Event or a Lease changes nothing anybody freezes.
         let is_noise = request.target.as_ref().is_some_and(|t| {
-            t.resource.ends_with("reviews")
+            matches!(&*t.api_group, "authorization.k8s.io" | "authentication.k8s.io")
                 || matches!((&*t.api_group, &*t.resource), ("" | "events.k8s.io", "events") | ("coordination.k8s.io", "leases"))
         });
         let is_elsewhere = !namespaces.is_empty() && request.namespace().is_none();
@@ -116,6 +116,14 @@ mod tests {
         assert_eq!(during.by("ann", &["sre"]).ask(&policy), allow());
         assert_eq!(during.dry_run().ask(&policy), allow());
         assert_eq!(kit::operation("create", "events").in_namespace("prod").at(at("2026-12-24T12:00:00Z")).ask(&policy), allow());
+    }
+
+    #[test]
+    fn a_kind_that_is_called_like_a_question_is_none() {
+        let policy: Freeze = kit::policy(SETTINGS).unwrap();
+        let create = |resource: &str| kit::operation("create", resource).in_namespace("prod").at(at("2026-12-24T12:00:00Z")).ask(&policy);
+        assert_eq!(create("selfsubjectaccessreviews.authorization.k8s.io"), allow());
+        assert!(create("codereviews.example.com").is_block());
     }
 
     #[test]

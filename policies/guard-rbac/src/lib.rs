@@ -56,6 +56,9 @@ impl Policy for GuardRbac {
             return allow();
         }
         let Some(body) = request.body() else { return allow() };
+        if let Some(why) = unclear(&body.json()) {
+            return block(why).hint("write the rules and subjects themselves");
+        }
         let why = if request.resource().ends_with("bindings") { self.binding(&body.json()) } else { self.role(&body.json()) };
         match why {
             Some(why) => block(why).hint("name the verbs, resources and subjects that are needed, or ask the platform team"),
@@ -94,6 +97,19 @@ impl GuardRbac {
     }
 }
 
+/// What gives rights that do not stand in the body.
+fn unclear(body: &Value) -> Option<&'static str> {
+    const GATHERS: &str = "a role that gathers others gives what they will have";
+    let Value::Array(operations) = body else { return body.get("aggregationRule").filter(|rule| !rule.is_null()).map(|_| GATHERS) };
+    // RFC 6902; the empty path is the whole role.
+    operations.iter().find_map(|operation| match (operation["op"].as_str(), operation["path"].as_str().unwrap_or_default()) {
+        (Some("move" | "copy"), _) => Some("what a patch moves or copies cannot be told from it"),
+        (Some("add" | "replace"), "") => unclear(&operation["value"]),
+        (Some("add" | "replace"), path) if path.starts_with("/aggregationRule") => Some(GATHERS),
+        _ => None,
+    })
+}
+
 /// Every text of a value, with the key it stands under.
 fn texts<'a>(value: &'a Value, key: &'a str, visit: &mut dyn FnMut(&str, &str)) {
     match value {
@@ -127,6 +143,20 @@ mod tests {
         assert!(ask("update", "roles", role(&["get"], &["*"])).is_block());
         assert!(ask("patch", "roles", json!([{"op": "add", "path": "/rules/0/verbs/-", "value": "escalate"}])).is_block());
         assert_eq!(ask("patch", "roles", json!([{"op": "add", "path": "/rules/0/verbs/-", "value": "get"}])), allow());
+    }
+
+    #[test]
+    fn rights_that_do_not_stand_in_the_body_are_refused() {
+        let gathers = json!({"metadata": {"name": "x"}, "aggregationRule": {"clusterRoleSelectors": [{}]}});
+        assert!(ask("create", "clusterroles", gathers.clone()).is_block());
+        for operation in [
+            json!({"op": "add", "path": "/aggregationRule", "value": {"clusterRoleSelectors": [{}]}}),
+            json!({"op": "replace", "path": "", "value": gathers}),
+            json!({"op": "copy", "from": "/metadata/annotations/x", "path": "/rules/0/verbs/0"}),
+        ] {
+            assert!(ask("patch", "clusterroles", json!([operation])).is_block(), "{operation}");
+        }
+        assert_eq!(ask("update", "clusterroles", json!({"aggregationRule": null, "rules": []})), allow());
     }
 
     #[test]

@@ -16,20 +16,6 @@ pub struct Settings {
 /// The policy.
 pub struct ImageAllowList(Settings);
 
-/// Pods, and what makes them.
-const RESOURCES: [&str; 10] = [
-    "pods",
-    "pods/ephemeralcontainers",
-    "podtemplates",
-    "replicationcontrollers",
-    "deployments",
-    "replicasets",
-    "statefulsets",
-    "daemonsets",
-    "jobs",
-    "cronjobs",
-];
-
 impl Policy for ImageAllowList {
     type Settings = Settings;
     const SUMMARY: &'static str = "Says from where container images may come";
@@ -43,7 +29,7 @@ impl Policy for ImageAllowList {
     }
 
     fn rules(&self) -> Vec<Rule> {
-        vec![rule().verbs(["create", "update", "patch"]).resources(RESOURCES)]
+        vec![rule().verbs(["create", "update", "patch"]).resources(IMAGE_RESOURCES)]
     }
 
     fn on_request(&self, request: &Request) -> Verdict {

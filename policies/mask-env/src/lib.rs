@@ -14,7 +14,7 @@ pub struct Settings {
 pub struct MaskEnv(Settings);
 
 /// Where a resource has its pod.
-const PODS: [(&str, &str); 9] = [
+const PODS: [(&str, &str); 10] = [
     ("pods", "$.spec"),
     ("podtemplates", "$.template.spec"),
     ("replicationcontrollers", "$.spec.template.spec"),
@@ -23,6 +23,8 @@ const PODS: [(&str, &str); 9] = [
     ("statefulsets", "$.spec.template.spec"),
     ("daemonsets", "$.spec.template.spec"),
     ("jobs", "$.spec.template.spec"),
+    // What StatefulSets and DaemonSets were before.
+    ("controllerrevisions", "$.data.spec.template.spec"),
     ("cronjobs", "$.spec.jobTemplate.spec.template.spec"),
 ];
 
@@ -35,7 +37,7 @@ impl Policy for MaskEnv {
     }
 
     fn rules(&self) -> Vec<Rule> {
-        vec![rule().resources(PODS.iter().flat_map(|(resource, _)| [(*resource).to_owned(), format!("{resource}/status")]))]
+        vec![rule().resources(PODS.iter().flat_map(|(resource, _)| forms_of(resource)))]
     }
 
     fn on_request(&self, request: &Request) -> Verdict {
@@ -67,6 +69,13 @@ mod tests {
         assert_eq!(masks.len(), 3);
         assert!(masks.contains(&mask("$.spec.jobTemplate.spec.template.spec.initContainers[*].env[*].value")));
         assert_eq!(get.by("ann", &["dev"]).ask(&policy), allow());
+        let revision = kit::operation("get", "controllerrevisions.apps").ask(&policy);
+        assert!(matches!(revision, Verdict::Mask(masks) if masks.contains(&mask("$.data.spec.template.spec.containers[*].env[*].value"))));
+        // Each of these answers with the pod itself.
+        for form in ["pods", "pods/status", "pods/ephemeralcontainers", "pods/resize"] {
+            assert!(policy.rules()[0].resources.contains(&form.to_owned()), "{form}");
+            assert_ne!(kit::operation("get", form).ask(&policy), allow());
+        }
         assert_eq!(kit::operation("get", "services").ask(&policy), allow());
     }
 }

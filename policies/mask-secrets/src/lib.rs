@@ -67,8 +67,8 @@ impl Policy for MaskSecrets {
 
     fn rules(&self) -> Vec<Rule> {
         let streams: &[&str] = if self.0.pod_secrets { &STREAMS } else { &[] };
-        let resources = ["secrets"].into_iter().chain(streams.iter().copied()).chain(self.0.fields.iter().map(|f| f.resource.as_str()));
-        vec![rule().resources(resources)]
+        let named = ["secrets"].into_iter().chain(streams.iter().copied()).map(str::to_owned);
+        vec![rule().resources(named.chain(self.0.fields.iter().flat_map(|f| forms_of(&f.resource))))]
     }
 
     fn on_request(&self, request: &Request) -> Verdict {

@@ -15,20 +15,6 @@ pub struct Settings {
 /// The policy.
 pub struct NoLatestTag(Settings);
 
-/// Pods, and what makes them.
-const RESOURCES: [&str; 10] = [
-    "pods",
-    "pods/ephemeralcontainers",
-    "podtemplates",
-    "replicationcontrollers",
-    "deployments",
-    "replicasets",
-    "statefulsets",
-    "daemonsets",
-    "jobs",
-    "cronjobs",
-];
-
 impl Policy for NoLatestTag {
     type Settings = Settings;
     const SUMMARY: &'static str = "Refuses images without a version";
@@ -38,13 +24,17 @@ impl Policy for NoLatestTag {
     }
 
     fn rules(&self) -> Vec<Rule> {
-        vec![rule().verbs(["create", "update", "patch"]).resources(RESOURCES)]
+        vec![rule().verbs(["create", "update", "patch"]).resources(IMAGE_RESOURCES)]
     }
 
     fn on_request(&self, request: &Request) -> Verdict {
         let excepted = request.namespace().is_some_and(|namespace| self.0.except_namespaces.iter().any(|n| n == namespace));
         let Some(body) = request.body().filter(|_| !excepted) else { return allow() };
-        let named = images(&body.json()).named;
+        let Images { named, moved } = images(&body.json());
+        if let Some(place) = moved.first() {
+            return block(format!("the patch moves something to {place}, and which image that is cannot be told"))
+                .hint("write the image itself");
+        }
         let is_wrong = |image: &&String| {
             let full = full_image_name(image);
             if self.0.digests { !full.contains("@sha256:") } else { full.ends_with(":latest") }
@@ -79,6 +69,13 @@ mod tests {
         for image in ["nginx:1.27", "ghcr.io/a/b@sha256:00", "localhost:5000/a:2"] {
             assert_eq!(ask("{}", image), allow(), "{image}");
         }
+    }
+
+    #[test]
+    fn an_image_that_a_patch_copies_is_not_guessed() {
+        let policy: NoLatestTag = kit::policy("{}").unwrap();
+        let patch = json!([{"op": "copy", "from": "/metadata/annotations/x", "path": "/spec/containers/0/image"}]);
+        assert!(kit::operation("patch", "pods").body(patch).ask(&policy).is_block());
     }
 
     #[test]

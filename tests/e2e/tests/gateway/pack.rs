@@ -38,6 +38,12 @@ fn credentials_roles_proxies_and_images_are_guarded() {
     let patch = r#"[{"op":"add","path":"/rules/0/verbs/-","value":"*"}]"#;
     refused(&s, &["patch", "role", "reader", "--type=json", "-p", patch], "40-rbac", "gives too much");
 
+    let gathers = e2e::scratch("role").join("role.json");
+    let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "gathers"},
+        "aggregationRule": {"clusterRoleSelectors": [{"matchLabels": {"a": "b"}}]}, "rules": []});
+    std::fs::write(&gathers, role.to_string()).unwrap();
+    refused(&s, &["create", "-f", gathers.to_str().unwrap()], "40-rbac", "gathers others");
+
     // A Deployment is sent in protobuf, a pod and patches in JSON.
     refused(&s, &["create", "deployment", "evil", "--image=busybox:1"], "50-images", "docker.io/library/busybox:1");
     refused(&s, &["run", "evil", "--image=ghcr.io/testbed/main:1"], "50-images", "ghcr.io");
@@ -103,6 +109,11 @@ fn what_stands_in_pods_and_logs_is_hidden() {
         for secret in ["hunter2-in-a-pod", key, "4111-1111", "tok-1001"] {
             assert!(!shown.contains(secret), "{args:?}: {shown}");
         }
+    }
+    // Subresources that answer with the pod itself.
+    for form in ["status", "ephemeralcontainers"] {
+        let ran = s.kubectl(&["get", "--raw", &format!("/api/v1/namespaces/{}/pods/leaks/{form}", s.namespace)]);
+        assert!(ran.success().contains("postern-masked") && !ran.out.contains("hunter2-in-a-pod"), "{form}: {}", ran.out);
     }
     // What was hidden is still there when the object was changed.
     s.kubectl(&["label", "pod", "leaks", "seen=yes"]).success();
