@@ -172,7 +172,9 @@ async fn serve(config: Config, personal: bool, address_file: Option<PathBuf>) ->
         let _ = tokio::time::timeout(LAST_SENDING, sending).await;
     }
     if let Some(policies) = policies {
-        policies.runtime().counters.write(now())?;
+        if let Err(error) = policies.runtime().counters.write(now()) {
+            tracing::error!(error = format!("{error:#}"), "what policies counted last could not be written down");
+        }
         policies.retire();
     }
     served

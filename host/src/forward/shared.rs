@@ -88,9 +88,9 @@ impl Upstream {
             // Of those that carry nothing any more a few are kept for the next.
             let mut idle = 0;
             all.retain(|connection| {
-                idle += usize::from(connection.open.load(Ordering::Relaxed) == 0);
-                let is_one_too_many = connection.open.load(Ordering::Relaxed) == 0 && idle > IDLE;
-                !(connection.sender.is_closed() || is_one_too_many)
+                let is_idle = connection.open.load(Ordering::Relaxed) == 0;
+                idle += usize::from(is_idle);
+                !(connection.sender.is_closed() || is_idle && idle > IDLE)
             });
             all.iter().find(|c| c.of == id && c.kind == kind && c.open.load(Ordering::Relaxed) < TOGETHER).map(Connection::take)
         });

@@ -305,10 +305,8 @@ impl Scan<'_, '_> {
 
     fn hide_in_annotations(mut self) -> Result<(), Unreadable> {
         for (span, is_last_applied) in std::mem::take(&mut self.annotations).into_iter().rev() {
-            if self.values.is_empty() && !is_last_applied && self.plan.texts.is_empty() {
-                continue;
-            }
-            if !is_last_applied && self.plan.texts.is_empty() && self.shows_nothing(&self.out[span.clone()]) {
+            let shows_nothing = || self.values.is_empty() || self.shows_nothing(&self.out[span.clone()]);
+            if !is_last_applied && self.plan.texts.is_empty() && shows_nothing() {
                 continue;
             }
             let text: String = serde_json::from_slice(&self.out[span.clone()]).map_err(|_| Unreadable::Malformed)?;
