@@ -165,8 +165,10 @@ impl Stream {
         C: AsyncRead + AsyncWrite,
         S: AsyncRead + AsyncWrite,
     {
+        // A server that has ended takes nothing more, and what it said before is on its way still: that goes on to the caller, who may be slow.
+        let mut taken = Ok(());
         for piece in already.chunks(AT_A_TIME) {
-            self.take_in(piece, &mut server).await?;
+            taken = self.take_in(piece, &mut server).await;
         }
         let mut buffer = vec![0; AT_A_TIME];
         loop {
@@ -180,9 +182,12 @@ impl Stream {
                 }
             };
             if read == 0 {
-                return server.shutdown().await;
+                let _ = server.shutdown().await;
+                return Ok(());
             }
-            self.take_in(&buffer[..read], &mut server).await?;
+            if taken.is_ok() {
+                taken = self.take_in(&buffer[..read], &mut server).await;
+            }
         }
     }
 

@@ -75,6 +75,29 @@ async fn what_was_sent_already_goes_first_and_never_holds_up_the_answer() {
         .await;
 }
 
+/// A command has ended, its connection is gone, and its last output is on its way to a slow caller when that sends a ping (kubectl does every five
+/// seconds).
+#[tokio::test]
+async fn input_that_nobody_takes_any_more_does_not_cut_off_the_output() {
+    let ((mut client, caller), (mut command, server)) = (duplex(16), duplex(1 << 20));
+    let mut output = Vec::new();
+    frames::write(2, &[&[1], &[b'x'; 100_000]], &mut output);
+    command.write_all(&output).await.unwrap();
+    drop(command);
+    let slow = async {
+        let mut got = vec![0; 1000];
+        client.read_exact(&mut got).await.unwrap();
+        for _ in 0..3 {
+            client.write_all(&[0x89, 0x80, 0, 0, 0, 0]).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        client.read_to_end(&mut got).await.unwrap();
+        got
+    };
+    let (carried, got) = tokio::join!(carry(caller, server, Bytes::new(), setup()), slow);
+    assert_eq!((got.len(), carried.received), (output.len(), output.len() as u64));
+}
+
 #[tokio::test]
 async fn a_credential_that_ends_ends_the_stream_and_the_user_is_told() {
     let ((client, caller), (_command, server)) = (duplex(4096), duplex(64));

@@ -94,7 +94,7 @@ fn archives_pass_with_their_length_and_without_the_secret() {
 
 #[test]
 fn a_policy_changes_pieces_and_ends_a_stream_in_the_middle() {
-    let s = setup(vec![("50-chunk", "misbehaves", "settings: {does: chunk}\n".into())], "");
+    let s = setup(vec![("50-chunk", "misbehaves", "settings: {does: chunk}\ngrants: [streams]\n".into())], "");
     for websocket in [true, false] {
         assert_eq!(ran(&s, websocket, &["exec", "web", "--", "echo", "not so loud"]).success(), "not so LOUD\n");
         let began = Instant::now();
@@ -104,7 +104,7 @@ fn a_policy_changes_pieces_and_ends_a_stream_in_the_middle() {
     }
     let events = s.events();
     assert!(events.iter().any(|e| e["ended"] == "terminated" && e["refusal"].as_str().unwrap().contains("stop-here")));
-    let s = setup(vec![("50-chunk", "misbehaves", "settings: {does: trap-on-chunk}\n".into())], "");
+    let s = setup(vec![("50-chunk", "misbehaves", "settings: {does: trap-on-chunk}\ngrants: [streams]\n".into())], "");
     let ended = s.kubectl(&["exec", "web", "--", "echo", "hello"]);
     assert!(ended.failure().contains("the policy 50-chunk failed") && !ended.out.contains("hello"), "{}", ended.err);
     let log = s.kubectl(&["logs", "web"]);
@@ -247,18 +247,18 @@ fn a_gigabyte_and_a_slow_reader_leave_memory_flat() {
         s.kubectl(&["exec", "web", "--", "echo", "warm"]).success();
         let before = peak_memory(&s);
         // A reader that takes nothing for a while: the command must wait, and nobody keeps what it says.
-        let mut slow =
-            kubectl(&s, true, &["exec", "web", "--", "head", "-c", "300000000", "/dev/zero"]).stdout(Stdio::piped()).spawn().unwrap();
+        let head = |bytes: &str| kubectl(&s, true, &["exec", "web", "--", "head", "-c", bytes, "/dev/zero"]);
+        let mut slow = head("300000000").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         std::thread::sleep(Duration::from_secs(3));
         let mut taken = 0;
         let mut buffer = vec![0; 1 << 20];
         while let Ok(read @ 1..) = slow.stdout.as_mut().unwrap().read(&mut buffer) {
             taken += read;
         }
-        assert!(slow.wait().unwrap().success() && taken == 300_000_000, "{taken}");
-        let mut fast =
-            kubectl(&s, true, &["exec", "web", "--", "head", "-c", "1000000000", "/dev/zero"]).stdout(Stdio::null()).spawn().unwrap();
-        assert!(fast.wait().unwrap().success());
+        let ended = slow.wait_with_output().unwrap();
+        assert!(ended.status.success() && taken == 300_000_000, "{taken}, {}: {}", ended.status, String::from_utf8_lossy(&ended.stderr));
+        let fast = head("1000000000").stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
+        assert!(fast.status.success(), "{}: {}", fast.status, String::from_utf8_lossy(&fast.stderr));
         let grown = peak_memory(&s) - before;
         assert!(grown < 24, "memory grew by {grown} MB");
     }
