@@ -89,6 +89,7 @@ fn treatment(table: bool) -> Treatment {
         query: vec![],
         dry_run: false,
         command: None,
+        approved: false,
     };
     Treatment {
         masks: Some(plans.of(&[mask]).expect("the mask compiles")),

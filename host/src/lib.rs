@@ -18,6 +18,7 @@ pub mod mask;
 pub mod policy;
 pub mod protobuf;
 pub mod record;
+pub mod rehearse;
 pub mod respond;
 pub mod status;
 pub mod store;

@@ -36,6 +36,7 @@ pub fn operation(verb: &str, resource: &str) -> Given {
             query: Vec::new(),
             dry_run: false,
             command: None,
+            approved: false,
         },
         body: None,
         around: Vec::new(),
@@ -105,6 +106,11 @@ impl Given {
     /// As a dry run.
     pub fn dry_run(&self) -> Self {
         self.change(|g| g.operation.dry_run = true)
+    }
+
+    /// After an approval was given.
+    pub fn approved(&self) -> Self {
+        self.change(|g| g.operation.approved = true)
     }
 
     /// At a time, in Unix milliseconds.

@@ -73,8 +73,8 @@ mod shapes;
 mod verdict;
 
 pub use bindings::postern::policy::types::{
-    Approval, Caller, Channel, ChunkVerdict, Command, Comparison, Condition, Denial, Hooks, Manifest, Mask, Operation, Rule, Selector,
-    Surrounding, Target, Transform, Verdict,
+    Approval, Caller, Capabilities, Channel, ChunkVerdict, Command, Comparison, Condition, Denial, Hooks, Manifest, Mask, Operation, Rule,
+    Selector, Surrounding, Target, Transform, Verdict,
 };
 pub use object::Object;
 pub use request::{Host, Request};
@@ -87,7 +87,7 @@ pub use serde::Deserialize;
 #[doc(hidden)]
 pub use serde_json;
 pub use shapes::{IMAGE_RESOURCES, Images, forms_of, full_image_name, glob, images};
-pub use verdict::{allow, approval, block, mask, pod_secrets, rule, text_mask};
+pub use verdict::{allow, approval, block, mask, pod_secrets, rule, terminate, text_mask};
 
 /// A policy.
 pub trait Policy: Sized + 'static {
@@ -111,6 +111,12 @@ pub trait Policy: Sized + 'static {
     /// What it must know beside the operation.
     fn needs(&self) -> Vec<Surrounding> {
         Vec::new()
+    }
+
+    /// What it must see and do beyond the operation: who asks, for what, by which verb and with which command. Reading more than is named here
+    /// traps; the gateway grants no more than the file beside the module allows.
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::BODIES
     }
 
     /// Before anything reaches the cluster.
@@ -151,6 +157,7 @@ pub fn describe<P: Policy>(policy: &P, name: &str, version: &str) -> Manifest {
         rules: policy.rules(),
         hooks: policy.hooks(),
         needs: policy.needs(),
+        capabilities: policy.capabilities(),
         settings_schema: serde_json::to_string(&schema).unwrap_or_default(),
     }
 }

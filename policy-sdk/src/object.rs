@@ -49,6 +49,14 @@ impl Object<'_> {
         self.select(path).into_iter().filter_map(text).collect()
     }
 
+    /// Bytes of it, as it came.
+    pub fn size(&self) -> u64 {
+        match self {
+            Self::Held(document) => document.size(),
+            Self::Native(value) => value.to_string().len() as u64,
+        }
+    }
+
     /// All of it.
     pub fn json(&self) -> Value {
         match self {

@@ -12,6 +12,11 @@ pub fn block(reason: impl Into<String>) -> Verdict {
     Verdict::Block(Denial { reason: reason.into(), hint: None })
 }
 
+/// Ends the answer before this object, with a reason the caller sees: for on_object.
+pub fn terminate(reason: impl Into<String>) -> Verdict {
+    Verdict::Terminate(Denial { reason: reason.into(), hint: None })
+}
+
 /// Asks for the approval of one member of these groups, within an hour.
 pub fn approval<S: Into<String>>(reason: impl Into<String>, approvers: impl IntoIterator<Item = S>) -> Approval {
     Approval { reason: reason.into(), approvers: approvers.into_iter().map(Into::into).collect(), required: 1, valid_seconds: 3600 }
@@ -46,7 +51,7 @@ impl From<Vec<Mask>> for Verdict {
 impl Verdict {
     /// Says what to do instead.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        if let Self::Block(denial) = &mut self {
+        if let Self::Block(denial) | Self::Terminate(denial) = &mut self {
             denial.hint = Some(hint.into());
         }
         self
@@ -60,7 +65,7 @@ impl Verdict {
     /// Why it refuses, or what it asks an approval for.
     pub fn reason(&self) -> Option<&str> {
         match self {
-            Self::Block(denial) => Some(&denial.reason),
+            Self::Block(denial) | Self::Terminate(denial) => Some(&denial.reason),
             Self::RequireApproval(approval) => Some(&approval.reason),
             Self::Allow | Self::Mask(_) => None,
         }

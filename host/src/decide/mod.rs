@@ -32,6 +32,8 @@ pub struct Decision {
     pub answers: Vec<PolicyAnswer>,
     /// Names of the policies whose masks apply.
     pub masked_by: Vec<String>,
+    /// Whether approvals were asked for, and given.
+    pub approved: bool,
 }
 
 /// One policy's part in a decision, as it is recorded.
@@ -191,6 +193,9 @@ impl Decider<'_> {
         Ok(match verdict {
             types::Verdict::Allow => Checked::Allow,
             types::Verdict::Block(denial) => Checked::Block(limited(denial.reason), denial.hint.map(limited)),
+            types::Verdict::Terminate(_) => {
+                return Err("it ended an answer before there was one: terminate is valid from on-object only".into());
+            }
             types::Verdict::RequireApproval(approval) => {
                 if approval.approvers.is_empty() || approval.required == 0 || approval.required > 20 || approval.valid_seconds == 0 {
                     return Err("it asked for an approval without naming who may give it, how many, or for how long".into());
@@ -253,11 +258,20 @@ impl Decision {
             }
             Checked::Approval(requirement) => self.approvals.push(requirement),
             Checked::Block(reason, hint) => {
-                let hint = hint.map(|hint| format!("; {hint}")).unwrap_or_default();
-                self.refusal = Some(Refusal::forbidden(format!("blocked by policy {}: {reason}{hint}", policy.name)));
+                self.refusal = Some(Refusal::forbidden(blocked_by(&policy.name, &reason, hint.as_deref())));
             }
         }
     }
+}
+
+/// What a caller is told of a denial.
+pub fn denied(policy: &str, denial: types::Denial) -> String {
+    blocked_by(policy, &limited(denial.reason), denial.hint.map(limited).as_deref())
+}
+
+fn blocked_by(policy: &str, reason: &str, hint: Option<&str>) -> String {
+    let hint = hint.map(|hint| format!("; {hint}")).unwrap_or_default();
+    format!("blocked by policy {policy}: {reason}{hint}")
 }
 
 /// A mask of the contract as the masker takes it.
@@ -312,6 +326,7 @@ pub fn describe(operation: &Operation, caller: &Caller, id: &str, cluster: &str,
             stdin: c.stdin,
             tty: c.tty,
         }),
+        approved: false,
     }
 }
 

@@ -69,7 +69,7 @@ impl Gateway {
                     masks: masks.clone(),
                     on_object: decision.on_object.clone(),
                     runtime: self.policies.as_ref().map(|p| Arc::clone(p.runtime())),
-                    operation: self.describe(&exchange),
+                    operation: self.describe_answer(&exchange, &decision),
                     plans: Arc::clone(&self.plans),
                     resource: operation.target.as_ref().map(|t| t.resource.clone()).unwrap_or_default(),
                     asked,

@@ -3,6 +3,7 @@
 use super::{Exchange, Gateway};
 use crate::approve::{State, Ticket};
 use crate::decide::Decision;
+use crate::policy::Live;
 use crate::record::Event;
 use crate::status::Refusal;
 
@@ -52,6 +53,8 @@ impl Gateway {
         }
         event.set("approvedBy", ticket.approvals.iter().map(|a| &a.username).collect::<Vec<_>>());
         again.approvals.clear();
+        again.approved = true;
+        again.live.iter_mut().for_each(Live::approved);
         Ok(again)
     }
 }

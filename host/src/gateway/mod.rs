@@ -227,4 +227,13 @@ impl Gateway {
         };
         Arc::clone(exchange.described.get_or_init(described))
     }
+
+    /// The same for what comes after the decision.
+    fn describe_answer(&self, exchange: &Exchange, decision: &Decision) -> Arc<types::Operation> {
+        let mut described = self.describe(exchange);
+        if decision.approved {
+            Arc::make_mut(&mut described).approved = true;
+        }
+        described
+    }
 }

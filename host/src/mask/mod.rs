@@ -18,7 +18,7 @@ mod sweep;
 mod text;
 
 pub use literals::Literals;
-pub use placeholder::{TokenKey, Transform};
+pub use placeholder::{MARKER, TokenKey, Transform};
 pub use plan::{Condition, Mask, Plan, Report, Selector};
 pub use plans::Plans;
 pub use raw::{Unreadable, member};

@@ -74,6 +74,17 @@ impl Path {
         &self.steps
     }
 
+    /// The members its steps name, one after another; none for a step that may lead to several, or to an element.
+    pub fn names(&self) -> Vec<Option<&str>> {
+        self.steps
+            .iter()
+            .map(|step| match step {
+                Step { descend: false, what: Child::Name(name) } => Some(name.as_str()),
+                _ => None,
+            })
+            .collect()
+    }
+
     /// Every match in a value: its normalized path and the value. At most `limit` of them.
     pub fn select<'a>(&self, root: &'a Value, limit: usize) -> Vec<(String, &'a Value)> {
         let mut found = Vec::new();

@@ -133,6 +133,13 @@ impl Plan {
         Ok(())
     }
 
+    /// What is hidden: a field's path, `text` and a pattern, `pod-secrets`.
+    pub fn names(&self) -> Vec<String> {
+        let fields = self.fields.iter().map(|field| field.path.clone());
+        let texts = self.texts.iter().map(|text| format!("text {}", text.pattern));
+        fields.chain(texts).chain(self.pod_secrets.map(|_| "pod-secrets".to_owned())).collect()
+    }
+
     /// Whether any mask reads objects.
     pub fn reads_objects(&self) -> bool {
         !self.fields.is_empty() || !self.texts.is_empty()

@@ -73,7 +73,7 @@ impl Counters {
     }
 
     /// Adds to a counter and returns what was counted in the last `window` seconds; none when the policy keeps too many.
-    pub(super) fn add(&self, policy: &str, key: String, amount: u64, window: u32, now: u64) -> Option<u64> {
+    pub fn add(&self, policy: &str, key: String, amount: u64, window: u32, now: u64) -> Option<u64> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = &mut *kept;
         if !kept.of.contains_key(policy) {

@@ -3,24 +3,23 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use arc_swap::ArcSwap;
 use notify::Watcher;
-use serde::Deserialize;
 
 use super::compiled::digest_of;
+use super::loader::{LARGEST_MODULE, Loader, PolicyFile, read_inside};
 use super::report::Report;
-use super::rules::Rule;
-use super::{Broken, Cache, CallLimits, Mode, OnFailure, Policy, Runtime, instance, module};
-use crate::config::{ByteSize, LONGEST_DEADLINE, Policies};
+use super::{Broken, Cache, CallLimits, Policy, Runtime};
+use crate::config::Policies;
 
-/// Largest module and settings file read.
-const LARGEST_MODULE: u64 = 64 << 20;
-const LARGEST_SETTINGS: u64 = 1 << 20;
 /// A change is taken up when the directory has been quiet for this long.
 const QUIET: Duration = Duration::from_millis(200);
+/// How often it is told what policies have done.
+const TOLD_EVERY: Duration = Duration::from_secs(2);
 
 /// The policies in force at one moment.
 #[derive(Default)]
@@ -35,36 +34,19 @@ pub struct PolicySet {
 
 /// The watched directory.
 pub struct Directory {
-    runtime: Arc<Runtime>,
-    cache: Cache,
+    loader: Loader,
     config: Policies,
     current: ArcSwap<PolicySet>,
     /// Where what is in force is told.
     report: Option<PathBuf>,
 }
 
-/// `NAME.yaml` beside `NAME.wasm`.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
-struct Settings {
-    settings: Option<serde_json::Value>,
-    mode: Mode,
-    on_failure: OnFailure,
-    rules: Vec<Rule>,
-    limits: Limits,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-struct Limits {
-    deadline_milliseconds: Option<u64>,
-    memory: Option<ByteSize>,
-}
-
 impl Directory {
     /// Loads the directory. A broken policy is an error here: a gateway does not start half guarded.
     pub fn open(runtime: Arc<Runtime>, cache: Cache, config: &Policies, report: Option<PathBuf>) -> anyhow::Result<Arc<Self>> {
-        let this = Arc::new(Self { runtime, cache, config: config.clone(), current: ArcSwap::default(), report });
+        let limits = CallLimits { deadline: config.deadline_milliseconds, memory: config.memory };
+        let loader = Loader { runtime, cache, limits };
+        let this = Arc::new(Self { loader, config: config.clone(), current: ArcSwap::default(), report });
         let set = this.load();
         if let Some(broken) = set.broken.first() {
             bail!("the policy {} does not load: {}", broken.name, broken.error);
@@ -80,7 +62,7 @@ impl Directory {
 
     /// What policies run in.
     pub fn runtime(&self) -> &Arc<Runtime> {
-        &self.runtime
+        &self.loader.runtime
     }
 
     /// Loads the directory anew and swaps it in.
@@ -95,8 +77,21 @@ impl Directory {
 
     fn swap_in(&self, set: PolicySet) {
         let report = Report::of(&set);
-        self.cache.prune(&set.policies.iter().map(|p| p.digest.as_str()).collect::<Vec<_>>());
+        self.loader.cache.prune(&set.policies.iter().map(|p| p.digest.as_str()).collect::<Vec<_>>());
         self.current.store(Arc::new(set));
+        self.tell(&report);
+    }
+
+    /// Tells anew what policies have done, if they were asked meanwhile.
+    fn tell_calls(&self, told: &mut u64) {
+        let set = self.current();
+        let calls = set.policies.iter().map(|policy| policy.stats.counts().calls).sum();
+        if calls != std::mem::replace(told, calls) {
+            self.tell(&Report::of(&set));
+        }
+    }
+
+    fn tell(&self, report: &Report) {
         if let Some(Err(error)) = self.report.as_ref().map(|file| report.write(file)) {
             tracing::warn!(error = format!("{error:#}"), "what is in force could not be written for `postern policy list`");
         }
@@ -123,8 +118,16 @@ impl Directory {
         let this = Arc::clone(self);
         std::thread::Builder::new().name("policies".into()).spawn(move || {
             let mut seen = this.fingerprint();
-            while receiver.recv().is_ok() {
-                while receiver.recv_timeout(QUIET).is_ok() {}
+            let mut told = 0;
+            loop {
+                match receiver.recv_timeout(TOLD_EVERY) {
+                    Ok(()) => while receiver.recv_timeout(QUIET).is_ok() {},
+                    Err(RecvTimeoutError::Timeout) => {
+                        this.tell_calls(&mut told);
+                        continue;
+                    }
+                    Err(RecvTimeoutError::Disconnected) => break,
+                }
                 // Only what differs is loaded.
                 let now = this.fingerprint();
                 if now != seen {
@@ -160,8 +163,8 @@ impl Directory {
             }
         };
         for (name, file) in files {
-            match self.load_policy(&name, &file) {
-                Ok(policy) => set.policies.push(Arc::new(policy)),
+            match self.load_policy(&name, &file, &before) {
+                Ok(policy) => set.policies.push(policy),
                 Err(error) => {
                     let last_good = before.policies.iter().find(|p| p.name == name);
                     set.broken.push(Broken { name, error: format!("{error:#}"), serving_last_good: last_good.is_some() });
@@ -172,6 +175,20 @@ impl Directory {
         let serves = |name: &&String| set.policies.iter().any(|p| p.name == **name);
         set.missing = self.config.required.iter().filter(|name| !serves(name)).cloned().collect();
         set
+    }
+
+    /// What did not change is not loaded anew.
+    fn load_policy(&self, name: &str, file: &Path, before: &PolicySet) -> anyhow::Result<Arc<Policy>> {
+        let module = read_inside(file, LARGEST_MODULE)?;
+        let text = PolicyFile::text_beside(file)?;
+        let source = digest_of(&[&module, text.as_bytes()]);
+        if let Some(same) = before.policies.iter().find(|policy| policy.name == name && policy.source == source) {
+            return Ok(Arc::clone(same));
+        }
+        let settings = PolicyFile::parse(&text).with_context(|| file.with_extension("yaml").display().to_string())?;
+        let mut policy = self.loader.load(name, &module, settings)?;
+        policy.source = source;
+        Ok(Arc::new(policy))
     }
 
     fn files(&self) -> anyhow::Result<BTreeMap<String, PathBuf>> {
@@ -188,71 +205,4 @@ impl Directory {
         }
         Ok(files)
     }
-
-    fn load_policy(&self, name: &str, file: &Path) -> anyhow::Result<Policy> {
-        let module = read_inside(file, LARGEST_MODULE)?;
-        let settings_file = file.with_extension("yaml");
-        let settings: Settings = match settings_file.symlink_metadata() {
-            Ok(_) => {
-                let text = String::from_utf8(read_inside(&settings_file, LARGEST_SETTINGS)?).context("the settings file is not UTF-8")?;
-                if text.trim().is_empty() {
-                    Settings::default()
-                } else {
-                    serde_saphyr::from_str(&text).with_context(|| settings_file.display().to_string())?
-                }
-            }
-            Err(_) => Settings::default(),
-        };
-        let limits = CallLimits {
-            deadline: settings.limits.deadline_milliseconds.unwrap_or(self.config.deadline_milliseconds).max(1),
-            memory: settings.limits.memory.unwrap_or(self.config.memory),
-        };
-        if limits.deadline > LONGEST_DEADLINE {
-            bail!("limits.deadlineMilliseconds is over {LONGEST_DEADLINE}: a call holds up the thread it is made on");
-        }
-        if limits.memory.0 > self.config.memory.0 {
-            bail!("limits.memory is over the gateway's own policies.memory of {} bytes", self.config.memory.0);
-        }
-        let text = settings.settings.as_ref().map_or_else(|| "{}".to_owned(), ToString::to_string);
-        let digest = digest_of(&[env!("CARGO_PKG_VERSION").as_bytes(), &module, text.as_bytes()]);
-        let component =
-            self.cache.component(&self.runtime, &digest, || module::configured(&self.runtime, &module, &text, limits.memory.0))?;
-        let prepared = instance::prepare(&self.runtime, &component)?;
-        let manifest = instance::describe(&self.runtime, &prepared, limits)?;
-        Ok(Policy {
-            name: name.to_owned(),
-            rules: manifest.rules.iter().cloned().map(Rule::from).collect(),
-            manifest,
-            digest,
-            mode: settings.mode,
-            on_failure: settings.on_failure,
-            narrowed: settings.rules,
-            limits,
-            component: prepared,
-        })
-    }
-}
-
-/// Reads a file that lies in the directory itself: a symbolic link may lead within it and nowhere else (a ConfigMap volume has
-/// such links). What grew or shrank while it was read is not taken.
-fn read_inside(file: &Path, largest: u64) -> anyhow::Result<Vec<u8>> {
-    let at = || format!("cannot read {}", file.display());
-    let directory = file.parent().unwrap_or(Path::new(".")).canonicalize().with_context(at)?;
-    let real = file.canonicalize().with_context(at)?;
-    if !real.starts_with(&directory) {
-        bail!("{} is a link out of the policy directory", file.display());
-    }
-    let before = std::fs::metadata(&real).with_context(at)?;
-    if !before.is_file() {
-        bail!("{} is not a file", file.display());
-    }
-    if before.len() > largest {
-        bail!("{} is over {largest} bytes long", file.display());
-    }
-    let bytes = std::fs::read(&real).with_context(at)?;
-    let after = std::fs::metadata(&real).with_context(at)?;
-    if after.len() != bytes.len() as u64 || after.modified().ok() != before.modified().ok() {
-        bail!("{} is still being written", file.display());
-    }
-    Ok(bytes)
 }

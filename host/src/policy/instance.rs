@@ -1,21 +1,25 @@
 //! One call of a policy in an instance of its own.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::Context;
 use serde_json::Value;
 use wasmtime::component::{ComponentExportIndex, Func, HasSelf, Instance, Linker, Resource, ResourceTable};
-use wasmtime::{Store, StoreLimits, StoreLimitsBuilder, Trap};
+use wasmtime::{Store, Trap};
 
 use super::bindings::postern::policy::host;
-use super::bindings::postern::policy::types::{self, HostDocument, Operation, Surrounding, Verdict};
+use super::bindings::postern::policy::types::{self, Capabilities, HostDocument, Operation, Surrounding, Verdict};
 use super::bindings::{PolicyModule, PolicyModulePre};
 use super::body::RequestBody;
+use super::bound::Bound;
 use super::document::Document;
 use super::engine::ticks;
 use super::live::Live;
-use super::trusted;
-use super::{CallLimits, Policy, Runtime};
+use super::sight::Sight;
+use super::{CallLimits, Outcome, Policy, Runtime};
+use super::{trusted, wasi};
 use crate::identify;
 
 /// A component ready to be instantiated, and where its hooks are: an operation calls one of them, and looks up no others.
@@ -27,7 +31,7 @@ pub(super) struct Prepared {
 }
 
 /// The instance of the contract's exports.
-const EXPORTS: &str = "postern:policy/policy@0.1.0";
+pub(super) const EXPORTS: &str = "postern:policy/policy@0.1.0";
 
 /// Most annotations one call leaves, and their sizes.
 const MOST_ANNOTATIONS: usize = 32;
@@ -62,20 +66,36 @@ pub struct Answer {
     pub verdict: Result<Verdict, String>,
     /// Facts for the audit event.
     pub annotations: Vec<(String, String)>,
+    /// Bytes of memory its instance had.
+    pub memory: usize,
 }
 
 /// What a store holds: all a policy can reach.
 pub struct State {
-    pub(super) limits: StoreLimits,
+    pub(super) bound: Bound,
     table: ResourceTable,
     annotations: Vec<(String, String)>,
     surroundings: Surroundings,
+    sight: Sight,
     runtime: Option<(Arc<Runtime>, String)>,
+    counts: bool,
+    /// What was called of a WASI that grants nothing.
+    pub(super) refused: BTreeSet<String>,
 }
 
 impl State {
-    pub(super) fn for_configure(limits: StoreLimits) -> Self {
-        Self { limits, table: ResourceTable::new(), annotations: Vec::new(), surroundings: Surroundings::default(), runtime: None }
+    /// For a call with so much memory that nothing is known about yet.
+    pub(super) fn new(memory: usize) -> Self {
+        Self {
+            bound: Bound::new(memory),
+            table: ResourceTable::new(),
+            annotations: Vec::new(),
+            surroundings: Surroundings::default(),
+            sight: Sight::Metadata,
+            runtime: None,
+            counts: false,
+            refused: BTreeSet::new(),
+        }
     }
 }
 
@@ -83,6 +103,7 @@ impl State {
 pub(super) fn prepare(runtime: &Runtime, component: &wasmtime::component::Component) -> anyhow::Result<Prepared> {
     let mut linker: Linker<State> = Linker::new(&runtime.engine);
     PolicyModule::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
+    wasi::grant_nothing(&mut linker, component)?;
     let module = PolicyModulePre::new(linker.instantiate_pre(component)?)?;
     let exports = component.get_export_index(None, EXPORTS);
     let hook =
@@ -93,18 +114,16 @@ pub(super) fn prepare(runtime: &Runtime, component: &wasmtime::component::Compon
 /// Asks a prepared component what it is, and checks the types of its hooks: they are not checked again with every call.
 pub(super) fn describe(runtime: &Runtime, prepared: &Prepared, limits: CallLimits) -> anyhow::Result<types::Manifest> {
     let _running = runtime.running();
-    let mut store =
-        store(runtime, State::for_configure(StoreLimits::default()), CallLimits { deadline: limits.deadline.max(1000), ..limits });
+    let mut store = store(runtime, State::new(limits.memory.0), CallLimits { deadline: limits.deadline.max(1000), ..limits });
     let instance = prepared.module.instance_pre().instantiate(&mut store).map_err(|e| anyhow::anyhow!("{}", explain(&e)))?;
     trusted::check(prepared, &instance, &mut store).map_err(|e| anyhow::anyhow!("its hooks are not those of the contract: {e:#}"))?;
     let module = PolicyModule::new(&mut store, &instance).map_err(|e| anyhow::anyhow!("{}", explain(&e)))?;
     module.postern_policy_policy().call_describe(&mut store).map_err(|e| anyhow::anyhow!("describe failed: {}", explain(&e)))
 }
 
-fn store(runtime: &Runtime, mut state: State, limits: CallLimits) -> Store<State> {
-    state.limits = StoreLimitsBuilder::new().memory_size(limits.memory.0).instances(100).tables(100).build();
+fn store(runtime: &Runtime, state: State, limits: CallLimits) -> Store<State> {
     let mut store = Store::new(&runtime.engine, state);
-    store.limiter(|state| &mut state.limits);
+    store.limiter(|state| &mut state.bound);
     store.set_epoch_deadline(ticks(limits.deadline));
     store
 }
@@ -112,12 +131,12 @@ fn store(runtime: &Runtime, mut state: State, limits: CallLimits) -> Store<State
 impl Policy {
     /// Calls on-request in a fresh instance.
     pub fn call_on_request(&self, runtime: &Arc<Runtime>, call: &Call<'_>) -> Answer {
-        self.call(runtime, call.surroundings, |instance, store| self.on_request_in(instance, store, call)).0
+        self.call(runtime, call.operation, call.surroundings, |instance, store| self.on_request_in(instance, store, call)).0
     }
 
     /// The same, and the instance goes on to look at the stream that follows. Of a policy without on-request the verdict is allow.
     pub fn call_and_stay(self: &Arc<Self>, runtime: &Arc<Runtime>, call: &Call<'_>) -> (Answer, Option<Live>) {
-        let (answer, left) = self.call(runtime, call.surroundings, |instance, store| match self.on_request() {
+        let (answer, left) = self.call(runtime, call.operation, call.surroundings, |instance, store| match self.on_request() {
             true => self.on_request_in(instance, store, call),
             false => Ok(Verdict::Allow),
         });
@@ -128,7 +147,10 @@ impl Policy {
     fn on_request_in(&self, instance: &Instance, store: &mut Store<State>, call: &Call<'_>) -> wasmtime::Result<Verdict> {
         let hook = trusted::on_request(hook(instance, store, &self.component.on_request)?);
         let body = match call.body {
-            Some(body) => Some(store.data_mut().table.push(Document::Body(Arc::clone(body)))?),
+            Some(body) => {
+                let document = Document::body(Arc::clone(body), store.data().sight);
+                Some(store.data_mut().table.push(document)?)
+            }
             None => None,
         };
         let borrowed = body.as_ref().map(|b| Resource::new_borrow(b.rep()));
@@ -136,10 +158,12 @@ impl Policy {
     }
 
     /// Calls on-object in a fresh instance.
-    pub fn call_on_object(&self, runtime: &Arc<Runtime>, operation: &Operation, object: Arc<Value>) -> Answer {
-        self.call(runtime, &Surroundings::default(), |instance, store| {
+    /// `size` is how many bytes the object came in.
+    pub fn call_on_object(&self, runtime: &Arc<Runtime>, operation: &Operation, object: Arc<Value>, size: u64) -> Answer {
+        self.call(runtime, operation, &Surroundings::default(), |instance, store| {
             let hook = trusted::on_object(hook(instance, store, &self.component.on_object)?);
-            let document = store.data_mut().table.push(Document::Ready(object))?;
+            let document = Document::ready(object, Some(size), store.data().sight);
+            let document = store.data_mut().table.push(document)?;
             let borrowed = Resource::new_borrow(document.rep());
             Ok(hook.call(store, (operation, borrowed))?.0)
         })
@@ -149,21 +173,38 @@ impl Policy {
     fn call(
         &self,
         runtime: &Arc<Runtime>,
+        operation: &Operation,
         surroundings: &Surroundings,
         hook: impl FnOnce(&Instance, &mut Store<State>) -> wasmtime::Result<Verdict>,
     ) -> (Answer, Option<(Store<State>, Instance)>) {
-        let mut state = State::for_configure(StoreLimits::default());
+        let mut state = State::new(self.limits.memory.0);
         state.surroundings = surroundings.clone();
+        state.sight = Sight::new(self.granted, operation.target.as_ref());
+        state.counts = self.granted.contains(Capabilities::COUNTERS);
         state.runtime = Some((Arc::clone(runtime), self.name.clone()));
         let _running = runtime.running();
+        let began = Instant::now();
         let mut store = store(runtime, state, self.limits);
         let instance = self.component.module.instance_pre().instantiate(&mut store);
         let verdict = match &instance {
             Ok(instance) => hook(instance, &mut store).map_err(|error| explain(&error)),
             Err(error) => Err(explain(error)),
         };
-        let answer = Answer { verdict, annotations: std::mem::take(&mut store.data_mut().annotations) };
+        self.stats.add(outcome(&verdict), began.elapsed());
+        let state = store.data_mut();
+        let answer = Answer { verdict, annotations: std::mem::take(&mut state.annotations), memory: state.bound.peak };
         (answer, instance.ok().map(|instance| (store, instance)))
+    }
+}
+
+fn outcome(verdict: &Result<Verdict, String>) -> Outcome {
+    match verdict {
+        Ok(Verdict::Allow) => Outcome::Allow,
+        Ok(Verdict::Mask(_)) => Outcome::Mask,
+        Ok(Verdict::Block(_)) => Outcome::Block,
+        Ok(Verdict::RequireApproval(_)) => Outcome::RequireApproval,
+        Ok(Verdict::Terminate(_)) => Outcome::Terminate,
+        Err(_) => Outcome::Failed,
     }
 }
 
@@ -201,6 +242,10 @@ impl HostDocument for State {
         self.table.get(&document)?.json()
     }
 
+    fn size(&mut self, document: Resource<Document>) -> wasmtime::Result<u64> {
+        self.table.get(&document)?.size()
+    }
+
     fn drop(&mut self, document: Resource<Document>) -> wasmtime::Result<()> {
         self.table.delete(document)?;
         Ok(())
@@ -215,7 +260,7 @@ impl host::Host for State {
             Surrounding::Pod => &self.surroundings.pod,
         };
         Ok(match object.clone() {
-            Some(object) => Some(self.table.push(Document::Ready(object))?),
+            Some(object) => Some(self.table.push(Document::ready(object, None, self.sight))?),
             None => None,
         })
     }
@@ -232,6 +277,9 @@ impl host::Host for State {
         let Some((runtime, policy)) = &self.runtime else {
             return Err(wasmtime::Error::msg("count is there for operations, not for configure or describe"));
         };
+        if !self.counts {
+            return Err(wasmtime::Error::msg("count: its manifest does not name the capability counters"));
+        }
         if key.len() > 256 {
             return Err(wasmtime::Error::msg("count: the key is over 256 bytes long"));
         }

@@ -1,6 +1,7 @@
 //! An instance that stays: what answered on-request looks at every piece of the stream that follows.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use wasmtime::Store;
 use wasmtime::component::Instance;
@@ -8,7 +9,7 @@ use wasmtime::component::Instance;
 use super::bindings::postern::policy::types::{Channel, ChunkVerdict, Operation};
 use super::engine::ticks;
 use super::instance::{State, explain, hook};
-use super::{OnFailure, Policy, Runtime, trusted};
+use super::{OnFailure, Outcome, Policy, Runtime, trusted};
 
 /// A policy's instance for one stream. It goes with it.
 pub struct Live {
@@ -31,6 +32,11 @@ impl Live {
         &self.policy.name
     }
 
+    /// The operation waited for an approval, and it was given.
+    pub fn approved(&mut self) {
+        self.operation.approved = true;
+    }
+
     /// What becomes of the stream when it fails.
     pub fn on_failure(&self) -> OnFailure {
         self.policy.on_failure
@@ -43,12 +49,20 @@ impl Live {
         }
         let _running = self.runtime.running();
         self.store.set_epoch_deadline(ticks(self.policy.limits.deadline));
+        let began = Instant::now();
         let answer = hook(&self.instance, &mut self.store, &self.policy.component.on_chunk)
             .and_then(|hook| trusted::on_chunk(hook).call(&mut self.store, (&self.operation, channel, data)))
             .map_err(|error| explain(&error));
-        if let Err(why) = &answer {
-            self.broken = Some(why.clone());
-        }
+        let outcome = match &answer {
+            Ok((ChunkVerdict::Forward,)) => Outcome::Allow,
+            Ok((ChunkVerdict::Replace(_),)) => Outcome::Mask,
+            Ok((ChunkVerdict::Terminate(_),)) => Outcome::Terminate,
+            Err(why) => {
+                self.broken = Some(why.clone());
+                Outcome::Failed
+            }
+        };
+        self.policy.stats.add(outcome, began.elapsed());
         answer.map(|(verdict,)| verdict)
     }
 }

@@ -5,17 +5,23 @@
 
 pub mod bindings;
 mod body;
+mod bound;
 mod compiled;
 mod counters;
 pub mod directory;
 mod document;
 mod engine;
+pub mod grants;
 mod instance;
 mod live;
-mod module;
+pub mod loader;
+pub mod module;
 pub mod report;
 pub mod rules;
+mod sight;
+mod stats;
 mod trusted;
+mod wasi;
 
 use std::sync::Arc;
 
@@ -27,9 +33,11 @@ pub use document::Document;
 pub use engine::Runtime;
 pub use instance::{Answer, Call, Surroundings};
 pub use live::Live;
+pub use loader::{Loader, PolicyFile};
+pub use stats::{Counts, Outcome, Stats};
 
 use crate::config::ByteSize;
-use bindings::postern::policy::types::{Hooks, Manifest, Surrounding};
+use bindings::postern::policy::types::{Capabilities, Hooks, Manifest, Surrounding};
 use rules::Rule;
 
 /// A policy, loaded: configured, compiled, and ready to be called.
@@ -40,15 +48,25 @@ pub struct Policy {
     pub manifest: Manifest,
     /// SHA-256 of the module and its settings, in hexadecimal.
     pub digest: String,
+    /// SHA-256 of the module alone, as OCI registries and lock files write it.
+    pub module_digest: String,
+    /// Whose signature the module carries; none where none was asked for.
+    pub signer: Option<String>,
     /// Whether its answers are carried out.
     pub mode: Mode,
     /// What becomes of an operation when it fails.
     pub on_failure: OnFailure,
+    /// What it asks for and was granted.
+    pub granted: Capabilities,
     /// Narrower rules from its file; empty when there are none.
     pub narrowed: Vec<Rule>,
     rules: Vec<Rule>,
     limits: CallLimits,
+    /// What its module and the file beside it are, together.
+    source: String,
     component: instance::Prepared,
+    /// What it has done since it was loaded.
+    pub stats: Stats,
 }
 
 /// Whether a policy's answers are carried out.

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
-use super::{Mode, OnFailure, PolicySet};
+use super::grants::Capability;
+use super::{Counts, Mode, OnFailure, PolicySet};
 use crate::record::timestamp;
 
 /// The state of a policy directory.
@@ -29,12 +30,21 @@ pub struct Line {
     pub state: State,
     /// Its version, as it says itself.
     pub version: String,
-    /// SHA-256 of module and settings.
+    /// SHA-256 of the module, as OCI registries and lock files write it.
     pub digest: String,
     /// Whether its answers are carried out.
     pub mode: Mode,
     /// What becomes of an operation when it fails.
     pub on_failure: OnFailure,
+    /// What it may see and do beyond the operation itself.
+    #[serde(default)]
+    pub granted: Vec<Capability>,
+    /// What it has done since it was loaded.
+    #[serde(default)]
+    pub counts: Counts,
+    /// Whose signature its module carries; none where none was asked for.
+    #[serde(default)]
+    pub signer: Option<String>,
     /// What it says of itself.
     pub summary: String,
     /// Why its file does not load.
@@ -75,9 +85,12 @@ impl Report {
                 name: policy.name.clone(),
                 state: if error(&policy.name).is_some() { State::LastGood } else { State::Serving },
                 version: policy.manifest.version.clone(),
-                digest: policy.digest.clone(),
+                digest: policy.module_digest.clone(),
                 mode: policy.mode,
                 on_failure: policy.on_failure,
+                granted: Capability::of(policy.granted),
+                counts: policy.stats.counts(),
+                signer: policy.signer.clone(),
                 summary: policy.manifest.summary.clone(),
                 error: error(&policy.name),
             })
@@ -89,6 +102,9 @@ impl Report {
             digest: String::new(),
             mode: Mode::default(),
             on_failure: OnFailure::default(),
+            granted: Vec::new(),
+            counts: Counts::default(),
+            signer: None,
             summary: String::new(),
             error: Some(broken.error.clone()),
         }));

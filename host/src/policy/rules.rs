@@ -42,6 +42,25 @@ impl Rule {
     }
 }
 
+impl Rule {
+    /// The first part of the rule that is not for an operation; none when the rule is for it.
+    pub fn misses(&self, operation: &Operation) -> Option<&'static str> {
+        let mut wider = Self { verbs: self.verbs.clone(), ..Self::default() };
+        if !wider.matches(operation) {
+            return Some("verbs");
+        }
+        wider.api_groups = self.api_groups.clone();
+        if !wider.matches(operation) {
+            return Some("apiGroups");
+        }
+        wider.resources = self.resources.clone();
+        if !wider.matches(operation) {
+            return Some("resources");
+        }
+        (!self.matches(operation)).then_some("namespaces")
+    }
+}
+
 fn resource_matches(pattern: &str, resource: &str, subresource: Option<&str>) -> bool {
     if pattern == "*" {
         return true;

@@ -73,6 +73,7 @@ impl Completion {
         let refusal = match stop {
             Stop::Hidden => Refusal::forbidden("a policy hides this object from you"),
             Stop::Failed(why) => Refusal::internal(why),
+            Stop::Terminated(why) => Refusal::forbidden(why),
             Stop::Unreadable(_) => Refusal::bad_gateway(stop.to_string()),
         };
         self.event.set("status", refusal.code.as_u16()).set("refusal", &refusal.message);

@@ -81,12 +81,13 @@ impl Items {
         let Some(asking) = self.watch.asking.take() else { return Ok(()) };
         let was_shown = match object {
             Some(object) => {
+                let size = object.len() as u64;
                 let mut object: Value = serde_json::from_slice(object).map_err(|_| Unreadable::Malformed)?;
                 // In a list an object does not say what it is.
                 for name in ["kind", "apiVersion"] {
                     object[name] = asking.tombstone[name].clone();
                 }
-                self.look_at(&Arc::new(object))?.is_some()
+                self.look_at(&Arc::new(object), size)?.is_some()
             }
             None => false,
         };

@@ -13,6 +13,7 @@ use crate::decide;
 use crate::mask::{Plan, Plans, Report, Unreadable, member};
 use crate::policy::bindings::postern::policy::types;
 use crate::policy::{OnFailure, Policy, Runtime};
+use crate::status::Refusal;
 
 /// What is done with each object.
 pub struct Treatment {
@@ -75,6 +76,8 @@ pub enum Stop {
     Failed(String),
     /// A policy hid the one object that was asked for.
     Hidden,
+    /// A policy ended the answer: what the caller is told.
+    Terminated(String),
 }
 
 impl From<Unreadable> for Stop {
@@ -87,7 +90,7 @@ impl std::fmt::Display for Stop {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Unreadable(why) => write!(f, "the answer must be masked and cannot be read: {why}"),
-            Self::Failed(why) => f.write_str(why),
+            Self::Failed(why) | Self::Terminated(why) => f.write_str(why),
             Self::Hidden => f.write_str("a policy hides this object"),
         }
     }
@@ -125,6 +128,22 @@ impl Items {
     /// Whether the answer is sent as it comes; a single object is sent when it is all there.
     pub fn streams(&self) -> bool {
         self.state != State::Whole
+    }
+
+    /// Whether policies look at each object.
+    pub(super) fn looks_at_objects(&self) -> bool {
+        !self.treatment.on_object.is_empty()
+    }
+
+    /// How an answer ends that a policy ended: a watch says so in a last event after what was ready, anything else can only break off.
+    pub(super) fn parting(&self, stop: Stop, ready: Vec<u8>) -> Option<(Vec<u8>, String)> {
+        let Stop::Terminated(why) = stop else { return None };
+        if self.state != State::Events {
+            return Some((Vec::new(), why));
+        }
+        let status = Refusal::forbidden(&why).to_json();
+        let last = [&ready, b"{\"type\":\"ERROR\",\"object\":".as_slice(), status.trim_end().as_bytes(), b"}\n"].concat();
+        Some((last, why))
     }
 
     /// The most bytes held at a time.
@@ -259,8 +278,9 @@ impl Items {
         let mut plans: Vec<Arc<Plan>> = self.treatment.masks.iter().cloned().collect();
         if !self.treatment.on_object.is_empty() {
             let object = if row { member(element, b"object")?.unwrap_or(b"null") } else { element };
+            let size = object.len() as u64;
             let object: Arc<Value> = Arc::new(serde_json::from_slice(object).map_err(|_| Unreadable::Malformed)?);
-            match self.look_at(&object)? {
+            match self.look_at(&object, size)? {
                 Some(more) => plans.extend(more),
                 None => {
                     self.hidden += 1;
@@ -293,10 +313,10 @@ impl Items {
     }
 
     /// What all policies want with an object: the masks they ask for, or none to hide it.
-    pub(super) fn look_at(&self, object: &Arc<Value>) -> Result<Option<Vec<Arc<Plan>>>, Stop> {
+    pub(super) fn look_at(&self, object: &Arc<Value>, size: u64) -> Result<Option<Vec<Arc<Plan>>>, Stop> {
         let mut plans = Vec::new();
         for policy in &self.treatment.on_object {
-            match self.ask(policy, object)? {
+            match self.ask(policy, object, size)? {
                 Some(more) => plans.extend(more),
                 None => return Ok(None),
             }
@@ -305,12 +325,13 @@ impl Items {
     }
 
     /// What a policy wants with an object: more masks, or none to hide it.
-    fn ask(&self, policy: &Arc<Policy>, object: &Arc<Value>) -> Result<Option<Option<Arc<Plan>>>, Stop> {
+    fn ask(&self, policy: &Arc<Policy>, object: &Arc<Value>, size: u64) -> Result<Option<Option<Arc<Plan>>>, Stop> {
         let Some(runtime) = &self.treatment.runtime else { return Ok(Some(None)) };
-        let answer = policy.call_on_object(runtime, &self.treatment.operation, Arc::clone(object));
+        let answer = policy.call_on_object(runtime, &self.treatment.operation, Arc::clone(object), size);
         let why = match answer.verdict {
             Ok(types::Verdict::Allow) => return Ok(Some(None)),
             Ok(types::Verdict::Block(_)) => return Ok(None),
+            Ok(types::Verdict::Terminate(denial)) => return Err(Stop::Terminated(decide::denied(&policy.name, denial))),
             Ok(types::Verdict::RequireApproval(_)) => "it asked for an approval of an object, which is valid from on-request only".into(),
             Ok(types::Verdict::Mask(masks)) => {
                 let masks: Result<Vec<_>, String> = masks.into_iter().map(decide::mask).collect();

@@ -19,6 +19,7 @@ fn items(verb: &str, shape: Shape, table: bool) -> Items {
         query: vec![],
         dry_run: false,
         command: None,
+        approved: false,
     });
     let treatment = Treatment {
         masks: Some(plans.of(&[mask]).unwrap()),

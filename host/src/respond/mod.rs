@@ -34,6 +34,8 @@ use crate::stream::filter::Filter;
 
 /// What of a list is looked at before its head is sent.
 const PREVIEW: usize = 64 << 10;
+/// The same where policies look at each object: one of them may end the answer, and what is sent by then cannot be taken back.
+const PREVIEW_OF_OBJECTS: usize = 8 << 20;
 
 /// What ends a watch that cannot go on from where it began (`apierrors.NewResourceExpired`): clients then list and watch anew.
 const EXPIRED: &[u8] = b"{\"type\":\"ERROR\",\"object\":{\"kind\":\"Status\",\"apiVersion\":\"v1\",\"metadata\":{},\"status\":\"Failure\",\"message\":\"too old resource version: what this watch began with is no longer known; list and watch anew\",\"reason\":\"Expired\",\"code\":410}}\n";
@@ -149,7 +151,12 @@ async fn list(
     mut completion: Completion,
 ) -> Result<Response<Body>, Refusal> {
     let (mut out, mut ended) = (Vec::new(), false);
-    while !ended && out.len() < PREVIEW && items.report.is_empty() {
+    let looked_at = items.looks_at_objects();
+    let more = |out: &[u8], items: &Items| match looked_at {
+        true => out.len() < PREVIEW_OF_OBJECTS,
+        false => out.len() < PREVIEW && items.report.is_empty(),
+    };
+    while !ended && more(&out, &items) {
         let step = match body.frame().await {
             Some(Ok(frame)) => frame.into_data().map_or(Ok(()), |data| items.push(&data, &mut out)),
             Some(Err(error)) => return Err(completion.broke_off(&error)),
@@ -238,15 +245,15 @@ struct Answer {
     first: Bytes,
     /// When what is held back of a text goes on.
     held: Option<Pin<Box<Sleep>>>,
-    /// Why a policy ended a text.
-    why: Option<String>,
+    /// How a policy ended it: the last that is sent, and why.
+    parting: Option<(Vec<u8>, String)>,
     /// What a watch waits for.
     looking: Option<Looking>,
 }
 
 impl Answer {
     fn new(body: Incoming, work: Work, until: Option<Pin<Box<Sleep>>>, completion: Completion) -> Self {
-        Self { body, work, until, completion, done: false, first: Bytes::new(), held: None, why: None, looking: None }
+        Self { body, work, until, completion, done: false, first: Bytes::new(), held: None, parting: None, looking: None }
     }
 
     fn end(&mut self, how: &'static str) {
@@ -266,12 +273,16 @@ impl Answer {
             (Work::Pass, _) => return Ok(data),
             (Work::Items(items), Some(data)) => {
                 out.reserve(data.len());
-                items.push(data, &mut out).map_err(|stop| stop.to_string())?;
+                if let Err(stop) = items.push(data, &mut out) {
+                    let error = stop.to_string();
+                    self.parting = items.parting(stop, out);
+                    return Err(error.into());
+                }
             }
             (Work::Items(items), None) => items.finish(&mut out).map_err(|stop| stop.to_string())?,
             (Work::Text(filter), Some(data)) => filter.push(types::Channel::Log, data, &mut out).map_err(|refusal| {
                 // A log has no other place to say why it ends.
-                self.why = Some(refusal.message.clone());
+                self.parting = Some((format!("\npostern: {}\n", refusal.message).into_bytes(), refusal.message.clone()));
                 refusal.message
             })?,
             (Work::Text(filter), None) => filter.flush(types::Channel::Log, &mut out),
@@ -378,10 +389,12 @@ impl http_body::Body for Answer {
             let piece = match self.piece(data) {
                 Ok(piece) => piece,
                 Err(error) => {
-                    if let Some(why) = self.why.take() {
+                    if let Some((last, why)) = self.parting.take() {
                         self.completion.event.set("refusal", &why);
                         self.end("terminated");
-                        return Poll::Ready(Some(Ok(Frame::data(Bytes::from(format!("\npostern: {why}\n"))))));
+                        self.completion.bytes += last.len() as u64;
+                        // What cannot say why it ends must not look whole.
+                        return Poll::Ready(Some(if last.is_empty() { Err(error) } else { Ok(Frame::data(Bytes::from(last))) }));
                     }
                     tracing::warn!(%error, "an answer was broken off");
                     self.end("broken-off");

@@ -60,6 +60,10 @@ impl Policy for ApproveDeletes {
         vec![rule().verbs(verbs.clone()).resources(resources.clone()).namespaces(namespaces.clone())]
     }
 
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::empty()
+    }
+
     fn on_request(&self, request: &Request) -> Verdict {
         if request.dry_run {
             return allow();

@@ -65,6 +65,10 @@ impl Policy for Freeze {
         vec![rule().verbs(["create", "update", "patch", "delete", "deletecollection"]).namespaces(self.settings.namespaces.clone())]
     }
 
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::empty()
+    }
+
     fn on_request(&self, request: &Request) -> Verdict {
         let Settings { windows, namespaces, except_groups, approvers } = &self.settings;
         // A question, an Event or a Lease changes nothing anybody freezes.

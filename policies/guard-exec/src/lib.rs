@@ -66,6 +66,10 @@ impl Policy for GuardExec {
         vec![rule().resources(["pods/exec", "pods/attach", "pods/portforward"])]
     }
 
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::empty()
+    }
+
     fn on_request(&self, request: &Request) -> Verdict {
         let Some(target) = &request.target else { return allow() };
         if let Some(namespace) = target.namespace.as_ref().filter(|n| self.settings.deny_namespaces.contains(n)) {

@@ -30,6 +30,10 @@ impl Policy for GuardProxy {
         vec![rule().resources(["nodes/proxy", "services/proxy", "pods/proxy"])]
     }
 
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::empty()
+    }
+
     fn on_request(&self, request: &Request) -> Verdict {
         let place = format!("{}/{}", request.namespace().unwrap_or_default(), request.name().unwrap_or_default());
         if request.caller.is_in(&self.0.groups) || self.0.open.contains(&place) {

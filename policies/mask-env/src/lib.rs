@@ -40,6 +40,10 @@ impl Policy for MaskEnv {
         vec![rule().resources(PODS.iter().flat_map(|(resource, _)| forms_of(resource)))]
     }
 
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::empty()
+    }
+
     fn on_request(&self, request: &Request) -> Verdict {
         if request.caller.is_in(&self.0.unmasked_groups) {
             return allow();

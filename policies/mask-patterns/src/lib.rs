@@ -80,6 +80,10 @@ impl Policy for MaskPatterns {
         vec![rule().resources(self.0.resources.clone())]
     }
 
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::empty()
+    }
+
     fn on_request(&self, request: &Request) -> Verdict {
         if request.caller.is_in(&self.0.unmasked_groups) {
             return allow();

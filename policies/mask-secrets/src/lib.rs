@@ -71,6 +71,10 @@ impl Policy for MaskSecrets {
         vec![rule().resources(named.chain(self.0.fields.iter().flat_map(|f| forms_of(&f.resource))))]
     }
 
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::empty()
+    }
+
     fn on_request(&self, request: &Request) -> Verdict {
         let Settings { helm_groups, unmasked_groups, how, fields, pod_secrets: hides_pod_secrets } = &self.0;
         if request.caller.is_in(unmasked_groups) {

@@ -41,6 +41,10 @@ impl Policy for NoBulkExport {
         vec![rule().verbs(verbs).resources(self.0.resources.clone())]
     }
 
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::empty()
+    }
+
     fn on_request(&self, request: &Request) -> Verdict {
         let resource = request.resource();
         if request.caller.is_in(&self.0.exempt_groups) {

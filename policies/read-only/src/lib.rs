@@ -33,6 +33,10 @@ impl Policy for ReadOnly {
         vec![rule().verbs(CHANGES), rule().resources(["*/proxy"])]
     }
 
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::empty()
+    }
+
     fn on_request(&self, request: &Request) -> Verdict {
         let Settings { groups, except_groups } = &self.0;
         let is_for = (groups.is_empty() || request.caller.is_in(groups)) && !request.caller.is_in(except_groups);

@@ -46,6 +46,23 @@ enum Does {
     /// Says LOUD for loud in streams, and ends one that says stop-here.
     Chunk,
     TrapOnChunk,
+    /// Ends an answer at the object labelled `end: here`.
+    Terminate,
+    TerminateOnRequest,
+    /// Reads a body, without saying in its manifest that it does.
+    ReadAsMetadata,
+    /// Counts, without saying so.
+    CountUnasked,
+    /// Says in its reason what it sees of a Secret that is written, and hides those that it can read.
+    ReadSecret,
+    /// Asks for every node of a body.
+    SelectAll,
+    /// Gives back a million masks.
+    ManyMasks,
+    /// Gives back a mask that takes for ever where regular expressions are matched by trying.
+    CatastrophicPattern,
+    /// Behaves for `postern policy check`, and traps in earnest.
+    BehaveInCheck,
 }
 
 impl Policy for Misbehaves {
@@ -66,7 +83,8 @@ impl Policy for Misbehaves {
 
     fn hooks(&self) -> Hooks {
         match self.0 {
-            Does::TrapOnObject | Does::LoopOnObject | Does::Hide | Does::MaskObject => Hooks::OBJECT,
+            Does::TrapOnObject | Does::LoopOnObject | Does::Hide | Does::MaskObject | Does::Terminate => Hooks::OBJECT,
+            Does::ReadSecret => Hooks::REQUEST | Hooks::OBJECT,
             Does::Chunk | Does::TrapOnChunk => Hooks::REQUEST | Hooks::CHUNK,
             _ => Hooks::REQUEST,
         }
@@ -76,6 +94,16 @@ impl Policy for Misbehaves {
         match self.0 {
             Does::LookAround => vec![Surrounding::Namespace, Surrounding::Stored, Surrounding::Pod],
             _ => Vec::new(),
+        }
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        match self.0 {
+            Does::Chunk | Does::TrapOnChunk => Capabilities::STREAMS,
+            Does::CountWithoutEnd | Does::Budget => Capabilities::COUNTERS,
+            Does::ReadAsMetadata | Does::CountUnasked => Capabilities::empty(),
+            Does::ReadSecret => Capabilities::BODIES | Capabilities::SECRET_VALUES,
+            _ => Capabilities::BODIES,
         }
     }
 
@@ -113,6 +141,23 @@ impl Policy for Misbehaves {
                 let stored = seen(request.stored(), "/data/stored");
                 block(format!("namespace {namespace}, stored {stored}, pod {}", seen(request.pod(), "/metadata/name")))
             }
+            Does::TerminateOnRequest => terminate("before there is an answer"),
+            Does::ReadAsMetadata => match request.body().map(|body| body.get("$.data.ok")) {
+                Some(Some(_)) => block("it was read"),
+                _ => allow(),
+            },
+            Does::CountUnasked => block(format!("{} counted", request.count("key", 1, 60))),
+            Does::ReadSecret => match request.body() {
+                Some(body) => block(format!("it sees {}", body.json())),
+                None => allow(),
+            },
+            Does::SelectAll => match request.body().map(|body| body.select("$..*").len()) {
+                Some(nodes) => block(format!("{nodes} nodes")),
+                None => allow(),
+            },
+            Does::ManyMasks => Verdict::Mask(vec![mask("$.data"); 1_000_000]),
+            Does::CatastrophicPattern => text("(x+x+)+y"),
+            Does::BehaveInCheck if request.id != "check" => panic!("in earnest"),
             Does::ReadBody => match request.body().map(|body| body.get("$.data.ok")) {
                 Some(Some(ok)) if ok == "yes" => Verdict::Allow,
                 Some(_) => block("the body does not say ok").hint("say it"),
@@ -128,6 +173,10 @@ impl Policy for Misbehaves {
             Does::TrapOnObject => panic!("on object"),
             Does::LoopOnObject => endless(),
             Does::Hide if object.get("$.metadata.labels.hide").is_some_and(|v| v == "yes") => block("hidden"),
+            Does::Terminate if object.get("$.metadata.labels.end").is_some_and(|v| v == "here") => {
+                terminate("this is the end").hint("ask for less")
+            }
+            Does::ReadSecret if object.json().to_string().contains("aHVudGVyMg==") => block("it can be read"),
             Does::MaskObject => Verdict::Mask(vec![mask("$.data.token")]),
             _ => Verdict::Allow,
         }

@@ -11,8 +11,9 @@ use testbed::cache;
 
 const KUBERNETES: &str = "-s -w -X k8s.io/component-base/version.gitVersion=v1.36.3 -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=36";
 /// The pack, and one that tests the sandbox.
-const POLICIES: [&str; 14] = [
+const POLICIES: [&str; 15] = [
     "approve-deletes",
+    "exfiltration-budget",
     "freeze",
     "guard-exec",
     "guard-proxy",
@@ -27,6 +28,8 @@ const POLICIES: [&str; 14] = [
     "no-latest-tag",
     "read-only",
 ];
+/// Policies of the pack in other languages, and which.
+const FOREIGN: [(&str, &str); 4] = [("require-reason", "js"), ("time-window", "python"), ("rate-limit", "c"), ("namespace-fence", "zig")];
 const WASM: &str = "wasm32-unknown-unknown";
 
 /// The repository.
@@ -41,6 +44,8 @@ pub(crate) fn everything() -> anyhow::Result<()> {
     let lock = OpenOptions::new().create(true).truncate(false).write(true).open(cache().join("build.lock"))?;
     lock.lock()?;
     require("go", "install Go 1.26 from https://go.dev/dl/")?;
+    require("node", "install Node.js 20 or newer from https://nodejs.org")?;
+    require("python3", "install Python 3.10 or newer from https://python.org")?;
     require("setpriv", "apt-get install util-linux")?;
     require("openssl", "apt-get install openssl")?;
     go("etcd", "etcd", "go.etcd.io/etcd/server/v3", "-s -w")?;
@@ -57,7 +62,54 @@ pub(crate) fn everything() -> anyhow::Result<()> {
     // Together with the tests: apart, their dependencies differ by a feature, and the gateway would be built twice.
     gateway.args(["build", "--release", "--locked", "-p", "postern-host", "-p", "e2e"]);
     step("the gateway", gateway)?;
-    policies()
+    policies()?;
+    FOREIGN.into_iter().try_for_each(|(name, language)| foreign(name, language))
+}
+
+/// Builds a policy of another language as its author would: in a folder that `postern policy new` makes, with `postern policy build`.
+fn foreign(name: &str, language: &str) -> anyhow::Result<()> {
+    let (source, postern) = (root().join("policies").join(name), cache().join("target/release/postern"));
+    let made = cache().join("made");
+    // What the template has by now, laid over the folder that was built before: what it has installed stays.
+    if made.exists() {
+        std::fs::remove_dir_all(&made)?;
+    }
+    std::fs::create_dir_all(&made)?;
+    let new = Command::new(&postern).args(["policy", "new", name, "--lang", language, "--directory"]).arg(&made).output()?;
+    if !new.status.success() {
+        bail!("postern policy new {name}: {}", String::from_utf8_lossy(&new.stderr));
+    }
+    let folder = cache().join("foreign").join(name);
+    let mut inputs = copied(&made.join(name), &folder)?;
+    inputs.extend(copied(&source, &folder)?);
+    let (stamp, module) = (folder.join(".built-from"), cache().join("policies").join(format!("{name}.wasm")));
+    if module.exists() && std::fs::read(&stamp).is_ok_and(|known| known == inputs) {
+        return Ok(());
+    }
+    let mut build = Command::new(&postern);
+    build.args(["policy", "build"]).arg(&folder).env("POSTERN_TOOLS", cache().join("tools/languages"));
+    step(name, build)?;
+    std::fs::copy(folder.join(format!("{name}.wasm")), &module)?;
+    Ok(std::fs::write(stamp, inputs)?)
+}
+
+/// Copies a folder's files; gives back all that was in them.
+fn copied(from: &Path, to: &Path) -> anyhow::Result<Vec<u8>> {
+    std::fs::create_dir_all(to)?;
+    let mut entries: Vec<PathBuf> = std::fs::read_dir(from)?.flatten().map(|entry| entry.path()).collect();
+    entries.sort();
+    let mut all = Vec::new();
+    for entry in entries {
+        let at = to.join(entry.file_name().unwrap_or_default());
+        if entry.is_dir() {
+            all.extend(copied(&entry, &at)?);
+            continue;
+        }
+        let bytes = std::fs::read(&entry)?;
+        std::fs::write(at, &bytes)?;
+        all.extend(bytes);
+    }
+    Ok(all)
 }
 
 /// What only the tests need: an S3 server, and clients of other versions, which must not notice the gateway either.

@@ -1,5 +1,6 @@
 //! The project's commands: `cargo xtask demo`, `cargo xtask test`, and the tasks beneath them.
 
+mod bindings;
 mod build;
 mod demo;
 mod fuzz;
@@ -49,6 +50,8 @@ enum Command {
     Build,
     /// Makes the table that protobuf is decoded with, after the pinned version of Kubernetes changed.
     Schema,
+    /// Makes what is derived from the contract, after it changed: the bindings of the C template, and its page of reference.
+    Bindings,
     /// A cluster and a gateway in the background.
     #[command(subcommand)]
     Testbed(Testbed),
@@ -83,6 +86,7 @@ fn main() -> anyhow::Result<()> {
             demo::run(once)
         }
         Command::Schema => build::schema(),
+        Command::Bindings => bindings::write(),
         Command::Test => {
             build::everything()?;
             build::run_tests()

@@ -6,7 +6,7 @@ mod verify;
 
 use std::collections::HashMap;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -122,22 +122,14 @@ struct Filter {
 }
 
 /// Where the gateway keeps things.
-struct Place {
+pub(super) struct Place {
     shelf: Shelf,
     data: PathBuf,
 }
 
 impl Session {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let place = match (&self.config, self.data_directory) {
-            (Some(file), _) => {
-                let config = Config::load(file)?;
-                let objects = config.sessions.object_store.as_ref().map(Objects::open).transpose()?;
-                Place { shelf: Shelf::new(config.sessions_directory(), objects)?, data: config.data_directory }
-            }
-            (None, Some(data)) => Place { shelf: Shelf::new(data.join("sessions"), None)?, data },
-            (None, None) => bail!("say where the recordings are: --config FILE or --data-directory DIRECTORY"),
-        };
+        let place = Place::open(self.config.as_deref(), self.data_directory)?;
         match self.command {
             SessionCommand::List { filter, json } => list(&place, &filter, json),
             SessionCommand::Show { session, bodies } => show(&place, &session, bodies),
@@ -150,6 +142,24 @@ impl Session {
 }
 
 impl Place {
+    /// Where a configuration, or a data directory alone, has recordings.
+    pub(super) fn open(config: Option<&Path>, data: Option<PathBuf>) -> anyhow::Result<Self> {
+        Ok(match (config, data) {
+            (Some(file), _) => {
+                let config = Config::load(file)?;
+                let objects = config.sessions.object_store.as_ref().map(Objects::open).transpose()?;
+                Self { shelf: Shelf::new(config.sessions_directory(), objects)?, data: config.data_directory }
+            }
+            (None, Some(data)) => Self { shelf: Shelf::new(data.join("sessions"), None)?, data },
+            (None, None) => bail!("say where the recordings are: --config FILE or --data-directory DIRECTORY"),
+        })
+    }
+
+    /// The sessions of which something happened at or after a time.
+    pub(super) fn since(&self, time: &str) -> anyhow::Result<Vec<String>> {
+        Ok(self.index()?.list(parse_time(time)?, i64::MAX as u64)?.into_iter().map(|row| row.id).collect())
+    }
+
     fn index(&self) -> anyhow::Result<SessionIndex> {
         SessionIndex::read(&self.data.join("postern.db"))
     }
@@ -164,7 +174,7 @@ impl Place {
     }
 
     /// Looks at each recording of a session; of one that cannot be read the user is told. Says how many there are.
-    fn each(&self, session: &str, mut look: impl FnMut(Recorded)) -> anyhow::Result<usize> {
+    pub(super) fn each(&self, session: &str, mut look: impl FnMut(Recorded)) -> anyhow::Result<usize> {
         let names = self.shelf.names(session)?;
         for name in &names {
             match self.shelf.open(session, name) {

@@ -2,6 +2,7 @@
 
 mod approvals;
 mod attacks;
+mod capabilities;
 mod changes;
 mod clients;
 mod encodings;
@@ -16,6 +17,7 @@ mod parity;
 mod policies;
 mod sessions;
 mod streams;
+mod tool;
 mod upstream;
 mod verdicts;
 mod watches;

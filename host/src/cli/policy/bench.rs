@@ -1,0 +1,147 @@
+//! `postern policy bench`: what calls of a module cost.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::super::table::{self, row};
+use super::{list::duration, load};
+use crate::policy::bindings::postern::policy::types::{Channel, Hooks, Operation};
+use crate::policy::{Call, Policy, Surroundings};
+use crate::rehearse::Stage;
+use crate::rehearse::given::{Given, Wanted};
+
+/// Measures what calls of a module cost.
+#[derive(Args)]
+pub struct Bench {
+    /// The module, `NAME.wasm`, with `NAME.yaml` beside it where it needs settings.
+    file: PathBuf,
+    /// Seconds for each hook.
+    #[arg(long, default_value_t = 2.0)]
+    seconds: f64,
+    /// Prints JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What the calls of one hook took.
+struct Measured {
+    hook: &'static str,
+    took: Vec<Duration>,
+    all: Duration,
+    memory: usize,
+}
+
+impl Bench {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        if !(0.01..=600.0).contains(&self.seconds) {
+            bail!("--seconds: between 0.01 and 600");
+        }
+        let stage = Stage::open()?;
+        let began = Instant::now();
+        let policy = load(&stage, &self.file)?;
+        let loaded = began.elapsed();
+        let time = Duration::from_secs_f64(self.seconds);
+        let given = sample().given(None, Surroundings::default())?;
+        let mut measured = Vec::new();
+        let hooks = policy.manifest.hooks;
+        if hooks.contains(Hooks::REQUEST) {
+            measured.push(measure("on-request", time, || {
+                let call = Call { operation: &given.described, body: given.body.as_ref(), surroundings: &given.around };
+                let answer = policy.call_on_request(&stage.loader.runtime, &call);
+                answer.verdict.map(|_| answer.memory)
+            })?);
+        }
+        if hooks.contains(Hooks::OBJECT) {
+            let object = std::sync::Arc::new(secret());
+            let size = object.to_string().len() as u64;
+            measured.push(measure("on-object", time, || {
+                let answer = policy.call_on_object(&stage.loader.runtime, &given.described, std::sync::Arc::clone(&object), size);
+                answer.verdict.map(|_| answer.memory)
+            })?);
+        }
+        if hooks.contains(Hooks::CHUNK) {
+            measured.push(chunks(&stage, &policy, &given, time)?);
+        }
+        if self.json {
+            let hooks = measured.iter().map(|m| {
+                let [p50, p99] = [50, 99].map(|n| m.quantile(n).as_nanos() as u64);
+                json!({"hook": m.hook, "callsPerSecond": m.per_second(), "p50Nanoseconds": p50, "p99Nanoseconds": p99, "memoryBytes": m.memory})
+            });
+            let told = json!({"file": self.file, "loadMilliseconds": loaded.as_millis() as u64, "hooks": hooks.collect::<Vec<_>>()});
+            println!("{}", serde_json::to_string_pretty(&told)?);
+            return Ok(());
+        }
+        println!("loaded in {:.0} ms; compiled code is kept, so a second time takes less", loaded.as_secs_f64() * 1e3);
+        let mut rows = vec![row(["HOOK", "CALLS/S", "P50", "P99", "MEMORY"])];
+        rows.extend(measured.iter().map(|m| {
+            let [p50, p99] = [50, 99].map(|n| duration(m.quantile(n).as_nanos() as u64));
+            row([m.hook, &format!("{:.0}", m.per_second()), &p50, &p99, &format!("{} KiB", m.memory >> 10)])
+        }));
+        table::print(&rows);
+        Ok(())
+    }
+}
+
+impl Measured {
+    fn per_second(&self) -> f64 {
+        self.took.len() as f64 / self.all.as_secs_f64()
+    }
+
+    fn quantile(&self, per_hundred: usize) -> Duration {
+        self.took[(self.took.len() * per_hundred / 100).min(self.took.len() - 1)]
+    }
+}
+
+/// Calls for so long; a call that fails ends it.
+fn measure(hook: &'static str, time: Duration, mut call: impl FnMut() -> Result<usize, String>) -> anyhow::Result<Measured> {
+    let fails = |why: String| anyhow::anyhow!("{hook} fails: {why}");
+    let mut memory = call().map_err(fails)?;
+    let (mut took, began) = (Vec::new(), Instant::now());
+    while began.elapsed() < time {
+        let start = Instant::now();
+        let had = call().map_err(fails)?;
+        took.push(start.elapsed());
+        memory = memory.max(had);
+    }
+    let all = began.elapsed();
+    took.sort();
+    if took.is_empty() {
+        bail!("{hook}: not one call ended in time");
+    }
+    Ok(Measured { hook, took, all, memory })
+}
+
+/// on-chunk is called again and again in one instance.
+fn chunks(stage: &Stage, policy: &std::sync::Arc<Policy>, given: &Given, time: Duration) -> anyhow::Result<Measured> {
+    let exec = Wanted { command: vec!["cat".into(), "log".into()], resource: "pods/exec".into(), verb: "create".into(), ..sample() };
+    let exec = exec.given(None, Surroundings::default()).unwrap_or(Given {
+        operation: given.operation.clone(),
+        described: given.described.clone(),
+        body: None,
+        around: Surroundings::default(),
+    });
+    let operation: &Operation = &exec.described;
+    let call = Call { operation, body: None, surroundings: &exec.around };
+    let (answer, Some(mut live)) = policy.call_and_stay(&stage.loader.runtime, &call) else { bail!("on-chunk: it cannot be instantiated") };
+    let piece = "2026-01-01T00:00:00Z INFO request served in 12 ms\n".repeat(20);
+    measure("on-chunk", time, || live.on_chunk(Channel::Stdout, piece.as_bytes()).map(|_| answer.memory))
+}
+
+fn sample() -> Wanted {
+    Wanted {
+        verb: "get".into(),
+        resource: "secrets".into(),
+        namespace: Some("default".into()),
+        name: Some("db".into()),
+        ..Wanted::default()
+    }
+}
+
+fn secret() -> Value {
+    let data: serde_json::Map<_, _> = (0..8).map(|n| (format!("key-{n}"), Value::from("aHVudGVyMi1pcy1zZWNyZXQ=".repeat(4)))).collect();
+    json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "db", "namespace": "default", "labels": {"app": "web"}}, "type": "Opaque", "data": data})
+}

@@ -1,0 +1,108 @@
+//! `postern policy`: makes, checks, tries and shares policies.
+
+mod bench;
+mod build;
+mod check;
+mod list;
+mod new;
+mod recorded;
+mod replay;
+mod test;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use clap::Subcommand;
+
+use crate::config::Config;
+use crate::policy::{Policy, PolicyFile};
+use crate::rehearse::Stage;
+
+/// Makes, checks, tries and shares policies.
+#[derive(Subcommand)]
+pub enum PolicyCommand {
+    /// Makes a folder with a policy that builds, tests and loads.
+    New(new::New),
+    /// Builds a policy's folder into a module, with the toolchain that is there.
+    Build {
+        /// The folder.
+        #[arg(default_value = ".")]
+        directory: PathBuf,
+    },
+    /// Says all that is wrong with a module, or with a directory of them as the gateway would load it.
+    Check(check::Check),
+    /// Shows what a module is: its contract, what it is called for, what it may see, its settings.
+    Inspect {
+        /// The module, `NAME.wasm`.
+        file: PathBuf,
+        /// Prints JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Tries the cases of a folder: operations, and what the policy is to say of them.
+    Test(test::Test),
+    /// Measures what calls of a module cost, by hook.
+    Bench(bench::Bench),
+    /// Cuts cases out of a recorded session.
+    Capture(recorded::Capture),
+    /// Runs a policy over recorded traffic and says what would have changed.
+    Replay(replay::Replay),
+    /// Says how two versions of a policy differ: contract, rules, settings, and what they say of the cases.
+    Diff(replay::Diff),
+    /// Decides a recorded operation again, and shows which policy says what of it.
+    Explain(recorded::Explain),
+    /// Lists the policies in force in the gateway of a configuration, and those that do not load.
+    List {
+        /// The configuration.
+        #[arg(long)]
+        config: PathBuf,
+        /// Prints JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+impl PolicyCommand {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        match self {
+            Self::New(new) => new.run(),
+            Self::Build { directory } => build::build(&directory).map(|file| println!("built {}", file.display())),
+            Self::Check(check) => check.run(),
+            Self::Inspect { file, json } => check::inspect(&file, json),
+            Self::Test(test) => test.run(),
+            Self::Bench(bench) => bench.run(),
+            Self::Capture(capture) => capture.run(),
+            Self::Replay(replay) => replay.run(),
+            Self::Diff(diff) => diff.run(),
+            Self::Explain(explain) => explain.run(),
+            Self::List { config, json } => list::list(&Config::load(&config)?, json),
+        }
+    }
+}
+
+/// Reads a module.
+fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
+    if file.is_dir() {
+        bail!("{} is a directory; name the module in it, NAME.wasm", file.display());
+    }
+    let size = std::fs::metadata(file).with_context(|| format!("cannot read {}", file.display()))?.len();
+    if size > crate::policy::loader::LARGEST_MODULE {
+        bail!("{} is over {} bytes long", file.display(), crate::policy::loader::LARGEST_MODULE);
+    }
+    std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))
+}
+
+/// A policy's name: that of its file.
+fn name_of(file: &Path) -> String {
+    file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// Loads a module with the file beside it, granted all it asks for where that does not say.
+fn load(stage: &Stage, file: &Path) -> anyhow::Result<Arc<Policy>> {
+    let mut beside = PolicyFile::beside(file)?;
+    beside.grants.get_or_insert_with(|| crate::policy::grants::Capability::ALL.to_vec());
+    beside.mode = crate::policy::Mode::Enforce;
+    let policy = stage.loader.load(&name_of(file), &read(file)?, beside).with_context(|| format!("{} does not load", file.display()))?;
+    Ok(Arc::new(policy))
+}

@@ -1,0 +1,329 @@
+//! `postern policy capture` and `explain`: recorded operations as cases, and decided again.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use serde_json::Value;
+
+use super::super::audit::operation_of;
+use super::super::session::Place;
+use super::super::table::{self, printable, row};
+use super::list::sees;
+use crate::config::Config;
+use crate::policy::grants::Capability;
+use crate::policy::rules::Rule;
+use crate::policy::{Directory, Policy};
+use crate::record::session::format::Kind;
+use crate::record::session::read::{Entry, Recorded};
+use crate::rehearse::cases::{Case, CaseFile, Expect, More, ObjectCase};
+use crate::rehearse::given::Given;
+use crate::rehearse::{Said, Stage, recorded};
+
+/// Most output of one stream that goes into a case.
+const LARGEST_STREAM: usize = 64 << 10;
+
+/// Where recordings are.
+#[derive(Args, Clone)]
+pub(super) struct Where {
+    /// The gateway's configuration; it says where recordings are.
+    #[arg(long, conflicts_with = "data_directory")]
+    config: Option<PathBuf>,
+    /// The gateway's data directory, instead of a configuration.
+    #[arg(long)]
+    data_directory: Option<PathBuf>,
+}
+
+impl Where {
+    pub(super) fn open(&self) -> anyhow::Result<Place> {
+        Place::open(self.config.as_deref(), self.data_directory.clone())
+    }
+}
+
+/// One recorded operation, with what was kept of it.
+pub(super) struct Kept {
+    /// Its audit event, or its stream's header.
+    pub(super) event: Value,
+    /// The body of its request.
+    pub(super) request: Option<Vec<u8>>,
+    /// The body of its answer.
+    response: Option<Vec<u8>>,
+    /// What its container wrote.
+    chunks: Vec<(&'static str, Vec<u8>)>,
+}
+
+/// The operations of sessions, in order.
+pub(super) fn operations(place: &Place, sessions: &[String]) -> anyhow::Result<Vec<Kept>> {
+    let mut all = Vec::new();
+    for session in sessions {
+        let (mut entries, mut bodies, mut streams) = (Vec::new(), HashMap::new(), HashMap::new());
+        let count = place.each(session, |recorded: Recorded| {
+            entries.append(&mut recorded.entries());
+            bodies.extend(
+                recorded
+                    .bodies()
+                    .filter(|body| body.about["omitted"].is_null() && body.about["cut"].is_null())
+                    .map(|body| ((body.call, body.kind == Kind::Request), body.bytes)),
+            );
+            if recorded.is_stream() {
+                streams.insert(recorded.name(), output(&recorded));
+            }
+        })?;
+        if count == 0 {
+            bail!("there are no recordings of {session}; `postern session list` shows sessions");
+        }
+        entries.sort_by_key(Entry::micros);
+        for entry in entries {
+            let chunks = match &entry {
+                Entry::Stream { name, .. } => streams.remove(name).unwrap_or_default(),
+                Entry::Call { .. } => Vec::new(),
+            };
+            let event = entry.facts().clone();
+            let id = event["id"].as_str().unwrap_or_default().to_owned();
+            let [request, response] = [true, false].map(|request| bodies.remove(&(id.clone(), request)));
+            all.push(Kept { event, request, response, chunks });
+        }
+    }
+    Ok(all)
+}
+
+fn output(recorded: &Recorded) -> Vec<(&'static str, Vec<u8>)> {
+    let mut size = 0;
+    recorded
+        .frames()
+        .filter_map(|(kind, _, payload)| match kind {
+            Kind::Stdout => Some(("stdout", payload.to_vec())),
+            Kind::Stderr => Some(("stderr", payload.to_vec())),
+            _ => None,
+        })
+        .take_while(|(_, payload)| {
+            size += payload.len();
+            size <= LARGEST_STREAM
+        })
+        .collect()
+}
+
+/// Cuts cases out of a recorded session. They are as the session is: after masking.
+#[derive(Args)]
+pub struct Capture {
+    /// The session.
+    session: String,
+    /// Only the call with this id.
+    #[arg(long)]
+    call: Option<String>,
+    /// What this policy answered then is what the cases expect.
+    #[arg(long)]
+    policy: Option<String>,
+    /// The file; standard output when absent.
+    #[arg(long, short)]
+    output: Option<PathBuf>,
+    #[command(flatten)]
+    place: Where,
+}
+
+impl Capture {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let mut file = CaseFile::default();
+        for kept in operations(&self.place.open()?, std::slice::from_ref(&self.session))? {
+            if self.call.as_ref().is_some_and(|call| kept.event["id"] != call.as_str()) {
+                continue;
+            }
+            // What was refused before it was known what it is has nothing that a policy could be asked about.
+            let Ok(given) = recorded::given(&kept.event, None) else { continue };
+            file.cases.push(case(&kept, &given, self.policy.as_deref()));
+        }
+        if file.cases.is_empty() {
+            bail!("nothing in session {} makes a case; `postern session show {}` prints what is in it", self.session, self.session);
+        }
+        let text = format!(
+            "# Captured from session {}, after masking. Say under expect what a policy is to answer.\n{}",
+            self.session,
+            serde_saphyr::to_string(&file)?
+        );
+        match &self.output {
+            Some(path) => {
+                std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+                println!("{} cases in {}", file.cases.len(), path.display());
+            }
+            None => print!("{text}"),
+        }
+        Ok(())
+    }
+}
+
+fn case(kept: &Kept, given: &Given, policy: Option<&str>) -> Case {
+    let json = |bytes: &Option<Vec<u8>>| bytes.as_ref().and_then(|bytes| serde_json::from_slice::<Value>(bytes).ok());
+    let objects = match json(&kept.response) {
+        Some(Value::Object(mut answer)) => match answer.remove("items") {
+            Some(Value::Array(items)) => items,
+            _ if answer.get("kind").is_some_and(|kind| kind == "Status" || kind == "Table") => Vec::new(),
+            _ => vec![Value::Object(answer)],
+        },
+        _ => Vec::new(),
+    };
+    let id = kept.event["id"].as_str().unwrap_or_default();
+    let then = policy.and_then(|policy| answered(&kept.event, policy));
+    Case {
+        name: format!("{} by {} ({id})", operation_of(&kept.event), given.described.caller.username),
+        operation: recorded::wanted(given),
+        body: json(&kept.request),
+        expect: then.map(|said| Expect::More(More { verdict: said.verdict, reason: said.reason, ..More::default() })),
+        objects: objects.into_iter().map(|object| ObjectCase { object, ..ObjectCase::default() }).collect(),
+        chunks: kept.chunks.iter().map(|(channel, data)| recorded::piece(channel, data)).collect(),
+        ..Case::default()
+    }
+}
+
+/// What a policy answered, as the event has it; not-asked where others were asked and it was not.
+pub(super) fn answered(event: &Value, policy: &str) -> Option<Said> {
+    let answers = event["policies"].as_array()?;
+    let answer = answers.iter().find(|answer| answer["policy"] == policy);
+    Some(match answer {
+        Some(answer) => Said {
+            verdict: answer["verdict"].as_str().unwrap_or_default().to_owned(),
+            reason: answer["reason"].as_str().map(str::to_owned),
+            ..Said::default()
+        },
+        None => Said { verdict: "not-asked".into(), ..Said::default() },
+    })
+}
+
+/// Decides a recorded operation again.
+#[derive(Args)]
+pub struct Explain {
+    /// The operation's id: that of its audit events, and the `Audit-ID` of its answer.
+    id: String,
+    /// The configuration: it says where the audit log, the recordings and the policies are.
+    #[arg(long)]
+    config: PathBuf,
+}
+
+impl Explain {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let config = Config::load(&self.config)?;
+        let event = event_of(&config.audit_file(), &self.id)?;
+        let place = Place::open(Some(&self.config), None)?;
+        let body = match event["session"].as_str() {
+            Some(session) => operations(&place, &[session.to_owned()])
+                .unwrap_or_default()
+                .into_iter()
+                .find(|kept| kept.event["id"] == self.id.as_str())
+                .and_then(|kept| kept.request),
+            None => None,
+        };
+        let given = recorded::given(&event, body.as_deref())?;
+        let stage = Stage::open()?;
+        let directory = Directory::open(Arc::clone(&stage.loader.runtime), stage.cache()?, &config.policies, None)?;
+        let policies = &directory.current().policies;
+        let mut out = std::io::stdout().lock();
+        let text = |value: &Value| printable(value.as_str().unwrap_or("-"));
+        writeln!(out, "{}  {}", text(&event["time"]), operation_of(&event))?;
+        writeln!(
+            out,
+            "by {} of {}; then it was answered with {}\n",
+            given.described.caller.username,
+            given.described.cluster,
+            text(&event["verdict"])
+        )?;
+        let mut rows = vec![row(["POLICY", "THEN", "NOW", "WHY"])];
+        let mut differs = Vec::new();
+        for policy in policies {
+            let said = stage.decide(std::slice::from_ref(policy), &given).said();
+            let then = answered(&event, &policy.name).unwrap_or(Said { verdict: "not-asked".into(), ..Said::default() });
+            rows.push(row([&policy.name, &then.verdict, &said.verdict, &why(policy, &given, &said)]));
+            if then.verdict != said.verdict || then.reason.is_some() && !same_reason(&then, &said) {
+                differs.push(policy.name.clone());
+            }
+        }
+        let gone = event["policies"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(|answer| !policies.iter().any(|p| answer["policy"] == p.name.as_str()));
+        for answer in gone {
+            rows.push(row([&text(&answer["policy"]), &text(&answer["verdict"]), "-", "it is no longer in the directory"]));
+            differs.push(text(&answer["policy"]));
+        }
+        drop(out);
+        table::print(&rows);
+        let now = stage.decide(policies, &given).said();
+        let digests = |answer: &Value| {
+            policies.iter().any(|policy| answer["policy"] == policy.name.as_str() && answer["digest"] != policy.digest.as_str())
+        };
+        let changed: Vec<String> =
+            event["policies"].as_array().into_iter().flatten().filter(|answer| digests(answer)).map(|a| text(&a["policy"])).collect();
+        println!();
+        if !changed.is_empty() {
+            println!("module or settings have changed since then: {}", changed.join(", "));
+        }
+        if body.is_none() && event["verb"].as_str().is_some_and(|verb| matches!(verb, "create" | "update" | "patch")) {
+            println!("the body of the request was not kept (sessions.bodies): policies that read it were asked without one");
+        }
+        println!("counters begin at nothing here, objects beside the operation and claims of its token were not kept");
+        match differs.is_empty() {
+            true => println!("today's answer is the same: {}", now.verdict),
+            false => println!("today's answer: {}; what differs: {}", now.verdict, differs.join(", ")),
+        }
+        Ok(())
+    }
+}
+
+/// The refusal that a caller is told begins with who refused: an answer's own reason does not.
+fn same_reason(then: &Said, now: &Said) -> bool {
+    let reason = |said: &Said| said.reason.clone().unwrap_or_default();
+    reason(now).contains(&reason(then))
+}
+
+/// Why a policy said what it said, field by field.
+fn why(policy: &Policy, given: &Given, said: &Said) -> String {
+    let mut parts = Vec::new();
+    if said.verdict == "not-asked" {
+        parts.push(misses(policy, given));
+    }
+    parts.extend(said.reason.clone());
+    if !said.masks.is_empty() {
+        parts.push(format!("hides {}", said.masks.join(", ")));
+    }
+    if !said.approvers.is_empty() {
+        parts.push(format!("asks {}", said.approvers.join(", ")));
+    }
+    parts.extend(said.annotations.iter().map(|(key, value)| format!("{key}={value}")));
+    if policy.on_object() {
+        parts.push("looks at each object that comes back".into());
+    }
+    if policy.on_chunk() {
+        parts.push("looks at each piece of a stream".into());
+    }
+    parts.push(format!("sees {}", sees(&Capability::of(policy.granted))));
+    parts.join("; ")
+}
+
+/// Which part of each rule does not fit.
+fn misses(policy: &Policy, given: &Given) -> String {
+    let rules: Vec<Rule> = policy.manifest.rules.iter().cloned().map(Rule::from).collect();
+    let own = rules.iter().any(|rule| rule.matches(&given.operation));
+    if own || rules.is_empty() {
+        return "the rules of its file do not match".into();
+    }
+    let parts: Vec<&str> = rules.iter().filter_map(|rule| rule.misses(&given.operation)).collect();
+    format!("no rule matches: {}", parts.join(", "))
+}
+
+/// The last that the audit log says of an operation.
+fn event_of(log: &Path, id: &str) -> anyhow::Result<Value> {
+    let file = std::fs::File::open(log).with_context(|| format!("cannot read {}", log.display()))?;
+    let mut found = None;
+    for line in BufReader::new(file).lines() {
+        let line = line?;
+        if line.contains(id)
+            && let Ok(event) = serde_json::from_str::<Value>(&line)
+            && event["id"] == id
+        {
+            found = Some(event);
+        }
+    }
+    found.with_context(|| format!("{} has no event of {id}; `postern audit list` shows the ids", log.display()))
+}

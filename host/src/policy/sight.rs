@@ -1,0 +1,180 @@
+//! What a policy sees of an object: what its manifest asks for and its file grants, and nothing else.
+
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Map, Value, json};
+
+use crate::mask::MARKER;
+use crate::mask::path::Path;
+use crate::policy::bindings::postern::policy::types::{Capabilities, Target};
+
+/// How much of an object shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sight {
+    /// What kind of thing it is, and its metadata without annotations.
+    Metadata,
+    /// All, unless it says of itself that it is a Secret.
+    Bodies,
+    /// All but the values of a Secret.
+    Secret,
+    /// All but a token that was issued.
+    Token,
+    /// All.
+    Whole,
+}
+
+impl Sight {
+    /// What a policy with these capabilities sees of the objects of an operation.
+    pub(super) fn new(granted: Capabilities, target: Option<&Target>) -> Self {
+        let (resource, subresource) = target.map_or(("", None), |t| (t.resource.as_str(), t.subresource.as_deref()));
+        match (granted.contains(Capabilities::BODIES), granted.contains(Capabilities::SECRET_VALUES), resource, subresource) {
+            (false, ..) => Self::Metadata,
+            (_, true, ..) => Self::Whole,
+            // Of whatever group: an aggregated API that serves Secrets of its own is not read either.
+            (_, _, "secrets", _) => Self::Secret,
+            (_, _, "serviceaccounts", Some("token")) | (_, _, "tokenreviews", _) => Self::Token,
+            _ => Self::Bodies,
+        }
+    }
+}
+
+/// Whether a path stays within what [`Sight::Metadata`] shows.
+pub(super) fn is_metadata(path: &Path) -> bool {
+    match path.names().as_slice() {
+        [Some("apiVersion" | "kind"), ..] => true,
+        [Some("metadata"), rest @ ..] => !matches!(rest.first(), Some(Some("annotations" | "managedFields") | None)),
+        _ => false,
+    }
+}
+
+/// What of an object is seen.
+pub(super) fn of(whole: &Arc<Value>, sight: Sight) -> Arc<Value> {
+    match sight {
+        Sight::Metadata => Arc::new(metadata(whole)),
+        Sight::Bodies if whole["kind"] != "Secret" => Arc::clone(whole),
+        Sight::Whole => Arc::clone(whole),
+        Sight::Bodies | Sight::Secret => Arc::new(without_values(whole)),
+        Sight::Token => {
+            let mut copy = (**whole).clone();
+            for place in ["/status/token", "/spec/token"] {
+                if let Some(token) = copy.pointer_mut(place) {
+                    *token = MARKER.into();
+                }
+            }
+            Arc::new(copy)
+        }
+    }
+}
+
+fn metadata(whole: &Value) -> Value {
+    let mut seen = Map::new();
+    for name in ["apiVersion", "kind", "metadata"] {
+        if let Some(value) = whole.get(name) {
+            seen.insert(name.into(), value.clone());
+        }
+    }
+    if let Some(metadata) = seen.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.remove("annotations");
+        metadata.remove("managedFields");
+    }
+    Value::Object(seen)
+}
+
+/// A Secret, or a patch of one: names, labels and types stay, and every other text reads as a placeholder.
+fn without_values(whole: &Value) -> Value {
+    let mut copy = whole.clone();
+    match &mut copy {
+        Value::Object(secret) => {
+            for (name, value) in secret.iter_mut() {
+                match name.as_str() {
+                    "apiVersion" | "kind" | "type" | "immutable" => {}
+                    // An annotation may hold the whole object again, and often does.
+                    "metadata" => value.get_mut("annotations").into_iter().for_each(|annotations| hide(annotations, false)),
+                    "data" => hide(value, true),
+                    _ => hide(value, false),
+                }
+            }
+        }
+        // RFC 6902.
+        Value::Array(operations) => {
+            for operation in operations {
+                let path = operation["path"].as_str().unwrap_or_default().to_owned();
+                let is_plain = path.starts_with("/metadata/labels") || path == "/type" || path == "/immutable";
+                if let Some(value) = operation.get_mut("value").filter(|_| !is_plain) {
+                    hide(value, path.starts_with("/data"));
+                }
+            }
+        }
+        other => hide(other, false),
+    }
+    copy
+}
+
+/// Hides every leaf; keys stay.
+fn hide(value: &mut Value, base64: bool) {
+    match value {
+        Value::Object(members) => members.values_mut().for_each(|value| hide(value, base64)),
+        Value::Array(elements) => elements.iter_mut().for_each(|value| hide(value, base64)),
+        Value::String(text) if base64 => *text = STANDARD.encode(MARKER),
+        Value::String(text) => *text = MARKER.into(),
+        Value::Number(_) => *value = json!(0),
+        Value::Bool(_) => *value = json!(false),
+        Value::Null => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(sight: Sight, object: Value) -> Value {
+        (*of(&Arc::new(object), sight)).clone()
+    }
+
+    #[test]
+    fn without_the_grant_no_value_of_a_secret_is_seen() {
+        let secret = json!({"apiVersion": "v1", "kind": "Secret", "type": "Opaque", "metadata": {"name": "db", "labels": {"a": "b"},
+            "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{\"data\":{\"password\":\"aHVudGVyMg==\"}}"}},
+            "data": {"password": "aHVudGVyMg=="}, "stringData": {"other": "hunter2"}, "unknown": ["hunter2", 7, true]});
+        let text = seen(Sight::Secret, secret.clone()).to_string();
+        assert!(!text.contains("hunter2") && !text.contains("aHVudGVyMg"), "{text}");
+        assert!(text.contains("password") && text.contains("Opaque") && text.contains(r#""a":"b""#), "{text}");
+        assert_eq!(seen(Sight::Whole, secret.clone()), secret);
+        assert_eq!(seen(Sight::Bodies, secret.clone()), seen(Sight::Secret, secret));
+        let patch = json!([{"op": "replace", "path": "/data/password", "value": "aHVudGVyMg=="}, {"op": "add", "path": "", "value": {"stringData": {"x": "hunter2"}}},
+            {"op": "add", "path": "/metadata/labels/a", "value": "b"}, {"op": "add", "path": "/metadata/annotations/a", "value": "hunter2"}]);
+        let text = seen(Sight::Secret, patch).to_string();
+        assert!(!text.contains("hunter2") && !text.contains("aHVudGVyMg") && text.contains(r#""value":"b""#), "{text}");
+        assert_eq!(seen(Sight::Secret, json!("hunter2")), json!(MARKER));
+        assert_eq!(seen(Sight::Token, json!({"status": {"token": "t", "expirationTimestamp": "x"}}))["status"]["token"], json!(MARKER));
+    }
+
+    #[test]
+    fn metadata_is_what_it_says() {
+        let pod = json!({"kind": "Pod", "metadata": {"name": "a", "labels": {"b": "c"}, "annotations": {"d": "e"}, "managedFields": [1]}, "spec": {"x": 1}});
+        assert_eq!(seen(Sight::Metadata, pod), json!({"kind": "Pod", "metadata": {"name": "a", "labels": {"b": "c"}}}));
+        let within = |path: &str| is_metadata(&Path::parse(path).unwrap());
+        assert!(within("$.kind") && within("$.metadata.labels.x") && within("$.metadata") && within("$.metadata['name']"));
+        for path in ["$.spec", "$.*", "$..name", "$.metadata..x", "$.metadata.annotations.x", "$.metadata.*", "$[0].value"] {
+            assert!(!within(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn what_is_seen_follows_the_resource() {
+        let sight = |granted, resource: &str, subresource: Option<&str>| {
+            let (resource, subresource) = (resource.to_owned(), subresource.map(str::to_owned));
+            let target = Target { api_group: String::new(), api_version: "v1".into(), resource, subresource, namespace: None, name: None };
+            Sight::new(granted, Some(&target))
+        };
+        let (bodies, values) = (Capabilities::BODIES, Capabilities::SECRET_VALUES);
+        assert_eq!(sight(values, "pods", None), Sight::Metadata);
+        assert_eq!(sight(bodies, "pods", None), Sight::Bodies);
+        assert_eq!(sight(bodies, "secrets", None), Sight::Secret);
+        assert_eq!(sight(bodies | values, "secrets", None), Sight::Whole);
+        assert_eq!(sight(bodies, "serviceaccounts", Some("token")), Sight::Token);
+        assert_eq!(Sight::new(bodies, None), Sight::Bodies);
+    }
+}

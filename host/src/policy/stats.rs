@@ -1,0 +1,125 @@
+//! What a policy has done since it was loaded: how often it was asked, what it said, and how long that took.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Classes of durations: eight to each doubling, from a microsecond on.
+const CLASSES: usize = 25 * 8;
+
+/// Counts of one policy's calls.
+pub struct Stats {
+    verdicts: [AtomicU64; 6],
+    durations: [AtomicU64; CLASSES],
+}
+
+/// What a call came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// allow, or forward.
+    Allow,
+    /// mask, or replace.
+    Mask,
+    /// block.
+    Block,
+    /// require-approval.
+    RequireApproval,
+    /// terminate.
+    Terminate,
+    /// No answer.
+    Failed,
+}
+
+/// The counts at a moment.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Counts {
+    /// Calls of all hooks.
+    pub calls: u64,
+    /// Those answered with allow.
+    pub allow: u64,
+    /// With mask.
+    pub mask: u64,
+    /// With block.
+    pub block: u64,
+    /// With require-approval.
+    pub require_approval: u64,
+    /// With terminate.
+    pub terminate: u64,
+    /// Not answered.
+    pub failed: u64,
+    /// Nanoseconds that half of the calls took at most.
+    pub p50: u64,
+    /// Nanoseconds that 99 of 100 calls took at most.
+    pub p99: u64,
+}
+
+impl Default for Stats {
+    fn default() -> Self {
+        Self { verdicts: [const { AtomicU64::new(0) }; 6], durations: [const { AtomicU64::new(0) }; CLASSES] }
+    }
+}
+
+impl Stats {
+    pub(super) fn add(&self, outcome: Outcome, took: Duration) {
+        self.verdicts[outcome as usize].fetch_add(1, Ordering::Relaxed);
+        self.durations[class_of(took)].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What was counted.
+    pub fn counts(&self) -> Counts {
+        let [allow, mask, block, require_approval, terminate, failed] = self.verdicts.each_ref().map(|count| count.load(Ordering::Relaxed));
+        let durations: Vec<u64> = self.durations.iter().map(|count| count.load(Ordering::Relaxed)).collect();
+        let calls: u64 = durations.iter().sum();
+        let quantile = |per_hundred: u64| {
+            let mut rest = (calls * per_hundred).div_ceil(100);
+            let class = durations.iter().position(|count| {
+                let found = *count >= rest && rest > 0;
+                rest = rest.saturating_sub(*count);
+                found
+            });
+            class.map_or(0, upper_end)
+        };
+        Counts { calls, allow, mask, block, require_approval, terminate, failed, p50: quantile(50), p99: quantile(99) }
+    }
+}
+
+/// The class of a duration: the last three bits after the first are kept.
+fn class_of(took: Duration) -> usize {
+    let nanoseconds = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX).max(1024);
+    let doublings = 63 - nanoseconds.leading_zeros() as usize;
+    let within = (nanoseconds >> (doublings - 3)) as usize & 7;
+    ((doublings - 10) * 8 + within).min(CLASSES - 1)
+}
+
+/// Nanoseconds of the longest duration of a class.
+fn upper_end(class: usize) -> u64 {
+    (9 + class as u64 % 8) << (class / 8 + 10 - 3)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_within_an_eighth() {
+        let stats = Stats::default();
+        for n in 1..=1000 {
+            stats.add(if n % 2 == 0 { Outcome::Allow } else { Outcome::Block }, Duration::from_micros(n));
+        }
+        let counts = stats.counts();
+        assert_eq!((counts.calls, counts.allow, counts.block, counts.failed), (1000, 500, 500, 0));
+        assert!((500_000..=563_000).contains(&counts.p50), "{}", counts.p50);
+        assert!((990_000..=1_125_000).contains(&counts.p99), "{}", counts.p99);
+        assert_eq!(Stats::default().counts(), Counts::default());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_duration_is_in_the_class_that_ends_after_it(nanoseconds in 1u64..10_000_000_000) {
+            let end = upper_end(class_of(Duration::from_nanos(nanoseconds)));
+            proptest::prop_assert!(end > nanoseconds && (nanoseconds < 1024 || end <= nanoseconds + nanoseconds / 8 + 1), "{} {}", nanoseconds, end);
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! Rehearse: policies are asked about operations that are not under way, out of case files and recordings.
+//!
+//! What is asked goes through the same stages as in the gateway: the rules decide whether a policy is asked, `decide` what its answer means,
+//! `respond` and `stream` what the caller would be shown.
+
+pub mod cases;
+pub mod given;
+pub mod recorded;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::classify::Shape;
+use crate::config::{Policies, Unmatched};
+use crate::decide::{Decider, Decision};
+use crate::identify;
+use crate::mask::{Plans, TokenKey};
+use crate::policy::bindings::postern::policy::types;
+use crate::policy::{Cache, CallLimits, Counters, Loader, Policy, PolicySet, Runtime};
+use crate::respond::{Asked, Items, Stop, Treatment};
+use crate::stream::filter::Filter;
+use given::Given;
+
+/// Largest object taken.
+const LARGEST: usize = 64 << 20;
+
+/// Where policies are loaded and asked outside a gateway.
+pub struct Stage {
+    /// Loads them.
+    pub loader: Loader,
+    plans: Arc<Plans>,
+}
+
+/// What one policy says of an operation, or all of a directory together.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Said {
+    /// allow, mask, block, require-approval, terminate, failed; not-asked where no rule matches.
+    pub verdict: String,
+    /// What the caller is told.
+    pub reason: Option<String>,
+    /// What is hidden.
+    pub masks: Vec<String>,
+    /// Groups whose members may approve.
+    pub approvers: Vec<String>,
+    /// Facts for the audit event.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// An operation that was decided: what comes back can be shown.
+pub struct Rehearsal<'a> {
+    stage: &'a Stage,
+    given: &'a Given,
+    /// The decision, as the gateway would make it.
+    pub decision: Decision,
+}
+
+impl Stage {
+    /// Sets one up. Compiled modules are kept in the user's cache directory.
+    pub fn open() -> anyhow::Result<Self> {
+        let limits = Policies::default();
+        let limits = CallLimits { deadline: limits.deadline_milliseconds, memory: limits.memory };
+        let loader = Loader { runtime: Runtime::start(limits.memory.0, Counters::default())?, cache: cache()?, limits };
+        Ok(Self { loader, plans: Arc::new(Plans::new(TokenKey::new(&[0; 32]))) })
+    }
+
+    /// The cache of compiled modules, opened once more.
+    pub fn cache(&self) -> anyhow::Result<Cache> {
+        cache()
+    }
+
+    /// Decides an operation with policies.
+    pub fn decide<'a>(&'a self, policies: &[Arc<Policy>], given: &'a Given) -> Rehearsal<'a> {
+        let set = PolicySet { policies: policies.to_vec(), ..PolicySet::default() };
+        let runtime = &self.loader.runtime;
+        let decider = Decider { policies: &set, runtime: Some(runtime), unmatched: Unmatched::Allow, plans: &self.plans };
+        let mut decision = decider.decide(&|| Arc::clone(&given.described), &given.operation, given.body.as_ref(), &given.around);
+        if given.described.approved {
+            decision.live.iter_mut().for_each(crate::policy::Live::approved);
+        }
+        Rehearsal { stage: self, given, decision }
+    }
+
+    /// Has a policy stand at what it counted before.
+    pub fn count(&self, policy: &Policy, key: &str, amount: u64, window: u32) {
+        self.loader.runtime.counters.add(&policy.name, key.to_owned(), amount, window, identify::now());
+    }
+}
+
+/// Compiled modules are kept in the user's cache directory.
+fn cache() -> anyhow::Result<Cache> {
+    let place = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let directory = place("XDG_CACHE_HOME").or_else(|| place("HOME").map(|home| home.join(".cache")));
+    let directory = directory.context("there is no place for compiled policies: set HOME or XDG_CACHE_HOME")?.join("postern").join("tool");
+    std::fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
+    Cache::open(&directory)
+}
+
+impl Rehearsal<'_> {
+    /// What was said.
+    pub fn said(&self) -> Said {
+        let Decision { refusal, approvals, masks, answers, on_object, live, .. } = &self.decision;
+        let failed = answers.iter().any(|answer| answer.verdict == "failed");
+        let verdict = match self.decision.verdict() {
+            _ if failed => "failed",
+            "allow" if answers.is_empty() && on_object.is_empty() && live.is_empty() => "not-asked",
+            verdict => verdict,
+        };
+        let reason = refusal.as_ref().map(|refusal| refusal.message.clone());
+        Said {
+            verdict: verdict.to_owned(),
+            reason: reason.or_else(|| approvals.first().map(|approval| approval.reason.clone())),
+            masks: masks.as_ref().map(|masks| masks.names()).unwrap_or_default(),
+            approvers: approvals.iter().flat_map(|approval| approval.approvers.clone()).collect(),
+            annotations: answers.iter().flat_map(|answer| answer.annotations.clone()).collect(),
+        }
+    }
+
+    /// What becomes of an object on its way back: what is said of it, and what the caller is shown.
+    pub fn object(&self, object: &Value) -> (Said, Option<Value>) {
+        let text = object.to_string();
+        let treatment = Treatment {
+            masks: self.decision.masks.clone(),
+            on_object: self.decision.on_object.clone(),
+            runtime: Some(Arc::clone(&self.stage.loader.runtime)),
+            operation: Arc::clone(&self.given.described),
+            plans: Arc::clone(&self.stage.plans),
+            resource: self.given.operation.target.as_ref().map(|target| target.resource.clone()).unwrap_or_default(),
+            asked: Asked::default(),
+            look_back: None,
+        };
+        let mut items = Items::new(treatment, "get", Shape::Answer, LARGEST);
+        let mut out = Vec::with_capacity(text.len());
+        let said = |verdict: &str, reason: Option<String>| Said { verdict: verdict.into(), reason, ..Said::default() };
+        match items.push(text.as_bytes(), &mut out).and_then(|()| items.finish(&mut out)) {
+            Ok(()) => {
+                let mut said = said(if items.report.is_empty() { "allow" } else { "mask" }, None);
+                said.masks = items.report.keys().cloned().collect();
+                (said, serde_json::from_slice(&out).ok())
+            }
+            Err(Stop::Hidden) => (said("block", None), None),
+            Err(Stop::Terminated(why)) => (said("terminate", Some(why)), None),
+            Err(stop) => (said("failed", Some(stop.to_string())), None),
+        }
+    }
+
+    /// What becomes of what a container writes: of each piece what is said of it, and what the caller is shown. A stream that was ended shows no more.
+    pub fn chunks(&mut self, pieces: &[(types::Channel, Vec<u8>)]) -> Vec<(Said, Vec<u8>)> {
+        let rules = self.decision.masks.as_ref().filter(|masks| masks.reads_text()).map(|masks| masks.text_rules(None));
+        let mut filter = Filter::new(std::mem::take(&mut self.decision.live), rules, false);
+        let mut shown = Vec::new();
+        for (channel, data) in pieces {
+            let mut out = Vec::new();
+            let said = |verdict: &str, reason: Option<String>| Said { verdict: verdict.into(), reason, ..Said::default() };
+            if let Err(refusal) = filter.push(*channel, data, &mut out) {
+                let verdict = if refusal.code.is_server_error() { "failed" } else { "terminate" };
+                shown.push((said(verdict, Some(refusal.message)), out));
+                break;
+            }
+            filter.flush(*channel, &mut out);
+            shown.push((said(if out == *data { "forward" } else { "replace" }, None), out));
+        }
+        shown
+    }
+}

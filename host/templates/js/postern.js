@@ -1,0 +1,157 @@
+// Between the contract (wit/policy.wit) and a policy: what it is asked with, and short ways to answer.
+import { annotate, count, lookAround } from 'postern:policy/host@0.1.0';
+
+/** Nothing against it. */
+export const allow = () => ({ tag: 'allow' });
+
+/** Refuses it, with a reason the caller sees, and what to do instead. From onObject: the object is hidden. */
+export const block = (reason, hint) => ({ tag: 'block', val: { reason, hint } });
+
+/** Ends an answer before the object that onObject was asked about. */
+export const terminate = (reason, hint) => ({ tag: 'terminate', val: { reason, hint } });
+
+/** Asks for the approval of members of these groups. */
+export const requireApproval = (reason, approvers, { required = 1, validSeconds = 3600 } = {}) => ({
+  tag: 'require-approval',
+  val: { reason, approvers, required, validSeconds },
+});
+
+/** Hides what these masks name. */
+export const mask = (...masks) => (masks.length ? { tag: 'mask', val: masks } : allow());
+
+/** A field in every object, by JSONPath. `when` is [{path, is: 'equal' | 'not-equal', value}]. */
+export const field = (path, { how = { tag: 'redact' }, when = [] } = {}) => ({ what: { tag: 'field', val: path }, how, when });
+
+/** What a regular expression matches, in text streams and in the text of objects. */
+export const text = (pattern, { how = { tag: 'redact' } } = {}) => ({ what: { tag: 'text', val: pattern }, how, when: [] });
+
+/** The values of the Secrets the addressed pod uses, in what its containers write. */
+export const podSecrets = () => ({ what: { tag: 'pod-secrets' }, how: { tag: 'redact' }, when: [] });
+
+/** An operation, its body, and what the host offers. */
+class Request {
+  constructor(operation, body) {
+    Object.assign(this, operation);
+    this.body = body && new Body(body);
+  }
+  /** `pods`, `pods/exec`; empty where no resource is addressed. */
+  get resource() {
+    const target = this.target;
+    return target ? target.resource + (target.subresource ? `/${target.subresource}` : '') : '';
+  }
+  get namespace() {
+    return this.target?.namespace;
+  }
+  get objectName() {
+    return this.target?.name;
+  }
+  /** Whether the caller is in one of these groups. */
+  isIn(groups) {
+    return groups.some((group) => this.caller.groups.includes(group));
+  }
+  /** A verified claim of the caller's token. */
+  claim(name) {
+    const found = this.caller.claims.find(([key]) => key === name);
+    return found && JSON.parse(found[1]);
+  }
+  /** One of the objects that `needs` names: namespace, stored, pod. */
+  around(which) {
+    const found = lookAround(which);
+    return found && JSON.parse(found.json());
+  }
+  /** Adds a fact to the audit event: never a secret. */
+  annotate(key, value) {
+    annotate(key, String(value));
+  }
+  /** Adds to a counter and returns what was counted in the last `windowSeconds`; 0 asks without counting. */
+  count(key, amount, windowSeconds) {
+    return Number(count(key, BigInt(amount), windowSeconds));
+  }
+}
+
+/** A Kubernetes object, held by the host. Paths are JSONPath: names, indexes, wildcards, descendants. */
+class Body {
+  constructor(document) {
+    this.document = document;
+  }
+  /** The first match of a path. */
+  get(path) {
+    const found = this.document.get(path);
+    return found === undefined ? undefined : JSON.parse(found);
+  }
+  /** Every match of a path: [its normalized path, its value]. */
+  select(path) {
+    return this.document.select(path).map(([at, value]) => [at, JSON.parse(value)]);
+  }
+  /** All of it. */
+  json() {
+    return JSON.parse(this.document.json());
+  }
+  /** Bytes of it, as it came. */
+  size() {
+    return Number(this.document.size());
+  }
+}
+
+const flags = (names) => Object.fromEntries(names.map((name) => [name.replace(/-(.)/g, (_, c) => c.toUpperCase()), true]));
+
+/** Makes of a description what the contract wants exported. */
+export function definePolicy(description) {
+  const { name, version, summary, settings: schema = { type: 'object', additionalProperties: false }, rules = [], needs = [] } = description;
+  const { capabilities = [] } = description;
+  let settings = {};
+  const hooks = { request: !!description.onRequest, object: !!description.onObject, chunk: !!description.onChunk };
+  return {
+    configure(text) {
+      const given = JSON.parse(text);
+      settings = withDefaults(schema, given, 'settings');
+      // What is thrown here is shown to the operator, and keeps the last good version serving.
+      description.configure?.(settings);
+    },
+    describe: () => ({
+      name,
+      version,
+      summary,
+      rules: (typeof rules === 'function' ? rules(settings) : rules).map((rule) => ({
+        verbs: rule.verbs ?? [],
+        apiGroups: rule.apiGroups ?? [],
+        resources: rule.resources ?? [],
+        namespaces: rule.namespaces ?? [],
+      })),
+      hooks,
+      needs,
+      capabilities: flags(capabilities),
+      settingsSchema: JSON.stringify(schema),
+    }),
+    onRequest: (operation, body) => description.onRequest?.(new Request(operation, body), settings) ?? allow(),
+    onObject: (operation, object) => description.onObject?.(new Request(operation), new Body(object), settings) ?? allow(),
+    onChunk: (operation, channel, data) =>
+      description.onChunk?.(new Request(operation), channel, data, settings) ?? { tag: 'forward' },
+  };
+}
+
+/** Settings with what the schema gives for those that are not there; an error where they are not as it says. */
+function withDefaults(schema, value, at) {
+  const wrong = (why) => {
+    throw `${at}: ${why}`;
+  };
+  const type = Array.isArray(value) ? 'array' : value === null ? 'null' : typeof value;
+  if (schema.type && schema.type !== type && !(schema.type === 'integer' && Number.isInteger(value))) wrong(`${schema.type} is expected`);
+  if (schema.enum && !schema.enum.includes(value)) wrong(`one of ${schema.enum.join(', ')} is expected`);
+  if (schema.minimum !== undefined && value < schema.minimum) wrong(`at least ${schema.minimum} is expected`);
+  if (type === 'array') return schema.items ? value.map((item, n) => withDefaults(schema.items, item, `${at}[${n}]`)) : value;
+  if (type !== 'object') return value;
+  const properties = schema.properties ?? {};
+  const result = {};
+  for (const [key, own] of Object.entries(properties)) {
+    if (value[key] !== undefined) result[key] = withDefaults(own, value[key], `${at}.${key}`);
+    else if (own.default !== undefined) result[key] = own.default;
+    else if (schema.required?.includes(key)) wrong(`${key} is missing`);
+  }
+  for (const key of Object.keys(value)) {
+    if (key in properties) continue;
+    if (schema.additionalProperties === false) wrong(`${key} is not known; ${Object.keys(properties).join(', ') || 'none'} are`);
+    result[key] = value[key];
+  }
+  return result;
+}

@@ -1,0 +1,88 @@
+"""time-window: changes happen when somebody is there to see them."""
+
+from postern import Request, Settings, Verdict, allow, block, define, require_approval, rule
+
+DAYS = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+DAY = 24 * 60
+
+
+class WindowSettings(Settings):
+    windows: list[str] = ["mon-fri 08:00-18:00"]
+    utc_offset_minutes: int = 0
+    verbs: list[str] = ["create", "update", "patch", "delete", "deletecollection"]
+    resources: list[str] = []
+    namespaces: list[str] = []
+    approvers: list[str] = []
+    exempt_groups: list[str] = []
+
+
+def parse(window: str) -> tuple[set[int], int, int]:
+    """`mon-fri 08:00-18:00`, `sat 10:00-14:00`, `mon,wed 22:00-02:00`: days, first minute, minute it ends."""
+    try:
+        days_text, hours = window.lower().split()
+        days: set[int] = set()
+        for part in days_text.split(","):
+            first, _, last = part.partition("-")
+            begin, end = DAYS.index(first), DAYS.index(last or first)
+            days.update(n % 7 for n in range(begin, end + 1 if end >= begin else end + 8))
+        begin_text, end_text = hours.split("-")
+        minutes = []
+        for text in (begin_text, end_text):
+            hour, minute = text.split(":")
+            value = int(hour) * 60 + int(minute)
+            if not (0 <= value <= DAY and 0 <= int(minute) < 60):
+                raise ValueError
+            minutes.append(value)
+        if minutes[0] == minutes[1]:
+            raise ValueError
+        return days, minutes[0], minutes[1]
+    except ValueError:
+        raise ValueError(f"settings.windows: {window!r} is no window; write mon-fri 08:00-18:00") from None
+
+
+class TimeWindow:
+    name = "time-window"
+    version = "0.1.0"
+    summary = "Lets changes pass in the hours when somebody is there"
+    settings = WindowSettings
+    capabilities: list[str] = []
+
+    def __init__(self) -> None:
+        self.windows: list[tuple[set[int], int, int]] = []
+
+    def configure(self, settings: WindowSettings) -> None:
+        if not settings.windows:
+            raise ValueError("settings.windows: name at least one, or use the policy freeze")
+        if not -DAY <= settings.utc_offset_minutes <= DAY:
+            raise ValueError("settings.utc_offset_minutes: between -1440 and 1440")
+        self.windows = [parse(window) for window in settings.windows]
+
+    @staticmethod
+    def rules(settings: WindowSettings):
+        return [rule(verbs=settings.verbs, resources=settings.resources, namespaces=settings.namespaces)]
+
+    def is_open(self, milliseconds: int, offset: int) -> bool:
+        minutes = milliseconds // 60_000 + offset
+        # The first of January 1970 was a Thursday.
+        day, minute = (minutes // DAY + 3) % 7, minutes % DAY
+        for days, begin, end in self.windows:
+            if begin < end:
+                if day in days and begin <= minute < end:
+                    return True
+            # Over midnight: what began yesterday goes on.
+            elif day in days and minute >= begin or (day - 1) % 7 in days and minute < end:
+                return True
+        return False
+
+    def on_request(self, request: Request, settings: WindowSettings) -> Verdict:
+        if request.dry_run or request.is_in(settings.exempt_groups):
+            return allow()
+        if self.is_open(request.received_at, settings.utc_offset_minutes):
+            return allow()
+        reason = f"{request.verb} of {request.resource or request.path} outside {'; '.join(settings.windows)}"
+        if settings.approvers:
+            return require_approval(reason, settings.approvers)
+        return block(reason, "wait for the window, or ask one of the exempt groups")
+
+
+Policy = define(TimeWindow)

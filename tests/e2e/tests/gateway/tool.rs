@@ -1,0 +1,329 @@
+//! `postern policy`: what an author does, with real modules, toolchains, recordings and a gateway.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use e2e::{Ran, Setup, code, put, scratch, setup};
+use serde_json::{Value, json};
+use testbed::{Gateway, wait_until};
+
+/// The pack's policies in other languages than Rust.
+const FOREIGN: [&str; 4] = ["namespace-fence", "rate-limit", "require-reason", "time-window"];
+
+fn postern(args: &[&str]) -> Ran {
+    Ran::new(Gateway::postern(args).unwrap())
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// Toolchains are installed once for all that is built here.
+fn build(args: &[&str]) -> Ran {
+    let mut command = Command::new(testbed::postern());
+    command
+        .args(args)
+        .env("POSTERN_TOOLS", testbed::cache().join("tools/languages"))
+        .env("CARGO_TARGET_DIR", testbed::cache().join("wasm-new"));
+    Ran::new(command.output().unwrap())
+}
+
+/// `policy new`, `test`, `check`, and into a gateway that serves.
+fn begins(language: &str) {
+    let s = setup(vec![], "");
+    let (place, name) = (scratch("new"), format!("my-{language}"));
+    postern(&["policy", "new", &name, "--lang", language, "--directory", text(&place)]).success();
+    let (folder, junit) = (place.join(&name), place.join("junit.xml"));
+    let tested = build(&["policy", "test", text(&folder), "--junit", text(&junit)]);
+    assert!(tested.success().contains("5 of 5 cases as expected") && tested.out.contains("rules    1 of 1 reached"), "{}", tested.out);
+    let xml = std::fs::read_to_string(&junit).unwrap();
+    assert!(xml.contains("tests=\"5\" failures=\"0\"") && xml.contains("name=\"nor many at once\""), "{xml}");
+    let module = folder.join(format!("{name}.wasm"));
+    let checked = postern(&["policy", "check", text(&module)]);
+    assert!(checked.success().contains("nothing is wrong with it"), "{}{}", checked.out, checked.err);
+
+    put(&s.gateway.directory.join(format!("policies.d/50-{name}.wasm")), &std::fs::read(&module).unwrap());
+    wait_until("the policy is in force", Duration::from_secs(60), || {
+        Ok(!s.kubectl(&["delete", "configmap", "none"]).err.contains("not found"))
+    })
+    .unwrap();
+    let refused = s.kubectl(&["delete", "pod", "web"]);
+    assert!(
+        refused.failure().contains(&format!("blocked by policy 50-{name}")) && refused.err.contains("ask one of sre"),
+        "{}",
+        refused.err
+    );
+    put(&s.gateway.directory.join(format!("policies.d/50-{name}.yaml")), b"settings: {groups: ['postern:caller']}\n");
+    wait_until("the settings are in force", Duration::from_secs(60), || Ok(s.kubectl(&["delete", "pod", "web", "--wait=false"]).ok))
+        .unwrap();
+}
+
+#[test]
+fn a_new_policy_in_rust_builds_tests_and_guards() {
+    begins("rust");
+}
+
+#[test]
+fn a_new_policy_in_javascript_builds_tests_and_guards() {
+    begins("js");
+}
+
+#[test]
+fn a_new_policy_in_python_builds_tests_and_guards() {
+    begins("python");
+}
+
+#[test]
+fn a_new_policy_in_c_and_in_zig_builds_tests_and_guards() {
+    begins("c");
+    begins("zig");
+}
+
+#[test]
+fn the_pack_in_other_languages_says_what_its_cases_expect() {
+    for name in FOREIGN {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../policies").join(name);
+        let tested = postern(&["policy", "test", text(&folder), "--module", text(&testbed::policy(name))]);
+        assert!(tested.success().contains("cases as expected") && !tested.out.contains("not reached"), "{}", tested.out);
+        postern(&["policy", "check", text(&testbed::policy(name))]);
+    }
+}
+
+/// A module that was built against the contract as it was released, and uses every part of it.
+#[test]
+fn a_module_built_against_the_released_contract_says_what_it_always_said() {
+    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("../contract/0.1.0");
+    let tested = postern(&["policy", "test", text(&kept)]);
+    assert!(tested.success().contains("18 of 18 cases as expected"), "{}", tested.out);
+    assert!(postern(&["policy", "check", text(&kept.join("exercise.wasm"))]).success().contains("nothing is wrong with it"));
+}
+
+fn no_bulk(directory: &Path) -> PathBuf {
+    let module = directory.join("no-bulk.wasm");
+    std::fs::copy(testbed::policy("no-bulk-export"), &module).unwrap();
+    module
+}
+
+#[test]
+fn what_differs_from_a_case_is_told_leaf_by_leaf() {
+    let directory = scratch("cases");
+    let module = no_bulk(&directory);
+    std::fs::copy(testbed::policy("misbehaves"), directory.join("masks.wasm")).unwrap();
+    let operation = "operation: {verb: list, resource: secrets, caller: {username: ann}}";
+    put(
+        &directory.join("no-bulk.cases.yaml"),
+        format!("cases:\n- name: right\n  {operation}\n  expect: block\n- name: wrong\n  {operation}\n  expect: allow\n- name: another reason\n  {operation}\n  expect: {{verdict: block, reason: never said}}\n- name: no operation\n  operation: {{verb: fetch, resource: secrets}}\n")
+            .as_bytes(),
+    );
+    put(
+        &directory.join("masks.cases.yaml"),
+        json!({"cases": [
+            {"name": "an object", "settings": {"does": "mask-object"}, "operation": {"verb": "get", "resource": "configmaps", "namespace": "a", "name": "b"},
+                "objects": [{"object": {"data": {"token": "t", "other": "o"}}, "expect": "mask", "shows": {"data": {"token": "t", "other": "o"}}}]},
+            {"name": "pieces", "settings": {"does": "chunk"}, "operation": {"verb": "create", "resource": "pods/exec", "namespace": "a", "name": "b", "command": ["id"]},
+                "chunks": [{"text": "loud", "expect": "replace", "shows": "LOUD"}, {"text": "stop-here", "expect": "terminate"}]},
+            {"name": "text", "settings": {"does": "text"}, "operation": {"verb": "get", "resource": "pods/log", "namespace": "a", "name": "b"},
+                "chunks": [{"channel": "log", "text": "a password-word\n", "shows": "a postern-masked\n"}]},
+        ]})
+        .to_string()
+        .as_bytes(),
+    );
+    let tested = postern(&["policy", "test", text(&directory)]);
+    assert!(tested.failure().contains("4 cases differ"), "{}{}", tested.out, tested.err);
+    for told in [
+        "ok       right",
+        "DIFFERS  wrong",
+        "verdict: expected allow, got block (blocked by policy case-1: list of secrets over all namespaces",
+        "reason: expected \"never said\" in it",
+        "verb: fetch is none",
+        "objects[0]: shows $.data.token: expected \"t\", got \"postern-masked\"",
+        "ok       pieces",
+        "ok       text",
+        "3 of 7 cases as expected",
+    ] {
+        assert!(tested.out.contains(told), "{told}: {}", tested.out);
+    }
+    // `check` tells of the cases beside a module too, with everything else at once.
+    put(&directory.join("no-bulk.yaml"), b"settings: {}\n");
+    let checked = postern(&["policy", "check", text(&module)]);
+    assert!(checked.failure().contains("3 findings") && checked.out.contains("case \"wrong\": verdict: expected allow"), "{}", checked.out);
+}
+
+#[test]
+fn all_that_is_wrong_with_a_module_is_told_at_once() {
+    let directory = scratch("check");
+    // (component (import "evil:files/read@1.0.0" (instance)) (import "wasi:cli/environment@0.2.0" (instance)))
+    let module = directory.join("p.wasm");
+    let mut component = b"\0asm\x0d\0\x01\0".to_vec();
+    component.extend(b"\x07\x03\x01\x42\0"); // one type: an instance of nothing
+    for name in ["evil:files/read@1.0.0", "evil:other/thing@2.0.0"] {
+        let mut import = vec![1, 0, name.len() as u8];
+        import.extend(name.as_bytes());
+        import.extend([5, 0]);
+        component.push(10);
+        component.push(import.len() as u8);
+        component.extend(import);
+    }
+    std::fs::write(&module, &component).unwrap();
+    put(&directory.join("p.yaml"), b"setings: 1\n");
+    let checked = postern(&["policy", "check", text(&module)]);
+    assert!(checked.failure().contains("4 findings"), "{}{}", checked.out, checked.err);
+    for told in
+        ["it imports evil:files/read@1.0.0", "it imports evil:other/thing@2.0.0", "does not export postern:policy/policy@0.1.0", "setings"]
+    {
+        assert!(checked.out.contains(told), "{told}: {}", checked.out);
+    }
+    // One that behaves while it is checked is still refused when it does not in earnest.
+    std::fs::copy(testbed::policy("misbehaves"), &module).unwrap();
+    put(&directory.join("p.yaml"), b"settings: {does: behave-in-check}\n");
+    assert!(postern(&["policy", "check", text(&module)]).success().contains("nothing is wrong"));
+    let s = setup(vec![("p", "misbehaves", "settings: {does: behave-in-check}\n".into())], "");
+    let answer = s.get("/api/v1/pods", "");
+    assert!(code(&answer) == 500 && answer.contains("the policy p failed, so nothing passed"), "{answer}");
+    put(&directory.join("p.yaml"), b"settings: {does: trap}\n");
+    let checked = postern(&["policy", "check", text(&module)]);
+    assert!(checked.failure().contains("finding") && checked.out.contains("asked about get pods it fails"), "{}", checked.out);
+}
+
+#[test]
+fn a_policy_is_inspected_and_measured() {
+    let module = testbed::policy("no-bulk-export");
+    let told: Value = serde_json::from_str(postern(&["policy", "inspect", text(&module), "--json"]).success()).unwrap();
+    assert_eq!((&told["name"], &told["hooks"], &told["capabilities"]), (&json!("no-bulk-export"), &json!(["on-request"]), &json!([])));
+    assert!(told["settingsSchema"]["properties"]["names"].is_object() && told["digest"].as_str().unwrap().starts_with("sha256:"), "{told}");
+    let shown = postern(&["policy", "inspect", text(&module)]);
+    assert!(shown.success().contains("verbs list, watch, deletecollection; resources secrets, configmaps"), "{}", shown.out);
+    let told: Value = serde_json::from_str(postern(&["policy", "bench", text(&module), "--seconds", "0.2", "--json"]).success()).unwrap();
+    let hook = &told["hooks"][0];
+    assert!(hook["hook"] == "on-request" && hook["callsPerSecond"].as_f64().unwrap() > 10.0, "{told}");
+    assert!(
+        hook["p50Nanoseconds"].as_u64() <= hook["p99Nanoseconds"].as_u64() && hook["memoryBytes"].as_u64().unwrap() >= 65_536,
+        "{told}"
+    );
+}
+
+/// The caller's session, once the index knows it.
+fn session(s: &Setup) -> String {
+    let mut found = None;
+    wait_until("the session is listed", Duration::from_secs(10), || {
+        let list = s.session(&["list", "--json"]);
+        let row: Option<Value> = list.out.lines().next().and_then(|line| serde_json::from_str(line).ok());
+        found = row.and_then(|row| Some(row["id"].as_str()?.to_owned()));
+        Ok(found.is_some())
+    })
+    .unwrap();
+    found.unwrap()
+}
+
+#[test]
+fn recorded_traffic_makes_cases_is_replayed_and_explained() {
+    let bodies = "sessions: {bodies: [{resources: [configmaps, secrets], keep: requestAndResponse}]}\n";
+    let s = setup(vec![("20-mask-secrets", "mask-secrets", String::new()), ("50-no-bulk", "no-bulk-export", String::new())], bodies);
+    let config = s.gateway.directory.join("postern.yaml");
+    let config = ["--config", text(&config)];
+    for _ in 0..3 {
+        s.kubectl(&["get", "secrets"]).success();
+    }
+    s.kubectl(&["get", "secret", "db", "-o", "json"]).success();
+    assert!(!s.kubectl(&["get", "secrets", "-A"]).ok);
+    s.kubectl(&["create", "configmap", "made", "--from-literal=a=b"]).success();
+    s.kubectl(&["exec", "web", "--", "echo", "hello"]).success();
+    let id = session(&s);
+    wait_until("the stream is recorded", Duration::from_secs(10), || Ok(s.session(&["show", &id]).out.contains("exit code 0"))).unwrap();
+
+    let file = scratch("captured").join("cases.yaml");
+    let captured = postern(&[&["policy", "capture", &id, "--policy", "50-no-bulk", "--output", text(&file)], &config[..]].concat());
+    assert!(captured.success().contains("cases in"), "{}", captured.out);
+    let cases = std::fs::read_to_string(&file).unwrap();
+    assert!(!cases.contains("aHVudGVyMi1pcy1zZWNyZXQ") && !cases.contains("hunter2"), "what was masked stays so: {cases}");
+    for kept in ["kind: ConfigMap", "hello", "over all namespaces", "not-asked", "cG9zdGVybi1tYXNrZWQ="] {
+        assert!(cases.contains(kept), "{kept}: {cases}");
+    }
+    let tested = postern(&["policy", "test", text(file.parent().unwrap()), "--module", text(&testbed::policy("no-bulk-export"))]);
+    assert!(tested.success().contains("cases as expected"), "{}", tested.out);
+
+    // A stricter version: configmaps may be listed over all namespaces no more, and names are guarded.
+    let stricter = scratch("stricter").join("50-no-bulk.wasm");
+    std::fs::copy(testbed::policy("no-bulk-export"), &stricter).unwrap();
+    put(&stricter.with_extension("yaml"), b"settings: {names: [d*], resources: [secrets, configmaps]}\n");
+    let replayed = postern(&[&["policy", "replay", text(&stricter), "--from", &id], &config[..]].concat());
+    assert!(replayed.success().contains("allow -> block") && replayed.out.contains("named d* are not given out"), "{}", replayed.out);
+    let since: Value =
+        serde_json::from_str(postern(&[&["policy", "replay", text(&stricter), "--from", "1h", "--json"], &config[..]].concat()).success())
+            .unwrap();
+    assert_eq!(
+        (&since["changed"], &since["groups"][0]["count"], &since["groups"][0]["verb"]),
+        (&json!(1), &json!(1), &json!("get")),
+        "{since}"
+    );
+    let same = postern(
+        &[&["policy", "replay", text(&testbed::policy("no-bulk-export")), "--name", "50-no-bulk", "--from", &id], &config[..]].concat(),
+    );
+    assert!(same.success().contains(" 0 otherwise"), "{}", same.out);
+    let beside = postern(
+        &[&["policy", "replay", text(&stricter), "--beside", text(&testbed::policy("no-bulk-export")), "--from", &id], &config[..]]
+            .concat(),
+    );
+    assert!(beside.success().contains("1 otherwise"), "{}", beside.out);
+
+    let refused = s.events().into_iter().find(|e| e["verdict"] == "block").unwrap()["id"].as_str().unwrap().to_owned();
+    let explained = postern(&[&["policy", "explain", &refused], &config[..]].concat());
+    assert!(explained.success().contains("today's answer is the same: block"), "{}", explained.out);
+    assert!(explained.out.contains("hides $.data.*"), "what each says: {}", explained.out);
+    put(&s.gateway.directory.join("policies.d/50-no-bulk.yaml"), b"settings: {exemptGroups: ['postern:caller']}\n");
+    let explained = postern(&[&["policy", "explain", &refused], &config[..]].concat());
+    assert!(
+        explained.success().contains("what differs: 50-no-bulk") && explained.out.contains("have changed since then: 50-no-bulk"),
+        "{}",
+        explained.out
+    );
+    assert!(postern(&[&["policy", "explain", "none"], &config[..]].concat()).failure().contains("has no event of none"));
+}
+
+#[test]
+fn two_versions_are_laid_side_by_side() {
+    let directory = scratch("versions");
+    let (old, new) = (no_bulk(&directory), directory.join("new.wasm"));
+    std::fs::copy(testbed::policy("guard-exec"), &new).unwrap();
+    assert!(postern(&["policy", "diff", text(&old), text(&old)]).success().contains("they do not differ"));
+    put(
+        &directory.join("new.cases.yaml"),
+        b"cases:\n- name: a list\n  operation: {verb: list, resource: secrets, caller: {username: ann}}\n",
+    );
+    let differ = postern(&["policy", "diff", text(&old), text(&new)]);
+    for told in [
+        "name: no-bulk-export -> guard-exec",
+        "rules: - verbs list",
+        "rules: + resources pods/exec",
+        "settings: - names",
+        "case \"a list\": block",
+    ] {
+        assert!(differ.success().contains(told), "{told}: {}", differ.out);
+    }
+}
+
+#[test]
+fn the_list_tells_what_each_policy_has_done() {
+    let s = setup(vec![("20-mask-secrets", "mask-secrets", String::new()), ("50-no-bulk", "no-bulk-export", String::new())], "");
+    for _ in 0..4 {
+        assert_eq!(code(&s.get("/api/v1/secrets", "")), 403);
+    }
+    let config = s.gateway.directory.join("postern.yaml");
+    let list = || postern(&["policy", "list", "--config", text(&config), "--json"]);
+    let mut told = Value::Null;
+    wait_until("the calls are told", Duration::from_secs(15), || {
+        told = serde_json::from_str(list().success())?;
+        Ok(told["policies"][1]["counts"]["block"] == 4)
+    })
+    .unwrap();
+    let policy = &told["policies"][0];
+    assert_eq!(
+        (&policy["counts"]["calls"], &policy["counts"]["mask"], &policy["state"]),
+        (&json!(4), &json!(4), &json!("serving")),
+        "{told}"
+    );
+    assert!(policy["counts"]["p99"].as_u64().unwrap() > 0 && policy["digest"].as_str().unwrap().starts_with("sha256:"), "{told}");
+    let shown = postern(&["policy", "list", "--config", text(&config)]);
+    assert!(shown.success().contains("P99") && shown.out.contains("metadata"), "{}", shown.out);
+}
