@@ -20,6 +20,7 @@ pub mod protobuf;
 pub mod record;
 pub mod rehearse;
 pub mod respond;
+pub mod share;
 pub mod status;
 pub mod store;
 pub mod stream;

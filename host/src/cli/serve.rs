@@ -111,7 +111,7 @@ async fn serve(config: Config, personal: bool, address_file: Option<PathBuf>) ->
         Some(_) => {
             let counters = Counters::open(CounterStore::open(&database)?, now())?;
             let runtime = Runtime::start(config.policies.memory.0, counters)?;
-            Some(Directory::open(runtime, Cache::open(&data)?, &config.policies, Some(Report::file(&data)))?)
+            Some(Directory::open(runtime, Cache::open(&data)?, &config.policies, &data, Some(Report::file(&data)))?)
         }
         None => None,
     };

@@ -194,11 +194,47 @@ pub struct Policies {
     pub deadline_milliseconds: u64,
     /// Memory one instance of a policy may use, unless its own file says otherwise.
     pub memory: ByteSize,
+    /// Keys whose signatures are trusted. Where there is one, every policy must be signed by one of them.
+    pub trusted: Vec<TrustedKey>,
+    /// How OCI registries are reached, for policies whose file names a `source` in one. Credentials are those of the docker configuration
+    /// (`$DOCKER_CONFIG`, `~/.docker/config.json`).
+    pub registries: Registries,
+}
+
+/// A key whose signatures are trusted.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TrustedKey {
+    /// Whose it is: shown as a policy's signer.
+    pub name: String,
+    /// PEM file with the public key, as `cosign generate-key-pair` writes it.
+    pub key_file: PathBuf,
+    /// What it may sign: repositories as `ghcr.io/acme/guard` or `ghcr.io/acme/*`. Without them it may sign everything, files in the directory too.
+    #[serde(default)]
+    pub repositories: Vec<String>,
+}
+
+/// How OCI registries are reached.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Registries {
+    /// PEM file with further CAs.
+    pub ca_file: Option<PathBuf>,
+    /// Registries, as `host:port`, that are spoken to without TLS. Modules are pinned by digest all the same.
+    pub plain_http: Vec<String>,
 }
 
 impl Default for Policies {
     fn default() -> Self {
-        Self { directory: None, required: Vec::new(), unmatched: Unmatched::Allow, deadline_milliseconds: 100, memory: ByteSize(64 << 20) }
+        Self {
+            directory: None,
+            required: Vec::new(),
+            unmatched: Unmatched::Allow,
+            deadline_milliseconds: 100,
+            memory: ByteSize(64 << 20),
+            trusted: Vec::new(),
+            registries: Registries::default(),
+        }
     }
 }
 
@@ -351,11 +387,13 @@ impl Config {
             &mut self.policies.directory,
             &mut self.audit.file,
             &mut self.sessions.directory,
+            &mut self.policies.registries.ca_file,
             &mut self.authentication.client_ca_file,
         ]
         .into_iter()
         .chain(self.sessions.object_store.as_mut().map(|store| &mut store.ca_file))
         .flatten()
+        .chain(self.policies.trusted.iter_mut().map(|trusted| &mut trusted.key_file))
         {
             resolve(path);
         }

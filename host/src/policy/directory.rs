@@ -11,10 +11,12 @@ use arc_swap::ArcSwap;
 use notify::Watcher;
 
 use super::compiled::digest_of;
-use super::loader::{LARGEST_MODULE, Loader, PolicyFile, read_inside};
+use super::loader::{Loader, PolicyFile};
+use super::origin::{Module, Origin};
 use super::report::Report;
 use super::{Broken, Cache, CallLimits, Policy, Runtime};
 use crate::config::Policies;
+use crate::share::lock::{FILE, Lock, Locked};
 
 /// A change is taken up when the directory has been quiet for this long.
 const QUIET: Duration = Duration::from_millis(200);
@@ -35,6 +37,7 @@ pub struct PolicySet {
 /// The watched directory.
 pub struct Directory {
     loader: Loader,
+    origin: Origin,
     config: Policies,
     current: ArcSwap<PolicySet>,
     /// Where what is in force is told.
@@ -43,10 +46,19 @@ pub struct Directory {
 
 impl Directory {
     /// Loads the directory. A broken policy is an error here: a gateway does not start half guarded.
-    pub fn open(runtime: Arc<Runtime>, cache: Cache, config: &Policies, report: Option<PathBuf>) -> anyhow::Result<Arc<Self>> {
+    ///
+    /// `data_directory` is where modules are kept that come from registries.
+    pub fn open(
+        runtime: Arc<Runtime>,
+        cache: Cache,
+        config: &Policies,
+        data_directory: &Path,
+        report: Option<PathBuf>,
+    ) -> anyhow::Result<Arc<Self>> {
         let limits = CallLimits { deadline: config.deadline_milliseconds, memory: config.memory };
         let loader = Loader { runtime, cache, limits };
-        let this = Arc::new(Self { loader, config: config.clone(), current: ArcSwap::default(), report });
+        let origin = Origin::new(config, data_directory)?;
+        let this = Arc::new(Self { loader, origin, config: config.clone(), current: ArcSwap::default(), report });
         let set = this.load();
         if let Some(broken) = set.broken.first() {
             bail!("the policy {} does not load: {}", broken.name, broken.error);
@@ -154,16 +166,17 @@ impl Directory {
     fn load(&self) -> PolicySet {
         let before = self.current();
         let mut set = PolicySet::default();
-        let files = match self.files() {
-            Ok(files) => files,
+        let (files, lock) = match self.files().and_then(|files| Ok((files, self.lock()?))) {
+            Ok(found) => found,
             Err(error) => {
                 // A directory that cannot be read tells nothing about what was removed.
                 let broken = Broken { name: "*".into(), error: format!("{error:#}"), serving_last_good: !before.policies.is_empty() };
                 return PolicySet { policies: before.policies.clone(), broken: vec![broken], missing: self.config.required.clone() };
             }
         };
+        let names: Vec<String> = files.keys().cloned().collect();
         for (name, file) in files {
-            match self.load_policy(&name, &file, &before) {
+            match self.load_policy(&name, &file, lock.as_ref(), &before) {
                 Ok(policy) => set.policies.push(policy),
                 Err(error) => {
                     let last_good = before.policies.iter().find(|p| p.name == name);
@@ -172,23 +185,42 @@ impl Directory {
                 }
             }
         }
+        let gone = lock.iter().flat_map(|lock| &lock.policies).filter(|locked| !names.contains(&locked.name));
+        for Locked { name, .. } in gone {
+            let last_good = before.policies.iter().find(|p| p.name == *name);
+            let error = format!("{FILE} names it, and it is not there");
+            set.broken.push(Broken { name: name.clone(), error, serving_last_good: last_good.is_some() });
+            set.policies.extend(last_good.cloned());
+        }
+        set.policies.sort_by(|a, b| a.name.cmp(&b.name));
         let serves = |name: &&String| set.policies.iter().any(|p| p.name == **name);
         set.missing = self.config.required.iter().filter(|name| !serves(name)).cloned().collect();
         set
     }
 
     /// What did not change is not loaded anew.
-    fn load_policy(&self, name: &str, file: &Path, before: &PolicySet) -> anyhow::Result<Arc<Policy>> {
-        let module = read_inside(file, LARGEST_MODULE)?;
+    fn load_policy(&self, name: &str, file: &Path, lock: Option<&Lock>, before: &PolicySet) -> anyhow::Result<Arc<Policy>> {
         let text = PolicyFile::text_beside(file)?;
-        let source = digest_of(&[&module, text.as_bytes()]);
-        if let Some(same) = before.policies.iter().find(|policy| policy.name == name && policy.source == source) {
+        let settings = PolicyFile::parse(&text).with_context(|| file.with_extension("yaml").display().to_string())?;
+        let Module { bytes, signer } = self.origin.module(file, settings.source.as_deref())?;
+        let locked = Locked::new(name, &bytes, &text);
+        lock.map_or(Ok(()), |lock| lock.check(&locked))?;
+        let source = digest_of(&[&bytes, text.as_bytes()]);
+        if let Some(same) = before.policies.iter().find(|p| p.name == name && p.source == source && p.signer == signer) {
             return Ok(Arc::clone(same));
         }
-        let settings = PolicyFile::parse(&text).with_context(|| file.with_extension("yaml").display().to_string())?;
-        let mut policy = self.loader.load(name, &module, settings)?;
-        policy.source = source;
+        let mut policy = self.loader.load(name, &bytes, settings)?;
+        (policy.source, policy.signer, policy.locked) = (source, signer, Some(locked));
         Ok(Arc::new(policy))
+    }
+
+    fn lock(&self) -> anyhow::Result<Option<Lock>> {
+        self.config.directory.as_deref().map_or(Ok(None), Lock::read)
+    }
+
+    /// What is in the directory now, to be pinned.
+    pub fn locked(&self) -> Vec<Locked> {
+        self.current().policies.iter().filter_map(|policy| policy.locked.clone()).collect()
     }
 
     fn files(&self) -> anyhow::Result<BTreeMap<String, PathBuf>> {
@@ -196,11 +228,12 @@ impl Directory {
         let mut files = BTreeMap::new();
         for entry in std::fs::read_dir(directory).with_context(|| format!("cannot read {}", directory.display()))? {
             let path = entry?.path();
-            if path.extension().is_some_and(|e| e == "wasm")
-                && let Some(name) = path.file_stem().and_then(|s| s.to_str())
-                && !name.starts_with('.')
-            {
-                files.insert(name.to_owned(), path);
+            let kind = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_owned();
+            let Some(name) = path.file_stem().and_then(|s| s.to_str()).filter(|name| !name.starts_with('.')) else { continue };
+            let module = path.with_extension("wasm");
+            // A file without a module beside it is one that names where its module is; what else lies there is no policy.
+            if kind == "wasm" || kind == "yaml" && PolicyFile::beside(&module).map_or(true, |file| file.source.is_some()) {
+                files.insert(name.to_owned(), module);
             }
         }
         Ok(files)

@@ -23,7 +23,7 @@ impl Capability {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Bodies, Self::SecretValues, Self::Streams, Self::Counters];
     /// What a policy is granted whose file says nothing: nothing that could hold a secret.
-    const DEFAULT: [Self; 2] = [Self::Bodies, Self::Counters];
+    pub const DEFAULT: [Self; 2] = [Self::Bodies, Self::Counters];
 
     fn flag(self) -> Capabilities {
         match self {

@@ -11,9 +11,9 @@ use super::grants::{Capability, granted};
 use super::rules::Rule;
 use super::{Cache, CallLimits, Mode, OnFailure, Policy, Runtime, Stats, instance, module, wasi};
 use crate::config::{ByteSize, LONGEST_DEADLINE};
+use crate::share::sha256;
 
-/// Largest module and settings file read.
-pub const LARGEST_MODULE: u64 = 64 << 20;
+/// Largest settings file read.
 pub(super) const LARGEST_SETTINGS: u64 = 1 << 20;
 
 /// What policies are loaded with.
@@ -42,6 +42,8 @@ pub struct PolicyFile {
     pub limits: Limits,
     /// What it may see and do.
     pub grants: Option<Vec<Capability>>,
+    /// Where its module is, when it does not lie beside: `oci://registry/repository@sha256:...`.
+    pub source: Option<String>,
 }
 
 /// Limits in a policy's file.
@@ -108,6 +110,7 @@ impl Loader {
             digest,
             module_digest: sha256(module),
             source: String::new(),
+            locked: None,
             signer: None,
             mode: file.mode,
             on_failure: file.on_failure,
@@ -118,12 +121,6 @@ impl Loader {
             stats: Stats::default(),
         })
     }
-}
-
-/// SHA-256 of a file, as OCI writes it.
-pub fn sha256(bytes: &[u8]) -> String {
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
-    digest.as_ref().iter().fold(String::from("sha256:"), |text, byte| text + &format!("{byte:02x}"))
 }
 
 /// Reads a file that lies in the directory itself: a symbolic link may lead within it and nowhere else (a ConfigMap volume has

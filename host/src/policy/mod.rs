@@ -16,6 +16,7 @@ mod instance;
 mod live;
 pub mod loader;
 pub mod module;
+mod origin;
 pub mod report;
 pub mod rules;
 mod sight;
@@ -37,6 +38,7 @@ pub use loader::{Loader, PolicyFile};
 pub use stats::{Counts, Outcome, Stats};
 
 use crate::config::ByteSize;
+use crate::share::lock::Locked;
 use bindings::postern::policy::types::{Capabilities, Hooks, Manifest, Surrounding};
 use rules::Rule;
 
@@ -64,6 +66,8 @@ pub struct Policy {
     limits: CallLimits,
     /// What its module and the file beside it are, together.
     source: String,
+    /// The same, as a lock file has it.
+    locked: Option<Locked>,
     component: instance::Prepared,
     /// What it has done since it was loaded.
     pub stats: Stats,

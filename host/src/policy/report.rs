@@ -8,12 +8,16 @@ use serde::{Deserialize, Serialize};
 use super::grants::Capability;
 use super::{Counts, Mode, OnFailure, PolicySet};
 use crate::record::timestamp;
+use crate::share::lock;
 
 /// The state of a policy directory.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct Report {
     /// When the directory was last read, RFC 3339.
     pub time: String,
+    /// One digest for all that serves: two gateways that show the same run the same.
+    #[serde(default)]
+    pub bundle: String,
     /// Its policies, in file-name order.
     pub policies: Vec<Line>,
     /// Required policies that are missing or broken: while there is one, nothing passes.
@@ -95,9 +99,9 @@ impl Report {
                 error: error(&policy.name),
             })
             .collect();
-        policies.extend(set.broken.iter().filter(|b| !b.serving_last_good).map(|broken| Line {
+        policies.extend(set.broken.iter().filter(|b| !set.policies.iter().any(|p| p.name == b.name)).map(|broken| Line {
             name: broken.name.clone(),
-            state: State::NotLoaded,
+            state: if broken.serving_last_good { State::LastGood } else { State::NotLoaded },
             version: String::new(),
             digest: String::new(),
             mode: Mode::default(),
@@ -109,7 +113,8 @@ impl Report {
             error: Some(broken.error.clone()),
         }));
         policies.sort_by(|a, b| a.name.cmp(&b.name));
-        Self { time: timestamp(), policies, missing: set.missing.clone() }
+        let locked: Vec<_> = set.policies.iter().filter_map(|policy| policy.locked.clone()).collect();
+        Self { time: timestamp(), bundle: lock::bundle(&locked), policies, missing: set.missing.clone() }
     }
 
     /// Where a data directory has it.

@@ -130,7 +130,7 @@ impl Cluster {
     }
 
     fn start_node(&mut self) -> anyhow::Result<()> {
-        let mut node = Command::new(binary("node"));
+        let mut node = Command::new(binary("testbed-node"));
         node.args([
             format!("--listen=127.0.0.1:{}", self.node_port),
             format!("--cert={}", self.file("node.crt")),

@@ -6,6 +6,7 @@ mod cluster;
 mod gateway;
 mod nginx;
 mod process;
+mod registry;
 mod s3;
 
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ pub use cluster::Cluster;
 pub use gateway::{AUDIENCE, Gateway, GatewayOptions};
 pub use nginx::{Nginx, nginx};
 pub use process::{Process, free_port, wait_until};
+pub use registry::{Registry, docker_registry};
 pub use s3::S3;
 
 /// Where built binaries, caches and running testbeds are kept: outside the clone, `~/.cache/postern` unless `POSTERN_CACHE` says

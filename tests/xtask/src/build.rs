@@ -48,11 +48,12 @@ pub(crate) fn everything() -> anyhow::Result<()> {
     require("python3", "install Python 3.10 or newer from https://python.org")?;
     require("setpriv", "apt-get install util-linux")?;
     require("openssl", "apt-get install openssl")?;
+    debian("docker-registry", "an OCI registry", || testbed::docker_registry().is_some())?;
     go("etcd", "etcd", "go.etcd.io/etcd/server/v3", "-s -w")?;
     go("kubernetes", "kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver", KUBERNETES)?;
     go("kubernetes", "kubectl", "k8s.io/kubernetes/cmd/kubectl", KUBERNETES)?;
     go("helm", "helm", "helm.sh/helm/v4/cmd/helm", "-s -w")?;
-    go("kubernetes", "node", "./node", "-s -w")?;
+    go("kubernetes", "testbed-node", "./node", "-s -w")?;
     go("kubernetes", "requestinfo", "./requestinfo", "-s -w")?;
     go("kubernetes", "protobuf", "./protobuf", "-s -w")?;
     go("kubernetes", "between", "./between", "-s -w")?;
@@ -115,6 +116,7 @@ fn copied(from: &Path, to: &Path) -> anyhow::Result<Vec<u8>> {
 /// What only the tests need: an S3 server, and clients of other versions, which must not notice the gateway either.
 fn for_the_tests() -> anyhow::Result<()> {
     go("versitygw", "versitygw", "github.com/versity/versitygw/cmd/versitygw", "-s -w")?;
+    go("cosign", "cosign", "github.com/sigstore/cosign/v3/cmd/cosign", "-s -w")?;
     go("helm3", "helm3", "helm.sh/helm/v3/cmd/helm", "-s -w")?;
     let mut kube_rs = cargo();
     kube_rs.args(["build", "--release", "--locked", "-p", "kube-rs"]);
@@ -157,7 +159,7 @@ pub(crate) fn schema() -> anyhow::Result<()> {
 
 /// Builds and runs the bench, with nginx to compare with.
 pub(crate) fn run_bench(arguments: &[String]) -> anyhow::Result<()> {
-    install_nginx()?;
+    debian("nginx", "which the bench compares with,", || testbed::nginx().is_some())?;
     let mut bench = cargo();
     bench.args(["build", "--release", "--locked", "-p", "bench"]);
     step("the bench", bench)?;
@@ -170,18 +172,19 @@ pub(crate) fn run_bench(arguments: &[String]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// nginx, from Debian's package where there is none. It is only unpacked: installed, it would start to serve.
-fn install_nginx() -> anyhow::Result<()> {
-    if testbed::nginx().is_some() {
+/// A server from Debian's package where there is none. It is only unpacked: installed, it would start to serve.
+fn debian(package: &str, what: &str, is_there: impl Fn() -> bool) -> anyhow::Result<()> {
+    if is_there() {
         return Ok(());
     }
-    let place = cache().join("nginx");
+    let place = cache().join(package);
     std::fs::create_dir_all(&place)?;
     let mut apt = Command::new("sh");
-    apt.current_dir(&place)
-        .args(["-c", "(apt-get -q download nginx || (apt-get -q update && apt-get -q download nginx)) && dpkg -x nginx_*.deb ."]);
-    if step("nginx (Debian package)", apt).is_err() || testbed::nginx().is_none() {
-        bail!("the bench compares with nginx, which is not installed: apt-get install nginx");
+    let get =
+        format!("(apt-get -q download {package} || (apt-get -q update && apt-get -q download {package})) && dpkg -x {package}_*.deb .");
+    apt.current_dir(&place).args(["-c", &get]);
+    if step(&format!("{package} (Debian package)"), apt).is_err() || !is_there() {
+        bail!("{package}, {what}, is needed and not installed: apt-get install {package}");
     }
     Ok(())
 }

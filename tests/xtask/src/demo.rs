@@ -6,22 +6,23 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use serde_json::{Value, json};
-use testbed::{AUDIENCE, Cluster, Gateway, GatewayOptions, cache, wait_until};
+use testbed::{AUDIENCE, Cluster, Gateway, GatewayOptions, Registry, cache, wait_until};
 
 use crate::play::Play;
-use crate::sessions;
+use crate::{policies, sessions};
 
 /// A running testbed.
 pub(crate) struct Bed {
     pub(crate) cluster: Cluster,
     pub(crate) gateway: Gateway,
+    pub(crate) registry: Registry,
     caller: PathBuf,
     approver: PathBuf,
 }
 
 impl Bed {
     fn start(directory: &Path) -> anyhow::Result<Self> {
-        eprintln!("  starting etcd, kube-apiserver, a node and the gateway");
+        eprintln!("  starting etcd, kube-apiserver, a node, a registry and the gateway");
         let cluster = Cluster::start(&directory.join("cluster"))?;
         let policies = vec![
             ("20-mask-secrets", "mask-secrets", "settings: {helmGroups: ['postern:caller'], podSecrets: true}\n".to_owned()),
@@ -29,7 +30,12 @@ impl Bed {
             ("40-approve-deletes", "approve-deletes", "settings: {approvers: ['postern:approver'], resources: [deployments]}\n".to_owned()),
             ("50-no-bulk-export", "no-bulk-export", "settings: {resources: [secrets]}\n".to_owned()),
         ];
-        let gateway = Gateway::start(&cluster, &directory.join("gateway"), &GatewayOptions { policies, ..GatewayOptions::default() })?;
+        let registry = Registry::start(&directory.join("registry"))?;
+        let guard = format!(", registries: {{caFile: '{}'}}", registry.ca().display());
+        // The process lives as long as the text does.
+        let docker: &'static str = registry.directory.display().to_string().leak();
+        let options = GatewayOptions { policies, guard, environment: vec![("DOCKER_CONFIG", docker)], ..GatewayOptions::default() };
+        let gateway = Gateway::start(&cluster, &directory.join("gateway"), &options)?;
         let caller = gateway.kubeconfig("caller", &cluster.token("caller", AUDIENCE)?)?;
         let approver = gateway.kubeconfig("approver", &cluster.token("approver", AUDIENCE)?)?;
         cluster.run_pod("default", "web")?;
@@ -39,7 +45,7 @@ impl Bed {
         cluster.set_environment("default", "app", "PASSWORD=hunter2-is-secret\n")?;
         cluster.apply(&json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "default"}, "spec": {"replicas": 1,
             "selector": {"matchLabels": {"app": "web"}}, "template": {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "main", "image": "web"}]}}}}))?;
-        Ok(Self { cluster, gateway, caller, approver })
+        Ok(Self { cluster, gateway, registry, caller, approver })
     }
 
     fn described(&self, directory: &Path) -> Value {
@@ -72,7 +78,10 @@ pub(crate) fn run(once: bool) -> anyhow::Result<()> {
         println!("   postern approval --kubeconfig approver.kubeconfig list");
         println!("   postern audit --file data/audit.jsonl list");
         println!("   postern session --data-directory data list");
-        println!("The policies are in policies.d, the configuration is postern.yaml.");
+        println!(
+            "The policies are in policies.d, the configuration is postern.yaml. To write one (docs/writing-a-policy.md), run this in another terminal:"
+        );
+        println!("export DEMO={} PATH={}:$PATH", bed.gateway.directory.display(), programs().join(":"));
         // Ctrl-C ends this process, and with it all it started.
         loop {
             std::thread::sleep(Duration::from_secs(3600));
@@ -186,13 +195,13 @@ fn scenes(bed: &Bed, play: &mut Play) -> anyhow::Result<()> {
     play.because(helm_ok, "releases are passed whole to the group mask-secrets names, so nothing Helm stores is ever damaged");
 
     play.scene("A policy dropped into the directory changes the next answer");
-    let policies = bed.gateway.directory.join("policies.d");
+    let directory = bed.gateway.directory.join("policies.d");
     let list = as_caller(&["get", "configmaps", "-A"]);
     let before = play.command("kubectl", &list).output()?.status.success();
-    let dropped = policies.join("60-no-configmaps.wasm");
+    let dropped = directory.join("60-no-configmaps.wasm");
     println!("   $ cp no-bulk-export.wasm policies.d/60-no-configmaps.wasm");
-    std::fs::copy(testbed::policy("no-bulk-export"), policies.join("60.partial"))?;
-    std::fs::rename(policies.join("60.partial"), &dropped)?;
+    std::fs::copy(testbed::policy("no-bulk-export"), directory.join("60.partial"))?;
+    std::fs::rename(directory.join("60.partial"), &dropped)?;
     wait_until("the policy is in force", Duration::from_secs(20), || Ok(!play.command("kubectl", &list).output()?.status.success()))?;
     let after = play.run("kubectl", &list)?;
     play.because(before && after.text.contains("60-no-configmaps"), "in force without a restart");
@@ -205,6 +214,9 @@ fn scenes(bed: &Bed, play: &mut Play) -> anyhow::Result<()> {
     let listed = play.run("postern", &["policy", "list", "--config", "postern.yaml"])?;
     let is_told = log.contains("serving_last_good=true") && listed.text.contains("last-good");
     play.because(!broken.ok && is_told, "a broken module is refused, and the last good one goes on");
+
+    policies::a_policy_is_tried_on_what_was_done(bed, play)?;
+    policies::a_signed_policy_is_pulled(bed, play)?;
 
     play.scene("All of it is in the audit log, the failed login included");
     bed.gateway.kubeconfig("stranger", "not-a-token")?;

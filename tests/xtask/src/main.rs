@@ -5,6 +5,7 @@ mod build;
 mod demo;
 mod fuzz;
 mod play;
+mod policies;
 mod sessions;
 
 use clap::{Parser, Subcommand};

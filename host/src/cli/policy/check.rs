@@ -11,11 +11,11 @@ use super::{list, name_of, read, test};
 use crate::config::Policies;
 use crate::policy::bindings::postern::policy::types::{Capabilities, Hooks, Manifest, Surrounding};
 use crate::policy::grants::Capability;
-use crate::policy::loader::sha256;
 use crate::policy::report::Report;
 use crate::policy::{Cache, Counters, Directory, Policy, PolicyFile, Runtime, module};
 use crate::rehearse::Stage;
 use crate::rehearse::given::{Wanted, WantedCaller};
+use crate::share::sha256;
 
 /// Verbs that operations have; paths that lead to no resource have lower-case methods.
 const VERBS: [&str; 14] =
@@ -40,7 +40,7 @@ fn directory(directory: PathBuf) -> anyhow::Result<()> {
     std::fs::create_dir_all(&scratch)?;
     let policies = Policies { directory: Some(directory), ..Policies::default() };
     let opened = Runtime::start(policies.memory.0, Counters::default())
-        .and_then(|runtime| Directory::open(runtime, Cache::open(&scratch)?, &policies, None));
+        .and_then(|runtime| Directory::open(runtime, Cache::open(&scratch)?, &policies, &scratch, None));
     let _ = std::fs::remove_dir_all(scratch);
     list::print(&Report::of(&opened?.current()).policies);
     Ok(())
@@ -64,10 +64,18 @@ fn file(file: &Path) -> anyhow::Result<()> {
         PolicyFile::default()
     });
     if findings.is_empty() {
+        // Without a file beside it nothing says what it is granted: what it must be is told, and is no fault of the module.
+        let alone = !file.with_extension("yaml").exists();
+        let beside = if alone { PolicyFile { grants: Some(Capability::ALL.to_vec()), ..beside } } else { beside };
         let stage = Stage::open()?;
         match stage.loader.load(&name_of(file), &bytes, beside) {
             Ok(policy) => {
                 describe(&policy);
+                let asks = Capability::of(policy.manifest.capabilities);
+                if alone && asks.iter().any(|capability| !Capability::DEFAULT.contains(capability)) {
+                    let names: Vec<&str> = asks.iter().map(|capability| capability.name()).collect();
+                    println!("  grants  the file beside it must say grants: [{}]", names.join(", "));
+                }
                 findings.extend(of_manifest(&policy.manifest));
                 findings.extend(of_calls(&stage, &Arc::new(policy)));
             }

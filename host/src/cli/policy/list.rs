@@ -16,7 +16,7 @@ pub(super) fn list(config: &Config, as_json: bool) -> anyhow::Result<()> {
         println!("{}", serde_json::to_string_pretty(&report)?);
         return Ok(());
     }
-    println!("as the gateway told at {}", report.time);
+    println!("as the gateway told at {}; all together {}", report.time, report.bundle);
     print(&report.policies);
     if let Some(missing) = report.missing.first() {
         println!("nothing passes: the required policy {missing} is missing or broken");

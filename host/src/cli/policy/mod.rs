@@ -7,6 +7,7 @@ mod list;
 mod new;
 mod recorded;
 mod replay;
+mod share;
 mod test;
 
 use std::path::{Path, PathBuf};
@@ -52,6 +53,12 @@ pub enum PolicyCommand {
     Diff(replay::Diff),
     /// Decides a recorded operation again, and shows which policy says what of it.
     Explain(recorded::Explain),
+    /// Puts a module into an OCI registry, and signs it.
+    Push(share::Push),
+    /// Gets a module from an OCI registry, and checks whose it is.
+    Pull(share::Pull),
+    /// Pins what a policy directory holds, so that a gateway takes nothing else from it.
+    Lock(share::LockCommand),
     /// Lists the policies in force in the gateway of a configuration, and those that do not load.
     List {
         /// The configuration.
@@ -76,6 +83,9 @@ impl PolicyCommand {
             Self::Replay(replay) => replay.run(),
             Self::Diff(diff) => diff.run(),
             Self::Explain(explain) => explain.run(),
+            Self::Push(push) => push.run(),
+            Self::Pull(pull) => pull.run(),
+            Self::Lock(lock) => lock.run(),
             Self::List { config, json } => list::list(&Config::load(&config)?, json),
         }
     }
@@ -87,8 +97,8 @@ fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
         bail!("{} is a directory; name the module in it, NAME.wasm", file.display());
     }
     let size = std::fs::metadata(file).with_context(|| format!("cannot read {}", file.display()))?.len();
-    if size > crate::policy::loader::LARGEST_MODULE {
-        bail!("{} is over {} bytes long", file.display(), crate::policy::loader::LARGEST_MODULE);
+    if size > crate::share::LARGEST_MODULE {
+        bail!("{} is over {} bytes long", file.display(), crate::share::LARGEST_MODULE);
     }
     std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))
 }

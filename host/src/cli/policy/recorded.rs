@@ -216,7 +216,7 @@ impl Explain {
         };
         let given = recorded::given(&event, body.as_deref())?;
         let stage = Stage::open()?;
-        let directory = Directory::open(Arc::clone(&stage.loader.runtime), stage.cache()?, &config.policies, None)?;
+        let directory = Directory::open(Arc::clone(&stage.loader.runtime), stage.cache()?, &config.policies, &config.data_directory, None)?;
         let policies = &directory.current().policies;
         let mut out = std::io::stdout().lock();
         let text = |value: &Value| printable(value.as_str().unwrap_or("-"));
