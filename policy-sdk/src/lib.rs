@@ -69,6 +69,7 @@ pub mod guest;
 pub mod kit;
 mod object;
 mod request;
+mod review;
 mod shapes;
 mod verdict;
 
@@ -78,6 +79,7 @@ pub use bindings::postern::policy::types::{
 };
 pub use object::Object;
 pub use request::{Host, Request};
+pub use review::Review;
 #[doc(hidden)]
 pub use schemars;
 pub use schemars::JsonSchema;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use arc_swap::ArcSwap;
@@ -20,6 +20,8 @@ use crate::share::lock::{FILE, Lock, Locked};
 
 /// A change is taken up when the directory has been quiet for this long.
 const QUIET: Duration = Duration::from_millis(200);
+/// And at the latest after this long.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// How often it is told what policies have done.
 const TOLD_EVERY: Duration = Duration::from_secs(2);
 
@@ -133,7 +135,11 @@ impl Directory {
             let mut told = 0;
             loop {
                 match receiver.recv_timeout(TOLD_EVERY) {
-                    Ok(()) => while receiver.recv_timeout(QUIET).is_ok() {},
+                    Ok(()) => {
+                        // Who writes again and again is not waited for without end.
+                        let patience = Instant::now() + PATIENCE;
+                        while Instant::now() < patience && receiver.recv_timeout(QUIET).is_ok() {}
+                    }
                     Err(RecvTimeoutError::Timeout) => {
                         this.tell_calls(&mut told);
                         continue;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use super::counters::Counters;
+use super::ready::{self, Job, Jobs};
 use crate::identify;
 
 /// How often the epoch moves on while policies are called; deadlines are multiples of it.
@@ -20,8 +21,8 @@ const REST: Duration = Duration::from_secs(5);
 const WRITTEN_EVERY: Duration = Duration::from_secs(1);
 /// Most instances alive at a time: one a thread, and one for each response whose objects are still looked at.
 const INSTANCES: u32 = 1000;
-/// Memory an instance keeps between operations, reset in place.
-const KEEP_RESIDENT: usize = 4 << 20;
+/// Memory an instance keeps between operations, reset in place: as much as an interpreter has.
+const KEEP_RESIDENT: usize = 16 << 20;
 
 /// What policies run in.
 pub struct Runtime {
@@ -30,6 +31,7 @@ pub struct Runtime {
     /// What policies have counted.
     pub counters: Counters,
     clock: Clock,
+    jobs: OnceLock<Jobs>,
 }
 
 /// What moves the epoch on.
@@ -72,13 +74,23 @@ impl Runtime {
         let mut config = base();
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool)).memory_init_cow(true);
         let engine = Engine::new(&config)?;
-        let runtime = Arc::new(Self { engine, configuring: Engine::new(&base())?, counters, clock: Clock::default() });
+        let runtime =
+            Arc::new(Self { engine, configuring: Engine::new(&base())?, counters, clock: Clock::default(), jobs: OnceLock::new() });
         let weak = Arc::downgrade(&runtime);
         let thread = std::thread::Builder::new().name("epoch".into()).spawn(move || tick(&weak))?;
         let _ = runtime.clock.thread.set(thread.thread().clone());
         let weak = Arc::downgrade(&runtime);
+        let _ = runtime.jobs.set(ready::begin(move || weak.upgrade())?);
+        let weak = Arc::downgrade(&runtime);
         std::thread::Builder::new().name("counters".into()).spawn(move || keep(&weak))?;
         Ok(runtime)
+    }
+
+    /// Has something done off the request's path, if there is room for it.
+    pub(super) fn hand_over(&self, job: Job) {
+        if let Some(jobs) = self.jobs.get() {
+            let _ = jobs.try_send(job);
+        }
     }
 
     /// Begins a call: while it is under way the epoch moves on.

@@ -24,7 +24,7 @@ use crate::identify;
 
 /// A component ready to be instantiated, and where its hooks are: an operation calls one of them, and looks up no others.
 pub(super) struct Prepared {
-    module: PolicyModulePre<State>,
+    pub(super) module: PolicyModulePre<State>,
     pub(super) on_request: ComponentExportIndex,
     pub(super) on_object: ComponentExportIndex,
     pub(super) on_chunk: ComponentExportIndex,
@@ -121,7 +121,7 @@ pub(super) fn describe(runtime: &Runtime, prepared: &Prepared, limits: CallLimit
     module.postern_policy_policy().call_describe(&mut store).map_err(|e| anyhow::anyhow!("describe failed: {}", explain(&e)))
 }
 
-fn store(runtime: &Runtime, state: State, limits: CallLimits) -> Store<State> {
+pub(super) fn store(runtime: &Runtime, state: State, limits: CallLimits) -> Store<State> {
     let mut store = Store::new(&runtime.engine, state);
     store.limiter(|state| &mut state.bound);
     store.set_epoch_deadline(ticks(limits.deadline));
@@ -131,7 +131,10 @@ fn store(runtime: &Runtime, state: State, limits: CallLimits) -> Store<State> {
 impl Policy {
     /// Calls on-request in a fresh instance.
     pub fn call_on_request(&self, runtime: &Arc<Runtime>, call: &Call<'_>) -> Answer {
-        self.call(runtime, call.operation, call.surroundings, |instance, store| self.on_request_in(instance, store, call)).0
+        let (answer, left) =
+            self.call(runtime, call.operation, call.surroundings, |instance, store| self.on_request_in(instance, store, call));
+        self.done(runtime, left);
+        answer
     }
 
     /// The same, and the instance goes on to look at the stream that follows. Of a policy without on-request the verdict is allow.
@@ -160,14 +163,22 @@ impl Policy {
     /// Calls on-object in a fresh instance.
     /// `size` is how many bytes the object came in.
     pub fn call_on_object(&self, runtime: &Arc<Runtime>, operation: &Operation, object: Arc<Value>, size: u64) -> Answer {
-        self.call(runtime, operation, &Surroundings::default(), |instance, store| {
+        let (answer, left) = self.call(runtime, operation, &Surroundings::default(), |instance, store| {
             let hook = trusted::on_object(hook(instance, store, &self.component.on_object)?);
             let document = Document::ready(object, Some(size), store.data().sight);
             let document = store.data_mut().table.push(document)?;
             let borrowed = Resource::new_borrow(document.rep());
             Ok(hook.call(store, (operation, borrowed))?.0)
-        })
-        .0
+        });
+        self.done(runtime, left);
+        answer
+    }
+
+    /// An instance that has served.
+    fn done(&self, runtime: &Runtime, left: Option<(Store<State>, Instance)>) {
+        if let Some((store, _)) = left {
+            self.ready.done(runtime, store);
+        }
     }
 
     fn call(
@@ -177,15 +188,15 @@ impl Policy {
         surroundings: &Surroundings,
         hook: impl FnOnce(&Instance, &mut Store<State>) -> wasmtime::Result<Verdict>,
     ) -> (Answer, Option<(Store<State>, Instance)>) {
-        let mut state = State::new(self.limits.memory.0);
+        let _running = runtime.running();
+        let began = Instant::now();
+        let (mut store, instance) = self.ready.take(runtime);
+        store.set_epoch_deadline(ticks(self.limits.deadline));
+        let state = store.data_mut();
         state.surroundings = surroundings.clone();
         state.sight = Sight::new(self.granted, operation.target.as_ref());
         state.counts = self.granted.contains(Capabilities::COUNTERS);
         state.runtime = Some((Arc::clone(runtime), self.name.clone()));
-        let _running = runtime.running();
-        let began = Instant::now();
-        let mut store = store(runtime, state, self.limits);
-        let instance = self.component.module.instance_pre().instantiate(&mut store);
         let verdict = match &instance {
             Ok(instance) => hook(instance, &mut store).map_err(|error| explain(&error)),
             Err(error) => Err(explain(error)),

@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::compiled::digest_of;
 use super::grants::{Capability, granted};
+use super::ready::Ready;
 use super::rules::Rule;
 use super::{Cache, CallLimits, Mode, OnFailure, Policy, Runtime, Stats, instance, module, wasi};
 use crate::config::{ByteSize, LONGEST_DEADLINE};
@@ -103,6 +104,7 @@ impl Loader {
         let prepared = instance::prepare(&self.runtime, &component)?;
         let manifest = instance::describe(&self.runtime, &prepared, limits)?;
         let granted = granted(&manifest, file.grants.as_deref())?;
+        let ready = Ready::new(&self.runtime, prepared.module.instance_pre().clone(), limits)?;
         Ok(Policy {
             name: name.to_owned(),
             rules: manifest.rules.iter().cloned().map(Rule::from).collect(),
@@ -118,6 +120,7 @@ impl Loader {
             narrowed: file.rules,
             limits,
             component: prepared,
+            ready: Arc::new(ready),
             stats: Stats::default(),
         })
     }

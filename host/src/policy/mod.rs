@@ -17,6 +17,7 @@ mod live;
 pub mod loader;
 pub mod module;
 mod origin;
+mod ready;
 pub mod report;
 pub mod rules;
 mod sight;
@@ -69,6 +70,7 @@ pub struct Policy {
     /// The same, as a lock file has it.
     locked: Option<Locked>,
     component: instance::Prepared,
+    ready: Arc<ready::Ready>,
     /// What it has done since it was loaded.
     pub stats: Stats,
 }

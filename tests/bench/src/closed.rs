@@ -13,7 +13,7 @@ use crate::report::{Report, Tally};
 use crate::subject::{Bed, Subject};
 
 /// What is asked again and again: the number of the request gives it.
-type Ask = dyn Fn(u64) -> (Method, String, Bytes);
+pub(crate) type Ask = dyn Fn(u64) -> (Method, String, Bytes);
 
 pub(crate) async fn get_pod(bed: &Bed, effort: Effort, report: &mut Report) -> anyhow::Result<()> {
     let ask = |_| (Method::GET, "/api/v1/namespaces/default/pods/web".to_owned(), Bytes::new());
@@ -46,17 +46,29 @@ pub(crate) async fn list_secrets(bed: &Bed, effort: Effort, report: &mut Report)
 }
 
 async fn case(bed: &Bed, effort: Effort, report: &mut Report, name: &'static str, connections: usize, ask: Rc<Ask>) -> anyhow::Result<()> {
-    let mut tallies: Vec<Tally> = bed.subjects.iter().map(|_| Tally::default()).collect();
-    for subject in &bed.subjects {
+    compare(&bed.subjects, effort, report, name, connections, ask).await
+}
+
+/// Has subjects do the same in turns.
+pub(crate) async fn compare(
+    subjects: &[Subject],
+    effort: Effort,
+    report: &mut Report,
+    name: &'static str,
+    connections: usize,
+    ask: Rc<Ask>,
+) -> anyhow::Result<()> {
+    let mut tallies: Vec<Tally> = subjects.iter().map(|_| Tally::default()).collect();
+    for subject in subjects {
         // Tokens asked for, certificates verified, connections opened: what happens once is not measured.
         play(subject, connections, Duration::from_millis(500), &ask, &mut Tally::default()).await?;
     }
     for _ in 0..effort.rounds {
-        for (subject, tally) in bed.subjects.iter().zip(&mut tallies) {
+        for (subject, tally) in subjects.iter().zip(&mut tallies) {
             play(subject, connections, effort.round, &ask, tally).await?;
         }
     }
-    for (subject, tally) in bed.subjects.iter().zip(tallies) {
+    for (subject, tally) in subjects.iter().zip(tallies) {
         report.add(tally.line(name, subject.name));
     }
     Ok(())

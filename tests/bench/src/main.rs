@@ -8,6 +8,7 @@ mod closed;
 mod exec;
 mod large;
 mod logs;
+mod policies;
 mod report;
 mod subject;
 mod usage;
@@ -90,6 +91,14 @@ async fn run(effort: Effort, wanted: impl Fn(&str) -> bool) -> anyhow::Result<Re
     if wanted("list-large") {
         progress("list-large");
         large::run(&bed, effort, &mut report).await?;
+    }
+    if wanted("loaded") {
+        progress("loaded");
+        policies::loaded(&bed, effort, &mut report).await?;
+    }
+    if wanted("languages") {
+        progress("languages");
+        policies::languages(effort, &mut report)?;
     }
     Ok(report)
 }

@@ -81,7 +81,7 @@ impl Report {
         for l in &self.0 {
             let or_dash = |value: Option<f64>| value.map_or_else(|| "-".into(), |v| format!("{v:.1}"));
             println!(
-                "{:<17} {:<16} {:>9.1} {:>9.2} {:>9.2} {:>10} {:>8} {:>9}",
+                "{:<17} {:<16} {:>9.1} {:>9.3} {:>9.3} {:>10} {:>8} {:>9}",
                 l.case,
                 l.subject,
                 l.requests_per_second,

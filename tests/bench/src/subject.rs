@@ -27,7 +27,7 @@ pub(crate) struct Bed {
     directory: PathBuf,
     _gateways: Vec<Gateway>,
     _nginx: Nginx,
-    _cluster: Cluster,
+    cluster: Cluster,
 }
 
 impl Bed {
@@ -73,7 +73,20 @@ impl Bed {
         let admin = Target::with_certificate(&api_server, &ca, &read("admin.crt")?, &read("admin.key")?)?;
         cluster.run_pod("default", "web")?;
         fatten_pod(&admin).await?;
-        Ok(Self { subjects, admin, directory, _gateways: gateways, _nginx: nginx, _cluster: cluster })
+        Ok(Self { subjects, admin, directory, _gateways: gateways, _nginx: nginx, cluster })
+    }
+
+    /// A further gateway, for one case.
+    pub(crate) fn gateway(
+        &self,
+        name: &'static str,
+        policies: Vec<(&'static str, &'static str, String)>,
+    ) -> anyhow::Result<(Gateway, Subject)> {
+        let gateway = Gateway::start(&self.cluster, &self.directory.join(name), &GatewayOptions { policies, ..GatewayOptions::default() })?;
+        let ca = std::fs::read_to_string(gateway.ca())?;
+        let target = Target::with_token(&gateway.address, &ca, &self.cluster.token("caller", AUDIENCE)?)?;
+        let processes = Some(Processes::of(gateway.process.id()));
+        Ok((gateway, Subject { name, target, processes }))
     }
 
     /// Makes a namespace.

@@ -61,6 +61,13 @@ enum Does {
     ManyMasks,
     /// Gives back a mask that takes for ever where regular expressions are matched by trying.
     CatastrophicPattern,
+    LoopOnChunk,
+    LoopInDescribe,
+    /// Gives back much more than it was given.
+    HugeChunk,
+    /// Keeps all it sees, and more.
+    AllocateOnObject,
+    AllocateOnChunk,
     /// Behaves for `postern policy check`, and traps in earnest.
     BehaveInCheck,
 }
@@ -78,14 +85,19 @@ impl Policy for Misbehaves {
     }
 
     fn rules(&self) -> Vec<Rule> {
+        if matches!(self.0, Does::LoopInDescribe) {
+            endless();
+        }
         vec![rule()]
     }
 
     fn hooks(&self) -> Hooks {
         match self.0 {
-            Does::TrapOnObject | Does::LoopOnObject | Does::Hide | Does::MaskObject | Does::Terminate => Hooks::OBJECT,
+            Does::AllocateOnObject | Does::TrapOnObject | Does::LoopOnObject | Does::Hide | Does::MaskObject | Does::Terminate => {
+                Hooks::OBJECT
+            }
             Does::ReadSecret => Hooks::REQUEST | Hooks::OBJECT,
-            Does::Chunk | Does::TrapOnChunk => Hooks::REQUEST | Hooks::CHUNK,
+            Does::Chunk | Does::TrapOnChunk | Does::LoopOnChunk | Does::HugeChunk | Does::AllocateOnChunk => Hooks::REQUEST | Hooks::CHUNK,
             _ => Hooks::REQUEST,
         }
     }
@@ -99,7 +111,7 @@ impl Policy for Misbehaves {
 
     fn capabilities(&self) -> Capabilities {
         match self.0 {
-            Does::Chunk | Does::TrapOnChunk => Capabilities::STREAMS,
+            Does::Chunk | Does::TrapOnChunk | Does::LoopOnChunk | Does::HugeChunk | Does::AllocateOnChunk => Capabilities::STREAMS,
             Does::CountWithoutEnd | Does::Budget => Capabilities::COUNTERS,
             Does::ReadAsMetadata | Does::CountUnasked => Capabilities::empty(),
             Does::ReadSecret => Capabilities::BODIES | Capabilities::SECRET_VALUES,
@@ -172,6 +184,7 @@ impl Policy for Misbehaves {
         match self.0 {
             Does::TrapOnObject => panic!("on object"),
             Does::LoopOnObject => endless(),
+            Does::AllocateOnObject => allocate(),
             Does::Hide if object.get("$.metadata.labels.hide").is_some_and(|v| v == "yes") => block("hidden"),
             Does::Terminate if object.get("$.metadata.labels.end").is_some_and(|v| v == "here") => {
                 terminate("this is the end").hint("ask for less")
@@ -185,6 +198,9 @@ impl Policy for Misbehaves {
     fn on_chunk(&self, _: &Request, _: Channel, data: &[u8]) -> ChunkVerdict {
         match self.0 {
             Does::TrapOnChunk => panic!("on chunk"),
+            Does::LoopOnChunk => endless(),
+            Does::AllocateOnChunk => allocate(),
+            Does::HugeChunk => ChunkVerdict::Replace(vec![b'x'; 24 << 20]),
             Does::Chunk => shout(&String::from_utf8_lossy(data)),
             _ => ChunkVerdict::Forward,
         }

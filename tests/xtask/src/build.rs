@@ -11,8 +11,9 @@ use testbed::cache;
 
 const KUBERNETES: &str = "-s -w -X k8s.io/component-base/version.gitVersion=v1.36.3 -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=36";
 /// The pack, and one that tests the sandbox.
-const POLICIES: [&str; 15] = [
+const POLICIES: [&str; 17] = [
     "approve-deletes",
+    "cel-rules",
     "exfiltration-budget",
     "freeze",
     "guard-exec",
@@ -27,6 +28,7 @@ const POLICIES: [&str; 15] = [
     "no-bulk-export",
     "no-latest-tag",
     "read-only",
+    "rego-rules",
 ];
 /// Policies of the pack in other languages, and which.
 const FOREIGN: [(&str, &str); 4] = [("require-reason", "js"), ("time-window", "python"), ("rate-limit", "c"), ("namespace-fence", "zig")];

@@ -22,9 +22,19 @@ pub struct Bench {
     /// Seconds for each hook.
     #[arg(long, default_value_t = 2.0)]
     seconds: f64,
+    /// Milliseconds between two calls: what is done off a request's path is then done by the next. Without it one call follows another.
+    #[arg(long, default_value_t = 0.0)]
+    pause: f64,
     /// Prints JSON.
     #[arg(long)]
     json: bool,
+}
+
+/// How long, and how fast.
+#[derive(Clone, Copy)]
+struct Pace {
+    time: Duration,
+    pause: Duration,
 }
 
 /// What the calls of one hook took.
@@ -44,12 +54,13 @@ impl Bench {
         let began = Instant::now();
         let policy = load(&stage, &self.file)?;
         let loaded = began.elapsed();
-        let time = Duration::from_secs_f64(self.seconds);
+        let pace =
+            Pace { time: Duration::from_secs_f64(self.seconds), pause: Duration::from_secs_f64(self.pause.clamp(0.0, 1000.0) / 1e3) };
         let given = sample().given(None, Surroundings::default())?;
         let mut measured = Vec::new();
         let hooks = policy.manifest.hooks;
         if hooks.contains(Hooks::REQUEST) {
-            measured.push(measure("on-request", time, || {
+            measured.push(measure("on-request", pace, || {
                 let call = Call { operation: &given.described, body: given.body.as_ref(), surroundings: &given.around };
                 let answer = policy.call_on_request(&stage.loader.runtime, &call);
                 answer.verdict.map(|_| answer.memory)
@@ -58,13 +69,13 @@ impl Bench {
         if hooks.contains(Hooks::OBJECT) {
             let object = std::sync::Arc::new(secret());
             let size = object.to_string().len() as u64;
-            measured.push(measure("on-object", time, || {
+            measured.push(measure("on-object", pace, || {
                 let answer = policy.call_on_object(&stage.loader.runtime, &given.described, std::sync::Arc::clone(&object), size);
                 answer.verdict.map(|_| answer.memory)
             })?);
         }
         if hooks.contains(Hooks::CHUNK) {
-            measured.push(chunks(&stage, &policy, &given, time)?);
+            measured.push(chunks(&stage, &policy, &given, pace)?);
         }
         if self.json {
             let hooks = measured.iter().map(|m| {
@@ -97,15 +108,18 @@ impl Measured {
 }
 
 /// Calls for so long; a call that fails ends it.
-fn measure(hook: &'static str, time: Duration, mut call: impl FnMut() -> Result<usize, String>) -> anyhow::Result<Measured> {
+fn measure(hook: &'static str, pace: Pace, mut call: impl FnMut() -> Result<usize, String>) -> anyhow::Result<Measured> {
     let fails = |why: String| anyhow::anyhow!("{hook} fails: {why}");
     let mut memory = call().map_err(fails)?;
     let (mut took, began) = (Vec::new(), Instant::now());
-    while began.elapsed() < time {
+    while began.elapsed() < pace.time {
         let start = Instant::now();
         let had = call().map_err(fails)?;
         took.push(start.elapsed());
         memory = memory.max(had);
+        if !pace.pause.is_zero() {
+            std::thread::sleep(pace.pause);
+        }
     }
     let all = began.elapsed();
     took.sort();
@@ -116,7 +130,7 @@ fn measure(hook: &'static str, time: Duration, mut call: impl FnMut() -> Result<
 }
 
 /// on-chunk is called again and again in one instance.
-fn chunks(stage: &Stage, policy: &std::sync::Arc<Policy>, given: &Given, time: Duration) -> anyhow::Result<Measured> {
+fn chunks(stage: &Stage, policy: &std::sync::Arc<Policy>, given: &Given, pace: Pace) -> anyhow::Result<Measured> {
     let exec = Wanted { command: vec!["cat".into(), "log".into()], resource: "pods/exec".into(), verb: "create".into(), ..sample() };
     let exec = exec.given(None, Surroundings::default()).unwrap_or(Given {
         operation: given.operation.clone(),
@@ -128,7 +142,7 @@ fn chunks(stage: &Stage, policy: &std::sync::Arc<Policy>, given: &Given, time: D
     let call = Call { operation, body: None, surroundings: &exec.around };
     let (answer, Some(mut live)) = policy.call_and_stay(&stage.loader.runtime, &call) else { bail!("on-chunk: it cannot be instantiated") };
     let piece = "2026-01-01T00:00:00Z INFO request served in 12 ms\n".repeat(20);
-    measure("on-chunk", time, || live.on_chunk(Channel::Stdout, piece.as_bytes()).map(|_| answer.memory))
+    measure("on-chunk", pace, || live.on_chunk(Channel::Stdout, piece.as_bytes()).map(|_| answer.memory))
 }
 
 fn sample() -> Wanted {

@@ -20,6 +20,8 @@ pub enum Language {
     Zig,
 }
 
+/// Bytes of a C or Zig policy's stack: Zig's own default of 16 MiB would be memory of every instance.
+const STACK: &str = "131072";
 const WASM: &str = "wasm32-unknown-unknown";
 /// The version of componentize-py that the templates were tried with.
 const COMPONENTIZE_PY: &str = "componentize-py==0.25.1";
@@ -157,9 +159,21 @@ fn zig(directory: &Path, out: &Path) -> anyhow::Result<()> {
         let translated = output(again(&build).args(["translate-c", "-lc", "-I.", "postern.h"]).args(target), "zig translate-c")?;
         std::fs::write(directory.join("postern.zig"), translated)?;
         let emit = format!("-femit-bin={}", out.display());
-        build.args(["build-exe", "policy.zig", "-mexec-model=reactor", "-rdynamic", "-OReleaseSmall", "-lc", "-I.", &emit]);
+        build.args([
+            "build-exe",
+            "policy.zig",
+            "-mexec-model=reactor",
+            "-rdynamic",
+            "-OReleaseSmall",
+            "-lc",
+            "-I.",
+            "--stack",
+            STACK,
+            &emit,
+        ]);
     } else {
-        build.args(["cc", "policy.c", "-mexec-model=reactor", "-Oz", "-Wall", "-Wextra", "-o"]).arg(out);
+        let stack = format!("-Wl,-z,stack-size={STACK}");
+        build.args(["cc", "policy.c", "-mexec-model=reactor", "-Oz", "-Wall", "-Wextra", &stack, "-o"]).arg(out);
     }
     run(build.args(target).args(["postern.c", "policy_module.c", "policy_module_component_type.o"]), "zig")
 }

@@ -26,7 +26,7 @@ type File = (&'static str, &'static str);
 const WIT: File = ("wit/policy.wit", include_str!("../../../../wit/policy.wit"));
 const CASES: File = ("cases.yaml", include_str!("../../../templates/cases.yaml"));
 
-const RUST: [File; 11] = [
+const RUST: [File; 12] = [
     ("Cargo.toml", include_str!("../../../templates/rust/Cargo.toml.txt")),
     ("src/lib.rs", include_str!("../../../templates/rust/lib.rs")),
     ("sdk/Cargo.toml", include_str!("../../../templates/rust/sdk.Cargo.toml.txt")),
@@ -35,6 +35,7 @@ const RUST: [File; 11] = [
     ("sdk/src/kit.rs", include_str!("../../../../policy-sdk/src/kit.rs")),
     ("sdk/src/object.rs", include_str!("../../../../policy-sdk/src/object.rs")),
     ("sdk/src/request.rs", include_str!("../../../../policy-sdk/src/request.rs")),
+    ("sdk/src/review.rs", include_str!("../../../../policy-sdk/src/review.rs")),
     ("sdk/src/shapes.rs", include_str!("../../../../policy-sdk/src/shapes.rs")),
     ("sdk/src/verdict.rs", include_str!("../../../../policy-sdk/src/verdict.rs")),
     (".gitignore", "target/\n*.wasm\n"),

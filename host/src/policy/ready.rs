@@ -1,0 +1,104 @@
+//! Fresh instances kept ready, for modules that take long to instantiate: an interpreter's are made, and thrown away, off the request's path. Each serves one
+//! operation, like any other.
+
+use std::collections::VecDeque;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use wasmtime::Store;
+use wasmtime::component::{Instance, InstancePre};
+
+use super::instance::{State, store};
+use super::{CallLimits, Runtime};
+
+/// A module that is instantiated faster than this is instantiated when it is called: to hand one over would cost as much.
+const SLOW: Duration = Duration::from_micros(60);
+/// Instances kept of one module.
+const KEPT: usize = 8;
+/// What may wait for the thread that makes and throws away; past that it is done where it is needed.
+const WAITING: usize = 32;
+
+/// The ready instances of one policy.
+pub(super) struct Ready {
+    module: InstancePre<State>,
+    limits: CallLimits,
+    kept: Mutex<VecDeque<(Store<State>, Instance)>>,
+    is_slow: bool,
+}
+
+impl Ready {
+    /// Sees how long a module takes to be instantiated.
+    pub(super) fn new(runtime: &Runtime, module: InstancePre<State>, limits: CallLimits) -> anyhow::Result<Self> {
+        let mut fastest = Duration::MAX;
+        for _ in 0..3 {
+            let began = Instant::now();
+            let mut store = store(runtime, State::new(limits.memory.0), limits);
+            module.instantiate(&mut store).map_err(|error| anyhow::anyhow!("{}", super::instance::explain(&error)))?;
+            fastest = fastest.min(began.elapsed());
+        }
+        Ok(Self { module, limits, kept: Mutex::default(), is_slow: fastest > SLOW })
+    }
+
+    /// A fresh instance: one that is ready, or one that is made now.
+    pub(super) fn take(self: &Arc<Self>, runtime: &Runtime) -> (Store<State>, wasmtime::Result<Instance>) {
+        if self.is_slow {
+            let ready = self.kept.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+            runtime.hand_over(Job::Fill(Arc::downgrade(self)));
+            if let Some((store, instance)) = ready {
+                return (store, Ok(instance));
+            }
+        }
+        let mut store = store(runtime, State::new(self.limits.memory.0), self.limits);
+        let instance = self.module.instantiate(&mut store);
+        (store, instance)
+    }
+
+    /// Throws an instance away that has served.
+    pub(super) fn done(&self, runtime: &Runtime, store: Store<State>) {
+        if self.is_slow {
+            runtime.hand_over(Job::Drop(Box::new(store)));
+        }
+    }
+
+    /// Makes instances until enough are kept.
+    fn fill(&self, runtime: &Runtime) {
+        let _running = runtime.running();
+        while self.kept.lock().unwrap_or_else(PoisonError::into_inner).len() < KEPT {
+            let mut store = store(runtime, State::new(self.limits.memory.0), self.limits);
+            // What cannot be made here is told to whoever calls.
+            let Ok(instance) = self.module.instantiate(&mut store) else { return };
+            self.kept.lock().unwrap_or_else(PoisonError::into_inner).push_back((store, instance));
+        }
+    }
+}
+
+/// What is done off the request's path.
+pub(super) enum Job {
+    /// Instances are made.
+    Fill(Weak<Ready>),
+    /// One is thrown away: its pages are reset.
+    Drop(Box<Store<State>>),
+}
+
+/// Where jobs are handed over. What cannot be is done by who hands it over: an instance is dropped, or made when it is needed.
+pub(super) type Jobs = SyncSender<Job>;
+
+/// Begins to work off jobs.
+pub(super) fn begin(runtime: impl Fn() -> Option<Arc<Runtime>> + Send + 'static) -> std::io::Result<Jobs> {
+    let (jobs, work) = sync_channel(WAITING);
+    std::thread::Builder::new().name("instances".into()).spawn(move || {
+        while let Ok(job) = work.recv() {
+            match job {
+                Job::Drop(store) => drop(store),
+                // A policy that is gone wants nothing any more.
+                Job::Fill(ready) => {
+                    if let (Some(ready), Some(runtime)) = (ready.upgrade(), runtime()) {
+                        ready.fill(&runtime);
+                    }
+                }
+            }
+        }
+    })?;
+    Ok(jobs)
+}

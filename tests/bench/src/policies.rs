@@ -1,0 +1,76 @@
+//! What policies cost: by how many are loaded, and by what they are written in.
+
+use std::process::Command;
+use std::rc::Rc;
+use std::time::Duration;
+
+use anyhow::bail;
+use bytes::Bytes;
+use hyper::Method;
+use serde_json::Value;
+
+use crate::Effort;
+use crate::closed::compare;
+use crate::report::{Line, Report};
+use crate::subject::Bed;
+
+/// So many loaded, of which three are asked: a GET costs what those three cost, however many there are beside them.
+pub(crate) async fn loaded(bed: &Bed, effort: Effort, report: &mut Report) -> anyhow::Result<()> {
+    let (mut gateways, mut subjects) = (Vec::new(), Vec::new());
+    for (name, loaded) in [("postern-3-of-3", 3), ("postern-3-of-10", 10), ("postern-3-of-100", 100)] {
+        let policies = (0..loaded).map(|n| {
+            // One that guards names is asked about every get of its resource.
+            let resource = if n < 3 { "pods" } else { "secrets" };
+            let file: &'static str = format!("{n:03}").leak();
+            (file, "no-bulk-export", format!("settings: {{resources: [{resource}], names: [none-{n}]}}\n"))
+        });
+        let (gateway, subject) = bed.gateway(name, policies.collect())?;
+        gateways.push(gateway);
+        subjects.push(subject);
+    }
+    let ask = |_| (Method::GET, "/api/v1/namespaces/default/pods/web".to_owned(), Bytes::new());
+    compare(&subjects, effort, report, "loaded", 8, Rc::new(ask)).await
+}
+
+/// on-request of a policy in each language, one call after another: a request is a call, and memory that of one instance.
+pub(crate) fn languages(effort: Effort, report: &mut Report) -> anyhow::Result<()> {
+    let languages = [
+        ("rust", "no-bulk-export"),
+        ("c", "rate-limit"),
+        ("zig", "namespace-fence"),
+        ("javascript", "require-reason"),
+        ("python", "time-window"),
+    ];
+    for (language, policy) in languages {
+        let place = testbed::cache().join("run").join(format!("bench-{}-{language}", std::process::id()));
+        std::fs::create_dir_all(&place)?;
+        let module = place.join(format!("{policy}.wasm"));
+        std::fs::copy(testbed::policy(policy), &module)?;
+        if policy == "namespace-fence" {
+            std::fs::write(module.with_extension("yaml"), "settings: {namespaces: [default]}\n")?;
+        }
+        let seconds = effort.round.as_secs_f64().to_string();
+        let output = Command::new(testbed::postern())
+            .args(["policy", "bench", "--json", "--seconds", &seconds])
+            .arg(&module)
+            .output()?;
+        let _ = std::fs::remove_dir_all(place);
+        if !output.status.success() {
+            bail!("policy bench of {policy}: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        let told: Value = serde_json::from_slice(&output.stdout)?;
+        let hook = &told["hooks"][0];
+        let milliseconds = |name: &str| Duration::from_nanos(hook[name].as_u64().unwrap_or_default()).as_secs_f64() * 1e3;
+        report.add(Line {
+            case: "languages",
+            subject: language,
+            requests_per_second: hook["callsPerSecond"].as_f64().unwrap_or_default(),
+            p50_ms: milliseconds("p50Nanoseconds"),
+            p99_ms: milliseconds("p99Nanoseconds"),
+            cpu_us_per_request: None,
+            rss_mb: hook["memoryBytes"].as_f64().map(|bytes| bytes / f64::from(1 << 20)),
+            rss_growth_mb: None,
+        });
+    }
+    Ok(())
+}

@@ -1,0 +1,193 @@
+//! What a module can try from within its sandbox: in each hook, with more than it was given, and by the hundred.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use e2e::{Ran, cluster, code, put, scratch, setup};
+use serde_json::json;
+use testbed::{Gateway, wait_until};
+
+fn misbehaving(does: &str, more: &str) -> String {
+    format!("settings: {{does: {does}}}\nrules: [{{resources: [configmaps, pods/log, pods/exec], namespaces: [{does}]}}]\n{more}")
+}
+
+fn checked(directory: &Path) -> Ran {
+    Ran::new(Gateway::postern(&["policy", "check", directory.to_str().unwrap()]).unwrap())
+}
+
+fn memory(s: &e2e::Setup) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", s.gateway.process.id())).unwrap();
+    status.lines().find(|line| line.starts_with("VmRSS")).unwrap().split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+}
+
+#[test]
+fn loops_and_allocations_in_any_hook_end_and_harm_nobody() {
+    let hooks = ["loop-on-object", "allocate-on-object", "loop-on-chunk", "allocate-on-chunk", "trap-on-chunk"];
+    let policies =
+        hooks.map(|does| (does, "misbehaves", misbehaving(does, if does.ends_with("chunk") { "grants: [streams]\n" } else { "" })));
+    for namespace in hooks {
+        cluster().apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})).unwrap();
+        cluster().apply(&json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "namespace": namespace}, "data": {"v": "in-it"}})).unwrap();
+        cluster().run_pod(namespace, "web").unwrap();
+    }
+    let s = setup(policies.to_vec(), "");
+    for does in hooks {
+        let began = Instant::now();
+        if does.ends_with("object") {
+            let answer = s.get(&format!("/api/v1/namespaces/{does}/configmaps"), "");
+            assert!(code(&answer) == 500 && answer.contains(does) && !answer.contains("in-it"), "{does}: {answer}");
+        } else {
+            let ran = s.kubectl(&["-n", does, "exec", "web", "--", "echo", "in-it"]);
+            assert!(!ran.ok && ran.err.contains(does) && !ran.out.contains("in-it"), "{does}: {}{}", ran.out, ran.err);
+        }
+        assert!(began.elapsed() < Duration::from_secs(20), "{does} took {:?}", began.elapsed());
+        // Nobody else is harmed, and what the sandbox took is given back.
+        assert!(s.kubectl(&["get", "pods"]).ok);
+    }
+    assert!(memory(&s) < 400, "{} MB", memory(&s));
+}
+
+#[test]
+fn a_module_that_never_says_what_it_is_does_not_load() {
+    let directory = scratch("describe");
+    std::fs::copy(testbed::policy("misbehaves"), directory.join("p.wasm")).unwrap();
+    put(&directory.join("p.yaml"), b"settings: {does: loop-in-describe}\n");
+    assert!(checked(&directory).failure().contains("describe failed: it was still running at its deadline"));
+}
+
+#[test]
+fn huge_strings_and_lists_are_bounded_both_ways() {
+    let policies = ["select-all", "many-masks", "catastrophic-pattern", "huge-chunk"];
+    let files = policies.map(|does| {
+        (
+            does,
+            "misbehaves",
+            misbehaving(
+                does,
+                if does == "huge-chunk" {
+                    "grants: [streams]\nlimits: {deadlineMilliseconds: 2000}\n"
+                } else {
+                    "limits: {deadlineMilliseconds: 2000}\n"
+                },
+            ),
+        )
+    });
+    for namespace in policies {
+        cluster().apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})).unwrap();
+        cluster().run_pod(namespace, "web").unwrap();
+    }
+    let s = setup(files.to_vec(), "");
+    // A path that matches a million nodes, in the largest body there is.
+    let body = format!(
+        "{{\"apiVersion\":\"v1\",\"kind\":\"ConfigMap\",\"metadata\":{{\"name\":\"a\"}},\"binaryData\":[{}0]}}",
+        "1,".repeat(1_000_000)
+    );
+    let post = |namespace: &str, body: &str| {
+        let head = format!(
+            "POST /api/v1/namespaces/{namespace}/configmaps HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            s.token,
+            body.len()
+        );
+        s.raw(&(head + body))
+    };
+    let answer = post("select-all", &body);
+    assert!(code(&answer) == 500 && answer.contains("more than 10,000 values"), "{}", &answer[..answer.len().min(600)]);
+    let answer = s.get("/api/v1/namespaces/many-masks/configmaps", "");
+    assert!(
+        code(&answer) == 500 && answer.contains("at most 64 are taken") || answer.contains("it trapped") || answer.contains("deadline"),
+        "{answer}"
+    );
+    // A pattern that backtracking would never finish: here it takes as long as its text is long.
+    let began = Instant::now();
+    let ran =
+        s.kubectl(&["-n", "catastrophic-pattern", "exec", "web", "--", "sh", "-c", "head -c 200000 /dev/zero | tr '\\0' x; echo done"]);
+    assert!(ran.success().contains("done") && began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+    let ran = s.kubectl(&["-n", "huge-chunk", "exec", "web", "--", "echo", "small"]);
+    assert!(ran.out.len() >= 24 << 20 || !ran.ok, "{} bytes", ran.out.len());
+    assert!(s.kubectl(&["get", "pods"]).ok && memory(&s) < 400, "{} MB", memory(&s));
+}
+
+#[test]
+fn a_module_of_another_version_of_the_contract_is_told_so() {
+    let directory = scratch("version");
+    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("../contract/0.1.0/exercise.wasm");
+    let mut module = std::fs::read(kept).unwrap();
+    let (from, to) = (b"@0.1.0", b"@0.2.0");
+    for at in 0..module.len() - from.len() {
+        if module[at..].starts_with(from) {
+            module[at..at + to.len()].copy_from_slice(to);
+        }
+    }
+    std::fs::write(directory.join("p.wasm"), module).unwrap();
+    let told = checked(&directory);
+    assert!(told.failure().contains("0.2.0"), "{}", told.err);
+    let file = Ran::new(Gateway::postern(&["policy", "check", directory.join("p.wasm").to_str().unwrap()]).unwrap());
+    assert!(!file.ok && file.out.contains("this gateway speaks postern:policy/policy@0.1.0"), "{}", file.out);
+    // Two modules of one name: one that lies there, and one that its file says is elsewhere.
+    std::fs::copy(testbed::policy("read-only"), directory.join("p.wasm")).unwrap();
+    put(&directory.join("p.yaml"), format!("source: oci://registry.example/p@sha256:{}\n", "0".repeat(64)).as_bytes());
+    assert!(checked(&directory).failure().contains("remove one of the two"));
+}
+
+#[test]
+fn two_hundred_modules_serve_at_once_on_one_engine() {
+    let s = setup(vec![("000", "no-bulk-export", String::new())], "");
+    let alone = memory(&s);
+    let module = std::fs::read(testbed::policy("no-bulk-export")).unwrap();
+    for n in 1..200 {
+        std::fs::write(s.gateway.directory.join(format!("policies.d/{n:03}.partial")), &module).unwrap();
+    }
+    for n in 1..200 {
+        let file = |end: &str| s.gateway.directory.join(format!("policies.d/{n:03}.{end}"));
+        std::fs::rename(file("partial"), file("wasm")).unwrap();
+    }
+    let config = s.gateway.directory.join("postern.yaml");
+    let list = || Ran::new(Gateway::postern(&["policy", "list", "--config", config.to_str().unwrap()]).unwrap()).out;
+    wait_until("all serve", Duration::from_secs(60), || Ok(list().matches("serving").count() == 200)).unwrap();
+    // Each of them is asked about a list in one namespace, and each says allow.
+    assert_eq!(code(&s.get(&format!("/api/v1/namespaces/{}/secrets", s.namespace), "")), 200);
+    let event = s.events().into_iter().rfind(|e| e["verb"] == "list" && e["stage"] == "completed").unwrap();
+    assert_eq!(event["policies"].as_array().unwrap().len(), 200);
+    let grown = memory(&s).saturating_sub(alone);
+    assert!(grown < 200, "199 more modules took {grown} MB");
+}
+
+#[test]
+fn a_directory_that_changes_all_the_time_fails_no_request_and_is_never_half_loaded() {
+    // Both versions of the settings refuse the list; and the two policies are there together or not at all.
+    let s = setup(
+        vec![("50-no-bulk", "no-bulk-export", String::new()), ("60-read-only", "read-only", "settings: {groups: [nobody]}\n".into())],
+        "",
+    );
+    let (over, asked, wrong) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
+    let file = |name: &str| s.gateway.directory.join("policies.d").join(name);
+    let module = std::fs::read(testbed::policy("no-bulk-export")).unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    let [refused, passed] = ["/api/v1/secrets", "/api/v1/namespaces/default/pods"].map(|path| code(&s.get(path, "")));
+                    asked.fetch_add(1, Ordering::Relaxed);
+                    wrong.fetch_add(u64::from((refused, passed) != (403, 200)), Ordering::Relaxed);
+                }
+            });
+        }
+        for n in 0..60 {
+            put(&file("50-no-bulk.yaml"), format!("settings: {{names: [x{n}]}}\n").as_bytes());
+            if n % 10 == 0 {
+                put(&file("50-no-bulk.wasm"), &module[..1000]);
+            } else {
+                put(&file("50-no-bulk.wasm"), &module);
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+    assert!(asked.load(Ordering::Relaxed) > 20 && wrong.load(Ordering::Relaxed) == 0, "{wrong:?} of {asked:?}");
+    let loaded = s.gateway.log().matches("the policy directory was read").count();
+    assert!(loaded >= 4, "it was taken up {loaded} times while it changed");
+    let named =
+        s.events().into_iter().filter(|e| e["path"] == "/api/v1/secrets").all(|e| e["policies"].as_array().is_some_and(|p| p.len() == 1));
+    assert!(named, "the first that refuses is the last that is asked, and it was always there");
+}
