@@ -33,6 +33,9 @@ pub(super) struct Prepared {
 /// The instance of the contract's exports.
 pub(super) const EXPORTS: &str = "postern:policy/policy@0.1.0";
 
+/// Milliseconds that what is done once, when a module is loaded, may take: a machine that compiles another just now is slow.
+pub(super) const LOAD_TIME: u64 = 10_000;
+
 /// Most annotations one call leaves, and their sizes.
 const MOST_ANNOTATIONS: usize = 32;
 const LONGEST_KEY: usize = 64;
@@ -114,7 +117,7 @@ pub(super) fn prepare(runtime: &Runtime, component: &wasmtime::component::Compon
 /// Asks a prepared component what it is, and checks the types of its hooks: they are not checked again with every call.
 pub(super) fn describe(runtime: &Runtime, prepared: &Prepared, limits: CallLimits) -> anyhow::Result<types::Manifest> {
     let _running = runtime.running();
-    let mut store = store(runtime, State::new(limits.memory.0), CallLimits { deadline: limits.deadline.max(1000), ..limits });
+    let mut store = store(runtime, State::new(limits.memory.0), CallLimits { deadline: limits.deadline.max(LOAD_TIME), ..limits });
     let instance = prepared.module.instance_pre().instantiate(&mut store).map_err(|e| anyhow::anyhow!("{}", explain(&e)))?;
     trusted::check(prepared, &instance, &mut store).map_err(|e| anyhow::anyhow!("its hooks are not those of the contract: {e:#}"))?;
     let module = PolicyModule::new(&mut store, &instance).map_err(|e| anyhow::anyhow!("{}", explain(&e)))?;

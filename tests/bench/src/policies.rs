@@ -50,10 +50,7 @@ pub(crate) fn languages(effort: Effort, report: &mut Report) -> anyhow::Result<(
             std::fs::write(module.with_extension("yaml"), "settings: {namespaces: [default]}\n")?;
         }
         let seconds = effort.round.as_secs_f64().to_string();
-        let output = Command::new(testbed::postern())
-            .args(["policy", "bench", "--json", "--seconds", &seconds])
-            .arg(&module)
-            .output()?;
+        let output = Command::new(testbed::postern()).args(["policy", "bench", "--json", "--seconds", &seconds]).arg(&module).output()?;
         let _ = std::fs::remove_dir_all(place);
         if !output.status.success() {
             bail!("policy bench of {policy}: {}", String::from_utf8_lossy(&output.stderr));

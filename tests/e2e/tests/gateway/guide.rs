@@ -60,7 +60,7 @@ fn who_follows_the_page_has_a_policy_that_guards() {
                     // The page says that it takes some seconds, and how to see that it serves.
                     let list =
                         ["policy", "list", "--config", s.gateway.directory.join("postern.yaml").to_str().unwrap()].map(str::to_owned);
-                    wait_until("the policy serves", Duration::from_secs(60), || {
+                    wait_until("the policy serves", Duration::from_secs(180), || {
                         let list: Vec<&str> = list.iter().map(String::as_str).collect();
                         Ok(Ran::new(testbed::Gateway::postern(&list)?).out.contains("70-keep-protected  serving"))
                     })

@@ -44,7 +44,7 @@ fn begins(language: &str) {
     assert!(checked.success().contains("nothing is wrong with it"), "{}{}", checked.out, checked.err);
 
     put(&s.gateway.directory.join(format!("policies.d/50-{name}.wasm")), &std::fs::read(&module).unwrap());
-    wait_until("the policy is in force", Duration::from_secs(60), || {
+    wait_until("the policy is in force", Duration::from_secs(180), || {
         Ok(!s.kubectl(&["delete", "configmap", "none"]).err.contains("not found"))
     })
     .unwrap();
@@ -55,7 +55,7 @@ fn begins(language: &str) {
         refused.err
     );
     put(&s.gateway.directory.join(format!("policies.d/50-{name}.yaml")), b"settings: {groups: ['postern:caller']}\n");
-    wait_until("the settings are in force", Duration::from_secs(60), || Ok(s.kubectl(&["delete", "pod", "web", "--wait=false"]).ok))
+    wait_until("the settings are in force", Duration::from_secs(180), || Ok(s.kubectl(&["delete", "pod", "web", "--wait=false"]).ok))
         .unwrap();
 }
 
