@@ -119,3 +119,62 @@ fn what_stands_in_pods_and_logs_is_hidden() {
     s.kubectl(&["label", "pod", "leaks", "seen=yes"]).success();
     assert_eq!(s.direct(&["get", "pod", "leaks", "-o", "jsonpath={.spec.containers[0].env[0].value}"]).success(), "hunter2-in-a-pod");
 }
+
+#[test]
+fn a_budget_holds_within_an_answer_and_over_it_somebody_is_asked() {
+    let settings = "grants: [bodies, counters, streams]\nsettings: {secretValues: {approve: 4, block: 10}, objects: {}, bytes: {block: 3000000}, resources: [secrets, pods/exec, pods/log], approvers: ['postern:approver']}\n";
+    let s = setup(vec![("60-budget", "exfiltration-budget", settings.into())], "approvals: {hold: 20}\n");
+    let get = || s.kubectl(&["get", "secret", "db", "-o", "jsonpath={.data.user}"]);
+    // Each has two values. The third would pass the first limit: it is cut there, and nothing of it is shown.
+    assert_eq!([get().success(), get().success()], ["YWRtaW4=", "YWRtaW4="]);
+    let cut = get();
+    assert!(
+        cut.failure().contains("6 values of Secrets in 3600 seconds are over the budget of 4")
+            && cut.err.contains("run the same command again"),
+        "{}",
+        cut.err
+    );
+    assert!(cut.out.is_empty(), "{}", cut.out);
+    let token = cluster().token("approver", testbed::AUDIENCE).unwrap();
+    let approver = s.gateway.kubeconfig("approver", &token).unwrap();
+    let approval = |args: &[&str]| {
+        e2e::Ran::new(testbed::Gateway::postern(&[&["approval", "--kubeconfig", approver.to_str().unwrap()], args].concat()).unwrap())
+    };
+    std::thread::scope(|scope| {
+        let asked = scope.spawn(get);
+        let mut id = String::new();
+        testbed::wait_until("somebody is asked", std::time::Duration::from_secs(15), || {
+            let list = approval(&["list"]);
+            id = list
+                .out
+                .lines()
+                .find(|line| line.contains("pending"))
+                .and_then(|line| line.split(' ').next())
+                .unwrap_or_default()
+                .to_owned();
+            Ok(!id.is_empty())
+        })
+        .unwrap();
+        approval(&["approve", &id]).success();
+        assert_eq!(asked.join().unwrap().success(), "YWRtaW4=");
+    });
+    // A list that would pass the last limit: not one of its objects is shown. After it nothing goes at all.
+    for n in 0..3 {
+        s.direct(&["create", "secret", "generic", &format!("more-{n}"), "--from-literal=a=b"]).success();
+    }
+    let direct = s.direct(&["get", "secrets", "-o", "name"]);
+    assert!(direct.success().lines().count() >= 4);
+    refused(&s, &["exec", "web", "--", "id"], "60-budget", "over the budget of 4");
+    let others = setup(vec![("60-budget", "exfiltration-budget", settings.replace("approve: 4, block: 10", "block: 3"))], "");
+    refused(&others, &["get", "secrets", "-A", "-o", "json"], "60-budget", "over the budget of 3");
+    refused(&others, &["get", "secret", "db"], "60-budget", "over the budget of 3");
+    // What a container writes counts as bytes, and ends in the middle.
+    let bytes = setup(vec![("60-budget", "exfiltration-budget", settings.to_owned())], "");
+    let ran = bytes.kubectl(&["exec", "web", "--", "head", "-c", "20000000", "/dev/zero"]);
+    assert!(
+        !ran.ok && ran.out.len() < 20_000_000 && ran.err.contains("bytes in 3600 seconds are over the budget"),
+        "{} {}",
+        ran.out.len(),
+        ran.err
+    );
+}
