@@ -159,12 +159,6 @@ fn a_budget_holds_within_an_answer_and_over_it_somebody_is_asked() {
         assert_eq!(asked.join().unwrap().success(), "YWRtaW4=");
     });
     // A list that would pass the last limit: not one of its objects is shown. After it nothing goes at all.
-    for n in 0..3 {
-        s.direct(&["create", "secret", "generic", &format!("more-{n}"), "--from-literal=a=b"]).success();
-    }
-    let direct = s.direct(&["get", "secrets", "-o", "name"]);
-    assert!(direct.success().lines().count() >= 4);
-    refused(&s, &["exec", "web", "--", "id"], "60-budget", "over the budget of 4");
     let others = setup(vec![("60-budget", "exfiltration-budget", settings.replace("approve: 4, block: 10", "block: 3"))], "");
     refused(&others, &["get", "secrets", "-A", "-o", "json"], "60-budget", "over the budget of 3");
     refused(&others, &["get", "secret", "db"], "60-budget", "over the budget of 3");
