@@ -130,7 +130,9 @@ impl Loader {
 /// such links). What grew or shrank while it was read is not taken.
 pub(super) fn read_inside(file: &Path, largest: u64) -> anyhow::Result<Vec<u8>> {
     let at = || format!("cannot read {}", file.display());
-    let directory = file.parent().unwrap_or(Path::new(".")).canonicalize().with_context(at)?;
+    // A name alone lies in the directory one is in.
+    let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let directory = parent.canonicalize().with_context(at)?;
     let real = file.canonicalize().with_context(at)?;
     if !real.starts_with(&directory) {
         bail!("{} is a link out of the policy directory", file.display());

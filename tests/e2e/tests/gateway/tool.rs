@@ -194,6 +194,12 @@ fn a_policy_is_inspected_and_measured() {
     assert!(told["settingsSchema"]["properties"]["names"].is_object() && told["digest"].as_str().unwrap().starts_with("sha256:"), "{told}");
     let shown = postern(&["policy", "inspect", text(&module)]);
     assert!(shown.success().contains("verbs list, watch, deletecollection; resources secrets, configmaps"), "{}", shown.out);
+    // A name alone, with a file beside it, in the directory one is in.
+    let here = scratch("here");
+    std::fs::copy(&module, here.join("p.wasm")).unwrap();
+    put(&here.join("p.yaml"), b"settings: {resources: [pods]}\n");
+    let shown = Command::new(testbed::postern()).args(["policy", "inspect", "p.wasm"]).current_dir(&here).output().unwrap();
+    assert!(Ran::new(shown).success().contains("resources pods"));
     let told: Value = serde_json::from_str(postern(&["policy", "bench", text(&module), "--seconds", "0.2", "--json"]).success()).unwrap();
     let hook = &told["hooks"][0];
     assert!(hook["hook"] == "on-request" && hook["callsPerSecond"].as_f64().unwrap() > 10.0, "{told}");
