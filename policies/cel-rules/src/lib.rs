@@ -188,11 +188,26 @@ impl Policy for CelRules {
                 Then::Mask => masks.extend(text.paths.iter().map(mask)),
             }
         }
-        // One verdict is given: of several approvals the first is asked for, and the others when it was given and the operation comes again.
-        match approvals.into_iter().next() {
-            Some(approval) => approval.into(),
-            None => masks.into(),
-        }
+        together(approvals, masks)
+    }
+}
+
+/// One verdict for what several rules ask. A policy gives one: what cannot be said in one is refused, and never left out.
+fn together(approvals: Vec<Approval>, masks: Vec<Mask>) -> Verdict {
+    let mut approvals = approvals.into_iter();
+    let Some(mut all) = approvals.next() else { return masks.into() };
+    let hint = "write them into two files, each with a copy of the module";
+    if !masks.is_empty() {
+        return block("its rules ask for an approval and hide fields, and one policy says one of the two").hint(hint);
+    }
+    for more in approvals {
+        // Whoever may approve must be one who may approve each.
+        all.approvers.retain(|group| more.approvers.contains(group));
+        all.reason = format!("{}; {}", all.reason, more.reason);
+    }
+    match all.approvers.is_empty() {
+        true => block(format!("its rules ask for approvals that no group may give together: {}", all.reason)).hint(hint),
+        false => all.into(),
     }
 }
 
@@ -265,6 +280,18 @@ mod tests {
         assert_eq!(kit::exec(&["id"]).ask(&policy).reason(), Some("ann runs id"));
         assert_eq!(kit::operation("get", "secrets").ask(&policy), vec![mask("$.data.*")].into());
         assert!(policy.needs().is_empty());
+    }
+
+    #[test]
+    fn what_several_rules_ask_is_asked_in_one_or_refused() {
+        let ask = |rules: serde_json::Value| kit::operation("get", "secrets").ask(&policy(json!({"rules": rules})));
+        let approval =
+            |approvers: &[&str]| json!({"when": "true", "then": "require-approval", "approvers": approvers, "message": approvers[0]});
+        let both = ask(json!([approval(&["leads", "security"]), approval(&["security", "owners"])]));
+        assert!(matches!(&both, Verdict::RequireApproval(a) if a.approvers == ["security"] && a.reason == "leads; security"), "{both:?}");
+        assert!(ask(json!([approval(&["leads"]), approval(&["owners"])])).is_block());
+        // What is approved would pass unmasked.
+        assert!(ask(json!([approval(&["leads"]), {"when": "true", "then": "mask", "paths": ["$.data.*"]}])).is_block());
     }
 
     #[test]

@@ -55,7 +55,7 @@ pub struct RegoRules {
     reads_old: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Means {
     Deny,
     Approve,
@@ -74,26 +74,25 @@ impl Policy for RegoRules {
         let mut engine = Engine::new();
         engine.set_rego_v0(settings.v0);
         engine.set_strict_builtin_errors(true);
-        let mut packages = BTreeSet::new();
-        let mut names = BTreeSet::new();
-        for (at, module) in settings.rego.iter().enumerate() {
-            let file = format!("rego[{at}]");
-            packages.insert(engine.add_policy(file.clone(), module.clone()).map_err(|error| format!("{file}: {error}"))?);
-            names.extend(RULES.iter().filter(|(name, _)| declares(module, name)).map(|(name, _)| *name));
-        }
         if !settings.data.is_null() {
             engine.add_data_json(&settings.data.to_string()).map_err(|error| format!("data: {error}"))?;
         }
-        let mut asked = Vec::new();
-        for package in &packages {
-            for (name, means) in RULES.into_iter().filter(|(name, _)| names.contains(name)) {
-                let path = format!("{package}.{name}");
-                // A rule that is not in this package is none that can be asked.
-                if engine.clone().eval_rule(path.clone()).is_ok() {
-                    asked.push((means, path));
+        let mut asked = BTreeSet::new();
+        for (at, module) in settings.rego.iter().enumerate() {
+            let file = format!("rego[{at}]");
+            let package = engine.add_policy(file.clone(), module.clone()).map_err(|error| format!("{file}: {error}"))?;
+            for (name, means) in RULES {
+                // By its head, wherever it stands: a rule that is not seen would let everything pass.
+                if engine.has_declared_rule_rooted_at(&file, name).map_err(|error| format!("{file}: {name}: {error}"))? {
+                    asked.insert((means, format!("{package}.{name}")));
                 }
             }
         }
+        // What cannot be asked is told now, and not with the first request.
+        for (_, path) in &asked {
+            engine.clone().eval_rule(path.clone()).map_err(|error| format!("{path}: {}", first_line(&error.to_string())))?;
+        }
+        let asked: Vec<_> = asked.into_iter().collect();
         if asked.is_empty() {
             return Err("rego: no package has a rule deny, violation, approve, mask or allow".into());
         }
@@ -146,34 +145,32 @@ impl Policy for RegoRules {
             }
         }
         match approve {
+            // What is approved would pass unmasked: one policy says one of the two.
+            Some(_) if !paths.is_empty() => block("its rules ask for an approval and hide fields, and one policy says one of the two")
+                .hint("write them into two files, each with a copy of the module"),
             Some(reason) => approval(reason, self.settings.approvers.clone()).into(),
             None => paths.iter().map(mask).collect::<Vec<_>>().into(),
         }
     }
 }
 
-/// Whether a module has a rule of a name: it stands at the beginning of a line.
-fn declares(module: &str, name: &str) -> bool {
-    module.lines().any(|line| {
-        let line = line.strip_prefix("default ").unwrap_or(line);
-        line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '[', '{', ':', '=', '.', '(']) || rest.is_empty())
-    })
-}
-
-/// What a rule says: texts, objects with `msg`, in a set or a list; true alone says that it is so.
+/// What a rule says: a text for each thing it gives. Whatever it gives but false, nothing, and what is empty, says something: what has no `msg` is told as it is.
 fn messages(value: &Value) -> Vec<String> {
-    let json: Json = serde_json::from_str(&value.to_string()).unwrap_or_default();
+    if *value == Value::Undefined {
+        return Vec::new();
+    }
+    let text = value.to_string();
     let said = |value: &Json| match value {
-        Json::String(text) => Some(text.clone()),
-        Json::Object(map) => map.get("msg").or_else(|| map.get("message")).and_then(Json::as_str).map(str::to_owned),
-        _ => None,
+        Json::String(text) => text.clone(),
+        other => other.get("msg").or_else(|| other.get("message")).and_then(Json::as_str).map_or_else(|| other.to_string(), str::to_owned),
     };
-    match &json {
-        Json::Array(list) => list.iter().filter_map(said).collect(),
-        // Rego v0 writes what a partial rule gives as an object of texts and true.
-        Json::Object(map) if said(&json).is_none() => map.keys().cloned().collect(),
-        Json::Bool(true) => vec!["a rule says so".into()],
-        other => said(other).into_iter().collect(),
+    match serde_json::from_str::<Json>(&text) {
+        Ok(Json::Null | Json::Bool(false)) => Vec::new(),
+        Ok(Json::Bool(true)) => vec!["a rule says so".into()],
+        Ok(Json::Array(list)) => list.iter().map(said).collect(),
+        Ok(Json::Object(map)) if map.is_empty() => Vec::new(),
+        Ok(one) => vec![said(&one)],
+        Err(_) => vec![text],
     }
 }
 
@@ -225,10 +222,39 @@ mod tests {
     }
 
     #[test]
+    fn whatever_a_rule_gives_is_heard_and_wherever_it_stands() {
+        let says = |rule: &str| {
+            let rego = format!("package a\nimport rego.v1\n{rule}\n");
+            kit::operation("get", "pods").ask(&policy(json!({"rego": [rego], "approvers": ["leads"]})))
+        };
+        for rule in [
+            "    deny contains \"indented\" if true",
+            "deny contains {\"reason\": \"no msg\"} if true",
+            "deny := true",
+            "deny := \"one text\"",
+            "deny := {\"msg\": \"one object\"}",
+            "deny := 7",
+            "allow := false",
+            "allow if input.request.verb == \"list\"",
+            "approve contains \"x\" if true\nmask contains \"$.data\" if true",
+        ] {
+            assert!(says(rule).is_block(), "{rule}");
+        }
+        for rule in
+            ["deny contains \"never\" if false", "deny := false", "deny := []", "deny := {}", "default deny := false", "allow := true"]
+        {
+            assert_eq!(says(rule), allow(), "{rule}");
+        }
+    }
+
+    #[test]
     fn wrong_settings_are_told() {
         let why = |settings: Json| kit::policy::<RegoRules>(&settings.to_string()).err().unwrap();
         assert!(why(json!({"rego": ["package a\nimport rego.v1\nnothing if true"]})).contains("no package has a rule"));
         assert!(why(json!({"rego": ["package a\nimport rego.v1\ndeny contains if {"]})).contains("rego[0]"));
+        for rule in ["deny.nested contains \"x\" if true", "deny[\"a\"] := \"b\""] {
+            assert!(why(json!({"rego": [format!("package a\nimport rego.v1\n{rule}\n")]})).contains("data.a.deny"), "{rule}");
+        }
         assert!(why(json!({"rego": ["package a\nimport rego.v1\napprove contains \"x\" if true"]})).contains("approvers"));
     }
 }
