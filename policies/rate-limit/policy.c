@@ -35,6 +35,8 @@ static bool over(const operation_t *operation, const char *what, uint64_t limit,
   // A key has 256 bytes at most: of a longer name its beginning and its length stand for it.
   text_t name = operation->caller.username;
   int shown = name.len > 200 ? 200 : (int)name.len;
+  // Between two characters of UTF-8: half of one would be no key.
+  while (shown > 0 && (size_t)shown < name.len && (name.ptr[shown] & 0xc0) == 0x80) shown--;
   uint64_t so_far = count(text_format("%s %.*s %zu", what, shown, (const char *)name.ptr, name.len), 1, 60);
   if (so_far <= limit) return false;
   text_t hint = text("wait a minute, or ask for fewer objects at a time");

@@ -53,16 +53,19 @@ export const policy = definePolicy({
     const named = request.objectName ?? 'NAME';
     return block(
       `${request.verb} of ${request.resource} needs a reason that matches ${settings.pattern}`,
-      request.body
+      isWritten(request)
         ? `put the annotation ${ANNOTATION} on the object`
         : `say it first: kubectl annotate --overwrite ${target} ${named} ${ANNOTATION}='...'`,
     );
   },
 });
 
+/** Whether the request carries the object, or a patch of it: what a delete carries is its options. */
+const isWritten = (request) => request.body && !request.verb.startsWith('delete');
+
 /** Where a reason may stand: in the body, on the object as it is stored, on the pod, in the caller's token. */
 function* reasons(request, settings) {
-  if (request.body && request.verb !== 'delete') {
+  if (isWritten(request)) {
     const path = `$.metadata.annotations['${ANNOTATION}']`;
     const body = request.body.json();
     // A JSON patch names the annotation in its path, with / as ~1 (RFC 6901).
