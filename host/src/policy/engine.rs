@@ -8,7 +8,7 @@ use std::time::Duration;
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use super::counters::Counters;
-use super::ready::{self, Job, Jobs};
+use super::ready::{self, Job, Jobs, Place};
 use crate::identify;
 
 /// How often the epoch moves on while policies are called; deadlines are multiples of it.
@@ -32,6 +32,8 @@ pub struct Runtime {
     pub counters: Counters,
     clock: Clock,
     jobs: OnceLock<Jobs>,
+    /// Its clones are the instances that are kept ready.
+    pub(super) places: Place,
 }
 
 /// What moves the epoch on.
@@ -74,8 +76,14 @@ impl Runtime {
         let mut config = base();
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool)).memory_init_cow(true);
         let engine = Engine::new(&config)?;
-        let runtime =
-            Arc::new(Self { engine, configuring: Engine::new(&base())?, counters, clock: Clock::default(), jobs: OnceLock::new() });
+        let runtime = Arc::new(Self {
+            engine,
+            configuring: Engine::new(&base())?,
+            counters,
+            clock: Clock::default(),
+            jobs: OnceLock::new(),
+            places: Place::default(),
+        });
         let weak = Arc::downgrade(&runtime);
         let thread = std::thread::Builder::new().name("epoch".into()).spawn(move || tick(&weak))?;
         let _ = runtime.clock.thread.set(thread.thread().clone());

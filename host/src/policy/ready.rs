@@ -16,6 +16,8 @@ use super::{CallLimits, Runtime};
 const SLOW: Duration = Duration::from_micros(60);
 /// Instances kept of one module.
 const KEPT: usize = 8;
+/// Instances kept of all modules: what is kept is not there for calls, and the pool is shared.
+const KEPT_OF_ALL: usize = 64;
 /// What may wait for the thread that makes and throws away; past that it is done where it is needed.
 const WAITING: usize = 32;
 
@@ -23,9 +25,18 @@ const WAITING: usize = 32;
 pub(super) struct Ready {
     module: InstancePre<State>,
     limits: CallLimits,
-    kept: Mutex<VecDeque<(Store<State>, Instance)>>,
+    kept: Mutex<VecDeque<Kept>>,
     is_slow: bool,
 }
+
+struct Kept {
+    store: Store<State>,
+    instance: Instance,
+    _place: Place,
+}
+
+/// A place among the instances that are kept: as many as there are clones.
+pub(super) type Place = Arc<()>;
 
 impl Ready {
     /// Sees how long a module takes to be instantiated.
@@ -47,7 +58,7 @@ impl Ready {
         if self.is_slow {
             let ready = self.kept.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
             runtime.hand_over(Job::Fill(Arc::downgrade(self)));
-            if let Some((store, instance)) = ready {
+            if let Some(Kept { store, instance, .. }) = ready {
                 return (store, Ok(instance));
             }
         }
@@ -63,14 +74,16 @@ impl Ready {
         }
     }
 
-    /// Makes instances until enough are kept.
+    /// Makes instances until enough are kept. One thread does it, for all modules.
     fn fill(&self, runtime: &Runtime) {
         let _running = runtime.running();
-        while self.kept.lock().unwrap_or_else(PoisonError::into_inner).len() < KEPT {
+        let is_full = || Arc::strong_count(&runtime.places) > KEPT_OF_ALL;
+        while self.kept.lock().unwrap_or_else(PoisonError::into_inner).len() < KEPT && !is_full() {
             let mut store = store(runtime, State::new(self.limits.memory.0), self.limits);
             // What cannot be made here is told to whoever calls.
             let Ok(instance) = self.module.instantiate(&mut store) else { return };
-            self.kept.lock().unwrap_or_else(PoisonError::into_inner).push_back((store, instance));
+            let kept = Kept { store, instance, _place: Arc::clone(&runtime.places) };
+            self.kept.lock().unwrap_or_else(PoisonError::into_inner).push_back(kept);
         }
     }
 }
@@ -103,4 +116,39 @@ pub(super) fn begin(runtime: impl Fn() -> Option<Arc<Runtime>> + Send + 'static)
         }
     })?;
     Ok(jobs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ByteSize;
+    use crate::policy::{Cache, Counters, Loader, PolicyFile, grants::Capability};
+
+    #[test]
+    fn what_is_kept_of_all_modules_together_is_bounded_and_goes_with_them() {
+        let data = std::env::temp_dir().join(format!("postern-ready-{}", std::process::id()));
+        std::fs::create_dir_all(&data).unwrap();
+        let limits = CallLimits { deadline: 1000, memory: ByteSize(64 << 20) };
+        let runtime = Runtime::start(limits.memory.0, Counters::default()).unwrap();
+        let loader = Loader { runtime: Arc::clone(&runtime), cache: Cache::open(&data).unwrap(), limits };
+        let module = include_bytes!("../../../tests/contract/0.1.0/exercise.wasm");
+        let file = PolicyFile { grants: Some(Capability::ALL.to_vec()), ..PolicyFile::default() };
+        let policy = loader.load("p", module, file).unwrap();
+        let slow = || {
+            let ready = Ready::new(&runtime, policy.component.module.instance_pre().clone(), limits).unwrap();
+            Ready { is_slow: true, ..ready }
+        };
+        let many: Vec<Ready> = (0..KEPT_OF_ALL).map(|_| slow()).collect();
+        many.iter().for_each(|ready| ready.fill(&runtime));
+        let kept: usize = many.iter().map(|ready| ready.kept.lock().unwrap().len()).sum();
+        assert_eq!((kept, Arc::strong_count(&runtime.places)), (KEPT_OF_ALL, KEPT_OF_ALL + 1));
+        // One that is taken makes room, and so does a policy that goes.
+        let one = Arc::new(slow());
+        one.fill(&runtime);
+        assert_eq!(one.kept.lock().unwrap().len(), 0);
+        drop(many);
+        one.fill(&runtime);
+        assert_eq!((one.kept.lock().unwrap().len(), Arc::strong_count(&runtime.places)), (KEPT, KEPT + 1));
+        std::fs::remove_dir_all(data).unwrap();
+    }
 }

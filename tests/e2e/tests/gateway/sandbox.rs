@@ -154,6 +154,32 @@ fn two_hundred_modules_serve_at_once_on_one_engine() {
     assert!(grown < 200, "199 more modules took {grown} MB");
 }
 
+/// Instances of slow modules are kept ready: together they must leave room for those that are called.
+#[test]
+fn many_interpreters_serve_at_once() {
+    let s = setup(vec![], "");
+    let (module, settings) = (
+        std::fs::read(testbed::policy("time-window")).unwrap(),
+        "settings: {windows: ['mon-sun 00:00-24:00']}\nlimits: {deadlineMilliseconds: 5000}\n",
+    );
+    let config = s.gateway.directory.join("postern.yaml");
+    for n in 0..24 {
+        let file = |end: &str| s.gateway.directory.join(format!("policies.d/{n:02}.{end}"));
+        put(&file("yaml"), settings.as_bytes());
+        put(&file("wasm"), &module);
+    }
+    wait_until("all serve", Duration::from_secs(180), || {
+        let list = Ran::new(Gateway::postern(&["policy", "list", "--config", config.to_str().unwrap()])?);
+        Ok(list.out.matches("serving").count() == 24)
+    })
+    .unwrap();
+    for n in 0..12 {
+        s.kubectl(&["create", "configmap", &format!("c{n}")]).success();
+    }
+    let asked = s.events().into_iter().rfind(|e| e["verb"] == "create" && e["stage"] == "completed").unwrap();
+    assert_eq!(asked["policies"].as_array().unwrap().len(), 24);
+}
+
 #[test]
 fn a_directory_that_changes_all_the_time_fails_no_request_and_is_never_half_loaded() {
     // Both versions of the settings refuse the list; and the two policies are there together or not at all.
