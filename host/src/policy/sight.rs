@@ -102,8 +102,12 @@ fn without_values(whole: &Value) -> Value {
             for operation in operations {
                 let path = operation["path"].as_str().unwrap_or_default().to_owned();
                 let is_plain = path.starts_with("/metadata/labels") || path == "/type" || path == "/immutable";
-                if let Some(value) = operation.get_mut("value").filter(|_| !is_plain) {
-                    hide(value, path.starts_with("/data"));
+                match operation {
+                    Value::Object(members) => members
+                        .iter_mut()
+                        .filter(|(name, _)| !(matches!(name.as_str(), "op" | "path" | "from") || is_plain && *name == "value"))
+                        .for_each(|(_, value)| hide(value, path.starts_with("/data"))),
+                    other => hide(other, false),
                 }
             }
         }
@@ -148,6 +152,8 @@ mod tests {
         let text = seen(Sight::Secret, patch).to_string();
         assert!(!text.contains("hunter2") && !text.contains("aHVudGVyMg") && text.contains(r#""value":"b""#), "{text}");
         assert_eq!(seen(Sight::Secret, json!("hunter2")), json!(MARKER));
+        let odd = json!(["hunter2", ["hunter2"], {"op": "add", "path": "/type", "values": "hunter2"}]);
+        assert!(!seen(Sight::Secret, odd).to_string().contains("hunter2"), "what is no patch shows nothing either");
         assert_eq!(seen(Sight::Token, json!({"status": {"token": "t", "expirationTimestamp": "x"}}))["status"]["token"], json!(MARKER));
     }
 
