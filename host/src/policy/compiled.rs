@@ -65,7 +65,7 @@ impl Cache {
     }
 
     /// Removes the oldest that are not in use: each change of a module or its settings leaves one behind.
-    pub(super) fn prune(&self, in_use: &[&str]) {
+    pub fn prune(&self, in_use: &[&str]) {
         let mut unused: Vec<_> = std::fs::read_dir(&self.directory)
             .into_iter()
             .flatten()

@@ -10,7 +10,6 @@ use anyhow::{Context, bail};
 use arc_swap::ArcSwap;
 use notify::Watcher;
 
-use super::compiled::digest_of;
 use super::loader::{Loader, PolicyFile};
 use super::origin::{Module, Origin};
 use super::report::Report;
@@ -44,6 +43,8 @@ pub struct Directory {
     current: ArcSwap<PolicySet>,
     /// Where what is in force is told.
     report: Option<PathBuf>,
+    /// Whether only what its lock file pins is taken.
+    heeds_lock: bool,
 }
 
 impl Directory {
@@ -57,10 +58,26 @@ impl Directory {
         data_directory: &Path,
         report: Option<PathBuf>,
     ) -> anyhow::Result<Arc<Self>> {
+        Self::make(runtime, cache, config, data_directory, report, true)
+    }
+
+    /// Loads the directory whatever its lock file pins: to pin what is there now.
+    pub fn open_to_lock(runtime: Arc<Runtime>, cache: Cache, config: &Policies, data_directory: &Path) -> anyhow::Result<Arc<Self>> {
+        Self::make(runtime, cache, config, data_directory, None, false)
+    }
+
+    fn make(
+        runtime: Arc<Runtime>,
+        cache: Cache,
+        config: &Policies,
+        data_directory: &Path,
+        report: Option<PathBuf>,
+        heeds_lock: bool,
+    ) -> anyhow::Result<Arc<Self>> {
         let limits = CallLimits { deadline: config.deadline_milliseconds, memory: config.memory };
         let loader = Loader { runtime, cache, limits };
         let origin = Origin::new(config, data_directory)?;
-        let this = Arc::new(Self { loader, origin, config: config.clone(), current: ArcSwap::default(), report });
+        let this = Arc::new(Self { loader, origin, config: config.clone(), current: ArcSwap::default(), report, heeds_lock });
         let set = this.load();
         if let Some(broken) = set.broken.first() {
             bail!("the policy {} does not load: {}", broken.name, broken.error);
@@ -211,17 +228,17 @@ impl Directory {
         let Module { bytes, signer } = self.origin.module(file, settings.source.as_deref())?;
         let locked = Locked::new(name, &bytes, &text);
         lock.map_or(Ok(()), |lock| lock.check(&locked))?;
-        let source = digest_of(&[&bytes, text.as_bytes()]);
-        if let Some(same) = before.policies.iter().find(|p| p.name == name && p.source == source && p.signer == signer) {
+        let is_same = |p: &&Arc<Policy>| p.locked.as_ref() == Some(&locked) && p.signer == signer;
+        if let Some(same) = before.policies.iter().find(is_same) {
             return Ok(Arc::clone(same));
         }
         let mut policy = self.loader.load(name, &bytes, settings)?;
-        (policy.source, policy.signer, policy.locked) = (source, signer, Some(locked));
+        (policy.signer, policy.locked) = (signer, Some(locked));
         Ok(Arc::new(policy))
     }
 
     fn lock(&self) -> anyhow::Result<Option<Lock>> {
-        self.config.directory.as_deref().map_or(Ok(None), Lock::read)
+        self.config.directory.as_deref().filter(|_| self.heeds_lock).map_or(Ok(None), Lock::read)
     }
 
     /// What is in the directory now, to be pinned.
@@ -238,7 +255,8 @@ impl Directory {
             let Some(name) = path.file_stem().and_then(|s| s.to_str()).filter(|name| !name.starts_with('.')) else { continue };
             let module = path.with_extension("wasm");
             // A file without a module beside it is one that names where its module is; what else lies there is no policy.
-            if kind == "wasm" || kind == "yaml" && PolicyFile::beside(&module).map_or(true, |file| file.source.is_some()) {
+            let names_one = || !module.exists() && PolicyFile::beside(&module).map_or(true, |file| file.source.is_some());
+            if kind == "wasm" || kind == "yaml" && names_one() {
                 files.insert(name.to_owned(), module);
             }
         }

@@ -111,7 +111,6 @@ impl Loader {
             manifest,
             digest,
             module_digest: sha256(module),
-            source: String::new(),
             locked: None,
             signer: None,
             mode: file.mode,

@@ -65,9 +65,7 @@ pub struct Policy {
     pub narrowed: Vec<Rule>,
     rules: Vec<Rule>,
     limits: CallLimits,
-    /// What its module and the file beside it are, together.
-    source: String,
-    /// The same, as a lock file has it.
+    /// What its module and the file beside it are, by digest; none outside a directory.
     locked: Option<Locked>,
     component: instance::Prepared,
     ready: Arc<ready::Ready>,

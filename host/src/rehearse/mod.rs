@@ -8,7 +8,7 @@ pub mod given;
 pub mod recorded;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -21,7 +21,7 @@ use crate::decide::{Decider, Decision};
 use crate::identify;
 use crate::mask::{Plans, TokenKey};
 use crate::policy::bindings::postern::policy::types;
-use crate::policy::{Cache, CallLimits, Counters, Loader, Policy, PolicySet, Runtime};
+use crate::policy::{Cache, CallLimits, Counters, Directory, Loader, Policy, PolicySet, Runtime};
 use crate::respond::{Asked, Items, Stop, Treatment};
 use crate::stream::filter::Filter;
 use given::Given;
@@ -61,17 +61,27 @@ pub struct Rehearsal<'a> {
 }
 
 impl Stage {
-    /// Sets one up. Compiled modules are kept in the user's cache directory.
+    /// Sets one up. Compiled modules are kept in the user's cache directory, the newest of them.
     pub fn open() -> anyhow::Result<Self> {
-        let limits = Policies::default();
-        let limits = CallLimits { deadline: limits.deadline_milliseconds, memory: limits.memory };
-        let loader = Loader { runtime: Runtime::start(limits.memory.0, Counters::default())?, cache: cache()?, limits };
+        Self::with(&Policies::default())
+    }
+
+    /// The same with the limits of a configuration.
+    pub fn with(policies: &Policies) -> anyhow::Result<Self> {
+        let limits = CallLimits { deadline: policies.deadline_milliseconds, memory: policies.memory };
+        let cache = cache()?;
+        cache.prune(&[]);
+        let loader = Loader { runtime: Runtime::start(limits.memory.0, Counters::default())?, cache, limits };
         Ok(Self { loader, plans: Arc::new(Plans::new(TokenKey::new(&[0; 32]))) })
     }
 
-    /// The cache of compiled modules, opened once more.
-    pub fn cache(&self) -> anyhow::Result<Cache> {
-        cache()
+    /// Loads a directory of policies as a gateway would, or, to pin it, whatever its lock file says.
+    pub fn directory(&self, policies: &Policies, data: &Path, heeds_lock: bool) -> anyhow::Result<Arc<Directory>> {
+        let runtime = Arc::clone(&self.loader.runtime);
+        match heeds_lock {
+            true => Directory::open(runtime, cache()?, policies, data, None),
+            false => Directory::open_to_lock(runtime, cache()?, policies, data),
+        }
     }
 
     /// Decides an operation with policies.

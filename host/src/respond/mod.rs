@@ -271,15 +271,18 @@ impl Answer {
         let mut out = Vec::new();
         match (&mut self.work, &data) {
             (Work::Pass, _) => return Ok(data),
-            (Work::Items(items), Some(data)) => {
-                out.reserve(data.len());
-                if let Err(stop) = items.push(data, &mut out) {
+            (Work::Items(items), data) => {
+                out.reserve(data.as_ref().map_or(0, Bytes::len));
+                let step = match data {
+                    Some(data) => items.push(data, &mut out),
+                    None => items.finish(&mut out),
+                };
+                if let Err(stop) = step {
                     let error = stop.to_string();
                     self.parting = items.parting(stop, out);
                     return Err(error.into());
                 }
             }
-            (Work::Items(items), None) => items.finish(&mut out).map_err(|stop| stop.to_string())?,
             (Work::Text(filter), Some(data)) => filter.push(types::Channel::Log, data, &mut out).map_err(|refusal| {
                 // A log has no other place to say why it ends.
                 self.parting = Some((format!("\npostern: {}\n", refusal.message).into_bytes(), refusal.message.clone()));

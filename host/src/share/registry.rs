@@ -36,9 +36,10 @@ pub struct Access {
     pub ca: Option<Vec<u8>>,
 }
 
-/// A client of registries.
+/// A client of one registry.
 pub struct Registry {
     client: Client,
+    auth: RegistryAuth,
 }
 
 /// A policy that came from a registry.
@@ -61,8 +62,8 @@ pub fn reference(text: &str) -> anyhow::Result<Reference> {
 }
 
 impl Registry {
-    /// Sets a client up.
-    pub fn new(access: &Access) -> anyhow::Result<Self> {
+    /// Sets a client up for the registry of a reference.
+    pub fn of(reference: &Reference, access: &Access) -> anyhow::Result<Self> {
         // Where a provider is installed already it is the same.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let certificate = |data: &Vec<u8>| Certificate { encoding: CertificateEncoding::Pem, data: data.clone() };
@@ -74,7 +75,8 @@ impl Registry {
             user_agent: concat!("postern/", env!("CARGO_PKG_VERSION")),
             ..ClientConfig::default()
         };
-        Ok(Self { client: Client::try_from(config).context("a client of registries cannot be set up")? })
+        // Asked once: a credential helper is a program of its own.
+        Ok(Self { client: Client::try_from(config).context("a client of registries cannot be set up")?, auth: credential(reference)? })
     }
 
     /// Puts a module there; gives back the digest of its manifest.
@@ -85,7 +87,6 @@ impl Registry {
         annotations: BTreeMap<String, String>,
         contract: &[String],
     ) -> anyhow::Result<String> {
-        let auth = credential(to)?;
         let layer = ImageLayer::new(module.to_vec(), LAYER.into(), None);
         let config = serde_json::json!({
             "architecture": "wasm", "os": "wasip2", "layerDigests": [layer.sha256_digest()],
@@ -97,7 +98,7 @@ impl Registry {
         let body = serde_json::to_vec(&manifest)?;
         let digest = sha256(&body);
         let pushing = || format!("cannot push to {to}");
-        self.client.store_auth_if_needed(to.resolve_registry(), &auth).await;
+        self.client.store_auth_if_needed(to.resolve_registry(), &self.auth).await;
         for (data, digest) in [(layer.data.clone(), layer.sha256_digest()), (config.data.clone(), config.sha256_digest())] {
             self.client.push_blob(to, data, &digest).await.with_context(pushing)?;
         }
@@ -127,8 +128,7 @@ impl Registry {
     /// A manifest and its digest, which is what the reference says where it says one.
     pub(super) async fn manifest(&self, of: &Reference) -> anyhow::Result<(Vec<u8>, String)> {
         let accepted = [OCI_IMAGE_MEDIA_TYPE, IMAGE_MANIFEST_MEDIA_TYPE];
-        let (bytes, _) =
-            self.client.pull_manifest_raw(of, &credential(of)?, &accepted).await.with_context(|| format!("cannot pull {of}"))?;
+        let (bytes, _) = self.client.pull_manifest_raw(of, &self.auth, &accepted).await.with_context(|| format!("cannot pull {of}"))?;
         if bytes.len() > LARGEST_MANIFEST {
             bail!("{of}: its manifest is over {LARGEST_MANIFEST} bytes long");
         }
@@ -173,7 +173,7 @@ impl Registry {
         let config = config(&digests);
         let mut manifest = OciImageManifest::build(std::slice::from_ref(&layer), &config, None);
         manifest.layers.splice(0..0, layers);
-        self.client.push(to, &[layer], config, &credential(to)?, Some(manifest)).await.with_context(|| format!("cannot push to {to}"))?;
+        self.client.push(to, &[layer], config, &self.auth, Some(manifest)).await.with_context(|| format!("cannot push to {to}"))?;
         Ok(())
     }
 }

@@ -64,7 +64,7 @@ impl ModuleStore {
         }
         let access = self.access.clone();
         let (pulled, signatures) = wait(async {
-            let registry = Registry::new(&access)?;
+            let registry = Registry::of(&from, &access)?;
             let pulled = registry.pull(&from).await?;
             let signatures = signature::of(&registry, &from, &pulled.digest).await?;
             Ok((pulled, signatures))
@@ -80,7 +80,7 @@ impl ModuleStore {
         let from = registry::reference(source)?;
         let digest = from.digest().unwrap_or_default().to_owned();
         let access = self.access.clone();
-        let signatures = wait(async { signature::of(&Registry::new(&access)?, &from, &digest).await })?;
+        let signatures = wait(async { signature::of(&Registry::of(&from, &access)?, &from, &digest).await })?;
         let hex = digest.trim_start_matches("sha256:");
         let beside_file = self.directory.join(format!("{hex}.json"));
         if let Ok(bytes) = std::fs::read(&beside_file)

@@ -2,12 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::Context;
 
 use crate::cluster::Cluster;
-use crate::process::{Process, free_port, tail, wait_until, write_whole};
+use crate::process::{Process, free_port, write_whole};
 
 /// A running nginx. Dropping it ends it.
 pub struct Nginx {
@@ -36,11 +35,7 @@ impl Nginx {
         let mut command = Command::new(nginx().context("nginx is not installed")?);
         command.arg("-c").arg(&config).arg("-p").arg(&directory).args(["-e", "stderr"]);
         let log = directory.join("nginx.log");
-        let mut process = Process::start_ended_by("TERM", "nginx", command, &log)?;
-        wait_until("nginx listens", Duration::from_secs(10), || {
-            process.check().with_context(|| tail(&log))?;
-            Ok(std::net::TcpStream::connect(("127.0.0.1", port)).is_ok())
-        })?;
+        let process = Process::start_ended_by("TERM", "nginx", command, &log)?.listening(port, &log)?;
         Ok(Self { address: format!("127.0.0.1:{port}"), process })
     }
 }

@@ -42,6 +42,15 @@ impl Process {
         Ok(Self { name: name.into(), child, signal })
     }
 
+    /// Waits until it listens on a port of this machine.
+    pub fn listening(mut self, port: u16, log: &Path) -> anyhow::Result<Self> {
+        wait_until(&format!("{} listens", self.name), Duration::from_secs(20), || {
+            self.check().with_context(|| tail(log))?;
+            Ok(std::net::TcpStream::connect(("127.0.0.1", port)).is_ok())
+        })?;
+        Ok(self)
+    }
+
     /// Its process id.
     pub fn id(&self) -> u32 {
         self.child.id()

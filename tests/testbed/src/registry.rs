@@ -2,12 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::Context;
 
 use crate::certificates::Ca;
-use crate::process::{Process, free_port, tail, wait_until};
+use crate::process::{Process, free_port};
 
 /// A running registry. Dropping it ends it.
 pub struct Registry {
@@ -49,12 +48,7 @@ impl Registry {
         let log = self.directory.join("registry.log");
         let mut command = Command::new(docker_registry().context("docker-registry is not there; `cargo xtask test` installs it")?);
         command.arg("serve").arg(self.directory.join("config.yml"));
-        let mut process = Process::start("docker-registry", command, &log)?;
-        wait_until("the registry listens", Duration::from_secs(20), || {
-            process.check().with_context(|| tail(&log))?;
-            Ok(std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok())
-        })?;
-        self.process = Some(process);
+        self.process = Some(Process::start("docker-registry", command, &log)?.listening(self.port, &log)?);
         Ok(())
     }
 

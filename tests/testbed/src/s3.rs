@@ -2,13 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
-
-use anyhow::Context;
 
 use crate::binary;
 use crate::certificates::Ca;
-use crate::process::{Process, free_port, tail, wait_until};
+use crate::process::{Process, free_port};
 
 /// A running S3 server, over TLS. Dropping it ends it.
 pub struct S3 {
@@ -42,12 +39,7 @@ impl S3 {
         command.args(["posix", "--sidecar"]).arg(file("sidecar")).arg(file("buckets"));
         std::fs::create_dir_all(file("sidecar"))?;
         let log = file("s3.log");
-        let mut process = Process::start("versitygw", command, &log)?;
-        wait_until("the S3 server listens", Duration::from_secs(20), || {
-            process.check().with_context(|| tail(&log))?;
-            Ok(std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok())
-        })?;
-        self.process = Some(process);
+        self.process = Some(Process::start("versitygw", command, &log)?.listening(self.port, &log)?);
         Ok(())
     }
 

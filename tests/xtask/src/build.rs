@@ -85,6 +85,8 @@ fn foreign(name: &str, language: &str) -> anyhow::Result<()> {
     let folder = cache().join("foreign").join(name);
     let mut inputs = copied(&made.join(name), &folder)?;
     inputs.extend(copied(&source, &folder)?);
+    // And how it is built.
+    inputs.extend(std::fs::read(root().join("host/src/cli/policy/build.rs"))?);
     let (stamp, module) = (folder.join(".built-from"), cache().join("policies").join(format!("{name}.wasm")));
     if module.exists() && std::fs::read(&stamp).is_ok_and(|known| known == inputs) {
         return Ok(());

@@ -12,7 +12,7 @@ use crate::config::Policies;
 use crate::policy::bindings::postern::policy::types::{Capabilities, Hooks, Manifest, Surrounding};
 use crate::policy::grants::Capability;
 use crate::policy::report::Report;
-use crate::policy::{Cache, Counters, Directory, Policy, PolicyFile, Runtime, module};
+use crate::policy::{Policy, PolicyFile, module};
 use crate::rehearse::Stage;
 use crate::rehearse::given::{Wanted, WantedCaller};
 use crate::share::sha256;
@@ -39,8 +39,7 @@ fn directory(directory: PathBuf) -> anyhow::Result<()> {
     let scratch = std::env::temp_dir().join(format!("postern-check-{}", std::process::id()));
     std::fs::create_dir_all(&scratch)?;
     let policies = Policies { directory: Some(directory), ..Policies::default() };
-    let opened = Runtime::start(policies.memory.0, Counters::default())
-        .and_then(|runtime| Directory::open(runtime, Cache::open(&scratch)?, &policies, &scratch, None));
+    let opened = Stage::with(&policies).and_then(|stage| stage.directory(&policies, &scratch, true));
     let _ = std::fs::remove_dir_all(scratch);
     list::print(&Report::of(&opened?.current()).policies);
     Ok(())

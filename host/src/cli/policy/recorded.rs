@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -14,9 +13,9 @@ use super::super::session::Place;
 use super::super::table::{self, printable, row};
 use super::list::sees;
 use crate::config::Config;
+use crate::policy::Policy;
 use crate::policy::grants::Capability;
 use crate::policy::rules::Rule;
-use crate::policy::{Directory, Policy};
 use crate::record::session::format::Kind;
 use crate::record::session::read::{Entry, Recorded};
 use crate::rehearse::cases::{Case, CaseFile, Expect, More, ObjectCase};
@@ -215,8 +214,8 @@ impl Explain {
             None => None,
         };
         let given = recorded::given(&event, body.as_deref())?;
-        let stage = Stage::open()?;
-        let directory = Directory::open(Arc::clone(&stage.loader.runtime), stage.cache()?, &config.policies, &config.data_directory, None)?;
+        let stage = Stage::with(&config.policies)?;
+        let directory = stage.directory(&config.policies, &config.data_directory, true)?;
         let policies = &directory.current().policies;
         let mut out = std::io::stdout().lock();
         let text = |value: &Value| printable(value.as_str().unwrap_or("-"));

@@ -10,7 +10,7 @@ use super::list::sees;
 use super::{load, read};
 use crate::config::{Config, Policies};
 use crate::policy::grants::Capability;
-use crate::policy::{Cache, Counters, Directory, Runtime, module};
+use crate::policy::module;
 use crate::rehearse::Stage;
 use crate::share::keys::{PublicKey, SigningKey};
 use crate::share::lock::{FILE, Lock};
@@ -69,7 +69,7 @@ impl Push {
         ]);
         let access = self.reach.access()?;
         let digest = wait(async {
-            let registry = Registry::new(&access)?;
+            let registry = Registry::of(&to, &access)?;
             let digest = registry.push(&to, &bytes, annotations, &looked.exports).await?;
             if let Some(key) = &key {
                 signature::sign(&registry, &to, &digest, key).await?;
@@ -104,7 +104,7 @@ impl Pull {
         let key = self.key.as_deref().map(PublicKey::read).transpose()?;
         let access = self.reach.access()?;
         let (pulled, signatures) = wait(async {
-            let registry = Registry::new(&access)?;
+            let registry = Registry::of(&from, &access)?;
             let pulled = registry.pull(&from).await?;
             let signatures = match key {
                 Some(_) => signature::of(&registry, &from, &pulled.digest).await?,
@@ -169,26 +169,12 @@ impl LockCommand {
             None => (Policies::default(), scratch.to_owned()),
         };
         policies.directory = Some(self.directory.clone());
-        let before = Lock::read(&self.directory);
-        // The new lock is of what lies there, whatever the old one says.
-        let aside = scratch.join(FILE);
-        if !self.check && file.exists() {
-            std::fs::rename(&file, &aside).or_else(|_| std::fs::copy(&file, &aside).and_then(|_| std::fs::remove_file(&file)))?;
-        }
-        let opened = Runtime::start(policies.memory.0, Counters::default())
-            .and_then(|runtime| Directory::open(runtime, Cache::open(scratch)?, &policies, &data, None));
-        let directory = match opened {
-            Ok(directory) => directory,
-            Err(error) => {
-                if aside.exists() {
-                    std::fs::copy(&aside, &file)?;
-                }
-                return Err(error);
-            }
-        };
+        let directory = Stage::with(&policies)?.directory(&policies, &data, self.check)?;
         let lock = Lock::of(directory.locked());
         if self.check {
-            let Some(before) = before? else { bail!("{} is not there; `postern policy lock` makes it", file.display()) };
+            let Some(before) = Lock::read(&self.directory)? else {
+                bail!("{} is not there; `postern policy lock` makes it", file.display())
+            };
             if before != lock {
                 bail!("{} pins {}, and the directory is {}", file.display(), before.bundle, lock.bundle);
             }
