@@ -136,13 +136,13 @@ impl Items {
     }
 
     /// How an answer ends that a policy ended: a watch says so in a last event after what was ready, anything else can only break off.
-    pub(super) fn parting(&self, stop: Stop, ready: Vec<u8>) -> Option<(Vec<u8>, String)> {
+    pub(super) fn parting(&self, stop: Stop) -> Option<(Vec<u8>, String)> {
         let Stop::Terminated(why) = stop else { return None };
         if self.state != State::Events {
             return Some((Vec::new(), why));
         }
         let status = Refusal::forbidden(&why).to_json();
-        let last = [&ready, b"{\"type\":\"ERROR\",\"object\":".as_slice(), status.trim_end().as_bytes(), b"}\n"].concat();
+        let last = [b"{\"type\":\"ERROR\",\"object\":".as_slice(), status.trim_end().as_bytes(), b"}\n"].concat();
         Some((last, why))
     }
 
@@ -360,4 +360,4 @@ pub(super) fn require_object(value: &[u8]) -> Result<(), Unreadable> {
 
 #[cfg(test)]
 #[path = "items_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::*;
 use crate::mask::{Mask, RowObject, Selector, TokenKey, Transform};
 
-fn items(verb: &str, shape: Shape, table: bool) -> Items {
+pub(in crate::respond) fn items(verb: &str, shape: Shape, table: bool) -> Items {
     let plans = Arc::new(Plans::new(TokenKey::new(&[1; 32])));
     let mask = Mask { what: Selector::Field("$.data.*".into()), how: Transform::Redact, when: vec![] };
     let operation = Arc::new(types::Operation {

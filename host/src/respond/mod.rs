@@ -1,6 +1,7 @@
 //! Respond: what the API server answers goes back to the caller, masked where the decision says so, each piece as it comes.
 
 mod accept;
+mod answer;
 mod completion;
 mod events;
 mod items;
@@ -9,26 +10,24 @@ mod lexer;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::response::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
-use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use tokio::time::Sleep;
+
+use answer::Answer;
 
 pub use accept::{Asked, include_objects, rewrite};
 pub use completion::{Completion, exit_code};
 pub use events::Before;
 pub use items::{Items, Stop, Treatment};
 
-use crate::body::{Body, BoxError, collect};
+use crate::body::{Body, collect};
 use crate::classify::Shape;
 use crate::identify::time_left;
 use crate::mask::{Plan, Unreadable};
-use crate::policy::bindings::postern::policy::types;
 use crate::status::Refusal;
 use crate::stream::filter::Filter;
 
@@ -36,9 +35,6 @@ use crate::stream::filter::Filter;
 const PREVIEW: usize = 64 << 10;
 /// The same where policies look at each object: one of them may end the answer, and what is sent by then cannot be taken back.
 const PREVIEW_OF_OBJECTS: usize = 8 << 20;
-
-/// What ends a watch that cannot go on from where it began (`apierrors.NewResourceExpired`): clients then list and watch anew.
-const EXPIRED: &[u8] = b"{\"type\":\"ERROR\",\"object\":{\"kind\":\"Status\",\"apiVersion\":\"v1\",\"metadata\":{},\"status\":\"Failure\",\"message\":\"too old resource version: what this watch began with is no longer known; list and watch anew\",\"reason\":\"Expired\",\"code\":410}}\n";
 
 /// What is done with the body.
 pub enum Work {
@@ -93,7 +89,8 @@ pub async fn respond(
             // Its head must not wait for the first event.
             Shape::Watch => {
                 warn(&mut parts.headers, masked_by, "may be");
-                Ok(Response::from_parts(parts, Body::stream(Answer::new(body, Work::Items(items), until, completion))))
+                let answer = Answer::new(body, Work::Items(items), Vec::new(), until, completion);
+                Ok(Response::from_parts(parts, Body::stream(answer)))
             }
             // A single object is looked at whole before anything is sent, so that what is hidden is 403 and not half an answer.
             _ if !items.streams() => whole(parts, body, *items, masked_by, completion).await,
@@ -103,10 +100,7 @@ pub async fn respond(
     if reads {
         warn(&mut parts.headers, masked_by, "may be");
     }
-    let mut answer = Answer::new(body, work, until, completion);
-    if !reads && answer.body.is_end_stream() {
-        answer.end("ok");
-    }
+    let answer = Answer::new(body, work, Vec::new(), until, completion);
     Ok(Response::from_parts(parts, Body::stream(answer)))
 }
 
@@ -181,8 +175,7 @@ async fn list(
         completion.ended = Some("ok");
         return Ok(Response::from_parts(parts, Body::full(out)));
     }
-    let mut answer = Answer::new(body, Work::Items(items), None, completion);
-    answer.first = Bytes::from(out);
+    let answer = Answer::new(body, Work::Items(items), out, None, completion);
     Ok(Response::from_parts(parts, Body::stream(answer)))
 }
 
@@ -231,202 +224,5 @@ fn strip(headers: &mut HeaderMap) {
         [header::CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE, header::TE, header::TRAILER, HeaderName::from_static("keep-alive")]
     {
         headers.remove(name);
-    }
-}
-
-/// A body on its way, worked on as it passes.
-struct Answer {
-    body: Incoming,
-    work: Work,
-    until: Option<Pin<Box<Sleep>>>,
-    completion: Completion,
-    done: bool,
-    /// What was worked on before the head was sent.
-    first: Bytes,
-    /// When what is held back of a text goes on.
-    held: Option<Pin<Box<Sleep>>>,
-    /// How a policy ended it: the last that is sent, and why.
-    parting: Option<(Vec<u8>, String)>,
-    /// What a watch waits for.
-    looking: Option<Looking>,
-}
-
-impl Answer {
-    fn new(body: Incoming, work: Work, until: Option<Pin<Box<Sleep>>>, completion: Completion) -> Self {
-        Self { body, work, until, completion, done: false, first: Bytes::new(), held: None, parting: None, looking: None }
-    }
-
-    fn end(&mut self, how: &'static str) {
-        self.done = true;
-        self.completion.ended = Some(how);
-        match &self.work {
-            Work::Items(items) => self.completion.masked(&items.report, items.hidden),
-            Work::Text(filter) => self.completion.masked(&filter.report(), 0),
-            Work::Pass => {}
-        }
-    }
-
-    /// Works on a piece; none when nothing can be sent yet.
-    fn piece(&mut self, data: Option<Bytes>) -> Result<Option<Bytes>, BoxError> {
-        let mut out = Vec::new();
-        match (&mut self.work, &data) {
-            (Work::Pass, _) => return Ok(data),
-            (Work::Items(items), data) => {
-                out.reserve(data.as_ref().map_or(0, Bytes::len));
-                let step = match data {
-                    Some(data) => items.push(data, &mut out),
-                    None => items.finish(&mut out),
-                };
-                if let Err(stop) = step {
-                    let error = stop.to_string();
-                    self.parting = items.parting(stop, out);
-                    return Err(error.into());
-                }
-            }
-            (Work::Text(filter), Some(data)) => filter.push(types::Channel::Log, data, &mut out).map_err(|refusal| {
-                // A log has no other place to say why it ends.
-                self.parting = Some((format!("\npostern: {}\n", refusal.message).into_bytes(), refusal.message.clone()));
-                refusal.message
-            })?,
-            (Work::Text(filter), None) => filter.flush(types::Channel::Log, &mut out),
-        }
-        Ok((!out.is_empty()).then(|| Bytes::from(out)))
-    }
-
-    /// Learns what a watch must know before it goes on. What can be sent by then is in `out`.
-    fn look(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<Result<(), Lost>> {
-        let Work::Items(items) = &mut self.work else { return Poll::Ready(Ok(())) };
-        loop {
-            let looking = match (&mut self.looking, items.asks()) {
-                (Some(looking), _) => looking,
-                (None, Some(asked)) => self.looking.insert(asked),
-                (None, None) => return Poll::Ready(Ok(())),
-            };
-            let Poll::Ready(found) = looking.as_mut().poll(cx) else {
-                // What is ready meanwhile need not wait.
-                return if out.is_empty() { Poll::Pending } else { Poll::Ready(Ok(())) };
-            };
-            self.looking = None;
-            items.answer(found?.as_deref(), out).map_err(|stop| Lost::Unknown(stop.to_string()))?;
-        }
-    }
-
-    /// Nothing comes just now: what a text mask held back long enough goes on.
-    fn let_go(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let Work::Text(filter) = &mut self.work else { return Poll::Pending };
-        let Some(wait) = filter.wait() else { return Poll::Pending };
-        let held = self.held.get_or_insert_with(|| Box::pin(tokio::time::sleep(wait)));
-        ready!(held.as_mut().poll(cx));
-        self.held = None;
-        let mut out = Vec::new();
-        filter.flush(types::Channel::Log, &mut out);
-        self.completion.bytes += out.len() as u64;
-        if out.is_empty() { Poll::Pending } else { Poll::Ready(Some(Ok(Frame::data(Bytes::from(out))))) }
-    }
-}
-
-impl Drop for Answer {
-    fn drop(&mut self) {
-        if !self.done {
-            self.end("client-gone");
-        }
-    }
-}
-
-impl http_body::Body for Answer {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        if self.done {
-            return Poll::Ready(None);
-        }
-        if !self.first.is_empty() {
-            let first = std::mem::take(&mut self.first);
-            self.completion.bytes += first.len() as u64;
-            return Poll::Ready(Some(Ok(Frame::data(first))));
-        }
-        if let Some(until) = &mut self.until
-            && until.as_mut().poll(cx).is_ready()
-        {
-            self.end("credential-expired");
-            return Poll::Ready(None);
-        }
-        loop {
-            let mut out = Vec::new();
-            match ready!(self.look(cx, &mut out)) {
-                Ok(()) if out.is_empty() => {}
-                Ok(()) => {
-                    self.completion.bytes += out.len() as u64;
-                    return Poll::Ready(Some(Ok(Frame::data(Bytes::from(out)))));
-                }
-                Err(Lost::Expired) => {
-                    self.end("expired");
-                    out.extend_from_slice(EXPIRED);
-                    self.completion.bytes += out.len() as u64;
-                    return Poll::Ready(Some(Ok(Frame::data(Bytes::from(out)))));
-                }
-                Err(Lost::Unknown(error)) => {
-                    tracing::warn!(%error, "a watch was broken off");
-                    self.end("broken-off");
-                    return Poll::Ready(Some(Err(error.into())));
-                }
-            }
-            let polled = Pin::new(&mut self.body).poll_frame(cx);
-            if polled.is_pending() {
-                return self.let_go(cx);
-            }
-            self.held = None;
-            let data = match ready!(polled) {
-                None => None,
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => Some(data),
-                    Err(_) => continue,
-                },
-                Some(Err(error)) => {
-                    self.end("server-gone");
-                    return Poll::Ready(Some(Err(error.into())));
-                }
-            };
-            let last = data.is_none();
-            let piece = match self.piece(data) {
-                Ok(piece) => piece,
-                Err(error) => {
-                    if let Some((last, why)) = self.parting.take() {
-                        self.completion.event.set("refusal", &why);
-                        self.end("terminated");
-                        self.completion.bytes += last.len() as u64;
-                        // What cannot say why it ends must not look whole.
-                        return Poll::Ready(Some(if last.is_empty() { Err(error) } else { Ok(Frame::data(Bytes::from(last))) }));
-                    }
-                    tracing::warn!(%error, "an answer was broken off");
-                    self.end("broken-off");
-                    return Poll::Ready(Some(Err(error)));
-                }
-            };
-            if last {
-                self.end("ok");
-            }
-            match piece {
-                Some(bytes) => {
-                    self.completion.bytes += bytes.len() as u64;
-                    // With a length that is known nobody asks whether there is more.
-                    if matches!(self.work, Work::Pass) && self.body.is_end_stream() {
-                        self.end("ok");
-                    }
-                    return Poll::Ready(Some(Ok(Frame::data(bytes))));
-                }
-                None if last => return Poll::Ready(None),
-                None => {}
-            }
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.done
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        if matches!(self.work, Work::Pass) { self.body.size_hint() } else { SizeHint::default() }
     }
 }

@@ -1,0 +1,257 @@
+//! A body on its way: worked on as it passes, and what comes in small pieces is sent together.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::Sleep;
+
+use super::{Completion, Looking, Lost, Work};
+use crate::body::BoxError;
+use crate::policy::bindings::postern::policy::types;
+
+/// What is sent at a time. The API server sends a list in a chunk for each item: each by itself would be a TLS record and a system call.
+const TOGETHER: usize = 48 << 10;
+/// What ends a watch that cannot go on from where it began (`apierrors.NewResourceExpired`): clients then list and watch anew.
+const EXPIRED: &[u8] = b"{\"type\":\"ERROR\",\"object\":{\"kind\":\"Status\",\"apiVersion\":\"v1\",\"metadata\":{},\"status\":\"Failure\",\"message\":\"too old resource version: what this watch began with is no longer known; list and watch anew\",\"reason\":\"Expired\",\"code\":410}}\n";
+
+/// A piece of a body, or what ends it.
+type Sent = Result<Frame<Bytes>, BoxError>;
+
+/// A body on its way, worked on as it passes.
+pub(super) struct Answer<B: http_body::Body<Data = Bytes> = Incoming> {
+    body: B,
+    work: Work,
+    until: Option<Pin<Box<Sleep>>>,
+    completion: Completion,
+    done: bool,
+    /// What was worked on and can be sent.
+    ready: Vec<u8>,
+    /// Whether others on this thread had a turn since something came: the connection to the API server is one of them.
+    turned: bool,
+    /// What ends it when all that is ready was sent.
+    failed: Option<BoxError>,
+    /// When what is held back of a text goes on.
+    held: Option<Pin<Box<Sleep>>>,
+    /// How a policy ended it: the last that is sent, and why.
+    parting: Option<(Vec<u8>, String)>,
+    /// What a watch waits for.
+    looking: Option<Looking>,
+}
+
+impl<B: http_body::Body<Data = Bytes>> Answer<B> {
+    /// `ready` is what was worked on before.
+    pub(super) fn new(body: B, work: Work, ready: Vec<u8>, until: Option<Pin<Box<Sleep>>>, completion: Completion) -> Self {
+        let empty = matches!(work, Work::Pass) && body.is_end_stream();
+        let mut answer = Self {
+            body,
+            work,
+            until,
+            completion,
+            done: false,
+            ready,
+            turned: false,
+            failed: None,
+            held: None,
+            parting: None,
+            looking: None,
+        };
+        if empty {
+            answer.end("ok");
+        }
+        answer
+    }
+
+    fn end(&mut self, how: &'static str) {
+        self.done = true;
+        self.completion.ended = Some(how);
+        match &self.work {
+            Work::Items(items) => self.completion.masked(&items.report, items.hidden),
+            Work::Text(filter) => self.completion.masked(&filter.report(), 0),
+            Work::Pass => {}
+        }
+    }
+
+    /// Works on a piece, or on what is left at the end.
+    fn work_on(&mut self, data: Option<&Bytes>) -> Result<(), BoxError> {
+        let out = &mut self.ready;
+        let before = out.len();
+        if before > 0 && out.capacity() < TOGETHER {
+            out.reserve(TOGETHER);
+        }
+        match (&mut self.work, data) {
+            (Work::Pass, data) => out.extend_from_slice(data.map_or(&[], |data| data)),
+            (Work::Items(items), data) => {
+                let step = match data {
+                    Some(data) => items.push(data, out),
+                    None => items.finish(out),
+                };
+                if let Err(stop) = step {
+                    let error = stop.to_string();
+                    self.parting = items.parting(stop);
+                    if self.parting.as_ref().is_none_or(|(last, _)| last.is_empty()) {
+                        // Half an object may be there with what hides it still to come.
+                        out.truncate(before);
+                    }
+                    return Err(error.into());
+                }
+            }
+            (Work::Text(filter), Some(data)) => filter.push(types::Channel::Log, data, out).map_err(|refusal| {
+                // A log has no other place to say why it ends.
+                self.parting = Some((format!("\npostern: {}\n", refusal.message).into_bytes(), refusal.message.clone()));
+                refusal.message
+            })?,
+            (Work::Text(filter), None) => filter.flush(types::Channel::Log, out),
+        }
+        Ok(())
+    }
+
+    /// Learns what a watch must know before it goes on. What is ready meanwhile need not wait.
+    fn look(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Lost>> {
+        let Work::Items(items) = &mut self.work else { return Poll::Ready(Ok(())) };
+        loop {
+            let looking = match (&mut self.looking, items.asks()) {
+                (Some(looking), _) => looking,
+                (None, Some(asked)) => self.looking.insert(asked),
+                (None, None) => return Poll::Ready(Ok(())),
+            };
+            let found = ready!(looking.as_mut().poll(cx));
+            self.looking = None;
+            items.answer(found?.as_deref(), &mut self.ready).map_err(|stop| Lost::Unknown(stop.to_string()))?;
+        }
+    }
+
+    /// Nothing comes just now. What is ready goes out when others on this thread had their turn, and brought no more; what a text mask held back
+    /// long enough goes on.
+    fn idle(&mut self, cx: &mut Context<'_>) -> Poll<Option<Sent>> {
+        if !self.ready.is_empty() {
+            if std::mem::replace(&mut self.turned, true) {
+                return self.send();
+            }
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let Work::Text(filter) = &mut self.work else { return Poll::Pending };
+        let Some(wait) = filter.wait() else { return Poll::Pending };
+        let held = self.held.get_or_insert_with(|| Box::pin(tokio::time::sleep(wait)));
+        ready!(held.as_mut().poll(cx));
+        self.held = None;
+        filter.flush(types::Channel::Log, &mut self.ready);
+        if self.ready.is_empty() { Poll::Pending } else { self.send() }
+    }
+
+    /// Sends what is ready, or says that there is no more.
+    fn send(&mut self) -> Poll<Option<Sent>> {
+        let ready = Bytes::from(std::mem::take(&mut self.ready));
+        self.completion.bytes += ready.len() as u64;
+        Poll::Ready((!ready.is_empty()).then(|| Ok(Frame::data(ready))))
+    }
+
+    /// Sends what is ready, and then nothing but the error.
+    fn fail(&mut self, error: BoxError) -> Poll<Option<Sent>> {
+        self.failed = Some(error);
+        if self.ready.is_empty() { Poll::Ready(self.failed.take().map(Err)) } else { self.send() }
+    }
+}
+
+impl<B: http_body::Body<Data = Bytes>> Drop for Answer<B> {
+    fn drop(&mut self) {
+        if !self.done {
+            self.end("client-gone");
+        }
+    }
+}
+
+impl<B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Unpin> http_body::Body for Answer<B> {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Sent>> {
+        let this = &mut *self;
+        if this.done {
+            return Poll::Ready(this.failed.take().map(Err));
+        }
+        if let Some(until) = &mut this.until
+            && until.as_mut().poll(cx).is_ready()
+        {
+            this.end("credential-expired");
+            return this.send();
+        }
+        loop {
+            if this.ready.len() >= TOGETHER {
+                return this.send();
+            }
+            match this.look(cx) {
+                Poll::Pending => return this.idle(cx),
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(Lost::Expired)) => {
+                    this.end("expired");
+                    this.ready.extend_from_slice(EXPIRED);
+                    return this.send();
+                }
+                Poll::Ready(Err(Lost::Unknown(error))) => {
+                    tracing::warn!(%error, "a watch was broken off");
+                    this.end("broken-off");
+                    return this.fail(error.into());
+                }
+            }
+            let polled = Pin::new(&mut this.body).poll_frame(cx);
+            if polled.is_pending() {
+                return this.idle(cx);
+            }
+            (this.held, this.turned) = (None, false);
+            let data = match ready!(polled) {
+                None => None,
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => Some(data),
+                    Err(_) => continue,
+                },
+                Some(Err(error)) => {
+                    this.end("server-gone");
+                    return this.fail(error.into());
+                }
+            };
+            if let (Work::Pass, Some(long)) = (&this.work, &data)
+                && this.ready.is_empty()
+                && long.len() >= TOGETHER
+            {
+                this.completion.bytes += long.len() as u64;
+                if this.body.is_end_stream() {
+                    this.end("ok");
+                }
+                return Poll::Ready(data.map(|data| Ok(Frame::data(data))));
+            }
+            if let Err(error) = this.work_on(data.as_ref()) {
+                let Some((last, why)) = this.parting.take() else {
+                    tracing::warn!(%error, "an answer was broken off");
+                    this.end("broken-off");
+                    return this.fail(error);
+                };
+                this.completion.event.set("refusal", &why);
+                this.end("terminated");
+                this.ready.extend_from_slice(&last);
+                // What cannot say why it ends must not look whole.
+                return if last.is_empty() { this.fail(error) } else { this.send() };
+            }
+            // With a length that is known nobody asks whether there is more.
+            if data.is_none() || matches!(this.work, Work::Pass) && this.body.is_end_stream() {
+                this.end("ok");
+                return this.send();
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.done && self.failed.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        if matches!(self.work, Work::Pass) && self.ready.is_empty() { self.body.size_hint() } else { SizeHint::default() }
+    }
+}
+
+#[cfg(test)]
+#[path = "answer_tests.rs"]
+mod tests;
