@@ -89,6 +89,11 @@ impl Decision {
     }
 }
 
+/// Whether one of these policies may hide an object from the caller: those that are observed do not.
+pub fn may_hide(on_object: &[Arc<Policy>]) -> bool {
+    on_object.iter().any(|policy| policy.mode == Mode::Enforce)
+}
+
 /// What decisions are made with.
 pub struct Decider<'a> {
     /// The policies in force.
@@ -132,10 +137,10 @@ impl Decider<'_> {
         for policy in self.policies.policies.iter().filter(|p| p.matches(operation)) {
             matched = true;
             let Some(runtime) = self.runtime else { continue };
-            if policy.on_object() && policy.mode == Mode::Enforce {
+            if policy.on_object() {
                 decision.on_object.push(Arc::clone(policy));
             }
-            let stays = policy.on_chunk() && policy.mode == Mode::Enforce && matches!(operation.shape, Shape::Stream | Shape::Log);
+            let stays = policy.on_chunk() && matches!(operation.shape, Shape::Stream | Shape::Log);
             if !policy.on_request() && !stays {
                 continue;
             }
@@ -150,6 +155,9 @@ impl Decider<'_> {
             // What the policy could not read it cannot have decided about.
             if let Some(refusal) = body.and_then(|b| b.refusal()) {
                 decision.record(policy, "failed", Some(refusal.message.clone()), answer.annotations);
+                if policy.mode == Mode::Observe {
+                    continue;
+                }
                 decision.refusal = Some(refusal.clone());
                 return decision;
             }

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::{Exchange, Gateway};
 use crate::body::collect;
 use crate::classify::{Shape, Target, escape, path_of};
-use crate::decide::Decision;
+use crate::decide::{Decision, may_hide};
 use crate::forward::{As, Upstream};
 use crate::respond::{Before, Look, Lost};
 
@@ -31,7 +31,7 @@ impl Gateway {
     /// How a watch learns what its client has; none where no policy hides objects, or where the watch begins with all there is.
     pub(super) fn look_back(&self, exchange: &Exchange, decision: &Decision) -> Look {
         let operation = &exchange.operation;
-        if operation.shape != Shape::Watch || decision.on_object.is_empty() {
+        if operation.shape != Shape::Watch || !may_hide(&decision.on_object) {
             return None;
         }
         let first = |key: &str| operation.first(key).unwrap_or_default();

@@ -11,7 +11,7 @@ use super::{Exchange, Gateway};
 use crate::body::{Body, BoxError};
 use crate::classify::Operation;
 use crate::config::{BodyRule, KeepBodies};
-use crate::decide::Decision;
+use crate::decide::{Decision, may_hide};
 use crate::identify::Caller;
 use crate::mask::{Plan, Report};
 use crate::policy::RequestBody;
@@ -35,7 +35,7 @@ impl Gateway {
         let resource = exchange.operation.target.as_ref().map(|t| t.resource.as_str()).unwrap_or_default();
         // What policies say of each object is said of objects that come back: of this one they were not asked.
         let text = match body.value() {
-            Ok(value) if decision.on_object.is_empty() => masked(value, decision.masks.as_deref(), resource),
+            Ok(value) if !may_hide(&decision.on_object) => masked(value, decision.masks.as_deref(), resource),
             _ => None,
         };
         let mut kept = Kept::new(sessions.clone(), exchange, Kind::Request, self.config.sessions.largest_body.0);

@@ -1,5 +1,6 @@
 //! The request's body, parsed when a policy first reads it, once, whatever the number of policies.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -14,13 +15,14 @@ pub struct RequestBody {
     bytes: Bytes,
     media_type: String,
     parsed: OnceLock<Result<Arc<Value>, Refusal>>,
+    wanted: AtomicBool,
 }
 
 impl RequestBody {
     /// Takes a body and its Content-Type.
     pub fn new(bytes: Bytes, content_type: &str) -> Self {
         let media_type = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        Self { bytes, media_type, parsed: OnceLock::new() }
+        Self { bytes, media_type, parsed: OnceLock::new(), wanted: AtomicBool::new(false) }
     }
 
     /// The bytes.
@@ -30,12 +32,13 @@ impl RequestBody {
 
     /// The object in it; a refusal when it is in an encoding that is not decoded, or is no object.
     pub fn value(&self) -> Result<&Arc<Value>, &Refusal> {
+        self.wanted.store(true, Ordering::Relaxed);
         self.parsed.get_or_init(|| self.parse().map(Arc::new)).as_ref()
     }
 
-    /// Why the body could not be read, if somebody tried.
+    /// Why the body could not be read, if somebody tried since this was asked last.
     pub fn refusal(&self) -> Option<&Refusal> {
-        self.parsed.get().and_then(|parsed| parsed.as_ref().err())
+        self.parsed.get().filter(|_| self.wanted.swap(false, Ordering::Relaxed)).and_then(|parsed| parsed.as_ref().err())
     }
 
     fn parse(&self) -> Result<Value, Refusal> {
@@ -73,6 +76,17 @@ mod tests {
     fn code(content_type: &str, body: &str) -> Result<Value, u16> {
         let body = RequestBody::new(Bytes::copy_from_slice(body.as_bytes()), content_type);
         body.value().map(|v| (**v).clone()).map_err(|r| r.code.as_u16())
+    }
+
+    #[test]
+    fn who_did_not_read_a_body_is_not_told_that_it_cannot_be_read() {
+        let body = RequestBody::new(Bytes::from_static(b"k8s\0"), "application/cbor");
+        assert!(body.refusal().is_none());
+        for _ in 0..2 {
+            assert!(body.value().is_err());
+            assert!(body.refusal().is_some());
+            assert!(body.refusal().is_none());
+        }
     }
 
     #[test]

@@ -206,7 +206,7 @@ impl Policy {
         };
         self.stats.add(outcome(&verdict), began.elapsed());
         let state = store.data_mut();
-        let answer = Answer { verdict, annotations: std::mem::take(&mut state.annotations), memory: state.bound.peak };
+        let answer = Answer { verdict, annotations: std::mem::take(&mut state.annotations), memory: state.bound.memory };
         (answer, instance.ok().map(|instance| (store, instance)))
     }
 }

@@ -9,7 +9,7 @@ use wasmtime::component::Instance;
 use super::bindings::postern::policy::types::{Channel, ChunkVerdict, Operation};
 use super::engine::ticks;
 use super::instance::{State, explain, hook};
-use super::{OnFailure, Outcome, Policy, Runtime, trusted};
+use super::{Mode, OnFailure, Outcome, Policy, Runtime, trusted};
 
 /// A policy's instance for one stream. It goes with it.
 pub struct Live {
@@ -30,6 +30,11 @@ impl Live {
     /// The policy's name.
     pub fn name(&self) -> &str {
         &self.policy.name
+    }
+
+    /// Whether its answers are recorded only.
+    pub fn is_observed(&self) -> bool {
+        self.policy.mode == Mode::Observe
     }
 
     /// The operation waited for an approval, and it was given.
@@ -53,16 +58,19 @@ impl Live {
         let answer = hook(&self.instance, &mut self.store, &self.policy.component.on_chunk)
             .and_then(|hook| trusted::on_chunk(hook).call(&mut self.store, (&self.operation, channel, data)))
             .map_err(|error| explain(&error));
-        let outcome = match &answer {
-            Ok((ChunkVerdict::Forward,)) => Outcome::Allow,
-            Ok((ChunkVerdict::Replace(_),)) => Outcome::Mask,
-            Ok((ChunkVerdict::Terminate(_),)) => Outcome::Terminate,
-            Err(why) => {
-                self.broken = Some(why.clone());
-                Outcome::Failed
-            }
-        };
-        self.policy.stats.add(outcome, began.elapsed());
-        answer.map(|(verdict,)| verdict)
+        let answer = answer.map(|(verdict,)| verdict);
+        self.broken = answer.as_ref().err().cloned();
+        self.policy.stats.add(outcome(&answer), began.elapsed());
+        answer
+    }
+}
+
+/// What an answer comes to.
+pub fn outcome(answer: &Result<ChunkVerdict, String>) -> Outcome {
+    match answer {
+        Ok(ChunkVerdict::Forward) => Outcome::Allow,
+        Ok(ChunkVerdict::Replace(_)) => Outcome::Mask,
+        Ok(ChunkVerdict::Terminate(_)) => Outcome::Terminate,
+        Err(_) => Outcome::Failed,
     }
 }

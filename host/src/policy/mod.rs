@@ -16,6 +16,7 @@ mod instance;
 mod live;
 pub mod loader;
 pub mod module;
+mod observed;
 mod origin;
 mod ready;
 pub mod report;
@@ -34,8 +35,9 @@ pub use directory::{Directory, PolicySet};
 pub use document::Document;
 pub use engine::Runtime;
 pub use instance::{Answer, Call, Surroundings};
-pub use live::Live;
+pub use live::{Live, outcome};
 pub use loader::{Loader, PolicyFile};
+pub use observed::Observed;
 pub use stats::{Counts, Outcome, Stats};
 
 use crate::config::ByteSize;

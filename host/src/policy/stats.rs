@@ -31,6 +31,20 @@ pub enum Outcome {
     Failed,
 }
 
+impl Outcome {
+    /// As the audit log names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Mask => "mask",
+            Self::Block => "block",
+            Self::RequireApproval => "require-approval",
+            Self::Terminate => "terminate",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 /// The counts at a moment.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase", default)]

@@ -68,8 +68,11 @@ impl<B: http_body::Body<Data = Bytes>> Answer<B> {
         self.done = true;
         self.completion.ended = Some(how);
         match &self.work {
-            Work::Items(items) => self.completion.masked(&items.report, items.hidden),
-            Work::Text(filter) => self.completion.masked(&filter.report(), 0),
+            Work::Items(items) => self.completion.worked(items),
+            Work::Text(filter) => {
+                self.completion.masked(&filter.report(), 0);
+                self.completion.observed(filter.observed());
+            }
             Work::Pass => {}
         }
     }

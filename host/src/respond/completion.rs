@@ -4,10 +4,11 @@ use std::time::Instant;
 
 use http::{Response, StatusCode};
 
-use super::items::Stop;
+use super::items::{Items, Stop};
 use crate::body::Body;
 use crate::forward::Place;
 use crate::mask::Report;
+use crate::policy::Observed;
 use crate::record::{AuditLog, Event};
 use crate::status::Refusal;
 use crate::stream::carry::Carried;
@@ -49,6 +50,7 @@ impl Completion {
         self.ended = Some(carried.ended);
         self.event.set("status", 101).set("requestBytes", carried.sent);
         self.masked(&carried.report, 0);
+        self.observed(&carried.observed);
         if let Some(code) = carried.exit.as_ref().and_then(exit_code) {
             self.event.set("exitCode", code);
         }
@@ -86,6 +88,18 @@ impl Completion {
         let refusal = Refusal::bad_gateway(format!("the API server's answer broke off: {error}"));
         self.event.set("status", refusal.code.as_u16()).set("refusal", &refusal.message);
         refusal
+    }
+
+    /// Notes what was done with the objects of an answer.
+    pub(super) fn worked(&mut self, items: &Items) {
+        self.masked(&items.report, items.hidden);
+        self.observed(&items.observed);
+    }
+
+    pub(super) fn observed(&mut self, observed: &Observed) {
+        if !observed.is_empty() {
+            self.event.set("observed", observed);
+        }
     }
 
     pub(super) fn masked(&mut self, report: &Report, hidden: u64) {

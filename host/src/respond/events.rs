@@ -129,7 +129,7 @@ impl Items {
             let mut masked = Vec::with_capacity(table.len());
             self.table(table, &mut masked)?;
             write(what, &masked, out);
-        } else if self.treatment.on_object.is_empty() {
+        } else if !self.may_hide() {
             let masked = self.show(&subject)?.unwrap_or_default();
             write(what, &masked, out);
         } else {

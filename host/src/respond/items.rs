@@ -12,7 +12,7 @@ use crate::classify::Shape;
 use crate::decide;
 use crate::mask::{Plan, Plans, Report, Unreadable, member};
 use crate::policy::bindings::postern::policy::types;
-use crate::policy::{OnFailure, Policy, Runtime};
+use crate::policy::{Mode, Observed, OnFailure, Outcome, Policy, Runtime};
 use crate::status::Refusal;
 
 /// What is done with each object.
@@ -51,6 +51,8 @@ pub struct Items {
     pub report: Report,
     /// Objects that a policy hid.
     pub hidden: u64,
+    /// What policies that are observed would have done with them.
+    pub observed: Observed,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -122,6 +124,7 @@ impl Items {
             watch: Watched::default(),
             report: Report::new(),
             hidden: 0,
+            observed: Observed::default(),
         }
     }
 
@@ -130,9 +133,14 @@ impl Items {
         self.state != State::Whole
     }
 
-    /// Whether policies look at each object.
-    pub(super) fn looks_at_objects(&self) -> bool {
-        !self.treatment.on_object.is_empty()
+    /// Whether anything may be changed: policies that are observed change nothing.
+    pub(super) fn changes(&self) -> bool {
+        self.treatment.masks.is_some() || self.may_hide()
+    }
+
+    /// Whether a policy may hide an object, or end the answer at one.
+    pub(super) fn may_hide(&self) -> bool {
+        decide::may_hide(&self.treatment.on_object)
     }
 
     /// How an answer ends that a policy ended: a watch says so in a last event after what was ready, anything else can only break off.
@@ -313,40 +321,79 @@ impl Items {
     }
 
     /// What all policies want with an object: the masks they ask for, or none to hide it.
-    pub(super) fn look_at(&self, object: &Arc<Value>, size: u64) -> Result<Option<Vec<Arc<Plan>>>, Stop> {
+    pub(super) fn look_at(&mut self, object: &Arc<Value>, size: u64) -> Result<Option<Vec<Arc<Plan>>>, Stop> {
         let mut plans = Vec::new();
         for policy in &self.treatment.on_object {
-            match self.ask(policy, object, size)? {
+            match self.treatment.ask(policy, object, size, &mut self.observed)? {
                 Some(more) => plans.extend(more),
                 None => return Ok(None),
             }
         }
         Ok(Some(plans))
     }
+}
 
-    /// What a policy wants with an object: more masks, or none to hide it.
-    fn ask(&self, policy: &Arc<Policy>, object: &Arc<Value>, size: u64) -> Result<Option<Option<Arc<Plan>>>, Stop> {
-        let Some(runtime) = &self.treatment.runtime else { return Ok(Some(None)) };
-        let answer = policy.call_on_object(runtime, &self.treatment.operation, Arc::clone(object), size);
-        let why = match answer.verdict {
-            Ok(types::Verdict::Allow) => return Ok(Some(None)),
-            Ok(types::Verdict::Block(_)) => return Ok(None),
-            Ok(types::Verdict::Terminate(denial)) => return Err(Stop::Terminated(decide::denied(&policy.name, denial))),
-            Ok(types::Verdict::RequireApproval(_)) => "it asked for an approval of an object, which is valid from on-request only".into(),
-            Ok(types::Verdict::Mask(masks)) => {
-                let masks: Result<Vec<_>, String> = masks.into_iter().map(decide::mask).collect();
-                match masks.and_then(|masks| self.treatment.plans.of(&masks).map_err(|e| e.to_string())) {
-                    Ok(plan) => return Ok(Some(Some(plan))),
-                    Err(why) => why,
-                }
-            }
-            Err(why) => why,
-        };
-        tracing::warn!(policy = %policy.name, %why, "the policy failed on an object");
-        match policy.on_failure {
-            OnFailure::Allow => Ok(Some(None)),
-            OnFailure::Refuse => Err(Stop::Failed(format!("the policy {} failed on an object: {why}", policy.name))),
+/// What a policy wants with an object.
+enum Wanted {
+    Nothing,
+    Masks(Arc<Plan>),
+    Hidden,
+    Ended(types::Denial),
+}
+
+impl Treatment {
+    /// What a policy wants with an object: more masks, or none to hide it. What one wants that is observed is noted.
+    fn ask(
+        &self,
+        policy: &Arc<Policy>,
+        object: &Arc<Value>,
+        size: u64,
+        observed: &mut Observed,
+    ) -> Result<Option<Option<Arc<Plan>>>, Stop> {
+        let Some(runtime) = &self.runtime else { return Ok(Some(None)) };
+        let answer = policy.call_on_object(runtime, &self.operation, Arc::clone(object), size);
+        let wanted = answer.verdict.and_then(|verdict| self.wanted(verdict));
+        if let Err(why) = &wanted {
+            tracing::warn!(policy = %policy.name, %why, "the policy failed on an object");
         }
+        if policy.mode == Mode::Observe {
+            observed.add(&policy.name, outcome(&wanted));
+            return Ok(Some(None));
+        }
+        match wanted {
+            Ok(Wanted::Nothing) => Ok(Some(None)),
+            Ok(Wanted::Masks(plan)) => Ok(Some(Some(plan))),
+            Ok(Wanted::Hidden) => Ok(None),
+            Ok(Wanted::Ended(denial)) => Err(Stop::Terminated(decide::denied(&policy.name, denial))),
+            Err(_) if policy.on_failure == OnFailure::Allow => Ok(Some(None)),
+            Err(why) => Err(Stop::Failed(format!("the policy {} failed on an object: {why}", policy.name))),
+        }
+    }
+
+    /// An answer that makes no sense is a failure of the policy that gave it.
+    fn wanted(&self, verdict: types::Verdict) -> Result<Wanted, String> {
+        Ok(match verdict {
+            types::Verdict::Allow => Wanted::Nothing,
+            types::Verdict::Block(_) => Wanted::Hidden,
+            types::Verdict::Terminate(denial) => Wanted::Ended(denial),
+            types::Verdict::RequireApproval(_) => {
+                return Err("it asked for an approval of an object, which is valid from on-request only".into());
+            }
+            types::Verdict::Mask(masks) => {
+                let masks = masks.into_iter().map(decide::mask).collect::<Result<Vec<_>, _>>()?;
+                Wanted::Masks(self.plans.of(&masks).map_err(|error| error.to_string())?)
+            }
+        })
+    }
+}
+
+fn outcome(wanted: &Result<Wanted, String>) -> Outcome {
+    match wanted {
+        Ok(Wanted::Nothing) => Outcome::Allow,
+        Ok(Wanted::Masks(_)) => Outcome::Mask,
+        Ok(Wanted::Hidden) => Outcome::Block,
+        Ok(Wanted::Ended(_)) => Outcome::Terminate,
+        Err(_) => Outcome::Failed,
     }
 }
 

@@ -75,12 +75,17 @@ pub async fn respond(
     let (mut parts, body) = upstream.into_parts();
     strip(&mut parts.headers);
     completion.place = parts.extensions.remove();
+    let work = match work {
+        // Who only observes goes without what is no object or cannot be read.
+        Work::Items(items) if !items.changes() && !(parts.status.is_success() && readable(&parts.headers, true).is_ok()) => Work::Pass,
+        work => work,
+    };
     let reads = !matches!(work, Work::Pass);
     if reads && !parts.status.is_success() {
         return error_answer(parts, body, masks, completion).await;
     }
     if reads {
-        readable(&parts.headers, &work).inspect_err(|_| completion.ended = Some("refused"))?;
+        readable(&parts.headers, matches!(work, Work::Items(_))).inspect_err(|_| completion.ended = Some("refused"))?;
         parts.headers.remove(header::CONTENT_LENGTH);
     }
     let until = matches!(shape, Shape::Watch | Shape::Log).then(|| Box::pin(tokio::time::sleep(time_left(expires))));
@@ -125,7 +130,7 @@ async fn whole(
     let bytes = bytes.ok_or_else(|| completion.stopped(&Unreadable::TooLarge.into()))?;
     let mut out = Vec::with_capacity(bytes.len() + 256);
     let done = items.push(&bytes, &mut out).and_then(|()| items.finish(&mut out));
-    completion.masked(&items.report, items.hidden);
+    completion.worked(&items);
     done.map_err(|stop| completion.stopped(&stop))?;
     completion.bytes = out.len() as u64;
     completion.ended = Some("ok");
@@ -145,8 +150,8 @@ async fn list(
     mut completion: Completion,
 ) -> Result<Response<Body>, Refusal> {
     let (mut out, mut ended) = (Vec::new(), false);
-    let looked_at = items.looks_at_objects();
-    let more = |out: &[u8], items: &Items| match looked_at {
+    let may_end = items.may_hide();
+    let more = |out: &[u8], items: &Items| match may_end {
         true => out.len() < PREVIEW_OF_OBJECTS,
         false => out.len() < PREVIEW && items.report.is_empty(),
     };
@@ -160,7 +165,7 @@ async fn list(
             }
         };
         if let Err(stop) = step {
-            completion.masked(&items.report, items.hidden);
+            completion.worked(&items);
             return Err(completion.stopped(&stop));
         }
     }
@@ -170,7 +175,7 @@ async fn list(
         (true, true) => {}
     }
     if ended {
-        completion.masked(&items.report, items.hidden);
+        completion.worked(&items);
         completion.bytes = out.len() as u64;
         completion.ended = Some("ok");
         return Ok(Response::from_parts(parts, Body::full(out)));
@@ -204,7 +209,7 @@ async fn error_answer(
 }
 
 /// A body that must be read and cannot be is an error, never passed unread.
-fn readable(headers: &HeaderMap, work: &Work) -> Result<(), Refusal> {
+fn readable(headers: &HeaderMap, as_objects: bool) -> Result<(), Refusal> {
     let encoding = headers.get(header::CONTENT_ENCODING).and_then(|v| v.to_str().ok()).unwrap_or("identity");
     if encoding != "identity" {
         return Err(Refusal::bad_gateway(format!(
@@ -213,7 +218,7 @@ fn readable(headers: &HeaderMap, work: &Work) -> Result<(), Refusal> {
     }
     let media_type = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let media_type = media_type.split(';').next().unwrap_or_default().trim();
-    if matches!(work, Work::Items(_)) && media_type != "application/json" {
+    if as_objects && media_type != "application/json" {
         return Err(Refusal::bad_gateway(format!("the answer must be masked, and {media_type:?} cannot be read")));
     }
     Ok(())

@@ -26,6 +26,10 @@ const OTHER_LAYERS: [&str; 2] = ["application/vnd.wasm.content.layer.v1+wasm", "
 const LARGEST_MANIFEST: usize = 1 << 20;
 /// How long a registry may say nothing.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long it may take to give what is short. The client reads it whole, so that this is also what bounds it.
+const SHORT: Duration = Duration::from_secs(60);
+/// How long it may take to give a module.
+const LONG: Duration = Duration::from_secs(600);
 
 /// How registries are reached.
 #[derive(Clone, Debug, Default)]
@@ -128,7 +132,8 @@ impl Registry {
     /// A manifest and its digest, which is what the reference says where it says one.
     pub(super) async fn manifest(&self, of: &Reference) -> anyhow::Result<(Vec<u8>, String)> {
         let accepted = [OCI_IMAGE_MEDIA_TYPE, IMAGE_MANIFEST_MEDIA_TYPE];
-        let (bytes, _) = self.client.pull_manifest_raw(of, &self.auth, &accepted).await.with_context(|| format!("cannot pull {of}"))?;
+        let pulled = self.client.pull_manifest_raw(of, &self.auth, &accepted);
+        let (bytes, _) = within(SHORT, pulled).await?.with_context(|| format!("cannot pull {of}"))?;
         if bytes.len() > LARGEST_MANIFEST {
             bail!("{of}: its manifest is over {LARGEST_MANIFEST} bytes long");
         }
@@ -141,6 +146,10 @@ impl Registry {
 
     /// A layer, up to a size, and what its digest says.
     pub(super) async fn blob(&self, of: &Reference, layer: &OciDescriptor, largest: usize) -> anyhow::Result<Vec<u8>> {
+        within(LONG, self.whole_blob(of, layer, largest)).await?
+    }
+
+    async fn whole_blob(&self, of: &Reference, layer: &OciDescriptor, largest: usize) -> anyhow::Result<Vec<u8>> {
         let mut stream =
             self.client.pull_blob_stream(of, layer).await.with_context(|| format!("cannot pull {} of {of}", layer.digest))?.stream;
         let mut bytes = Vec::new();
@@ -158,7 +167,8 @@ impl Registry {
 
     /// What refers to a manifest.
     pub(super) async fn referrers(&self, of: &Reference, kind: &str) -> anyhow::Result<Vec<Reference>> {
-        let index = self.client.pull_referrers(of, None).await.with_context(|| format!("cannot ask what refers to {of}"))?;
+        let asking = || format!("cannot ask what refers to {of}");
+        let index = within(SHORT, self.client.pull_referrers(of, None)).await.and_then(|index| Ok(index?)).with_context(asking)?;
         let fits = index.manifests.into_iter().filter(|entry| entry.artifact_type.as_deref().is_none_or(|own| own == kind));
         Ok(fits.map(|entry| of.clone_with_digest(entry.digest)).collect())
     }
@@ -176,6 +186,10 @@ impl Registry {
         self.client.push(to, &[layer], config, &self.auth, Some(manifest)).await.with_context(|| format!("cannot push to {to}"))?;
         Ok(())
     }
+}
+
+async fn within<T>(time: Duration, work: impl Future<Output = T>) -> anyhow::Result<T> {
+    tokio::time::timeout(time, work).await.with_context(|| format!("the registry did not finish its answer in {} seconds", time.as_secs()))
 }
 
 /// The credential for a registry: what `docker login` and its kin left in `~/.docker/config.json` or in `$DOCKER_CONFIG`.

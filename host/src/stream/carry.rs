@@ -17,6 +17,7 @@ use super::frames::From;
 use super::waiting::Answered;
 use crate::identify::time_left;
 use crate::mask::Report;
+use crate::policy::Observed;
 use crate::record::session::format::Kind;
 use crate::record::session::{Recording, cannot_record};
 use crate::status::Refusal;
@@ -67,6 +68,8 @@ pub struct Carried {
     pub why: Option<String>,
     /// How much was hidden.
     pub report: Report,
+    /// What policies that are observed would have done.
+    pub observed: Observed,
     /// The Status a command ended with.
     pub exit: Option<serde_json::Value>,
     /// The ports that were connected to.
@@ -500,6 +503,7 @@ impl Inner {
     fn finish(&mut self) -> Carried {
         let mut carried = std::mem::take(&mut self.carried);
         carried.report = self.filter.report();
+        carried.observed = self.filter.observed().clone();
         let status = String::from_utf8_lossy(&self.status).into_owned();
         if let Some(recording) = self.recording.take() {
             let mut recording = recording;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Channel;
 use crate::mask::{Report, TextMask, TextRules};
 use crate::policy::bindings::postern::policy::types::{self, ChunkVerdict};
-use crate::policy::{Live, OnFailure};
+use crate::policy::{Live, Observed, OnFailure, outcome};
 use crate::status::Refusal;
 
 /// The text of a stream or of a log.
@@ -14,17 +14,19 @@ pub struct Filter {
     policies: Vec<Live>,
     /// Standard output or a log, and standard error.
     masks: Option<[TextMask; 2]>,
+    observed: Observed,
 }
 
 impl Filter {
     /// Begins a text; `terminal` says whether somebody may be typing.
     pub fn new(policies: Vec<Live>, rules: Option<Arc<TextRules>>, terminal: bool) -> Self {
-        Self { policies, masks: rules.map(|rules| [TextMask::new(Arc::clone(&rules), terminal), TextMask::new(rules, terminal)]) }
+        let masks = rules.map(|rules| [TextMask::new(Arc::clone(&rules), terminal), TextMask::new(rules, terminal)]);
+        Self { policies, masks, observed: Observed::default() }
     }
 
     /// Changes nothing.
     pub fn idle() -> Self {
-        Self { policies: Vec::new(), masks: None }
+        Self { policies: Vec::new(), masks: None, observed: Observed::default() }
     }
 
     /// Whether it changes nothing, whatever comes.
@@ -37,7 +39,12 @@ impl Filter {
         let mut changed: Option<Vec<u8>> = None;
         for live in &mut self.policies {
             let piece = changed.as_deref().unwrap_or(data);
-            match live.on_chunk(channel, piece) {
+            let answer = live.on_chunk(channel, piece);
+            if live.is_observed() {
+                self.observed.add(live.name(), outcome(&answer));
+                continue;
+            }
+            match answer {
                 Ok(ChunkVerdict::Forward) => {}
                 Ok(ChunkVerdict::Replace(with)) => changed = Some(with),
                 Ok(ChunkVerdict::Terminate(denial)) => {
@@ -71,6 +78,11 @@ impl Filter {
         if let Some(masks) = &mut self.masks {
             masks[side(channel)].flush(out);
         }
+    }
+
+    /// What policies that are observed would have done.
+    pub fn observed(&self) -> &Observed {
+        &self.observed
     }
 
     /// How much was hidden.

@@ -126,3 +126,54 @@ fn text_is_masked_in_logs() {
     let event = events.iter().find(|e| e["target"]["subresource"] == "log" && e["stage"] == "completed").unwrap();
     assert!(event["masked"]["text"].as_u64().unwrap() >= 1, "{event}");
 }
+
+#[test]
+fn what_is_observed_is_asked_and_recorded_and_changes_nothing() {
+    let observing =
+        |does: &str| ("50-observed", "misbehaves", format!("settings: {{does: {does}}}\nmode: observe\ngrants: [bodies, streams]\n"));
+    let directly = |s: &e2e::Setup, args: &[&str]| s.direct(args).success().to_owned();
+    // The second is asked a moment after the first.
+    let is_age = |word: &str| word.strip_suffix('s').is_some_and(|number| number.parse::<u32>().is_ok());
+    let ageless = |out: &str| out.split(' ').filter(|word| !is_age(word.trim_end())).collect::<String>();
+    let recorded = |s: &e2e::Setup| {
+        let events = s.events();
+        let told = |e: &&Value| e["stage"] == "completed" && !e["observed"].is_null();
+        events.iter().filter(told).map(|e| (e["verb"].as_str().unwrap_or_default().to_owned(), e["observed"].clone())).collect::<Vec<_>>()
+    };
+    for (does, verdict) in
+        [("hide", "block"), ("mask-object", "mask"), ("terminate", "terminate"), ("trap-on-object", "failed"), ("loop-on-object", "failed")]
+    {
+        let s = setup(vec![observing(does)], "");
+        let labels = json!({"hide": "yes", "end": "here"});
+        cluster()
+            .apply(&json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "seen", "namespace": s.namespace, "labels": labels}, "data": {"token": "t"}}))
+            .unwrap();
+        let watch = format!("/api/v1/namespaces/{}/configmaps?watch=1&timeoutSeconds=1", s.namespace);
+        for args in [
+            &["get", "configmap", "seen", "-o", "json"][..],
+            &["get", "configmaps", "-o", "yaml"],
+            &["get", "configmaps", "--show-labels"],
+            &["get", "--raw", &watch],
+        ] {
+            let (through, direct) = (s.kubectl(args), s.direct(args));
+            assert_eq!((ageless(&through.out), through.ok), (ageless(&direct.out), direct.ok), "{does}: {args:?}: {}", through.err);
+            assert!(through.out.contains("seen") && !through.err.contains("Warning"), "{does}: {args:?}: {}", through.err);
+        }
+        let recorded = recorded(&s);
+        for verb in ["get", "list", "watch"] {
+            let (_, observed) = recorded.iter().find(|(v, _)| v == verb).unwrap_or_else(|| panic!("{does}: no {verb} in {recorded:?}"));
+            assert!(observed["50-observed"][verdict].as_u64().unwrap() >= 1, "{does}: {verb}: {observed}");
+        }
+    }
+    let s = setup(vec![observing("chunk")], "");
+    let said = ["exec", "web", "--", "sh", "-c", "echo loud; sleep 0.3; echo stop-here; sleep 0.3; echo on"];
+    assert_eq!(s.kubectl(&said).success(), "loud\nstop-here\non\n");
+    assert_eq!(s.kubectl(&["logs", "web"]).success(), directly(&s, &["logs", "web"]));
+    let recorded = recorded(&s);
+    assert!(recorded.iter().any(|(_, observed)| *observed == json!({"50-observed": {"mask": 1, "terminate": 1}})), "{recorded:?}");
+    // What an enforced policy does beside it is done.
+    let s = setup(vec![observing("hide"), ("60-enforced", "misbehaves", "settings: {does: mask-object}\n".into())], "");
+    s.direct(&["create", "configmap", "mine", "--from-literal=token=value-of-it"]).success();
+    let shown = s.kubectl(&["get", "configmap", "mine", "-o", "yaml"]);
+    assert!(shown.success().contains("postern-masked") && !shown.out.contains("value-of-it"), "{}", shown.out);
+}
