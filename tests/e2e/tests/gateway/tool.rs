@@ -8,9 +8,6 @@ use e2e::{Ran, Setup, code, put, scratch, setup};
 use serde_json::{Value, json};
 use testbed::{Gateway, wait_until};
 
-/// Policies of the pack that have cases: those in other languages, and those that are told what to do by their settings.
-const WITH_CASES: [&str; 6] = ["cel-rules", "namespace-fence", "rate-limit", "rego-rules", "require-reason", "time-window"];
-
 fn postern(args: &[&str]) -> Ran {
     Ran::new(Gateway::postern(args).unwrap())
 }
@@ -20,7 +17,7 @@ fn text(path: &Path) -> &str {
 }
 
 /// Toolchains are installed once for all that is built here.
-fn build(args: &[&str]) -> Ran {
+pub fn build(args: &[&str]) -> Ran {
     let mut command = Command::new(testbed::postern());
     command
         .args(args)
@@ -82,11 +79,17 @@ fn a_new_policy_in_c_and_in_zig_builds_tests_and_guards() {
 
 #[test]
 fn the_pack_says_what_its_cases_expect() {
-    for name in WITH_CASES {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../policies").join(name);
-        let tested = postern(&["policy", "test", text(&folder), "--module", text(&testbed::policy(name))]);
-        assert!(tested.success().contains("cases as expected") && !tested.out.contains("not reached"), "{}", tested.out);
-        postern(&["policy", "check", text(&testbed::policy(name))]);
+    let pack = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../policies");
+    let mut names: Vec<String> = std::fs::read_dir(&pack).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    assert!(names.len() >= 20, "{names:?}");
+    for name in &names {
+        let (folder, module) = (pack.join(name), testbed::policy(name));
+        let tested = postern(&["policy", "test", text(&folder), "--module", text(&module)]);
+        assert!(tested.success().contains("cases as expected") && !tested.out.contains("not reached"), "{name}: {}", tested.out);
+        assert!(postern(&["policy", "check", text(&module)]).out.contains(name), "{name}");
+        let page = std::fs::read_to_string(folder.join("README.md")).unwrap();
+        assert!(["```yaml", "| setting |", "cases.yaml", "The attack it answers"].iter().all(|part| page.contains(part)), "{name}: {page}");
     }
 }
 
