@@ -75,9 +75,10 @@ pub async fn respond(
     let (mut parts, body) = upstream.into_parts();
     strip(&mut parts.headers);
     completion.place = parts.extensions.remove();
+    let has_objects = parts.status.is_success() && readable(&parts.headers, true).is_ok();
     let work = match work {
         // Who only observes goes without what is no object or cannot be read.
-        Work::Items(items) if !items.changes() && !(parts.status.is_success() && readable(&parts.headers, true).is_ok()) => Work::Pass,
+        Work::Items(items) if !has_objects && !items.changes() => Work::Pass,
         work => work,
     };
     let reads = !matches!(work, Work::Pass);
