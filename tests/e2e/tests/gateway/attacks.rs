@@ -1,6 +1,7 @@
 //! Attempts to get past.
 
 use e2e::{code, raw, setup};
+use serde_json::json;
 
 #[test]
 fn what_has_no_normal_form_is_400() {
@@ -135,9 +136,38 @@ fn nothing_passes_while_the_log_cannot_be_written() {
         let ran = s.kubectl(&["create", "configmap", &format!("fill-{n}"), "--from-literal=x=y"]);
         (!ran.ok).then_some(ran.err)
     });
+    let read = s.get(&format!("/api/v1/namespaces/{}/pods", s.namespace), "");
+    let written = std::fs::read_to_string(directory.join("audit.jsonl")).unwrap();
     let unmount = std::process::Command::new("umount").arg("-l").arg(&directory).status();
     assert!(refused.expect("the disk fills").contains("audit log cannot be written"));
+    assert!(code(&read) == 503 && read.contains("audit log cannot be written") && !read.contains("web"), "{read}");
+    // What is not on disk was not sent.
+    let there = s.direct(&["get", "configmaps", "-o", "name"]).success().matches("fill-").count();
+    let decided = written.lines().filter(|line| line.contains("\"decided\"") && line.ends_with('}')).count();
+    assert!(there > 0 && there == decided, "{there} were made, and {decided} are recorded");
     assert!(unmount.unwrap().success());
+}
+
+#[test]
+fn an_error_of_the_api_server_repeats_no_hidden_value() {
+    let settings = "settings: {fields: [{resource: services, paths: [$.spec.externalName]}]}\n";
+    let s = setup(vec![("20-mask", "mask-secrets", settings.into())], "");
+    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "wrong"},
+        "spec": {"type": "ExternalName", "externalName": "Hidden_Value"}});
+    let file = e2e::scratch("service").join("service.json");
+    std::fs::write(&file, service.to_string()).unwrap();
+    let create = ["create", "--validate=false", "-f", file.to_str().unwrap()];
+    assert!(s.direct(&create).failure().contains("Hidden_Value"), "the API server repeats what is wrong");
+    let told = s.kubectl(&create);
+    assert!(told.failure().contains("spec.externalName: Invalid value: postern-masked"), "{}", told.err);
+    assert!(!format!("{}{}", told.out, told.err).contains("Hidden_Value"), "{}", told.err);
+    let raw = s.raw(&format!(
+        "POST /api/v1/namespaces/{}/services HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{service}",
+        s.namespace,
+        s.token,
+        service.to_string().len()
+    ));
+    assert!(code(&raw) == 422 && raw.contains("postern-masked") && !raw.contains("Hidden_Value"), "{raw}");
 }
 
 #[test]
