@@ -71,7 +71,7 @@ fn an_answer_ends_where_a_policy_ends_it() {
     cluster().apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "ends"}})).unwrap();
     for n in 0..30 {
         let labels = json!({"end": if n == 20 { "here" } else { "not-yet" }});
-        let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": format!("c{n:02}"), "namespace": "ends", "labels": labels}, "data": {"v": "value-in-it"}});
+        let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": format!("map-{n:02}"), "namespace": "ends", "labels": labels}, "data": {"v": "value-in-it"}});
         cluster().apply(&object).unwrap();
     }
     let rules = "rules: [{resources: [configmaps]}]\n";
@@ -87,12 +87,12 @@ fn an_answer_ends_where_a_policy_ends_it() {
         "{list}"
     );
     assert!(s.kubectl(&["-n", "ends", "get", "configmaps"]).failure().contains("this is the end"));
-    assert_eq!(code(&s.get(&format!("{base}/c20"), "")), 403);
-    assert_eq!(code(&s.get(&format!("{base}/c19"), "")), 200);
+    assert_eq!(code(&s.get(&format!("{base}/map-20"), "")), 403);
+    assert_eq!(code(&s.get(&format!("{base}/map-19"), "")), 200);
     assert_eq!(code(&s.get(&format!("{base}?limit=10"), "")), 200, "a page before it");
     let watch = s.get(&format!("{base}?watch=1&timeoutSeconds=5"), "");
     assert!(code(&watch) == 200 && watch.contains("value-in-it") && watch.contains(r#""type":"ERROR""#), "{watch}");
-    assert!(watch.contains("this is the end") && !watch.contains("c29"), "nothing follows: {watch}");
+    assert!(watch.contains("this is the end") && !watch.contains("map-29"), "nothing follows: {watch}");
     let absurd = s.get(&format!("/api/v1/namespaces/{}/services", s.namespace), "");
     assert!(code(&absurd) == 500 && absurd.contains("terminate is valid from on-object only"), "{absurd}");
     let ended: Vec<Value> =
@@ -106,14 +106,14 @@ fn a_list_too_long_to_be_held_back_breaks_off() {
     let s = setup(vec![("50-end", "misbehaves", "settings: {does: terminate}\nrules: [{resources: [configmaps]}]\n".into())], "");
     for n in 0..14 {
         let labels = json!({"end": if n == 13 { "here" } else { "not-yet" }});
-        let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": format!("c{n:02}"), "labels": labels}, "data": {"v": "x".repeat(900_000)}});
+        let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": format!("map-{n:02}"), "labels": labels}, "data": {"v": "x".repeat(900_000)}});
         let file = scratch("long").join("object.json");
         std::fs::write(&file, object.to_string()).unwrap();
         // `apply` would keep it in an annotation once more, and that is too long.
         s.direct(&["create", "-f", file.to_str().unwrap()]).success();
     }
     let ran = s.kubectl(&["get", "--raw", &format!("/api/v1/namespaces/{}/configmaps", s.namespace)]);
-    assert!(!ran.ok && !ran.out.contains("c13"), "{} bytes, {}", ran.out.len(), ran.err);
+    assert!(!ran.ok && !ran.out.contains("map-13"), "{} bytes, {}", ran.out.len(), ran.err);
     let event = s.events().into_iter().find(|e| e["ended"] == "terminated").expect("it is recorded");
     assert!(event["refusal"].as_str().unwrap().contains("this is the end"), "{event}");
 }
