@@ -34,9 +34,9 @@ const POLICIES: [&str; 17] = [
 const FOREIGN: [(&str, &str); 4] = [("require-reason", "js"), ("time-window", "python"), ("rate-limit", "c"), ("namespace-fence", "zig")];
 const WASM: &str = "wasm32-unknown-unknown";
 
-/// The repository.
+/// The repository: the one whose `cargo xtask` this is, which need not be the one it was compiled in.
 pub(crate) fn root() -> PathBuf {
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let manifest = std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
     std::env::var_os("POSTERN_ROOT").map_or_else(|| manifest.join("../.."), PathBuf::from)
 }
 
@@ -45,6 +45,7 @@ pub(crate) fn everything() -> anyhow::Result<()> {
     std::fs::create_dir_all(cache().join("bin"))?;
     let lock = OpenOptions::new().create(true).truncate(false).write(true).open(cache().join("build.lock"))?;
     lock.lock()?;
+    forget_another_clone()?;
     require("go", "install Go 1.26 from https://go.dev/dl/")?;
     require("node", "install Node.js 20 or newer from https://nodejs.org")?;
     require("python3", "install Python 3.10 or newer from https://python.org")?;
@@ -67,6 +68,28 @@ pub(crate) fn everything() -> anyhow::Result<()> {
     step("the gateway", gateway)?;
     policies()?;
     FOREIGN.into_iter().try_for_each(|(name, language)| foreign(name, language))
+}
+
+/// Has what another clone built of its own sources built again. Cargo tells them apart by nothing but the time they were changed: what an older clone
+/// holds would pass for built. Dependencies stay.
+fn forget_another_clone() -> anyhow::Result<()> {
+    let here = root().canonicalize()?;
+    for (name, what) in [("target", &["--release"][..]), ("wasm", &["--profile", "policy", "--target", WASM])] {
+        let (target, stamp) = (cache().join(name), cache().join(name).join(".built-in"));
+        let known = std::fs::read(&stamp).ok();
+        if known.as_deref() == Some(here.as_os_str().as_encoded_bytes()) {
+            continue;
+        }
+        if target.exists() {
+            let cleaned = cargo().env("CARGO_TARGET_DIR", &target).args(["clean", "--workspace"]).args(what).status()?;
+            if !cleaned.success() {
+                bail!("what another clone built cannot be removed from {}", target.display());
+            }
+        }
+        std::fs::create_dir_all(&target)?;
+        std::fs::write(&stamp, here.as_os_str().as_encoded_bytes())?;
+    }
+    Ok(())
 }
 
 /// Builds a policy of another language as its author would: in a folder that `postern policy new` makes, with `postern policy build`.
