@@ -14,6 +14,8 @@ use crate::policy::bindings::postern::policy::types;
 
 /// What is sent at a time. The API server sends a list in a chunk for each item: each by itself would be a TLS record and a system call.
 const TOGETHER: usize = 48 << 10;
+/// How often hyper asks for more in one turn: once more after it has flushed (`wants_write_again` in its `proto/h1/dispatch.rs`).
+const ASKED_IN_ONE_TURN: u8 = 2;
 /// What ends a watch that cannot go on from where it began (`apierrors.NewResourceExpired`): clients then list and watch anew.
 const EXPIRED: &[u8] = b"{\"type\":\"ERROR\",\"object\":{\"kind\":\"Status\",\"apiVersion\":\"v1\",\"metadata\":{},\"status\":\"Failure\",\"message\":\"too old resource version: what this watch began with is no longer known; list and watch anew\",\"reason\":\"Expired\",\"code\":410}}\n";
 
@@ -29,8 +31,8 @@ pub(super) struct Answer<B: http_body::Body<Data = Bytes> = Incoming> {
     done: bool,
     /// What was worked on and can be sent.
     ready: Vec<u8>,
-    /// Whether others on this thread had a turn since something came: the connection to the API server is one of them.
-    turned: bool,
+    /// How often it was asked since something came last.
+    asked: u8,
     /// What ends it when all that is ready was sent.
     failed: Option<BoxError>,
     /// When what is held back of a text goes on.
@@ -52,7 +54,7 @@ impl<B: http_body::Body<Data = Bytes>> Answer<B> {
             completion,
             done: false,
             ready,
-            turned: false,
+            asked: 0,
             failed: None,
             held: None,
             parting: None,
@@ -126,11 +128,12 @@ impl<B: http_body::Body<Data = Bytes>> Answer<B> {
         }
     }
 
-    /// Nothing comes just now. What is ready goes out when others on this thread had their turn, and brought no more; what a text mask held back
-    /// long enough goes on.
+    /// Nothing comes just now. What is ready goes out when others on this thread had their turn, the connection to the API server among them, and
+    /// brought no more; what a text mask held back long enough goes on.
     fn idle(&mut self, cx: &mut Context<'_>) -> Poll<Option<Sent>> {
         if !self.ready.is_empty() {
-            if std::mem::replace(&mut self.turned, true) {
+            self.asked += 1;
+            if self.asked > ASKED_IN_ONE_TURN {
                 return self.send();
             }
             cx.waker().wake_by_ref();
@@ -204,7 +207,7 @@ impl<B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Unpin> http_body:
             if polled.is_pending() {
                 return this.idle(cx);
             }
-            (this.held, this.turned) = (None, false);
+            (this.held, this.asked) = (None, 0);
             let data = match ready!(polled) {
                 None => None,
                 Some(Ok(frame)) => match frame.into_data() {

@@ -1,5 +1,6 @@
 //! What policies cost: by how many are loaded, and by what they are written in.
 
+use std::path::Path;
 use std::process::Command;
 use std::rc::Rc;
 use std::time::Duration;
@@ -32,16 +33,16 @@ pub(crate) async fn loaded(bed: &Bed, effort: Effort, report: &mut Report) -> an
     compare(&subjects, effort, report, "loaded", 8, Rc::new(ask)).await
 }
 
-/// on-request of a policy in each language, one call after another: a request is a call, and memory that of one instance.
+/// on-request of a policy in each language, one call after another and a pause apart: a request is a call, and memory that of one instance.
 pub(crate) fn languages(effort: Effort, report: &mut Report) -> anyhow::Result<()> {
     let languages = [
-        ("rust", "no-bulk-export"),
-        ("c", "rate-limit"),
-        ("zig", "namespace-fence"),
-        ("javascript", "require-reason"),
-        ("python", "time-window"),
+        ("rust", "rust, paused", "no-bulk-export"),
+        ("c", "c, paused", "rate-limit"),
+        ("zig", "zig, paused", "namespace-fence"),
+        ("javascript", "javascript, paused", "require-reason"),
+        ("python", "python, paused", "time-window"),
     ];
-    for (language, policy) in languages {
+    for (language, paused, policy) in languages {
         let place = testbed::cache().join("run").join(format!("bench-{}-{language}", std::process::id()));
         std::fs::create_dir_all(&place)?;
         let module = place.join(format!("{policy}.wasm"));
@@ -49,25 +50,36 @@ pub(crate) fn languages(effort: Effort, report: &mut Report) -> anyhow::Result<(
         if policy == "namespace-fence" {
             std::fs::write(module.with_extension("yaml"), "settings: {namespaces: [default]}\n")?;
         }
-        let seconds = effort.round.as_secs_f64().to_string();
-        let output = Command::new(testbed::postern()).args(["policy", "bench", "--json", "--seconds", &seconds]).arg(&module).output()?;
-        let _ = std::fs::remove_dir_all(place);
-        if !output.status.success() {
-            bail!("policy bench of {policy}: {}", String::from_utf8_lossy(&output.stderr));
+        for (subject, pause) in [(language, "0"), (paused, PAUSE)] {
+            calls(&module, subject, pause, effort, report)?;
         }
-        let told: Value = serde_json::from_slice(&output.stdout)?;
-        let hook = &told["hooks"][0];
-        let milliseconds = |name: &str| Duration::from_nanos(hook[name].as_u64().unwrap_or_default()).as_secs_f64() * 1e3;
-        report.add(Line {
-            case: "languages",
-            subject: language,
-            requests_per_second: hook["callsPerSecond"].as_f64().unwrap_or_default(),
-            p50_ms: milliseconds("p50Nanoseconds"),
-            p99_ms: milliseconds("p99Nanoseconds"),
-            cpu_us_per_request: None,
-            rss_mb: hook["memoryBytes"].as_f64().map(|bytes| bytes / f64::from(1 << 20)),
-            rss_growth_mb: None,
-        });
+        let _ = std::fs::remove_dir_all(place);
     }
+    Ok(())
+}
+
+/// Milliseconds between two calls of one policy: a gateway that has 500 requests a second for it.
+const PAUSE: &str = "2";
+
+fn calls(module: &Path, subject: &'static str, pause: &str, effort: Effort, report: &mut Report) -> anyhow::Result<()> {
+    let seconds = effort.round.as_secs_f64().to_string();
+    let output =
+        Command::new(testbed::postern()).args(["policy", "bench", "--json", "--seconds", &seconds, "--pause", pause]).arg(module).output()?;
+    if !output.status.success() {
+        bail!("policy bench of {}: {}", module.display(), String::from_utf8_lossy(&output.stderr));
+    }
+    let told: Value = serde_json::from_slice(&output.stdout)?;
+    let hook = &told["hooks"][0];
+    let milliseconds = |name: &str| Duration::from_nanos(hook[name].as_u64().unwrap_or_default()).as_secs_f64() * 1e3;
+    report.add(Line {
+        case: "languages",
+        subject,
+        requests_per_second: hook["callsPerSecond"].as_f64().unwrap_or_default(),
+        p50_ms: milliseconds("p50Nanoseconds"),
+        p99_ms: milliseconds("p99Nanoseconds"),
+        cpu_us_per_request: None,
+        rss_mb: hook["memoryBytes"].as_f64().map(|bytes| bytes / f64::from(1 << 20)),
+        rss_growth_mb: None,
+    });
     Ok(())
 }

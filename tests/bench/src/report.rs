@@ -75,13 +75,13 @@ impl Report {
     /// A table, and what everything is against nginx.
     pub(crate) fn print(&self) {
         println!(
-            "{:<17} {:<16} {:>9} {:>9} {:>9} {:>10} {:>8} {:>9}",
+            "{:<17} {:<18} {:>9} {:>9} {:>9} {:>10} {:>8} {:>9}",
             "CASE", "SUBJECT", "req/s", "p50 ms", "p99 ms", "CPU us/req", "MB", "growth MB"
         );
         for l in &self.0 {
             let or_dash = |value: Option<f64>| value.map_or_else(|| "-".into(), |v| format!("{v:.1}"));
             println!(
-                "{:<17} {:<16} {:>9.1} {:>9.3} {:>9.3} {:>10} {:>8} {:>9}",
+                "{:<17} {:<18} {:>9.1} {:>9.3} {:>9.3} {:>10} {:>8} {:>9}",
                 l.case,
                 l.subject,
                 l.requests_per_second,
@@ -92,11 +92,11 @@ impl Report {
                 or_dash(l.rss_growth_mb)
             );
         }
-        println!("\n{:<17} {:<16} {:>12} {:>12}", "AGAINST NGINX", "", "CPU/request", "throughput");
+        println!("\n{:<17} {:<18} {:>12} {:>12}", "AGAINST NGINX", "", "CPU/request", "throughput");
         for l in self.0.iter().filter(|l| l.subject.starts_with("postern")) {
             let Some(nginx) = self.0.iter().find(|n| n.case == l.case && n.subject == "nginx") else { continue };
             let cpu = l.cpu_us_per_request.zip(nginx.cpu_us_per_request).map_or(f64::NAN, |(ours, theirs)| ours / theirs);
-            println!("{:<17} {:<16} {cpu:>12.2} {:>12.2}", l.case, l.subject, l.requests_per_second / nginx.requests_per_second);
+            println!("{:<17} {:<18} {cpu:>12.2} {:>12.2}", l.case, l.subject, l.requests_per_second / nginx.requests_per_second);
         }
         println!();
     }
