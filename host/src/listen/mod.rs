@@ -118,6 +118,7 @@ impl Worker {
         let drain = self.gateway.config.listen.drain.duration();
         let (open, worker) = (Rc::new(()), Rc::new(self));
         runtime.block_on(async {
+            tokio::task::spawn_local(keep_time());
             while let Some((stream, address)) = connections.recv().await {
                 let (guard, worker) = (Rc::clone(&open), Rc::clone(&worker));
                 tokio::task::spawn_local(async move {
@@ -192,6 +193,14 @@ impl Worker {
         }
         shut_down(connection.as_mut());
         connection.await
+    }
+}
+
+/// Always has a timer that ends before those of a request: one that ends before all others has the runtime wake itself, by a system call, to look at its
+/// timers anew, and each request would set such a one.
+async fn keep_time() {
+    loop {
+        tokio::time::sleep(Duration::from_secs(2)).await;
     }
 }
 

@@ -170,6 +170,8 @@ pub(super) fn ticks(milliseconds: u64) -> u64 {
 fn base() -> Config {
     let mut config = Config::new();
     config.wasm_component_model(true).epoch_interruption(true).max_wasm_stack(512 << 10);
+    // A policy answers one call at a time: what a store keeps for several is not made.
+    config.concurrency_support(false);
     // What differs from one machine to another has no place in a policy's answer.
     config.cranelift_nan_canonicalization(true).wasm_relaxed_simd(false);
     config

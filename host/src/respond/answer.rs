@@ -47,19 +47,8 @@ impl<B: http_body::Body<Data = Bytes>> Answer<B> {
     /// `ready` is what was worked on before.
     pub(super) fn new(body: B, work: Work, ready: Vec<u8>, until: Option<Pin<Box<Sleep>>>, completion: Completion) -> Self {
         let empty = matches!(work, Work::Pass) && body.is_end_stream();
-        let mut answer = Self {
-            body,
-            work,
-            until,
-            completion,
-            done: false,
-            ready,
-            asked: 0,
-            failed: None,
-            held: None,
-            parting: None,
-            looking: None,
-        };
+        let mut answer =
+            Self { body, work, until, completion, done: false, ready, asked: 0, failed: None, held: None, parting: None, looking: None };
         if empty {
             answer.end("ok");
         }

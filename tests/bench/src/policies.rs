@@ -63,8 +63,10 @@ const PAUSE: &str = "2";
 
 fn calls(module: &Path, subject: &'static str, pause: &str, effort: Effort, report: &mut Report) -> anyhow::Result<()> {
     let seconds = effort.round.as_secs_f64().to_string();
-    let output =
-        Command::new(testbed::postern()).args(["policy", "bench", "--json", "--seconds", &seconds, "--pause", pause]).arg(module).output()?;
+    let output = Command::new(testbed::postern())
+        .args(["policy", "bench", "--json", "--seconds", &seconds, "--pause", pause])
+        .arg(module)
+        .output()?;
     if !output.status.success() {
         bail!("policy bench of {}: {}", module.display(), String::from_utf8_lossy(&output.stderr));
     }
