@@ -20,6 +20,20 @@ impl Plan {
         self.apply_collecting(object, resource, partial, out, report, &mut Values::default(), false)
     }
 
+    /// Masks the object that `text` begins with, if it is all there, and says where it ends: nobody need look for its end before. None, and nothing done,
+    /// when it is not, or cannot be read, or when what is hidden is counted before the end is known.
+    pub fn apply_to_first(&self, text: &[u8], resource: &str, partial: bool, out: &mut Vec<u8>, report: &mut Report) -> Option<usize> {
+        if !self.texts.is_empty() {
+            return None;
+        }
+        let before = out.len();
+        let end = self.scan(text, Extent::First, resource, partial, out, report, &mut Values::default(), false);
+        if end.is_err() {
+            out.truncate(before);
+        }
+        end.ok()
+    }
+
     /// Masks an object. `keep` says that somebody looks for the hidden values elsewhere, so that they go into `values`; the object's own
     /// annotations are looked through in any case.
     #[allow(clippy::too_many_arguments)]
@@ -33,6 +47,21 @@ impl Plan {
         values: &mut Values,
         keep: bool,
     ) -> Result<(), Unreadable> {
+        self.scan(object, Extent::Whole, resource, partial, out, report, values, keep).map(drop)
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn scan(
+        &self,
+        object: &[u8],
+        extent: Extent,
+        resource: &str,
+        partial: bool,
+        out: &mut Vec<u8>,
+        report: &mut Report,
+        values: &mut Values,
+        keep: bool,
+    ) -> Result<usize, Unreadable> {
         let mut active = 0u64;
         for (index, field) in self.fields.iter().enumerate() {
             let mut holds = true;
@@ -59,17 +88,30 @@ impl Plan {
         };
         let states = if active == 0 { 0 } else { self.start };
         scan.value(states, Place::Root { is_secret }, None, 0)?;
-        scan.pos = skip_space(object, scan.pos);
-        if scan.pos != object.len() {
-            return Err(Unreadable::Malformed);
+        if extent == Extent::Whole {
+            scan.pos = skip_space(object, scan.pos);
+            if scan.pos != object.len() {
+                return Err(Unreadable::Malformed);
+            }
         }
-        scan.flush(object.len());
+        let end = scan.pos;
+        scan.flush(end);
         scan.report_counts();
         if keep || !scan.annotations.is_empty() {
             scan.collect_hidden()?;
         }
-        scan.hide_in_annotations()
+        scan.hide_in_annotations()?;
+        Ok(end)
     }
+}
+
+/// What of a text is the object.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    /// All of it.
+    Whole,
+    /// The value it begins with.
+    First,
 }
 
 fn condition(object: &[u8], path: &path::Path, value: &str) -> Result<bool, Unreadable> {

@@ -29,6 +29,10 @@ pub(super) struct Answer<B: http_body::Body<Data = Bytes> = Incoming> {
     until: Option<Pin<Box<Sleep>>>,
     completion: Completion,
     done: bool,
+    /// What came of a list or a watch and was not worked on yet: a piece with many items in it is worked on in one pass.
+    raw: Vec<u8>,
+    /// How the body ended, while the last that came of it is worked on.
+    over: Option<Option<Sent>>,
     /// What was worked on and can be sent.
     ready: Vec<u8>,
     /// How often it was asked since something came last.
@@ -47,8 +51,21 @@ impl<B: http_body::Body<Data = Bytes>> Answer<B> {
     /// `ready` is what was worked on before.
     pub(super) fn new(body: B, work: Work, ready: Vec<u8>, until: Option<Pin<Box<Sleep>>>, completion: Completion) -> Self {
         let empty = matches!(work, Work::Pass) && body.is_end_stream();
-        let mut answer =
-            Self { body, work, until, completion, done: false, ready, asked: 0, failed: None, held: None, parting: None, looking: None };
+        let mut answer = Self {
+            body,
+            work,
+            until,
+            completion,
+            done: false,
+            raw: Vec::new(),
+            over: None,
+            ready,
+            asked: 0,
+            failed: None,
+            held: None,
+            parting: None,
+            looking: None,
+        };
         if empty {
             answer.end("ok");
         }
@@ -66,6 +83,22 @@ impl<B: http_body::Body<Data = Bytes>> Answer<B> {
             }
             Work::Pass => {}
         }
+    }
+
+    /// Gathers what comes in small pieces; none while there is not enough to be worked on.
+    fn gather(&mut self, data: Bytes) -> Option<Bytes> {
+        if !matches!(self.work, Work::Items(_)) || self.raw.is_empty() && data.len() >= TOGETHER {
+            return Some(data);
+        }
+        if !self.raw.is_empty() && self.raw.capacity() < TOGETHER {
+            self.raw.reserve(TOGETHER);
+        }
+        self.raw.extend_from_slice(&data);
+        (self.raw.len() >= TOGETHER).then(|| self.gathered())
+    }
+
+    fn gathered(&mut self) -> Bytes {
+        Bytes::from(std::mem::take(&mut self.raw))
     }
 
     /// Works on a piece, or on what is left at the end.
@@ -120,7 +153,7 @@ impl<B: http_body::Body<Data = Bytes>> Answer<B> {
     /// Nothing comes just now. What is ready goes out when others on this thread had their turn, the connection to the API server among them, and
     /// brought no more; what a text mask held back long enough goes on.
     fn idle(&mut self, cx: &mut Context<'_>) -> Poll<Option<Sent>> {
-        if !self.ready.is_empty() {
+        if !self.ready.is_empty() || !self.raw.is_empty() {
             self.asked += 1;
             if self.asked > ASKED_IN_ONE_TURN {
                 return self.send();
@@ -159,6 +192,16 @@ impl<B: http_body::Body<Data = Bytes>> Drop for Answer<B> {
     }
 }
 
+impl<B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Unpin> Answer<B> {
+    /// What comes next of the body.
+    fn next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Sent>> {
+        match self.over.take() {
+            Some(end) => Poll::Ready(end),
+            None => Pin::new(&mut self.body).poll_frame(cx).map(|came| came.map(|frame| frame.map_err(Into::into))),
+        }
+    }
+}
+
 impl<B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Unpin> http_body::Body for Answer<B> {
     type Data = Bytes;
     type Error = BoxError;
@@ -192,20 +235,26 @@ impl<B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Unpin> http_body:
                     return this.fail(error.into());
                 }
             }
-            let polled = Pin::new(&mut this.body).poll_frame(cx);
-            if polled.is_pending() {
-                return this.idle(cx);
-            }
-            (this.held, this.asked) = (None, 0);
-            let data = match ready!(polled) {
-                None => None,
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => Some(data),
-                    Err(_) => continue,
-                },
-                Some(Err(error)) => {
-                    this.end("server-gone");
-                    return this.fail(error.into());
+            let data = match this.next(cx) {
+                Poll::Pending if this.raw.is_empty() || this.asked < ASKED_IN_ONE_TURN => return this.idle(cx),
+                Poll::Pending => Some(this.gathered()),
+                Poll::Ready(came) => {
+                    (this.held, this.asked) = (None, 0);
+                    match came {
+                        Some(Ok(frame)) => {
+                            let Some(data) = frame.into_data().ok().and_then(|data| this.gather(data)) else { continue };
+                            Some(data)
+                        }
+                        end if !this.raw.is_empty() => {
+                            this.over = Some(end);
+                            Some(this.gathered())
+                        }
+                        None => None,
+                        Some(Err(error)) => {
+                            this.end("server-gone");
+                            return this.fail(error);
+                        }
+                    }
                 }
             };
             if let (Work::Pass, Some(long)) = (&this.work, &data)

@@ -258,10 +258,13 @@ impl Items {
                     return Ok(());
                 }
                 self.seen = start;
+                if let Some(length) = self.declared(&buffer[start..], rows, out)? {
+                    start += length;
+                    continue;
+                }
             }
             let Some(end) = self.lexer.value_end(&buffer, &mut self.seen)? else { break };
             if let Some(plan) = self.treatment.declared().filter(|_| !rows) {
-                // The usual case: no object is looked at by a policy, and what is hidden was declared once for all.
                 require_object(&buffer[start..end])?;
                 if std::mem::replace(&mut self.kept, true) {
                     out.push(b',');
@@ -278,6 +281,23 @@ impl Items {
         self.seen -= start;
         self.buffer = buffer[start..].to_vec();
         Ok(())
+    }
+
+    /// The usual case: no object is looked at by a policy, what is hidden was declared once for all, and the next object is all there. One pass masks it and
+    /// finds its end.
+    fn declared(&mut self, text: &[u8], rows: bool, out: &mut Vec<u8>) -> Result<Option<usize>, Stop> {
+        let Some(plan) = self.treatment.declared().filter(|_| !rows && !text.is_empty()) else { return Ok(None) };
+        require_object(text)?;
+        let before = out.len();
+        if self.kept {
+            out.push(b',');
+        }
+        let end = plan.apply_to_first(text, &self.treatment.resource, self.treatment.asked.partial, out, &mut self.report);
+        match end {
+            Some(_) => self.kept = true,
+            None => out.truncate(before),
+        }
+        Ok(end)
     }
 
     /// One object or row, masked; none when a policy hides it.
