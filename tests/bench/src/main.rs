@@ -53,6 +53,9 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What a case leaves to be cleaned up, a thousand connections or 300 MB on their way to the disk, is no part of the next.
+const SETTLE: Duration = Duration::from_secs(5);
+
 async fn run(effort: Effort, wanted: impl Fn(&str) -> bool) -> anyhow::Result<Report> {
     let bed = Bed::start().await?;
     let mut report = Report::default();
@@ -77,14 +80,17 @@ async fn run(effort: Effort, wanted: impl Fn(&str) -> bool) -> anyhow::Result<Re
         watch::plain(&bed, effort, &mut report).await?;
     }
     if wanted("watch-masked") {
+        tokio::time::sleep(SETTLE).await;
         progress("watch-masked");
         watch::masked(&bed, effort, &mut report).await?;
     }
     if wanted("exec-throughput") {
+        tokio::time::sleep(SETTLE).await;
         progress("exec-throughput");
         exec::throughput(&bed, effort, &mut report).await?;
     }
     if wanted("logs-follow") {
+        tokio::time::sleep(SETTLE).await;
         progress("logs-follow");
         logs::run(&bed, effort, &mut report).await?;
     }

@@ -33,7 +33,8 @@ pub(crate) async fn loaded(bed: &Bed, effort: Effort, report: &mut Report) -> an
     compare(&subjects, effort, report, "loaded", 8, Rc::new(ask)).await
 }
 
-/// on-request of a policy in each language, one call after another and a pause apart: a request is a call, and memory that of one instance.
+/// on-request of a policy in each language, one call after another and a pause apart: a request is a call, and memory that of one instance. The first time
+/// the policy is compiled, the second time its compiled code is there.
 pub(crate) fn languages(effort: Effort, report: &mut Report) -> anyhow::Result<()> {
     let languages = [
         ("rust", "rust, paused", "no-bulk-export"),
@@ -63,10 +64,9 @@ const PAUSE: &str = "2";
 
 fn calls(module: &Path, subject: &'static str, pause: &str, effort: Effort, report: &mut Report) -> anyhow::Result<()> {
     let seconds = effort.round.as_secs_f64().to_string();
-    let output = Command::new(testbed::postern())
-        .args(["policy", "bench", "--json", "--seconds", &seconds, "--pause", pause])
-        .arg(module)
-        .output()?;
+    let mut bench = Command::new(testbed::postern());
+    bench.args(["policy", "bench", "--json", "--seconds", &seconds, "--pause", pause]).arg(module);
+    let output = bench.env("XDG_CACHE_HOME", module.with_extension("cache")).output()?;
     if !output.status.success() {
         bail!("policy bench of {}: {}", module.display(), String::from_utf8_lossy(&output.stderr));
     }
@@ -82,6 +82,7 @@ fn calls(module: &Path, subject: &'static str, pause: &str, effort: Effort, repo
         cpu_us_per_request: None,
         rss_mb: hook["memoryBytes"].as_f64().map(|bytes| bytes / f64::from(1 << 20)),
         rss_growth_mb: None,
+        load_ms: told["loadMilliseconds"].as_f64(),
     });
     Ok(())
 }

@@ -18,6 +18,9 @@ pub(crate) struct Line {
     /// How much memory grew while the case ran, where that is the question.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) rss_growth_mb: Option<f64>,
+    /// How long a policy took to load.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) load_ms: Option<f64>,
 }
 
 /// What was counted of one case and subject, added up over the rounds.
@@ -54,6 +57,7 @@ impl Tally {
             cpu_us_per_request: self.cpu.map(|cpu| cpu.as_secs_f64() * 1e6 / requests),
             rss_mb: self.memory_mb,
             rss_growth_mb: None,
+            load_ms: None,
         }
     }
 }
@@ -75,13 +79,13 @@ impl Report {
     /// A table, and what everything is against nginx.
     pub(crate) fn print(&self) {
         println!(
-            "{:<17} {:<18} {:>9} {:>9} {:>9} {:>10} {:>8} {:>9}",
-            "CASE", "SUBJECT", "req/s", "p50 ms", "p99 ms", "CPU us/req", "MB", "growth MB"
+            "{:<17} {:<18} {:>9} {:>9} {:>9} {:>10} {:>8} {:>9} {:>9}",
+            "CASE", "SUBJECT", "req/s", "p50 ms", "p99 ms", "CPU us/req", "MB", "growth MB", "load ms"
         );
         for l in &self.0 {
             let or_dash = |value: Option<f64>| value.map_or_else(|| "-".into(), |v| format!("{v:.1}"));
             println!(
-                "{:<17} {:<18} {:>9.1} {:>9.3} {:>9.3} {:>10} {:>8} {:>9}",
+                "{:<17} {:<18} {:>9.1} {:>9.3} {:>9.3} {:>10} {:>8} {:>9} {:>9}",
                 l.case,
                 l.subject,
                 l.requests_per_second,
@@ -89,7 +93,8 @@ impl Report {
                 l.p99_ms,
                 or_dash(l.cpu_us_per_request),
                 or_dash(l.rss_mb),
-                or_dash(l.rss_growth_mb)
+                or_dash(l.rss_growth_mb),
+                or_dash(l.load_ms)
             );
         }
         println!("\n{:<17} {:<18} {:>12} {:>12}", "AGAINST NGINX", "", "CPU/request", "throughput");
