@@ -3,6 +3,7 @@
 use super::placeholder;
 use super::plan::{Plan, Report};
 use super::raw::{Unreadable, member};
+use super::scan::Extent;
 use super::sweep::Values;
 
 /// What a Table's client asked to find in a row.
@@ -30,7 +31,7 @@ impl Plan {
         let object = member(row, b"object")?.unwrap_or(b"null");
         let mut values = Values::default();
         let mut masked = Vec::with_capacity(object.len());
-        self.apply_collecting(object, resource, false, &mut masked, report, &mut values, true)?;
+        self.apply_collecting(object, Extent::Whole, resource, false, &mut masked, report, Some(&mut values))?;
         let mut cells = serde_json::from_slice(member(row, b"cells")?.unwrap_or(b"[]")).map_err(|_| Unreadable::Malformed)?;
         self.hide_cells(&mut cells, &values, report);
         out.extend_from_slice(b"{\"cells\":");

@@ -17,41 +17,27 @@ impl Plan {
     /// Masks one object, appending it to `out`. `partial` says that the server sent only its metadata, so that conditions on
     /// other fields cannot be told and are taken to hold.
     pub fn apply(&self, object: &[u8], resource: &str, partial: bool, out: &mut Vec<u8>, report: &mut Report) -> Result<(), Unreadable> {
-        self.apply_collecting(object, resource, partial, out, report, &mut Values::default(), false)
+        self.apply_collecting(object, Extent::Whole, resource, partial, out, report, None).map(drop)
     }
 
-    /// Masks the object that `text` begins with, if it is all there, and says where it ends: nobody need look for its end before. None, and nothing done,
-    /// when it is not, or cannot be read, or when what is hidden is counted before the end is known.
+    /// Masks the object that `text` begins with, if it is all there, and says where it ends: nobody need look for its end before. None, with `out` as it
+    /// was, when it is not there or cannot be read, and for masks of text, which count what they hide before the end is known.
     pub fn apply_to_first(&self, text: &[u8], resource: &str, partial: bool, out: &mut Vec<u8>, report: &mut Report) -> Option<usize> {
         if !self.texts.is_empty() {
             return None;
         }
         let before = out.len();
-        let end = self.scan(text, Extent::First, resource, partial, out, report, &mut Values::default(), false);
+        let end = self.apply_collecting(text, Extent::First, resource, partial, out, report, None);
         if end.is_err() {
             out.truncate(before);
         }
         end.ok()
     }
 
-    /// Masks an object. `keep` says that somebody looks for the hidden values elsewhere, so that they go into `values`; the object's own
-    /// annotations are looked through in any case.
+    /// Masks an object and says where it ends. Somebody who looks for the hidden values elsewhere gives a place for them; the object's own annotations are
+    /// looked through in any case.
     #[allow(clippy::too_many_arguments)]
     pub(super) fn apply_collecting(
-        &self,
-        object: &[u8],
-        resource: &str,
-        partial: bool,
-        out: &mut Vec<u8>,
-        report: &mut Report,
-        values: &mut Values,
-        keep: bool,
-    ) -> Result<(), Unreadable> {
-        self.scan(object, Extent::Whole, resource, partial, out, report, values, keep).map(drop)
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    fn scan(
         &self,
         object: &[u8],
         extent: Extent,
@@ -59,9 +45,11 @@ impl Plan {
         partial: bool,
         out: &mut Vec<u8>,
         report: &mut Report,
-        values: &mut Values,
-        keep: bool,
+        values: Option<&mut Values>,
     ) -> Result<usize, Unreadable> {
+        let keep = values.is_some();
+        let mut own = Values::default();
+        let values = values.unwrap_or(&mut own);
         let mut active = 0u64;
         for (index, field) in self.fields.iter().enumerate() {
             let mut holds = true;
@@ -107,7 +95,7 @@ impl Plan {
 
 /// What of a text is the object.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Extent {
+pub(super) enum Extent {
     /// All of it.
     Whole,
     /// The value it begins with.
@@ -327,7 +315,7 @@ impl Scan<'_, '_> {
             let start = self.pos;
             let end = skip_value(self.src, start)?;
             self.flush(start);
-            self.plan.apply_collecting(&self.src[start..end], "", self.partial, self.out, self.report, self.values, true)?;
+            self.plan.apply_collecting(&self.src[start..end], Extent::Whole, "", self.partial, self.out, self.report, Some(self.values))?;
             (self.pos, self.copied) = (end, end);
             self.separator(&mut delimiter, b']')?;
         }
@@ -360,7 +348,15 @@ impl Scan<'_, '_> {
                 hidden = if trimmed.starts_with('{')
                     && self
                         .plan
-                        .apply_collecting(trimmed.as_bytes(), self.resource, self.partial, &mut masked, self.report, self.values, true)
+                        .apply_collecting(
+                            trimmed.as_bytes(),
+                            Extent::Whole,
+                            self.resource,
+                            self.partial,
+                            &mut masked,
+                            self.report,
+                            Some(self.values),
+                        )
                         .is_ok()
                 {
                     String::from_utf8(masked).map_err(|_| Unreadable::Malformed)? + "\n"

@@ -131,6 +131,26 @@ proptest::proptest! {
         proptest::prop_assert!(path::Path::parse("$..a").unwrap().select(&masked, 10).is_empty());
     }
 
+    /// An object is found to end where it does, whatever follows; of one that is not all there, nothing is written.
+    #[test]
+    fn the_first_object_of_a_text_is_masked_like_one_alone(data in any_json(), note in any_json(), after in ".{0,12}", pretty in proptest::bool::ANY) {
+        let object = json!({"metadata": {"annotations": {"note": note.to_string()}}, "data": data, "other": note});
+        let text = if pretty { serde_json::to_string_pretty(&object).unwrap() } else { object.to_string() };
+        let plan = Plan::compile(&[mask("$.data.*", Transform::Redact)], &TokenKey::new(&[1; 32])).unwrap();
+        let (mut alone, mut reported) = (Vec::new(), Report::new());
+        plan.apply(text.as_bytes(), "secrets", false, &mut alone, &mut reported).unwrap();
+        let (mut first, mut report) = (b"before".to_vec(), Report::new());
+        let end = plan.apply_to_first(format!("{text}{after}").as_bytes(), "secrets", false, &mut first, &mut report);
+        proptest::prop_assert_eq!(end, Some(text.len()));
+        proptest::prop_assert_eq!(first.strip_prefix(b"before"), Some(alone.as_slice()));
+        proptest::prop_assert_eq!(report, reported);
+        for cut in 0..text.len() {
+            let (mut half, mut report) = (b"before".to_vec(), Report::new());
+            proptest::prop_assert_eq!(plan.apply_to_first(&text.as_bytes()[..cut], "secrets", false, &mut half, &mut report), None);
+            proptest::prop_assert!(half == b"before" && report.is_empty());
+        }
+    }
+
     #[test]
     fn garbage_does_not_panic(bytes in proptest::collection::vec(0u8..=255, 0..64)) {
         let plan = Plan::compile(&[mask("$..a", Transform::Remove)], &TokenKey::new(&[1; 32])).unwrap();

@@ -153,13 +153,8 @@ impl<B: http_body::Body<Data = Bytes>> Answer<B> {
     /// Nothing comes just now. What is ready goes out when others on this thread had their turn, the connection to the API server among them, and
     /// brought no more; what a text mask held back long enough goes on.
     fn idle(&mut self, cx: &mut Context<'_>) -> Poll<Option<Sent>> {
-        if !self.ready.is_empty() || !self.raw.is_empty() {
-            self.asked += 1;
-            if self.asked > ASKED_IN_ONE_TURN {
-                return self.send();
-            }
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
+        if !self.ready.is_empty() {
+            return if self.had_turns(cx) { self.send() } else { Poll::Pending };
         }
         let Work::Text(filter) = &mut self.work else { return Poll::Pending };
         let Some(wait) = filter.wait() else { return Poll::Pending };
@@ -168,6 +163,16 @@ impl<B: http_body::Body<Data = Bytes>> Answer<B> {
         self.held = None;
         filter.flush(types::Channel::Log, &mut self.ready);
         if self.ready.is_empty() { Poll::Pending } else { self.send() }
+    }
+
+    /// Whether others on this thread had their turn since something came. If not, it is asked again after them.
+    fn had_turns(&mut self, cx: &mut Context<'_>) -> bool {
+        self.asked = self.asked.saturating_add(1);
+        let had = self.asked > ASKED_IN_ONE_TURN;
+        if !had {
+            cx.waker().wake_by_ref();
+        }
+        had
     }
 
     /// Sends what is ready, or says that there is no more.
@@ -236,7 +241,8 @@ impl<B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Unpin> http_body:
                 }
             }
             let data = match this.next(cx) {
-                Poll::Pending if this.raw.is_empty() || this.asked < ASKED_IN_ONE_TURN => return this.idle(cx),
+                Poll::Pending if this.raw.is_empty() => return this.idle(cx),
+                Poll::Pending if !this.had_turns(cx) => return Poll::Pending,
                 Poll::Pending => Some(this.gathered()),
                 Poll::Ready(came) => {
                     (this.held, this.asked) = (None, 0);

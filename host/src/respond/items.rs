@@ -258,7 +258,7 @@ impl Items {
                     return Ok(());
                 }
                 self.seen = start;
-                if let Some(length) = self.declared(&buffer[start..], rows, out)? {
+                if let Some(length) = self.mask_next(&buffer[start..], rows, out)? {
                     start += length;
                     continue;
                 }
@@ -266,14 +266,10 @@ impl Items {
             let Some(end) = self.lexer.value_end(&buffer, &mut self.seen)? else { break };
             if let Some(plan) = self.treatment.declared().filter(|_| !rows) {
                 require_object(&buffer[start..end])?;
-                if std::mem::replace(&mut self.kept, true) {
-                    out.push(b',');
-                }
+                comma(&mut self.kept, out);
                 plan.apply(&buffer[start..end], &self.treatment.resource, self.treatment.asked.partial, out, &mut self.report)?;
             } else if let Some(masked) = self.element(&buffer[start..end], rows)? {
-                if std::mem::replace(&mut self.kept, true) {
-                    out.push(b',');
-                }
+                comma(&mut self.kept, out);
                 out.extend_from_slice(&masked);
             }
             (start, self.seen) = (end, end);
@@ -285,17 +281,15 @@ impl Items {
 
     /// The usual case: no object is looked at by a policy, what is hidden was declared once for all, and the next object is all there. One pass masks it and
     /// finds its end.
-    fn declared(&mut self, text: &[u8], rows: bool, out: &mut Vec<u8>) -> Result<Option<usize>, Stop> {
+    fn mask_next(&mut self, text: &[u8], rows: bool, out: &mut Vec<u8>) -> Result<Option<usize>, Stop> {
         let Some(plan) = self.treatment.declared().filter(|_| !rows && !text.is_empty()) else { return Ok(None) };
         require_object(text)?;
-        let before = out.len();
-        if self.kept {
-            out.push(b',');
-        }
+        let (before, kept) = (out.len(), self.kept);
+        comma(&mut self.kept, out);
         let end = plan.apply_to_first(text, &self.treatment.resource, self.treatment.asked.partial, out, &mut self.report);
-        match end {
-            Some(_) => self.kept = true,
-            None => out.truncate(before),
+        if end.is_none() {
+            out.truncate(before);
+            self.kept = kept;
         }
         Ok(end)
     }
@@ -350,6 +344,13 @@ impl Items {
             }
         }
         Ok(Some(plans))
+    }
+}
+
+/// Goes before each element but the first that is kept.
+fn comma(kept: &mut bool, out: &mut Vec<u8>) {
+    if std::mem::replace(kept, true) {
+        out.push(b',');
     }
 }
 

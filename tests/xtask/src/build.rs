@@ -72,7 +72,7 @@ pub(crate) fn everything() -> anyhow::Result<()> {
 
 /// Has what another clone built of its own sources built again. Cargo tells them apart by nothing but the time they were changed: what an older clone
 /// holds would pass for built. Dependencies stay.
-fn forget_another_clone() -> anyhow::Result<()> {
+pub(crate) fn forget_another_clone() -> anyhow::Result<()> {
     let here = root().canonicalize()?;
     for (name, what) in [("target", &["--release"][..]), ("wasm", &["--profile", "policy", "--target", WASM])] {
         let (target, stamp) = (cache().join(name), cache().join(name).join(".built-in"));

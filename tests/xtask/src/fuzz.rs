@@ -10,7 +10,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use testbed::cache;
 
-use crate::build::{cargo, require, root, step};
+use crate::build::{cargo, forget_another_clone, require, root, step};
 
 /// What rustc is told for each crate of the workspace: libFuzzer's counters, and what a debug build would check.
 const INSTRUMENTED: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
@@ -92,6 +92,7 @@ impl Corpus {
 }
 
 fn build() -> anyhow::Result<PathBuf> {
+    forget_another_clone()?;
     require("g++", "libFuzzer is C++: apt-get install g++")?;
     let wrapper = cache().join("fuzz/rustc");
     std::fs::create_dir_all(cache().join("fuzz"))?;
