@@ -15,7 +15,7 @@ const SHORTEST_LINE: usize = 8;
 /// The longest value that is known as one; of a longer one its lines are.
 const LONGEST: usize = 8 << 10;
 /// The most that is known together.
-const MOST_BYTES: usize = 1 << 20;
+const MOST_BYTES: usize = 3 << 19;
 
 /// Known values. They are wiped when they are dropped, and shown nowhere.
 pub struct Literals {
@@ -96,36 +96,37 @@ fn forms(value: &[u8]) -> Vec<Vec<u8>> {
         if quoted != value && std::str::from_utf8(value).is_ok() {
             forms.push(quoted.to_vec());
         }
-        for offset in 0..3 {
-            // Of the first and the last characters other bytes have a part.
-            let encoded = STANDARD_NO_PAD.encode([&[0; 2][..offset], value].concat());
-            let skipped = [0, 2, 3][offset];
-            let whole = (offset + value.len()) / 3 * 4;
-            let stable = &encoded.as_bytes()[skipped..whole.max(skipped)];
-            if stable.len() >= SHORTEST {
-                forms.push(stable.to_vec());
-                let url: Vec<u8> = stable
-                    .iter()
-                    .map(|byte| {
-                        if *byte == b'+' {
-                            b'-'
-                        } else if *byte == b'/' {
-                            b'_'
-                        } else {
-                            *byte
-                        }
-                    })
-                    .collect();
-                if url != stable {
-                    forms.push(url);
-                }
-            }
-        }
+        forms.extend((0..3).flat_map(|offset| in_base64(value, offset)));
     }
     if value.contains(&b'\n') {
         let lines = value.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
         // `-----BEGIN` lines hide nothing and are in every key.
         forms.extend(lines.filter(|line| line.len() >= SHORTEST_LINE && !line.starts_with(b"-----")).map(<[u8]>::to_vec));
+    }
+    forms
+}
+
+/// What a value looks like in base64 and in its form for URLs, when `offset` bytes of a group of three come before it.
+fn in_base64(value: &[u8], offset: usize) -> Vec<Vec<u8>> {
+    let encoded = STANDARD_NO_PAD.encode([&[0; 2][..offset], value].concat()).into_bytes();
+    // Of the first of these characters the bytes before the value have a part, and the bytes after it of the last one.
+    let encoded = &encoded[[0, 2, 3][offset].min(encoded.len())..];
+    let shared = usize::from((offset + value.len()) % 3 != 0);
+    let mut forms = Vec::new();
+    // The last one is what it is here at the end of the text, before a line's end and before NUL: as a value most often stands.
+    for known in [encoded, &encoded[..encoded.len() - shared]] {
+        if known.len() < SHORTEST {
+            continue;
+        }
+        forms.push(known.to_vec());
+        if known.iter().any(|byte| matches!(byte, b'+' | b'/')) {
+            let for_urls = |byte: &u8| match byte {
+                b'+' => b'-',
+                b'/' => b'_',
+                other => *other,
+            };
+            forms.push(known.iter().map(for_urls).collect());
+        }
     }
     forms
 }
@@ -148,6 +149,38 @@ mod tests {
         }
         assert!(!format!("{literals:?}").contains("hunter2"));
         assert!(Literals::of([&b"x"[..]]).unwrap().is_none());
+    }
+
+    #[test]
+    fn in_base64_every_character_the_value_alone_says_is_hidden() {
+        let left = |value: &str, prefix: &str, suffix: &str| {
+            let literals = Literals::of([value.as_bytes()]).unwrap().unwrap();
+            let text = STANDARD.encode(format!("{prefix}{value}{suffix}"));
+            let found: Vec<_> = literals.find(text.as_bytes()).collect();
+            let [found] = &found[..] else { panic!("{text}: {found:?}") };
+            (text[..found.start].to_owned(), text[found.end..].to_owned())
+        };
+        for value in ["hunter2", "hunter22", "hunter222"] {
+            for prefix in ["", "a", "ab", "abc"] {
+                // The bits of the first characters that are of the bytes before.
+                let before = (prefix.len() * 8).div_ceil(6);
+                for suffix in ["", "\n", "\0", "\n\n\n"] {
+                    let (start, end) = left(value, prefix, suffix);
+                    assert_eq!(start.len(), before, "{prefix}{value}");
+                    let bits = (prefix.len() + value.len()) * 8;
+                    let whole = STANDARD.encode(format!("{prefix}{value}{suffix}"));
+                    assert_eq!(end, whole[bits.div_ceil(6)..], "{prefix}{value}{suffix:?}: the last character too");
+                }
+                // Before other text, the last character says bits of both.
+                let (_, end) = left(value, prefix, "~~~~");
+                let whole = STANDARD.encode(format!("{prefix}{value}~~~~"));
+                assert_eq!(end, whole[(prefix.len() + value.len()) * 8 / 6..], "{prefix}{value}");
+            }
+        }
+        let literals = Literals::of(["\u{3bf}\u{3bf}\u{3bf}".as_bytes()]).unwrap().unwrap();
+        for text in ["zr/Ov86/", "zr_Ov86_"] {
+            assert_eq!(literals.find(text.as_bytes()).collect::<Vec<_>>(), [0..8], "the form for URLs too");
+        }
     }
 
     #[test]
