@@ -39,13 +39,17 @@ fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let quick = arguments.iter().any(|a| a == "--quick");
     let only: Vec<&String> = arguments.iter().filter(|a| !a.starts_with("--")).collect();
-    let effort = if quick {
+    let against = arguments.iter().find_map(|a| a.strip_prefix("--against=")).map(PathBuf::from);
+    let mut effort = if quick {
         Effort { round: Duration::from_secs(1), rounds: 1, secrets: 200, watches: 50, large: 10, megabytes: 10 }
     } else {
         Effort { round: Duration::from_secs(4), rounds: 3, secrets: 2000, watches: 1000, large: 1250, megabytes: 100 }
     };
+    if let Some(rounds) = arguments.iter().find_map(|a| a.strip_prefix("--rounds=")) {
+        effort.rounds = rounds.parse().context("--rounds: a number is expected")?;
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(tokio::runtime::LocalOptions::default())?;
-    let report = runtime.block_on(run(effort, |case| only.is_empty() || only.iter().any(|o| *o == case)))?;
+    let report = runtime.block_on(run(effort, against, |case| only.is_empty() || only.iter().any(|o| *o == case)))?;
     report.print();
     let file = results_file()?;
     std::fs::write(&file, report.lines()).with_context(|| file.display().to_string())?;
@@ -56,8 +60,8 @@ fn main() -> anyhow::Result<()> {
 /// What a case leaves to be cleaned up, a thousand connections or 300 MB on their way to the disk, is no part of the next.
 const SETTLE: Duration = Duration::from_secs(5);
 
-async fn run(effort: Effort, wanted: impl Fn(&str) -> bool) -> anyhow::Result<Report> {
-    let bed = Bed::start().await?;
+async fn run(effort: Effort, against: Option<PathBuf>, wanted: impl Fn(&str) -> bool) -> anyhow::Result<Report> {
+    let bed = Bed::start(against).await?;
     let mut report = Report::default();
     if wanted("get-pod") {
         progress("get-pod");

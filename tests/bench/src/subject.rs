@@ -31,7 +31,8 @@ pub(crate) struct Bed {
 }
 
 impl Bed {
-    pub(crate) async fn start() -> anyhow::Result<Self> {
+    /// `against` is another build of the gateway, to be compared with this one.
+    pub(crate) async fn start(against: Option<PathBuf>) -> anyhow::Result<Self> {
         let directory = testbed::cache().join("run").join(format!("bench-{}", std::process::id()));
         let cluster = Cluster::start(&directory.join("cluster"))?;
         let nginx = Nginx::start(&cluster, &directory.join("nginx"))?;
@@ -59,8 +60,9 @@ impl Bed {
         ];
         let token = cluster.token("caller", AUDIENCE)?;
         let mut gateways = Vec::new();
-        for (name, policies) in [("postern", vec![]), ("postern-policies", pack)] {
-            let options = GatewayOptions { policies, ..GatewayOptions::default() };
+        let builds = [("postern", vec![], None), ("postern-policies", pack.clone(), None)];
+        for (name, policies, program) in builds.into_iter().chain(against.map(|program| ("against", pack, Some(program)))) {
+            let options = GatewayOptions { policies, program, ..GatewayOptions::default() };
             let gateway = Gateway::start(&cluster, &directory.join(name), &options)?;
             let ca = std::fs::read_to_string(gateway.ca())?;
             subjects.push(Subject {

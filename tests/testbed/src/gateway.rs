@@ -44,6 +44,8 @@ pub struct GatewayOptions {
     pub kubeconfig: Option<PathBuf>,
     /// Variables of its environment.
     pub environment: Vec<(&'static str, &'static str)>,
+    /// Another build of the gateway; the one that was built last when none.
+    pub program: Option<PathBuf>,
 }
 
 impl Gateway {
@@ -77,7 +79,7 @@ impl Gateway {
         )?;
         let address_file = directory.join("address");
         let _ = std::fs::remove_file(&address_file);
-        let mut command = Command::new(postern());
+        let mut command = Command::new(options.program.clone().unwrap_or_else(postern));
         command.arg("serve").arg("--config").arg(directory.join("postern.yaml")).arg("--address-file").arg(&address_file);
         command.envs(options.environment.iter().copied());
         let log = directory.join("postern.log");

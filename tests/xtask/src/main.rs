@@ -33,6 +33,12 @@ enum Command {
         /// Plays each case once and briefly: to see that it works, not to measure.
         #[arg(long)]
         quick: bool,
+        /// Another build of the gateway, with policies, as a further one of those compared: what a change of the code does shows in one run only.
+        #[arg(long)]
+        against: Option<std::path::PathBuf>,
+        /// How often each takes its turn; 3 unless told.
+        #[arg(long)]
+        rounds: Option<u32>,
         /// Cases; all when none is named.
         cases: Vec<String>,
     },
@@ -93,11 +99,13 @@ fn main() -> anyhow::Result<()> {
             build::run_tests()
         }
         Command::Fuzz { seconds, keep, targets } => fuzz::run(&targets, seconds, keep),
-        Command::Bench { quick, mut cases } => {
+        Command::Bench { quick, against, rounds, mut cases } => {
             build::everything()?;
             if quick {
                 cases.push("--quick".into());
             }
+            cases.extend(against.map(|file| format!("--against={}", file.display())));
+            cases.extend(rounds.map(|rounds| format!("--rounds={rounds}")));
             build::run_bench(&cases)
         }
         Command::Testbed(Testbed::Up { json }) => {
