@@ -111,7 +111,7 @@ fn in_base64(value: &[u8], offset: usize) -> Vec<Vec<u8>> {
     let encoded = STANDARD_NO_PAD.encode([&[0; 2][..offset], value].concat()).into_bytes();
     // Of the first of these characters the bytes before the value have a part, and the bytes after it of the last one.
     let encoded = &encoded[[0, 2, 3][offset].min(encoded.len())..];
-    let shared = usize::from((offset + value.len()) % 3 != 0);
+    let shared = usize::from(!(offset + value.len()).is_multiple_of(3));
     let mut forms = Vec::new();
     // The last one is what it is here at the end of the text, before a line's end and before NUL: as a value most often stands.
     for known in [encoded, &encoded[..encoded.len() - shared]] {
