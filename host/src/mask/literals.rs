@@ -14,7 +14,7 @@ const SHORTEST: usize = 4;
 const SHORTEST_LINE: usize = 8;
 /// The longest value that is known as one; of a longer one its lines are.
 const LONGEST: usize = 8 << 10;
-/// The most that is known together.
+/// The most that is known together, every form of a value counted: about a hundred kilobytes of values.
 const MOST_BYTES: usize = 3 << 19;
 
 /// Known values. They are wiped when they are dropped, and shown nowhere.

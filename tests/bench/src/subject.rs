@@ -61,7 +61,7 @@ impl Bed {
         let token = cluster.token("caller", AUDIENCE)?;
         let mut gateways = Vec::new();
         let builds = [("postern", vec![], None), ("postern-policies", pack.clone(), None)];
-        for (name, policies, program) in builds.into_iter().chain(against.map(|program| ("against", pack, Some(program)))) {
+        for (name, policies, program) in builds.into_iter().chain(against.map(|program| ("postern-against", pack, Some(program)))) {
             let options = GatewayOptions { policies, program, ..GatewayOptions::default() };
             let gateway = Gateway::start(&cluster, &directory.join(name), &options)?;
             let ca = std::fs::read_to_string(gateway.ca())?;

@@ -37,7 +37,7 @@ enum Command {
         #[arg(long)]
         against: Option<std::path::PathBuf>,
         /// How often each takes its turn; 3 unless told.
-        #[arg(long)]
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
         rounds: Option<u32>,
         /// Cases; all when none is named.
         cases: Vec<String>,

@@ -37,7 +37,7 @@ pub(crate) fn a_password_never_shows(play: &mut Play) -> anyhow::Result<()> {
     let raw = play.run("kubectl", &words)?;
     play.because(
         hidden && !raw.text.contains("hunter2"),
-        "mask-secrets knows the Secrets the pod uses and hides their values in all its containers write, whatever their shape",
+        "mask-secrets knows the Secrets the pod uses and hides their values in all its containers write, as they are and in base64",
     );
     Ok(())
 }
