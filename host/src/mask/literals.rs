@@ -1,11 +1,13 @@
-//! Values that are known: those of a pod's Secrets, as they are, in lines, and in base64 wherever it begins.
+//! Values that are known: those of a pod's Secrets, as they are, in lines, and in base64 wherever it begins and its lines end.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::ops::Range;
 
 use aho_corasick::{AhoCorasick, MatchKind};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
+use memchr::memchr2;
 use zeroize::Zeroize;
 
 /// Shorter values are in every text by chance.
@@ -19,76 +21,136 @@ const MOST_BYTES: usize = 3 << 19;
 
 /// Known values. They are wiped when they are dropped, and shown nowhere.
 pub struct Literals {
-    automaton: AhoCorasick,
-    sorted: Vec<Vec<u8>>,
-    first: [bool; 256],
-    longest: usize,
+    as_they_are: Forms,
+    in_base64: Forms,
 }
 
 impl std::fmt::Debug for Literals {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} values", self.sorted.len())
-    }
-}
-
-impl Drop for Literals {
-    fn drop(&mut self) {
-        self.sorted.iter_mut().for_each(Zeroize::zeroize);
+        write!(f, "{} values", self.as_they_are.sorted.len())
     }
 }
 
 impl Literals {
     /// Takes values; none when there is nothing to know.
     pub fn of<'a>(values: impl IntoIterator<Item = &'a [u8]>) -> Result<Option<Self>, String> {
-        let mut known = BTreeSet::new();
+        let (mut as_they_are, mut encoded) = (BTreeSet::new(), BTreeSet::new());
         let mut size = 0;
         for value in values {
-            for form in forms(value) {
-                size += form.len();
-                known.insert(form);
-            }
+            let value = value.trim_ascii();
+            let (plain, coded) = (forms(value), all_in_base64(value));
+            size += plain.iter().chain(&coded).map(Vec::len).sum::<usize>();
+            as_they_are.extend(plain);
+            encoded.extend(coded);
             if size > MOST_BYTES {
-                return Err(format!("the pod's Secrets have more than {MOST_BYTES} bytes of values"));
+                return Err(format!(
+                    "the pod's Secrets have too many values to know them all: {MOST_BYTES} bytes with all their forms are the most"
+                ));
             }
         }
-        if known.is_empty() {
+        if as_they_are.is_empty() {
             return Ok(None);
         }
-        let sorted: Vec<Vec<u8>> = known.into_iter().collect();
-        let automaton =
-            AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&sorted).map_err(|e| format!("the pod's Secrets: {e}"))?;
-        let mut first = [false; 256];
-        sorted.iter().for_each(|value| first[usize::from(value[0])] = true);
-        let longest = sorted.iter().map(Vec::len).max().unwrap_or_default();
-        Ok(Some(Self { automaton, sorted, first, longest }))
+        Ok(Some(Self { as_they_are: Forms::of(as_they_are)?, in_base64: Forms::of(encoded)? }))
     }
 
-    /// Where they are.
-    pub(super) fn find<'a>(&'a self, text: &'a [u8]) -> impl Iterator<Item = Range<usize>> + 'a {
-        self.automaton.find_iter(text).map(|found| found.range())
+    /// Where they are, in no order.
+    pub(super) fn find(&self, text: &[u8]) -> Vec<Range<usize>> {
+        let mut found: Vec<_> = self.as_they_are.find(text).collect();
+        let joined = Joined::of(text);
+        found.extend(self.in_base64.find(&joined.text).map(|range| joined.at(range.start)..joined.at(range.end - 1) + 1));
+        found
     }
 
     /// Where what may be the beginning of one begins.
     pub(super) fn hold_from(&self, text: &[u8]) -> usize {
+        // Lines may be short: what is looked back over is counted without their ends.
+        let joined = Joined::of(text);
+        let hold = self.in_base64.hold_from(&joined.text);
+        let hold = if hold < joined.text.len() { joined.at(hold) } else { text.len() };
+        hold.min(self.as_they_are.hold_from(text))
+    }
+}
+
+/// A text whose lines are one: base64 goes on in the next line, indented or not (RFC 2045, section 6.8; `base64` does it after 76 characters).
+struct Joined<'a> {
+    text: Cow<'a, [u8]>,
+    /// Where in the text something was left out, and how much up to there.
+    breaks: Vec<(usize, usize)>,
+}
+
+impl<'a> Joined<'a> {
+    fn of(text: &'a [u8]) -> Self {
+        let Some(first) = memchr2(b'\r', b'\n', text) else { return Self { text: Cow::Borrowed(text), breaks: Vec::new() } };
+        let (mut joined, mut breaks) = (Vec::with_capacity(text.len()), Vec::new());
+        joined.extend_from_slice(&text[..first]);
+        let mut next = first;
+        while next < text.len() {
+            let blank = text[next..].iter().take_while(|byte| matches!(byte, b'\r' | b'\n' | b' ' | b'\t')).count();
+            next += blank;
+            breaks.push((joined.len(), next - joined.len()));
+            let line = memchr2(b'\r', b'\n', &text[next..]).unwrap_or(text.len() - next);
+            joined.extend_from_slice(&text[next..next + line]);
+            next += line;
+        }
+        Self { text: Cow::Owned(joined), breaks }
+    }
+
+    /// Where a byte stood.
+    fn at(&self, index: usize) -> usize {
+        let before = self.breaks.partition_point(|(at, _)| *at <= index);
+        index + before.checked_sub(1).map_or(0, |last| self.breaks[last].1)
+    }
+}
+
+/// What is looked for in one pass.
+struct Forms {
+    automaton: AhoCorasick,
+    sorted: Vec<Vec<u8>>,
+    first: [bool; 256],
+    longest: usize,
+}
+
+impl Drop for Forms {
+    fn drop(&mut self) {
+        self.sorted.iter_mut().for_each(Zeroize::zeroize);
+    }
+}
+
+impl Forms {
+    fn of(forms: BTreeSet<Vec<u8>>) -> Result<Self, String> {
+        let sorted: Vec<Vec<u8>> = forms.into_iter().collect();
+        let automaton =
+            AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&sorted).map_err(|e| format!("the pod's Secrets: {e}"))?;
+        let mut first = [false; 256];
+        sorted.iter().for_each(|form| first[usize::from(form[0])] = true);
+        let longest = sorted.iter().map(Vec::len).max().unwrap_or_default();
+        Ok(Self { automaton, sorted, first, longest })
+    }
+
+    fn find<'a>(&'a self, text: &'a [u8]) -> impl Iterator<Item = Range<usize>> + 'a {
+        self.automaton.find_iter(text).map(|found| found.range())
+    }
+
+    fn hold_from(&self, text: &[u8]) -> usize {
         let floor = text.len().saturating_sub(self.longest.saturating_sub(1));
         let begins = |at: &usize| {
             let rest = &text[*at..];
             self.first[usize::from(rest[0])] && {
-                let next = self.sorted.partition_point(|value| value.as_slice() < rest);
-                self.sorted.get(next).is_some_and(|value| value.len() > rest.len() && value.starts_with(rest))
+                let next = self.sorted.partition_point(|form| form.as_slice() < rest);
+                self.sorted.get(next).is_some_and(|form| form.len() > rest.len() && form.starts_with(rest))
                     // A value that is there already may go on to be a longer one.
-                    || self.sorted.get(next + 1).is_some_and(|value| value.len() > rest.len() && value.starts_with(rest))
+                    || self.sorted.get(next + 1).is_some_and(|form| form.len() > rest.len() && form.starts_with(rest))
             }
         };
         (floor..text.len()).find(begins).unwrap_or(text.len())
     }
 }
 
-/// What a value may look like.
+/// What a value may look like in a text.
 fn forms(value: &[u8]) -> Vec<Vec<u8>> {
     let mut forms = Vec::new();
-    let value = value.trim_ascii();
-    if value.len() >= SHORTEST && value.len() <= LONGEST {
+    if (SHORTEST..=LONGEST).contains(&value.len()) {
         forms.push(value.to_vec());
         // JSON and shells quote some characters.
         let quoted = serde_json::to_string(&String::from_utf8_lossy(value)).unwrap_or_default();
@@ -96,7 +158,6 @@ fn forms(value: &[u8]) -> Vec<Vec<u8>> {
         if quoted != value && std::str::from_utf8(value).is_ok() {
             forms.push(quoted.to_vec());
         }
-        forms.extend((0..3).flat_map(|offset| in_base64(value, offset)));
     }
     if value.contains(&b'\n') {
         let lines = value.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
@@ -104,6 +165,14 @@ fn forms(value: &[u8]) -> Vec<Vec<u8>> {
         forms.extend(lines.filter(|line| line.len() >= SHORTEST_LINE && !line.starts_with(b"-----")).map(<[u8]>::to_vec));
     }
     forms
+}
+
+/// What a value may look like in base64.
+fn all_in_base64(value: &[u8]) -> Vec<Vec<u8>> {
+    if !(SHORTEST..=LONGEST).contains(&value.len()) {
+        return Vec::new();
+    }
+    (0..3).flat_map(|offset| in_base64(value, offset)).collect()
 }
 
 /// What a value looks like in base64 and in its form for URLs, when `offset` bytes of a group of three come before it.
@@ -139,7 +208,7 @@ mod tests {
     #[test]
     fn a_value_is_known_plain_in_lines_and_in_base64_wherever_it_begins() {
         let literals = Literals::of([&b"hunter2-is-secret\n"[..], b"first line\nsecond line", b"abc"]).unwrap().unwrap();
-        let found = |text: &[u8]| literals.find(text).count();
+        let found = |text: &[u8]| literals.find(text).len();
         assert_eq!(found(b"the password is hunter2-is-secret."), 1);
         assert_eq!(found(b"first line\r\nsecond line\r\n"), 2);
         assert_eq!(found(b"abc"), 0, "too short to be known");
@@ -156,7 +225,7 @@ mod tests {
         let left = |value: &str, prefix: &str, suffix: &str| {
             let literals = Literals::of([value.as_bytes()]).unwrap().unwrap();
             let text = STANDARD.encode(format!("{prefix}{value}{suffix}"));
-            let found: Vec<_> = literals.find(text.as_bytes()).collect();
+            let found = literals.find(text.as_bytes());
             let [found] = &found[..] else { panic!("{text}: {found:?}") };
             (text[..found.start].to_owned(), text[found.end..].to_owned())
         };
@@ -179,7 +248,7 @@ mod tests {
         }
         let literals = Literals::of(["\u{3bf}\u{3bf}\u{3bf}".as_bytes()]).unwrap().unwrap();
         for text in ["zr/Ov86/", "zr_Ov86_"] {
-            assert_eq!(literals.find(text.as_bytes()).next(), Some(0..8), "the form for URLs too");
+            assert_eq!(literals.find(text.as_bytes()), [0..8], "the form for URLs too");
         }
     }
 
@@ -189,5 +258,29 @@ mod tests {
         assert_eq!(literals.hold_from(b"abc hunt"), 4);
         assert_eq!(literals.hold_from(b"abc hunter2"), 4, "it may be the longer one");
         assert_eq!(literals.hold_from(b"abc hunter3"), 11);
+        assert_eq!(literals.hold_from(b"abc aHVu\r\n  dGVy\n"), 4, "in base64 it goes on in the next line");
+        assert_eq!(literals.hold_from(b"abc aHVu\r\n  ~"), 13);
+        assert_eq!(literals.hold_from(b"hun\nter"), 7, "as it is it does not");
+    }
+
+    #[test]
+    fn base64_is_found_wherever_its_lines_end() {
+        let value = b"hunter2-is-secret-and-long";
+        let literals = Literals::of([&value[..]]).unwrap().unwrap();
+        let text = STANDARD.encode([&b"before="[..], value, b"\0after=\0"].concat());
+        let whole = literals.find(text.as_bytes());
+        let [whole] = &whole[..] else { panic!("{whole:?}") };
+        for end in ["\n", "\r\n", "\r", "\n  ", "\n\n\t"] {
+            for width in 1..text.len() {
+                let lines: Vec<&str> = text.as_bytes().chunks(width).map(|line| std::str::from_utf8(line).unwrap()).collect();
+                let broken = lines.join(end);
+                let found = literals.find(broken.as_bytes());
+                let [found] = &found[..] else { panic!("{broken:?}: {found:?}") };
+                let left = [&broken[..found.start], "~", &broken[found.end..]].concat();
+                let expected = [&text[..whole.start], "~", &text[whole.end..]].concat();
+                let left: String = left.split(['\r', '\n', ' ', '\t']).collect();
+                assert_eq!(left, expected, "lines of {width}");
+            }
+        }
     }
 }

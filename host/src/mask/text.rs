@@ -1,7 +1,7 @@
 //! Values hidden in text that flows: what a container writes, and its log.
 //!
-//! A match is found across pieces, frames and ANSI sequences. What may be the beginning of one is held back for a second, on a terminal for a moment
-//! while it is short, so that whoever types notices nothing. Everything else goes on at once.
+//! A match is found across pieces, frames and ANSI sequences. What may be the beginning of one is held back for a second, on a terminal or at a
+//! line's end for a moment while it is short, so that whoever types or follows notices nothing. Everything else goes on at once.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use super::literals::Literals;
 use super::placeholder::{self, TokenKey, Transform};
 use super::plan::{InvalidMask, Report};
 
-/// How long a short beginning is held back on a terminal.
+/// How long a short beginning is held back on a terminal, or at the end of a line.
 const SHORT_WAIT: Duration = Duration::from_millis(40);
 /// How long any other is.
 const LONG_WAIT: Duration = Duration::from_secs(1);
@@ -163,7 +163,7 @@ impl TextMask {
             }
         }
         spans.retain(|span| span.at.end <= cut);
-        self.wait = (cut < pending.len()).then(|| if self.terminal && pending.len() - cut < LONGER { SHORT_WAIT } else { LONG_WAIT });
+        self.wait = self.wait_for(&pending[cut..]);
         let mut from = 0;
         for span in spans {
             out.extend_from_slice(&pending[from..span.at.start]);
@@ -173,6 +173,13 @@ impl TextMask {
         out.extend_from_slice(&pending[from..cut]);
         pending.drain(..cut);
         self.pending = pending;
+    }
+
+    /// How long a beginning is held. The end of nearly any line may be one of base64 that goes on in the next: whoever follows a log waits no second
+    /// for each.
+    fn wait_for(&self, held: &[u8]) -> Option<Duration> {
+        let is_short = held.trim_ascii_end().len() < LONGER && (self.terminal || held.contains(&b'\n'));
+        (!held.is_empty()).then_some(if is_short { SHORT_WAIT } else { LONG_WAIT })
     }
 
     /// What is to be hidden, in order, without overlaps: in what a terminal shows, and in the bytes as they are. A title or a sequence that
@@ -237,7 +244,7 @@ impl TextMask {
             found.extend(pattern.regex.find_iter(text).filter(|m| !m.is_empty()).map(|m| (m.range(), pattern.how)));
         }
         if let Some((literals, how)) = &self.rules.literals {
-            found.extend(literals.find(text).map(|range| (range, *how)));
+            found.extend(literals.find(text).into_iter().map(|range| (range, *how)));
         }
         found.sort_by_key(|(range, _)| (range.start, std::cmp::Reverse(range.end)));
         let mut merged: Vec<(Range<usize>, Transform)> = Vec::with_capacity(found.len());

@@ -92,6 +92,39 @@ fn base64_of_a_value_is_hidden_too() {
 }
 
 #[test]
+fn base64_of_a_value_is_hidden_where_lines_end_within_it() {
+    let value = "hunter2-is-secret-and-long";
+    let rules = rules(&[], &[value]);
+    let encoded = base64::engine::general_purpose::STANDARD.encode(format!("{}{value}\0PATH=/bin\0", "x".repeat(45)));
+    for end in ["\n", "\r\n", "\x1b[0m\r\n\x1b[31m"] {
+        let lines: Vec<&str> = encoded.as_bytes().chunks(76).map(|line| std::str::from_utf8(line).unwrap()).collect();
+        let text = format!("$ base64\n{}\n", lines.join(end));
+        for size in [1, 2, 3, 7, 76, text.len()] {
+            let out = masked(&rules, &text.as_bytes().chunks(size).collect::<Vec<_>>());
+            let plain = Plain::of(out.as_bytes()).text(out.as_bytes()).to_vec();
+            let left = &encoded[encoded.len() - 17..];
+            assert_eq!(
+                String::from_utf8(plain).unwrap(),
+                format!("$ base64\n{}postern-masked{left}\n", "eHh4".repeat(15)),
+                "pieces of {size}"
+            );
+        }
+    }
+}
+
+#[test]
+fn whoever_follows_a_log_waits_no_second_for_the_end_of_a_line() {
+    let rules = rules(&[], &["hunter2-is-secret"]);
+    let (mut mask, mut out) = (TextMask::new(rules, false), Vec::new());
+    mask.push(b"a line that ends like base64 begins: a\n", &mut out);
+    assert_eq!((out.as_slice(), mask.wait()), (&b"a line that ends like base64 begins: "[..], Some(SHORT_WAIT)));
+    mask.push(b"HVu\n", &mut out);
+    assert_eq!(mask.wait(), Some(LONG_WAIT));
+    mask.push(b"done\n", &mut out);
+    assert_eq!((out.as_slice(), mask.wait()), (&b"a line that ends like base64 begins: a\nHVu\ndone\n"[..], None));
+}
+
+#[test]
 fn what_is_held_is_bounded() {
     let rules = rules(&["a[^z]*z"], &[]);
     let (mut mask, mut out) = (TextMask::new(rules, false), Vec::new());
