@@ -28,7 +28,7 @@ impl Gateway {
     }
 
     pub(super) async fn answer(&self, mut exchange: Exchange, mut decision: Decision, event: Event) -> Result<Response<Body>, Refusal> {
-        let filter = match exchange.operation.shape {
+        let mut filter = match exchange.operation.shape {
             Shape::Log => Box::pin(self.log_filter(&exchange, &mut decision)).await?,
             _ => Filter::idle(),
         };
@@ -48,6 +48,9 @@ impl Gateway {
             path = respond::include_objects(&path, &mut asked);
         } else if !filter.is_idle() {
             headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+            let (rest, limit) = respond::without_limit(&path);
+            path = rest;
+            filter.limit(limit);
         }
         let completion = Completion::new(self.audit.clone(), event, exchange.began);
         let upstream = match operation.shape {

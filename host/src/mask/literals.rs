@@ -16,6 +16,8 @@ const SHORTEST: usize = 4;
 const SHORTEST_LINE: usize = 8;
 /// The longest value that is known as one; of a longer one its lines are.
 const LONGEST: usize = 8 << 10;
+/// Of a time, a fraction of nine digits and an offset: `.123456789+00:00`, and the blank after it.
+const LONGEST_ZONE: usize = 17;
 /// The most that is known together, every form of a value counted: about a hundred kilobytes of values.
 const MOST_BYTES: usize = 3 << 19;
 
@@ -68,38 +70,66 @@ impl Literals {
         let joined = Joined::of(text);
         let hold = self.in_base64.hold_from(&joined.text);
         let hold = if hold < joined.text.len() { joined.at(hold) } else { text.len() };
-        hold.min(self.as_they_are.hold_from(text))
+        // What may be a time broken off may be base64 too.
+        let unsure = joined.unsure + self.in_base64.hold_from(&text[joined.unsure..]);
+        hold.min(unsure).min(self.as_they_are.hold_from(text))
     }
 }
 
-/// A text whose lines are one: base64 goes on in the next line, indented or not (RFC 2045, section 6.8; `base64` does it after 76 characters).
+/// A text whose lines are one: base64 goes on in the next line (RFC 2045, section 6.8; `base64` does it after 76 characters), which may be indented,
+/// or begin with the time it was written at (`kubectl logs --timestamps`).
 struct Joined<'a> {
     text: Cow<'a, [u8]>,
     /// Where in the text something was left out, and how much up to there.
     breaks: Vec<(usize, usize)>,
+    /// Where the last line begins if that is all of a time there is yet; where the text ends if not.
+    unsure: usize,
 }
 
 impl<'a> Joined<'a> {
     fn of(text: &'a [u8]) -> Self {
-        let Some(first) = memchr2(b'\r', b'\n', text) else { return Self { text: Cow::Borrowed(text), breaks: Vec::new() } };
+        let mut unsure = text.len();
+        let Some(first) = memchr2(b'\r', b'\n', text) else { return Self { text: Cow::Borrowed(text), breaks: Vec::new(), unsure } };
         let (mut joined, mut breaks) = (Vec::with_capacity(text.len()), Vec::new());
         joined.extend_from_slice(&text[..first]);
         let mut next = first;
         while next < text.len() {
             let blank = text[next..].iter().take_while(|byte| matches!(byte, b'\r' | b'\n' | b' ' | b'\t')).count();
             next += blank;
+            match time(&text[next..]) {
+                Some(length) => next += length,
+                None => (unsure, next) = (next, text.len()),
+            }
             breaks.push((joined.len(), next - joined.len()));
             let line = memchr2(b'\r', b'\n', &text[next..]).unwrap_or(text.len() - next);
             joined.extend_from_slice(&text[next..next + line]);
             next += line;
         }
-        Self { text: Cow::Owned(joined), breaks }
+        Self { text: Cow::Owned(joined), breaks, unsure }
     }
 
     /// Where a byte stood.
     fn at(&self, index: usize) -> usize {
         let before = self.breaks.partition_point(|(at, _)| *at <= index);
         index + before.checked_sub(1).map_or(0, |last| self.breaks[last].1)
+    }
+}
+
+/// The length of the time at the beginning of a line, and of the blank after it (RFC 3339, as `kubelet` writes it); 0 where there is none, none where the
+/// text ends within it.
+fn time(line: &[u8]) -> Option<usize> {
+    const SHAPE: &[u8] = b"0000-00-00T00:00:00";
+    let is = |shape: u8, byte: u8| if shape == b'0' { byte.is_ascii_digit() } else { shape == byte };
+    if !line.iter().zip(SHAPE).all(|(byte, shape)| is(*shape, *byte)) {
+        return Some(0);
+    }
+    let rest = line.get(SHAPE.len()..)?;
+    // A fraction and an offset: what else they hold is not base64.
+    let length = rest.iter().take(LONGEST_ZONE).position(|byte| *byte == b' ');
+    match length {
+        Some(length) => Some(SHAPE.len() + length + 1),
+        None if rest.len() < LONGEST_ZONE => None,
+        None => Some(0),
     }
 }
 
@@ -261,6 +291,16 @@ mod tests {
         assert_eq!(literals.hold_from(b"abc aHVu\r\n  dGVy\n"), 4, "in base64 it goes on in the next line");
         assert_eq!(literals.hold_from(b"abc aHVu\r\n  ~"), 13);
         assert_eq!(literals.hold_from(b"hun\nter"), 7, "as it is it does not");
+        for time in ["2026-11-27T13:20:05.5Z ", "2026-11-27T13:20:05.12345", "2026-11-", "20"] {
+            assert_eq!(literals.hold_from(format!("abc aHVu\n{time}").as_bytes()), 4, "{time}");
+        }
+        assert_eq!(literals.hold_from(b"abc aHVu\n2026-11-27 "), 20);
+        // What may be a time may be the value too.
+        let value = STANDARD.decode("2026abcd").unwrap();
+        let digits = Literals::of([&value[..]]).unwrap().unwrap();
+        assert_eq!(digits.hold_from(b"abc\n20"), 4);
+        assert_eq!(digits.hold_from(b"abc\n2026a"), 4);
+        assert_eq!(digits.hold_from(b"abc\n2026-"), 9);
     }
 
     #[test]
@@ -270,7 +310,8 @@ mod tests {
         let text = STANDARD.encode([&b"before="[..], value, b"\0after=\0"].concat());
         let whole = literals.find(text.as_bytes());
         let [whole] = &whole[..] else { panic!("{whole:?}") };
-        for end in ["\n", "\r\n", "\r", "\n  ", "\n\n\t"] {
+        let times = ["\n2026-11-27T13:20:05.123456789Z ", "\r\n2026-11-27T13:20:05+01:00 "];
+        for end in ["\n", "\r\n", "\r", "\n  ", "\n\n\t"].into_iter().chain(times) {
             for width in 1..text.len() {
                 let lines: Vec<&str> = text.as_bytes().chunks(width).map(|line| std::str::from_utf8(line).unwrap()).collect();
                 let broken = lines.join(end);
@@ -278,7 +319,7 @@ mod tests {
                 let [found] = &found[..] else { panic!("{broken:?}: {found:?}") };
                 let left = [&broken[..found.start], "~", &broken[found.end..]].concat();
                 let expected = [&text[..whole.start], "~", &text[whole.end..]].concat();
-                let left: String = left.split(['\r', '\n', ' ', '\t']).collect();
+                let left: String = left.split(end).collect();
                 assert_eq!(left, expected, "lines of {width}");
             }
         }

@@ -73,6 +73,21 @@ pub fn include_objects(path_and_query: &str, asked: &mut Asked) -> String {
     format!("{path}?{}", parts.join("&"))
 }
 
+/// Takes `limitBytes` from the query of a log (`PodLogOptions`): it is kept to after masking, for what ends in the middle of a value shows the beginning
+/// of it. What the API server refuses is left for it to refuse.
+pub fn without_limit(path_and_query: &str) -> (String, Option<u64>) {
+    let (path, query) = path_and_query.split_once('?').unwrap_or((path_and_query, ""));
+    let decoded = |text: &str| percent_encoding::percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
+    let (limits, others): (Vec<&str>, Vec<&str>) =
+        query.split('&').filter(|p| !p.is_empty()).partition(|part| decoded(part.split('=').next().unwrap_or_default()) == "limitBytes");
+    // Of several the first counts (`Convert_Slice_string_To_Pointer_int64`), read as Go reads it.
+    let first = limits.first().map(|part| decoded(part.split_once('=').map_or("", |(_, value)| value)));
+    match first.and_then(|limit| limit.parse::<i64>().ok()).filter(|limit| *limit > 0) {
+        Some(limit) => (format!("{path}?{}", others.join("&")), Some(limit.unsigned_abs())),
+        None => (path_and_query.to_owned(), None),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,6 +132,24 @@ mod tests {
         assert_eq!(include_objects("/a?includeObject=None&x=1&include%4fbject=Object", &mut asked), "/a?x=1&includeObject=Object");
         assert_eq!(asked.rows, RowObject::None);
         assert_eq!(include_objects("/a", &mut Asked { table: true, ..Asked::default() }), "/a?includeObject=Object");
+    }
+
+    #[test]
+    fn the_limit_of_a_log_is_taken_from_its_query() {
+        for (query, expected, limit) in [
+            ("follow=true&limitBytes=15&tailLines=1", "follow=true&tailLines=1", Some(15)),
+            ("limit%42ytes=15&limitBytes=20", "", Some(15)),
+            ("limitBytes=%2B15", "", Some(15)),
+            ("limitBytes=0", "limitBytes=0", None),
+            ("limitBytes=-5", "limitBytes=-5", None),
+            ("limitBytes=", "limitBytes=", None),
+            ("limitBytes=+15", "limitBytes=+15", None),
+            ("limitBytes=99999999999999999999", "limitBytes=99999999999999999999", None),
+            ("limitbytes=15", "limitbytes=15", None),
+        ] {
+            assert_eq!(without_limit(&format!("/log?{query}")), (format!("/log?{expected}"), limit), "{query}");
+        }
+        assert_eq!(without_limit("/log"), ("/log".into(), None));
     }
 
     proptest::proptest! {

@@ -85,6 +85,11 @@ impl<B: http_body::Body<Data = Bytes>> Answer<B> {
         }
     }
 
+    /// Whether the caller has all of a text that was asked for.
+    fn is_full(&self) -> bool {
+        matches!(&self.work, Work::Text(filter) if filter.is_full())
+    }
+
     /// Gathers what comes in small pieces; none while there is not enough to be worked on.
     fn gather(&mut self, data: Bytes) -> Option<Bytes> {
         if !matches!(self.work, Work::Items(_)) || self.raw.is_empty() && data.len() >= TOGETHER {
@@ -162,6 +167,9 @@ impl<B: http_body::Body<Data = Bytes>> Answer<B> {
         ready!(held.as_mut().poll(cx));
         self.held = None;
         filter.flush(types::Channel::Log, &mut self.ready);
+        if self.is_full() {
+            self.end("ok");
+        }
         if self.ready.is_empty() { Poll::Pending } else { self.send() }
     }
 
@@ -286,7 +294,7 @@ impl<B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Unpin> http_body:
                 return if last.is_empty() { this.fail(error) } else { this.send() };
             }
             // With a length that is known nobody asks whether there is more.
-            if data.is_none() || matches!(this.work, Work::Pass) && this.body.is_end_stream() {
+            if data.is_none() || this.is_full() || matches!(this.work, Work::Pass) && this.body.is_end_stream() {
                 this.end("ok");
                 return this.send();
             }

@@ -19,7 +19,7 @@ use hyper::body::Incoming;
 
 use answer::Answer;
 
-pub use accept::{Asked, include_objects, rewrite};
+pub use accept::{Asked, include_objects, rewrite, without_limit};
 pub use completion::{Completion, exit_code};
 pub use events::Before;
 pub use items::{Items, Stop, Treatment};

@@ -15,23 +15,35 @@ pub struct Filter {
     /// Standard output or a log, and standard error.
     masks: Option<[TextMask; 2]>,
     observed: Observed,
+    /// How many bytes may go on yet.
+    left: u64,
 }
 
 impl Filter {
     /// Begins a text; `terminal` says whether somebody may be typing.
     pub fn new(policies: Vec<Live>, rules: Option<Arc<TextRules>>, terminal: bool) -> Self {
         let masks = rules.map(|rules| [TextMask::new(Arc::clone(&rules), terminal), TextMask::new(rules, terminal)]);
-        Self { policies, masks, observed: Observed::default() }
+        Self { policies, masks, observed: Observed::default(), left: u64::MAX }
     }
 
     /// Changes nothing.
     pub fn idle() -> Self {
-        Self { policies: Vec::new(), masks: None, observed: Observed::default() }
+        Self::new(Vec::new(), None, false)
     }
 
     /// Whether it changes nothing, whatever comes.
     pub fn is_idle(&self) -> bool {
         self.policies.is_empty() && self.masks.is_none()
+    }
+
+    /// The caller wants so many bytes and no more.
+    pub fn limit(&mut self, bytes: Option<u64>) {
+        self.left = bytes.unwrap_or(u64::MAX);
+    }
+
+    /// Whether the caller has all that is wanted.
+    pub fn is_full(&self) -> bool {
+        self.left == 0
     }
 
     /// Takes a piece; what goes on is appended to `out`. An error ends the stream.
@@ -61,11 +73,20 @@ impl Filter {
             }
         }
         let data = changed.as_deref().unwrap_or(data);
+        let before = out.len();
         match &mut self.masks {
             Some(masks) => masks[side(channel)].push(data, out),
             None => out.extend_from_slice(data),
         }
+        self.keep_to_limit(before, out);
         Ok(())
+    }
+
+    /// What of it is beyond what the caller wants is cut off.
+    fn keep_to_limit(&mut self, before: usize, out: &mut Vec<u8>) {
+        let more = usize::try_from(self.left).unwrap_or(usize::MAX);
+        out.truncate(before.saturating_add(more));
+        self.left = self.left.saturating_sub((out.len() - before) as u64);
     }
 
     /// How long what is held back may be held yet; none when nothing is.
@@ -75,9 +96,11 @@ impl Filter {
 
     /// Lets go what is held back.
     pub fn flush(&mut self, channel: types::Channel, out: &mut Vec<u8>) {
+        let before = out.len();
         if let Some(masks) = &mut self.masks {
             masks[side(channel)].flush(out);
         }
+        self.keep_to_limit(before, out);
     }
 
     /// What policies that are observed would have done.

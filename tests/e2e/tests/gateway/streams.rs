@@ -61,6 +61,16 @@ fn the_secrets_of_a_pod_never_show_in_what_it_writes() {
         "{}",
         log.out
     );
+    // A log that ends in the middle of a value shows none of it.
+    let whole = s.direct(&["logs", "app"]).success().to_owned();
+    let at = whole.find("tok-1002").unwrap();
+    for limit in [at + 1, at + 7, at + 8, at + 20] {
+        let limited = ["logs", "app", &format!("--limit-bytes={limit}")];
+        assert_eq!(s.direct(&limited).success(), &whole[..limit], "without the gateway it shows");
+        let expected = whole.replace("tok-1002", "postern-masked");
+        assert_eq!(s.kubectl(&limited).success(), &expected[..limit]);
+        assert_eq!(s.kubectl(&[&limited[..], &["-f"]].concat()).success(), &expected[..limit], "one that goes on ends there");
+    }
     // A pod that has nothing to do with the Secret shows what it likes, for nobody knows it is one.
     assert!(s.kubectl(&["exec", "web", "--", "echo", SECRET]).success().contains(SECRET));
     let events = s.events();

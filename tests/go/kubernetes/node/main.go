@@ -10,11 +10,13 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"math"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -127,12 +129,16 @@ func serve(w http.ResponseWriter, r *http.Request) {
 		portforward.ServePortForward(w, r, node{}, pod, "", options, idle, 30*time.Second, portforward.SupportedProtocols)
 	case "containerLogs":
 		w.Header().Set("Content-Type", "text/plain")
+		out := &limited{w, math.MaxInt64}
+		if limit, err := strconv.ParseInt(r.URL.Query().Get("limitBytes"), 10, 64); err == nil {
+			out.left = limit
+		}
 		for line := 1; line <= 3; line++ {
-			fmt.Fprintf(w, "line %d of %s, token tok-%d\n", line, parts[2], 1000+line)
+			fmt.Fprintf(out, "line %d of %s, token tok-%d\n", line, parts[2], 1000+line)
 		}
 		if r.URL.Query().Get("follow") == "true" {
-			for line := 4; ; line++ {
-				fmt.Fprintf(w, "line %d of %s, token tok-%d\n", line, parts[2], 1000+line)
+			for line := 4; out.left > 0; line++ {
+				fmt.Fprintf(out, "line %d of %s, token tok-%d\n", line, parts[2], 1000+line)
 				w.(http.Flusher).Flush()
 				select {
 				case <-r.Context().Done():
@@ -144,6 +150,21 @@ func serve(w http.ResponseWriter, r *http.Request) {
 	default:
 		http.NotFound(w, r)
 	}
+}
+
+// limited writes so many bytes and no more, as the kubelet does where a log has a limitBytes.
+type limited struct {
+	io.Writer
+	left int64
+}
+
+func (l *limited) Write(text []byte) (int, error) {
+	kept := text[:min(int64(len(text)), l.left)]
+	l.left -= int64(len(kept))
+	if _, err := l.Writer.Write(kept); err != nil {
+		return 0, err
+	}
+	return len(text), nil
 }
 
 func main() {
