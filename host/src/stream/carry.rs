@@ -223,7 +223,7 @@ impl Stream {
                 read = server.read(&mut buffer) => read,
                 () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => {
                     out.clear();
-                    self.inner.borrow_mut().let_go(&mut out);
+                    self.inner.borrow_mut().let_go(wait, &mut out);
                     self.inner.borrow_mut().carried.received += out.len() as u64;
                     caller.write_all(&out).await?;
                     caller.flush().await?;
@@ -397,7 +397,7 @@ impl Inner {
                 None => out.extend_from_slice(&bytes),
                 Some(Channel::Error) => {
                     // A client that has the Status goes: what is held back goes before it.
-                    self.let_go(out);
+                    self.let_go(None, out);
                     if ends {
                         self.codec.end(Channel::Error, out);
                     } else {
@@ -439,9 +439,13 @@ impl Inner {
         self.codec.write(channel, text, out);
     }
 
-    /// Lets go what was held back.
-    fn let_go(&mut self, out: &mut Vec<u8>) {
+    /// Lets go what was held back: all of it, or only what was to be held for as long as was waited. What one channel holds for a moment must not
+    /// let go what may be half a value on the other.
+    fn let_go(&mut self, waited: Option<Duration>, out: &mut Vec<u8>) {
         for channel in [Channel::Stdout, Channel::Stderr] {
+            if waited.is_some() && self.filter.wait_of(contract(channel)) != waited {
+                continue;
+            }
             let mut text = Vec::new();
             self.filter.flush(contract(channel), &mut text);
             if !text.is_empty() {
@@ -452,7 +456,7 @@ impl Inner {
 
     fn server_ended(&mut self, well: bool, out: &mut Vec<u8>) {
         if self.codec.at_rest() {
-            self.let_go(out);
+            self.let_go(None, out);
             self.carried.received += out.len() as u64;
         }
         self.carried.ended = if well { "ok" } else { "server-gone" };

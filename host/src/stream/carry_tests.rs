@@ -2,6 +2,7 @@ use super::*;
 use std::sync::Arc;
 
 use crate::identify::Caller;
+use crate::mask::{Literals, TextRules, TokenKey, Transform};
 use crate::record::session::Sessions;
 use crate::record::session::read::Recorded;
 use crate::store::SessionIndex;
@@ -77,6 +78,32 @@ async fn what_was_sent_already_goes_first_and_never_holds_up_the_answer() {
 
 /// A command has ended, its connection is gone, and its last output is on its way to a slow caller when that sends a ping (kubectl does every five
 /// seconds).
+#[tokio::test]
+async fn what_one_channel_holds_for_a_moment_does_not_cut_short_what_the_other_holds() {
+    let ((client, caller), (mut command, server)) = (duplex(4096), duplex(4096));
+    let literals = Literals::of([&b"hunter2-is-secret"[..]]).unwrap().map(|known| (Arc::new(known), Transform::Redact));
+    let rules = TextRules { patterns: Vec::new(), literals, key: TokenKey::new(&[1; 32]) };
+    let setup = Setup { filter: Filter::new(Vec::new(), Some(Arc::new(rules)), false), ..setup() };
+    let local = tokio::task::LocalSet::new();
+    local
+        .run_until(async move {
+            let carrying = tokio::task::spawn_local(carry(caller, server, Bytes::new(), setup));
+            let shown = tokio::task::spawn_local(all(client));
+            // The last of standard output may be the beginning of the value in base64, and is let go in 40 ms.
+            for (channel, text) in [(2, &b"the value: hunter2-is-"[..]), (1, b"a line a\n"), (2, b"secret\n")] {
+                let mut frame = Vec::new();
+                frames::write(2, &[&[channel], text], &mut frame);
+                command.write_all(&frame).await.unwrap();
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+            drop(command);
+            let shown = String::from_utf8_lossy(&shown.await.unwrap()).into_owned();
+            assert!(shown.contains("postern-masked") && shown.contains("a line ") && !shown.contains("hunter2"), "{shown}");
+            carrying.await.unwrap();
+        })
+        .await;
+}
+
 #[tokio::test]
 async fn input_that_nobody_takes_any_more_does_not_cut_off_the_output() {
     let ((mut client, caller), (mut command, server)) = (duplex(16), duplex(1 << 20));

@@ -94,6 +94,11 @@ impl Filter {
         self.masks.iter().flatten().filter_map(TextMask::wait).min()
     }
 
+    /// The same of one channel.
+    pub(super) fn wait_of(&self, channel: types::Channel) -> Option<Duration> {
+        self.masks.as_ref().and_then(|masks| masks[side(channel)].wait())
+    }
+
     /// Lets go what is held back.
     pub fn flush(&mut self, channel: types::Channel, out: &mut Vec<u8>) {
         let before = out.len();
