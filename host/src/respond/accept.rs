@@ -49,43 +49,37 @@ pub fn include_objects(path_and_query: &str, asked: &mut Asked) -> String {
     if !asked.table {
         return path_and_query.to_owned();
     }
-    let (path, query) = path_and_query.split_once('?').unwrap_or((path_and_query, ""));
-    let mut parts: Vec<&str> = Vec::new();
-    let mut seen = false;
-    for part in query.split('&').filter(|p| !p.is_empty()) {
-        let key = part.split('=').next().unwrap_or_default();
-        let decoded = percent_encoding::percent_decode_str(key).decode_utf8_lossy();
-        if decoded == "includeObject" {
-            if !seen {
-                asked.rows = match part.split_once('=').map(|(_, v)| percent_encoding::percent_decode_str(v).decode_utf8_lossy()).as_deref()
-                {
-                    Some("None") => RowObject::None,
-                    Some("Object") => RowObject::Object,
-                    _ => RowObject::Metadata,
-                };
-            }
-            seen = true;
-        } else {
-            parts.push(part);
-        }
+    let (path, mut others, first) = without(path_and_query, "includeObject");
+    if let Some(first) = first {
+        asked.rows = match first.as_str() {
+            "None" => RowObject::None,
+            "Object" => RowObject::Object,
+            _ => RowObject::Metadata,
+        };
     }
-    parts.push("includeObject=Object");
-    format!("{path}?{}", parts.join("&"))
+    others.push("includeObject=Object");
+    format!("{path}?{}", others.join("&"))
 }
 
 /// Takes `limitBytes` from the query of a log (`PodLogOptions`): it is kept to after masking, for what ends in the middle of a value shows the beginning
 /// of it. What the API server refuses is left for it to refuse.
 pub fn without_limit(path_and_query: &str) -> (String, Option<u64>) {
-    let (path, query) = path_and_query.split_once('?').unwrap_or((path_and_query, ""));
-    let decoded = |text: &str| percent_encoding::percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
-    let (limits, others): (Vec<&str>, Vec<&str>) =
-        query.split('&').filter(|p| !p.is_empty()).partition(|part| decoded(part.split('=').next().unwrap_or_default()) == "limitBytes");
-    // Of several the first counts (`Convert_Slice_string_To_Pointer_int64`), read as Go reads it.
-    let first = limits.first().map(|part| decoded(part.split_once('=').map_or("", |(_, value)| value)));
+    let (path, others, first) = without(path_and_query, "limitBytes");
+    // Read as Go reads it (`string_to_int64`).
     match first.and_then(|limit| limit.parse::<i64>().ok()).filter(|limit| *limit > 0) {
         Some(limit) => (format!("{path}?{}", others.join("&")), Some(limit.unsigned_abs())),
         None => (path_and_query.to_owned(), None),
     }
+}
+
+/// A path, the other parameters of its query as they are written, and the first value of this one: of several the first counts
+/// (`Convert_Slice_string_To_Pointer_int64` and its like in apimachinery).
+fn without<'a>(path_and_query: &'a str, key: &str) -> (&'a str, Vec<&'a str>, Option<String>) {
+    let (path, query) = path_and_query.split_once('?').unwrap_or((path_and_query, ""));
+    let decoded = |text: &str| percent_encoding::percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
+    let (of_key, others): (Vec<&str>, Vec<&str>) =
+        query.split('&').filter(|part| !part.is_empty()).partition(|part| decoded(part.split('=').next().unwrap_or_default()) == key);
+    (path, others, of_key.first().map(|part| decoded(part.split_once('=').map_or("", |(_, value)| value))))
 }
 
 #[cfg(test)]

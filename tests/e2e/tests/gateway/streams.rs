@@ -44,7 +44,7 @@ fn the_secrets_of_a_pod_never_show_in_what_it_writes() {
         let out = kubectl(&s, websocket, &["exec", "app", "--", "sh", "-c", &show]).output().unwrap();
         assert_eq!(out.status.code(), Some(3), "the exit code stays: {}", String::from_utf8_lossy(&out.stderr));
         let (out, err) = (String::from_utf8_lossy(&out.stdout).into_owned(), String::from_utf8_lossy(&out.stderr).into_owned());
-        // The last is what `base64` writes in the line after, once it has written 76 characters.
+        // The last two are of one value, before and after the 76th character, where `base64` ends a line.
         for value in [SECRET, "aHVudGVyMi1pcy1zZWNyZXQ", "odW50ZXIyLWlzLXNlY3Jld", "ter2-is", "aHVudGVyMi1p", "cy1zZWNyZXQ"] {
             assert!(!out.contains(value) && !err.contains(value), "{value} in {out}{err}");
         }
