@@ -101,6 +101,11 @@ impl Runtime {
         }
     }
 
+    /// Whether a call is under way.
+    pub(super) fn is_called(&self) -> bool {
+        self.clock.running.load(Ordering::SeqCst) > 0
+    }
+
     /// Begins a call: while it is under way the epoch moves on.
     pub(super) fn running(&self) -> Running<'_> {
         let clock = &self.clock;

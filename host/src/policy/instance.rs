@@ -100,6 +100,12 @@ impl State {
             refused: BTreeSet::new(),
         }
     }
+
+    /// What was said before there was an operation is nothing of the operation's.
+    pub(super) fn forget(&mut self) {
+        self.annotations.clear();
+        self.refused.clear();
+    }
 }
 
 /// Checks a compiled component against the contract.
@@ -120,8 +126,12 @@ pub(super) fn describe(runtime: &Runtime, prepared: &Prepared, limits: CallLimit
     let mut store = store(runtime, State::new(limits.memory.0), CallLimits { deadline: limits.deadline.max(LOAD_TIME), ..limits });
     let instance = prepared.module.instance_pre().instantiate(&mut store).map_err(|e| anyhow::anyhow!("{}", explain(&e)))?;
     trusted::check(prepared, &instance, &mut store).map_err(|e| anyhow::anyhow!("its hooks are not those of the contract: {e:#}"))?;
-    let module = PolicyModule::new(&mut store, &instance).map_err(|e| anyhow::anyhow!("{}", explain(&e)))?;
-    module.postern_policy_policy().call_describe(&mut store).map_err(|e| anyhow::anyhow!("describe failed: {}", explain(&e)))
+    describe_in(&instance, &mut store).map_err(|e| anyhow::anyhow!("describe failed: {}", explain(&e)))
+}
+
+/// Asks an instance what it is.
+pub(super) fn describe_in(instance: &Instance, store: &mut Store<State>) -> wasmtime::Result<types::Manifest> {
+    PolicyModule::new(&mut *store, instance)?.postern_policy_policy().call_describe(store)
 }
 
 pub(super) fn store(runtime: &Runtime, state: State, limits: CallLimits) -> Store<State> {

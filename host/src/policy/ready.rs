@@ -1,30 +1,36 @@
-//! Fresh instances kept ready, for modules that take long to instantiate: an interpreter's are made, and thrown away, off the request's path. Each serves one
-//! operation, like any other.
+//! Fresh instances kept ready, for modules that take long to get going: an interpreter's are made, warmed and thrown away off the request's path. Each serves
+//! one operation, like any other.
 
 use std::collections::VecDeque;
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use wasmtime::Store;
 use wasmtime::component::{Instance, InstancePre};
 
-use super::instance::{LOAD_TIME, State, store};
+use super::engine::ticks;
+use super::instance::{LOAD_TIME, State, describe_in, store};
 use super::{CallLimits, Runtime};
 
-/// A module that is instantiated faster than this is instantiated when it is called: to hand one over would cost as much.
-const SLOW: Duration = Duration::from_micros(60);
+/// A module that is instantiated, and says what it is, faster than this is instantiated when it is called: to hand one over would cost as much.
+const SLOW: Duration = Duration::from_micros(150);
 /// Instances kept of one module.
 const KEPT: usize = 8;
 /// Instances kept of all modules: what is kept is not there for calls, and the pool is shared.
 const KEPT_OF_ALL: usize = 64;
 /// What may wait for the thread that makes and throws away; past that it is done where it is needed.
 const WAITING: usize = 32;
+/// Instances are warmed when nothing was to be made or thrown away for so long and no policy is called: under load the processor has calls to serve.
+const QUIET: Duration = Duration::from_micros(500);
+/// Milliseconds that warming one may take. The thread has others to make.
+const WARMING_TIME: u64 = 50;
 
 /// The ready instances of one policy.
 pub(super) struct Ready {
     module: InstancePre<State>,
     limits: CallLimits,
+    /// Those that are warm come first.
     kept: Mutex<VecDeque<Kept>>,
     is_slow: bool,
 }
@@ -32,6 +38,7 @@ pub(super) struct Ready {
 struct Kept {
     store: Store<State>,
     instance: Instance,
+    is_warm: bool,
     _place: Place,
 }
 
@@ -39,7 +46,7 @@ struct Kept {
 pub(super) type Place = Arc<()>;
 
 impl Ready {
-    /// Sees how long a module takes to be instantiated.
+    /// Sees how long a module takes to be instantiated and to answer.
     pub(super) fn new(runtime: &Runtime, module: InstancePre<State>, limits: CallLimits) -> anyhow::Result<Self> {
         let _running = runtime.running();
         let mut fastest = Duration::MAX;
@@ -47,7 +54,9 @@ impl Ready {
         for _ in 0..3 {
             let began = Instant::now();
             let mut store = store(runtime, State::new(limits.memory.0), patient);
-            module.instantiate(&mut store).map_err(|error| anyhow::anyhow!("{}", super::instance::explain(&error)))?;
+            let instance = module.instantiate(&mut store);
+            let described = instance.and_then(|instance| describe_in(&instance, &mut store));
+            described.map_err(|error| anyhow::anyhow!("{}", super::instance::explain(&error)))?;
             fastest = fastest.min(began.elapsed());
         }
         Ok(Self { module, limits, kept: Mutex::default(), is_slow: fastest > SLOW })
@@ -82,9 +91,27 @@ impl Ready {
             let mut store = store(runtime, State::new(self.limits.memory.0), self.limits);
             // What cannot be made here is told to whoever calls.
             let Ok(instance) = self.module.instantiate(&mut store) else { return };
-            let kept = Kept { store, instance, _place: Arc::clone(&runtime.places) };
+            let kept = Kept { store, instance, is_warm: false, _place: Arc::clone(&runtime.places) };
             self.kept.lock().unwrap_or_else(PoisonError::into_inner).push_back(kept);
         }
+    }
+
+    /// Asks an instance that has not yet run to describe itself, so that the pages its interpreter needs for any call are there when it serves one: they are
+    /// shared with the module's image, and each is copied the first time it is written to. Whether there was one to warm.
+    fn warm_one(&self, runtime: &Runtime) -> bool {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(mut one) = kept.iter().position(|one| !one.is_warm).and_then(|at| kept.remove(at)) else { return false };
+        drop(kept);
+        let _running = runtime.running();
+        one.store.set_epoch_deadline(ticks(WARMING_TIME));
+        // One that does not come to its end now, as it did when it was loaded, is not used any more, nor are others of its module tried.
+        if describe_in(&one.instance, &mut one.store).is_err() {
+            return false;
+        }
+        one.store.data_mut().forget();
+        one.is_warm = true;
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).push_front(one);
+        true
     }
 }
 
@@ -103,15 +130,36 @@ pub(super) type Jobs = SyncSender<Job>;
 pub(super) fn begin(runtime: impl Fn() -> Option<Arc<Runtime>> + Send + 'static) -> std::io::Result<Jobs> {
     let (jobs, work) = sync_channel(WAITING);
     std::thread::Builder::new().name("instances".into()).spawn(move || {
-        while let Ok(job) = work.recv() {
+        let mut cold: VecDeque<Weak<Ready>> = VecDeque::new();
+        let mut quiet = QUIET;
+        loop {
+            let job = match cold.is_empty() {
+                true => work.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                false => work.recv_timeout(quiet),
+            };
+            quiet = QUIET;
             match job {
-                Job::Drop(store) => drop(store),
+                Ok(Job::Drop(store)) => drop(store),
                 // A policy that is gone wants nothing any more.
-                Job::Fill(ready) => {
-                    if let (Some(ready), Some(runtime)) = (ready.upgrade(), runtime()) {
-                        ready.fill(&runtime);
+                Ok(Job::Fill(ready)) => {
+                    if let (Some(this), Some(runtime)) = (ready.upgrade(), runtime()) {
+                        this.fill(&runtime);
+                        if !cold.iter().any(|one| one.ptr_eq(&ready)) {
+                            cold.push_back(ready);
+                        }
                     }
                 }
+                Err(RecvTimeoutError::Timeout) => {
+                    let ready = cold.front().and_then(Weak::upgrade).zip(runtime());
+                    if ready.as_ref().is_some_and(|(_, runtime)| runtime.is_called()) {
+                        continue;
+                    }
+                    match ready.is_some_and(|(ready, runtime)| ready.warm_one(&runtime)) {
+                        true => quiet = Duration::ZERO,
+                        false => drop(cold.pop_front()),
+                    }
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
             }
         }
     })?;

@@ -1,6 +1,10 @@
 //! Does what no policy should, to test what holds it.
 
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
 use postern_policy_sdk::*;
+
+static DESCRIBED: AtomicU32 = AtomicU32::new(0);
 
 /// The policy; its settings say what it does.
 #[derive(Deserialize, JsonSchema)]
@@ -63,6 +67,8 @@ enum Does {
     CatastrophicPattern,
     LoopOnChunk,
     LoopInDescribe,
+    /// Says what it is slowly, and annotates; says in its reason how often it has said what it is.
+    SlowInDescribe,
     /// Gives back much more than it was given.
     HugeChunk,
     /// Keeps all it sees, and more.
@@ -85,8 +91,14 @@ impl Policy for Misbehaves {
     }
 
     fn rules(&self) -> Vec<Rule> {
-        if matches!(self.0, Does::LoopInDescribe) {
-            endless();
+        match self.0 {
+            Does::LoopInDescribe => endless(),
+            Does::SlowInDescribe => {
+                DESCRIBED.fetch_add(1, Relaxed);
+                bindings::postern::policy::host::annotate("said", "in-describe");
+                std::hint::black_box((0..1_000_000).fold(0u64, |sum, n| std::hint::black_box(sum ^ n)));
+            }
+            _ => {}
         }
         vec![rule()]
     }
@@ -158,6 +170,7 @@ impl Policy for Misbehaves {
                 Some(Some(_)) => block("it was read"),
                 _ => allow(),
             },
+            Does::SlowInDescribe => block(format!("described {} times", DESCRIBED.load(Relaxed))),
             Does::CountUnasked => block(format!("{} counted", request.count("key", 1, 60))),
             Does::ReadSecret => match request.body() {
                 Some(body) => block(format!("it sees {}", body.json())),

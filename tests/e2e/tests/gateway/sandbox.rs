@@ -57,6 +57,23 @@ fn a_module_that_never_says_what_it_is_does_not_load() {
 }
 
 #[test]
+fn an_instance_that_was_made_ready_brings_nothing_into_an_operation() {
+    let rules = "settings: {does: slow-in-describe}\nrules: [{resources: [configmaps]}]\n";
+    let s = setup(vec![("50-slow", "misbehaves", rules.into())], "");
+    let path = format!("/api/v1/namespaces/{}/configmaps", s.namespace);
+    let told = || s.get(&path, "");
+    // The first is served by an instance that is made for it, and those after it by others that have said what they are meanwhile: once, and no two by the same.
+    assert!(told().contains("described 0 times"), "{}", told());
+    wait_until("one is ready", Duration::from_secs(20), || Ok(told().contains("described 1 times"))).unwrap();
+    let events = s.events();
+    assert!(events.iter().any(|event| event.to_string().contains("described 1 times")), "{events:?}");
+    for event in &events {
+        let event = event.to_string();
+        assert!(!event.contains("in-describe") && !event.contains("described 2 times"), "{event}");
+    }
+}
+
+#[test]
 fn huge_strings_and_lists_are_bounded_both_ways() {
     let policies = ["select-all", "many-masks", "catastrophic-pattern", "huge-chunk"];
     let files = policies.map(|does| {
