@@ -57,7 +57,8 @@ pub(crate) async fn throughput(bed: &Bed, effort: Effort, report: &mut Report) -
     std::fs::write(&file, line.repeat((effort.megabytes << 20) / line.len()))?;
     let command = ["cat", file.to_str().context("a path that is no text")?];
     let mut tallies: Vec<Tally> = bed.subjects.iter().map(|_| Tally::default()).collect();
-    for _ in 0..effort.rounds {
+    // A round is one command of half a second: three of them are too few to say anything by.
+    for _ in 0..effort.rounds * 3 {
         for (subject, tally) in bed.subjects.iter().zip(&mut tallies) {
             let before = subject.processes.as_ref().map(|p| p.cpu());
             let start = Instant::now();
