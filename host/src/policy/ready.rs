@@ -2,6 +2,7 @@
 //! one operation, like any other.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -25,6 +26,10 @@ const WAITING: usize = 32;
 const QUIET: Duration = Duration::from_micros(500);
 /// Milliseconds that warming one may take. The thread has others to make.
 const WARMING_TIME: u64 = 50;
+/// A module of which so many did not come to their end in that time is left cold.
+const FAILURES: u32 = 3;
+/// A module that took so long once is slow, and not asked again how slow.
+const VERY_SLOW: Duration = Duration::from_millis(20);
 
 /// The ready instances of one policy.
 pub(super) struct Ready {
@@ -33,6 +38,8 @@ pub(super) struct Ready {
     /// Those that are warm come first.
     kept: Mutex<VecDeque<Kept>>,
     is_slow: bool,
+    /// How often one did not come to its end when it was to be warmed.
+    failures: AtomicU32,
 }
 
 struct Kept {
@@ -58,8 +65,11 @@ impl Ready {
             let described = instance.and_then(|instance| describe_in(&instance, &mut store));
             described.map_err(|error| anyhow::anyhow!("{}", super::instance::explain(&error)))?;
             fastest = fastest.min(began.elapsed());
+            if fastest > VERY_SLOW {
+                break;
+            }
         }
-        Ok(Self { module, limits, kept: Mutex::default(), is_slow: fastest > SLOW })
+        Ok(Self { module, limits, kept: Mutex::default(), is_slow: fastest > SLOW, failures: AtomicU32::new(0) })
     }
 
     /// A fresh instance: one that is ready, or one that is made now.
@@ -99,13 +109,17 @@ impl Ready {
     /// Asks an instance that has not yet run to describe itself, so that the pages its interpreter needs for any call are there when it serves one: they are
     /// shared with the module's image, and each is copied the first time it is written to. Whether there was one to warm.
     fn warm_one(&self, runtime: &Runtime) -> bool {
+        if self.failures.load(Ordering::Relaxed) >= FAILURES {
+            return false;
+        }
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(mut one) = kept.iter().position(|one| !one.is_warm).and_then(|at| kept.remove(at)) else { return false };
         drop(kept);
         let _running = runtime.running();
         one.store.set_epoch_deadline(ticks(WARMING_TIME));
-        // One that does not come to its end now, as it did when it was loaded, is not used any more, nor are others of its module tried.
+        // One that does not come to its end in this time, as it did when it was loaded, is not used any more.
         if describe_in(&one.instance, &mut one.store).is_err() {
+            self.failures.fetch_add(1, Ordering::Relaxed);
             return false;
         }
         one.store.data_mut().forget();
@@ -152,6 +166,7 @@ pub(super) fn begin(runtime: impl Fn() -> Option<Arc<Runtime>> + Send + 'static)
                 Err(RecvTimeoutError::Timeout) => {
                     let ready = cold.front().and_then(Weak::upgrade).zip(runtime());
                     if ready.as_ref().is_some_and(|(_, runtime)| runtime.is_called()) {
+                        quiet = QUIET * 10;
                         continue;
                     }
                     match ready.is_some_and(|(ready, runtime)| ready.warm_one(&runtime)) {
