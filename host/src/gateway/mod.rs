@@ -4,6 +4,7 @@ mod admit;
 mod answer;
 mod approval;
 mod before;
+mod grant;
 mod keep;
 mod known;
 mod look_around;

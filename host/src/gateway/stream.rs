@@ -11,7 +11,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Exchange, Gateway};
+use super::{Exchange, Gateway, grant};
 use crate::body::Body;
 use crate::classify::{Operation, Shape, escape, path_of};
 use crate::config::RecordingFailure;
@@ -22,7 +22,7 @@ use crate::record::session::{Recording, cannot_record};
 use crate::respond::{self, Completion, Work};
 use crate::status::Refusal;
 use crate::stream::Channel;
-use crate::stream::carry::{Setup, carry};
+use crate::stream::carry::{Setup, Withdrawn, carry};
 use crate::stream::codec::Protocol;
 use crate::stream::filter::Filter;
 use crate::stream::waiting::{Answered, Waiting};
@@ -66,6 +66,7 @@ pub(super) struct Ready {
     filter: Filter,
     recording: Option<Recording>,
     told_on: Option<Channel>,
+    withdrawn: Withdrawn,
     _slot: Slot,
 }
 
@@ -94,7 +95,8 @@ impl Gateway {
                 Err(why) => return Err(cannot_record(&why)),
             },
         };
-        Ok(Ready { filter, recording, told_on: told_on(&exchange.operation), _slot: slot })
+        let withdrawn = grant::withdrawn(&self.upstream, &exchange.who, &exchange.operation);
+        Ok(Ready { filter, recording, told_on: told_on(&exchange.operation), withdrawn, _slot: slot })
     }
 
     /// What is done with the text of a stream or a log.
@@ -234,7 +236,7 @@ impl Gateway {
     }
 
     fn setup(&self, ready: Ready, answer: &HeaderMap, expires: u64, answered: Option<Answered>) -> Result<(Setup, Slot), Refusal> {
-        let Ready { filter, recording, told_on, _slot } = ready;
+        let Ready { filter, recording, told_on, withdrawn, _slot } = ready;
         let protocol = Protocol::agreed(answer).ok_or_else(unreadable)?;
         let limits = &self.config.limits;
         let setup = Setup {
@@ -247,6 +249,7 @@ impl Gateway {
             idle: limits.stream_idle_time.duration(),
             longest: limits.stream_time.duration(),
             leaving: self.leaving.subscribe(),
+            withdrawn,
             told_on,
         };
         Ok((setup, _slot))

@@ -51,9 +51,14 @@ pub struct Setup {
     pub longest: Duration,
     /// Becomes true when the gateway is about to end.
     pub leaving: watch::Receiver<bool>,
+    /// Is ready when the caller may do this no longer.
+    pub withdrawn: Withdrawn,
     /// The channel on which the user is told something, as far as there is one.
     pub told_on: Option<Channel>,
 }
+
+/// Ready when the right to a stream was taken away.
+pub type Withdrawn = std::pin::Pin<Box<dyn Future<Output = ()>>>;
 
 /// What was carried.
 #[derive(Debug, Default)]
@@ -85,7 +90,8 @@ where
 {
     let ((from_caller, to_caller), (from_server, to_server)) = (tokio::io::split(caller), tokio::io::split(server));
     let as_it_is = setup.filter.is_idle() && setup.answered.is_none();
-    let limits = Limits { expires: setup.expires, idle: setup.idle, longest: setup.longest, leaving: setup.leaving };
+    let Setup { expires, idle, longest, leaving, withdrawn, .. } = setup;
+    let limits = Limits { expires, idle, longest, leaving, withdrawn };
     let stream = Rc::new(Stream {
         inner: RefCell::new(Inner {
             codec: Codec::new(setup.protocol, !as_it_is, setup.answered),
@@ -137,6 +143,7 @@ struct Limits {
     idle: Duration,
     longest: Duration,
     leaving: watch::Receiver<bool>,
+    withdrawn: Withdrawn,
 }
 
 struct Stream {
@@ -272,6 +279,9 @@ impl Stream {
             let left = time_left(limits.expires).clamp(Duration::from_millis(200), Duration::from_secs(3600));
             tokio::select! {
                 () = tokio::time::sleep_until(idle.min(total).min(Instant::now() + left)) => {}
+                () = &mut limits.withdrawn => {
+                    break ("right-withdrawn", "you may do this no longer; the cluster's access rules have changed".to_owned());
+                }
                 // Without a sender nobody ever leaves.
                 Ok(_) = limits.leaving.wait_for(|leaving| *leaving) => {
                     break ("gateway-stopped", "the gateway is being stopped; run the command again in a moment".to_owned());

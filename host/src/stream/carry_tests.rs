@@ -20,6 +20,7 @@ fn setup() -> Setup {
         idle: Duration::from_secs(60),
         longest: Duration::from_secs(60),
         leaving: watch::channel(false).1,
+        withdrawn: Box::pin(std::future::pending()),
         told_on: Some(Channel::Stderr),
     }
 }
