@@ -77,8 +77,6 @@ async fn what_was_sent_already_goes_first_and_never_holds_up_the_answer() {
         .await;
 }
 
-/// A command has ended, its connection is gone, and its last output is on its way to a slow caller when that sends a ping (kubectl does every five
-/// seconds).
 #[tokio::test]
 async fn what_one_channel_holds_for_a_moment_does_not_cut_short_what_the_other_holds() {
     let ((client, caller), (mut command, server)) = (duplex(4096), duplex(4096));
@@ -105,6 +103,8 @@ async fn what_one_channel_holds_for_a_moment_does_not_cut_short_what_the_other_h
         .await;
 }
 
+/// A command has ended, its connection is gone, and its last output is on its way to a slow caller when that sends a ping (kubectl does every five
+/// seconds).
 #[tokio::test]
 async fn input_that_nobody_takes_any_more_does_not_cut_off_the_output() {
     let ((mut client, caller), (mut command, server)) = (duplex(16), duplex(1 << 20));
