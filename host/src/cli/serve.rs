@@ -133,6 +133,7 @@ async fn serve(config: Config, personal: bool, address_file: Option<PathBuf>) ->
         leaving: watch::channel(false).0,
         sessions: Some(sessions.clone()),
         open_streams: Arc::default(),
+        rights: Arc::default(),
         known: KnownValues::default(),
     });
 

@@ -4,13 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde_json::json;
 use tokio::sync::Mutex;
 
 use super::Upstream;
-use crate::body::collect;
 use crate::config::{AccessAs, AccessRule, ServiceAccountRef};
 use crate::identify::Caller;
 use crate::status::Refusal;
@@ -86,15 +84,11 @@ async fn request(upstream: &Upstream, account: &ServiceAccountRef) -> Result<Tok
     let path = format!("/api/v1/namespaces/{}/serviceaccounts/{}/token", account.namespace, account.name);
     let body = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
         "spec": {"audiences": account.audiences, "expirationSeconds": account.expiration.0}});
-    let json = HeaderValue::from_static("application/json");
-    let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, json.clone()), (header::ACCEPT, json)]);
     let asked = Instant::now();
-    let response = upstream.send(&As::Gateway, &Method::POST, &path, headers, Bytes::from(body.to_string()), true).await?;
-    let status = response.status();
+    let (status, body) = upstream.ask(&As::Gateway, &Method::POST, &path, Some(&body)).await?;
     let failed = |why: &str| {
         Refusal::unavailable(format!("the gateway got no token for the ServiceAccount {}/{}: {why}", account.namespace, account.name))
     };
-    let body = collect(response.into_body(), 1 << 20).await.ok().flatten().unwrap_or_default();
     if !status.is_success() {
         return Err(failed(&format!("the API server answered {status} to its TokenRequest; let the gateway create serviceaccounts/token")));
     }

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
@@ -25,7 +25,7 @@ use tokio_rustls::client::TlsStream;
 pub use credential::{As, access_for};
 pub use kubeconfig::{Access, OwnToken};
 pub use shared::Place;
-pub use upgrade::tunnel;
+pub use upgrade::{Tunnelled, tunnel};
 
 use crate::body::collect;
 use crate::config::Limits;
@@ -35,6 +35,8 @@ use credential::ServiceAccountTokens;
 
 /// Idle connections a thread keeps to the API server, of each kind.
 const IDLE: usize = 64;
+/// The longest answer to what the gateway asks itself.
+const LARGEST_ANSWER: usize = 16 << 20;
 
 /// The API server.
 pub struct Upstream {
@@ -145,10 +147,7 @@ impl Upstream {
 
     /// Reads an object with the gateway's own credential; none when there is no such object.
     pub async fn get_own(&self, path: &str) -> Result<Option<serde_json::Value>, Refusal> {
-        let headers = HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static("application/json"))]);
-        let response = self.send(&As::Gateway, &Method::GET, path, headers, Bytes::new(), true).await?;
-        let status = response.status();
-        let body = collect(response.into_body(), 16 << 20).await.map_err(|e| gone(&e))?.unwrap_or_default();
+        let (status, body) = self.ask(&As::Gateway, &Method::GET, path, None).await?;
         match status.as_u16() {
             200 => serde_json::from_slice(&body).map(Some).map_err(|_| Refusal::bad_gateway("the API server's answer is not JSON")),
             404 => Ok(None),
@@ -156,6 +155,26 @@ impl Upstream {
                 "a policy needs {path}, and the gateway's own credential got {code} for it; let it read that"
             ))),
         }
+    }
+
+    /// Asks the API server something itself, in JSON, as somebody: the status and the body of its answer.
+    pub async fn ask(
+        &self,
+        who: &As,
+        method: &Method,
+        path: &str,
+        body: Option<&serde_json::Value>,
+    ) -> Result<(StatusCode, Bytes), Refusal> {
+        let json = HeaderValue::from_static("application/json");
+        let mut headers = HeaderMap::from_iter([(header::ACCEPT, json.clone())]);
+        if body.is_some() {
+            headers.insert(header::CONTENT_TYPE, json);
+        }
+        let body = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
+        let response = self.send(who, method, path, headers, body, true).await?;
+        let status = response.status();
+        let body = collect(response.into_body(), LARGEST_ANSWER).await.map_err(|e| gone(&e))?.unwrap_or_default();
+        Ok((status, body))
     }
 
     async fn request(

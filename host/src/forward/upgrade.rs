@@ -7,15 +7,28 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::identify::time_left;
+use crate::stream::end::Ends;
 
-/// Passes bytes both ways until one side ends or the caller's credential does; how many went from the caller, and how many to it.
-pub async fn tunnel(caller: OnUpgrade, server: OnUpgrade, expires: u64) -> (u64, u64) {
-    let (Ok(caller), Ok(server)) = (caller.await, server.await) else { return (0, 0) };
+/// What a connection carried.
+pub struct Tunnelled {
+    /// Bytes from the caller.
+    pub sent: u64,
+    /// Bytes to the caller.
+    pub received: u64,
+    /// How it ended, as the audit log has it.
+    pub ended: &'static str,
+}
+
+/// Passes bytes both ways until one side ends, or the caller's credential or right does.
+pub async fn tunnel(caller: OnUpgrade, server: OnUpgrade, ends: Ends) -> Tunnelled {
+    let (Ok(caller), Ok(server)) = (caller.await, server.await) else { return Tunnelled { sent: 0, received: 0, ended: "client-gone" } };
     let (mut caller, mut server) = (Counted { io: TokioIo::new(caller), read: 0, written: 0 }, Lenient(TokioIo::new(server)));
     // However it ends, what was carried is what counts.
-    let _ = tokio::time::timeout(time_left(expires), tokio::io::copy_bidirectional(&mut caller, &mut server)).await;
-    (caller.read, caller.written)
+    let ended = tokio::select! {
+        _ = tokio::io::copy_bidirectional(&mut caller, &mut server) => "ok",
+        end = ends => end.how(),
+    };
+    Tunnelled { sent: caller.read, received: caller.written, ended }
 }
 
 /// A server that takes nothing more: what it said before still goes to the caller, and what the caller says is thrown away until it ends.

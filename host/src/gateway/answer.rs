@@ -84,8 +84,9 @@ impl Gateway {
             _ => Work::Pass,
         };
         let (masks, shape) = (decision.masks.as_deref(), operation.shape);
+        let ends = matches!(shape, Shape::Watch | Shape::Log | Shape::Proxy).then(|| self.ends(&exchange));
         // A refusal here has been recorded by the completion that was dropped with it.
-        let response = respond::respond(upstream, work, &decision.masked_by, masks, exchange.caller.expires, shape, completion)
+        let response = respond::respond(upstream, work, &decision.masked_by, masks, ends, shape, completion)
             .await
             .unwrap_or_else(Refusal::into_response);
         Ok(match kept {

@@ -1,63 +1,161 @@
-//! Whether a caller may still do what a stream was opened for.
+//! Whether callers may still do what their long exchanges were begun for. The API server authorises those once, when they begin; so it is asked again
+//! and again, by a SelfSubjectAccessReview in the name they were begun in, which anybody who is authenticated may make (upstream's `system:basic-user`).
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, header};
+use http::Method;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
-use crate::body::collect;
-use crate::classify::Operation;
+use super::{Exchange, Gateway};
+use crate::classify::{Operation, Shape};
 use crate::forward::{As, Upstream};
-use crate::stream::carry::Withdrawn;
+use crate::stream::end::{Ends, Withdrawn, ends};
 
-/// How often the API server is asked.
+/// After how long an exchange is one that is asked about: most are over by then.
+const SHORT: Duration = Duration::from_secs(1);
+/// How often the API server is asked about a right.
 const LOOK: Duration = Duration::from_secs(2);
+/// The most rights that are asked about that often: of more, each is asked about less often, so that it stays at so many in so long.
+const MOST: usize = 100;
 /// After how long it is asked once more before it is believed: one that has just started may not know all its rules yet.
 const AGAIN: Duration = Duration::from_secs(1);
-/// The longest answer.
-const LARGEST: usize = 64 << 10;
 const REVIEWS: &str = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
 
-/// Waits until the API server says that who opened a stream may open it no longer. It authorises a stream once, when it begins; so it is asked again and again, by a
-/// SelfSubjectAccessReview in the name the stream was opened in, which anybody who is authenticated may make (upstream's `system:basic-user`).
-pub(super) fn withdrawn(upstream: &Arc<Upstream>, who: &As, operation: &Operation) -> Withdrawn {
-    let (upstream, who) = (Arc::clone(upstream), who.clone());
-    let Some(target) = &operation.target else { return Box::pin(std::future::pending()) };
-    // The API server has it from the method: what comes by GET is `get` to it, also where something is executed.
-    let verb = if operation.method == Method::GET { "get" } else { "create" };
-    let review = json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "spec": {"resourceAttributes": {
-        "namespace": target.namespace, "verb": verb, "group": target.api_group, "version": target.api_version,
-        "resource": target.resource, "subresource": target.subresource, "name": target.name}}});
-    let review = Bytes::from(review.to_string());
-    Box::pin(async move {
+/// The rights that open exchanges stand on. Each is asked about once, for all that stand on it.
+#[derive(Default)]
+pub struct Rights(Mutex<HashMap<String, watch::Receiver<bool>>>);
+
+/// One of them.
+#[derive(Clone)]
+struct Right {
+    upstream: Arc<Upstream>,
+    who: As,
+    /// What must be allowed.
+    review: Value,
+    /// What must stay allowed if it was.
+    also: Option<Value>,
+}
+
+impl Gateway {
+    /// Waits until the caller's credential has expired, or the API server says that they may begin the exchange no longer.
+    pub(super) fn ends(&self, exchange: &Exchange) -> Ends {
+        ends(exchange.caller.expires, self.withdrawn(exchange))
+    }
+
+    fn withdrawn(&self, exchange: &Exchange) -> Withdrawn {
+        let (rights, right) = (Arc::clone(&self.rights), Right::of(&self.upstream, exchange));
+        Box::pin(async move {
+            tokio::time::sleep(SHORT).await;
+            // Whoever asks may end before an answer, with its thread: then another does.
+            while rights.follow(&right).wait_for(|withdrawn| *withdrawn).await.is_err() {}
+        })
+    }
+}
+
+impl Rights {
+    fn follow(self: &Arc<Self>, right: &Right) -> watch::Receiver<bool> {
+        let key = right.key();
+        let mut asked = self.asked();
+        if let Some(known) = asked.get(&key).filter(|known| known.has_changed().is_ok()) {
+            return known.clone();
+        }
+        let (tell, told) = watch::channel(false);
+        asked.insert(key.clone(), told.clone());
+        tokio::task::spawn_local(Arc::clone(self).ask(right.clone(), key, tell));
+        told
+    }
+
+    /// Asks as long as anybody wants to know.
+    async fn ask(self: Arc<Self>, mut right: Right, key: String, tell: watch::Sender<bool>) {
+        if let Some(also) = &right.also
+            && right.is_allowed(also).await != Some(true)
+        {
+            right.also = None;
+        }
         loop {
-            tokio::time::sleep(LOOK).await;
-            if is_denied(&upstream, &who, review.clone()).await {
+            if right.is_denied().await {
                 tokio::time::sleep(AGAIN).await;
-                if is_denied(&upstream, &who, review.clone()).await {
+                if right.is_denied().await {
+                    self.asked().remove(&key);
+                    tell.send_replace(true);
                     return;
                 }
             }
+            let rate = u32::try_from(self.asked().len().div_ceil(MOST)).unwrap_or(u32::MAX);
+            tokio::time::sleep(LOOK.saturating_mul(rate)).await;
+            let mut asked = self.asked();
+            // One of them is kept for those to come.
+            if tell.receiver_count() <= 1 {
+                asked.remove(&key);
+                return;
+            }
         }
-    })
+    }
+
+    fn asked(&self) -> MutexGuard<'_, HashMap<String, watch::Receiver<bool>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-/// Whether it is known that it may not. While the API server cannot be asked nothing is known, and it would carry nothing either.
-async fn is_denied(upstream: &Upstream, who: &As, review: Bytes) -> bool {
-    let headers = HeaderMap::from_iter([
-        (header::ACCEPT, HeaderValue::from_static("application/json")),
-        (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
-    ]);
-    let Ok(answer) = upstream.send(who, &Method::POST, REVIEWS, headers, review, true).await else { return false };
-    match answer.status().as_u16() {
-        // The account is gone.
-        401 => true,
-        201 => {
-            let body = collect(answer.into_body(), LARGEST).await.ok().flatten().unwrap_or_default();
-            serde_json::from_slice::<Value>(&body).is_ok_and(|review| review["status"]["allowed"] == false)
-        }
-        _ => false,
+impl Right {
+    fn of(upstream: &Arc<Upstream>, exchange: &Exchange) -> Self {
+        let operation = &exchange.operation;
+        // The API server has a stream's verb from the method: what comes by GET is `get` to it, also where something is executed. From 1.35 on it wants `create`
+        // as well for what is upgraded to WebSocket (`AuthorizePodWebsocketUpgradeCreatePermission`).
+        let (verb, also) = match (operation.shape, &operation.method) {
+            (Shape::Stream, &Method::GET) => ("get", Some(review(operation, "create"))),
+            (Shape::Stream, _) => ("create", None),
+            _ => (operation.verb.as_str(), None),
+        };
+        Self { upstream: Arc::clone(upstream), who: exchange.who.clone(), review: review(operation, verb), also }
     }
+
+    /// What is the same right has the same key.
+    fn key(&self) -> String {
+        let who = match &self.who {
+            As::ServiceAccount(account) => json!(["ServiceAccount", account.namespace, account.name]),
+            As::Impersonate(caller) => json!(["Impersonate", caller.username, caller.groups]),
+            As::Gateway => json!(["Gateway"]),
+        };
+        json!([who, self.review, self.also]).to_string()
+    }
+
+    async fn is_denied(&self) -> bool {
+        let denied = async |review| self.is_allowed(review).await == Some(false);
+        denied(&self.review).await || matches!(&self.also, Some(also) if denied(also).await)
+    }
+
+    /// None where it cannot be known: while the API server cannot be asked, it carries nothing either.
+    async fn is_allowed(&self, review: &Value) -> Option<bool> {
+        let (status, body) = self.upstream.ask(&self.who, &Method::POST, REVIEWS, Some(review)).await.ok()?;
+        match status.as_u16() {
+            // The account is gone.
+            401 => Some(false),
+            201 => serde_json::from_slice::<Value>(&body).ok()?["status"]["allowed"].as_bool(),
+            _ => None,
+        }
+    }
+}
+
+/// A review of an operation, with all that authorisers are told of it (`k8s.io/apiserver/pkg/endpoints/filters/authorization.go`).
+fn review(operation: &Operation, verb: &str) -> Value {
+    let spec = match &operation.target {
+        None => json!({"nonResourceAttributes": {"path": operation.path, "verb": verb}}),
+        Some(target) => {
+            let mut attributes = json!({
+                "namespace": target.namespace, "verb": verb, "group": target.api_group, "version": target.api_version,
+                "resource": target.resource, "subresource": target.subresource, "name": target.name});
+            // Who may watch only what is selected may watch it (KEP-4601).
+            for selector in ["fieldSelector", "labelSelector"] {
+                if let Some(raw) = operation.first(selector).filter(|raw| !raw.is_empty() && operation.shape == Shape::Watch) {
+                    attributes[selector] = json!({ "rawSelector": raw });
+                }
+            }
+            json!({ "resourceAttributes": attributes })
+        }
+    };
+    json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "spec": spec})
 }

@@ -39,6 +39,7 @@ use crate::record::{AuditLog, Event};
 use crate::status::Refusal;
 use crate::stream::waiting::Handshake;
 use admit::{Admitted, wants_upgrade};
+pub use grant::Rights;
 pub use known::KnownValues;
 pub use stream::OpenStreams;
 
@@ -68,6 +69,8 @@ pub struct Gateway {
     pub open_streams: Arc<OpenStreams>,
     /// What pods know of Secrets.
     pub known: KnownValues,
+    /// What open exchanges stand on.
+    pub rights: Arc<Rights>,
 }
 
 /// What is known of the connection a request came on.

@@ -11,7 +11,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Exchange, Gateway, grant};
+use super::{Exchange, Gateway};
 use crate::body::Body;
 use crate::classify::{Operation, Shape, escape, path_of};
 use crate::config::RecordingFailure;
@@ -22,8 +22,9 @@ use crate::record::session::{Recording, cannot_record};
 use crate::respond::{self, Completion, Work};
 use crate::status::Refusal;
 use crate::stream::Channel;
-use crate::stream::carry::{Setup, Withdrawn, carry};
+use crate::stream::carry::{Setup, carry};
 use crate::stream::codec::Protocol;
+use crate::stream::end::Ends;
 use crate::stream::filter::Filter;
 use crate::stream::waiting::{Answered, Waiting};
 
@@ -66,7 +67,7 @@ pub(super) struct Ready {
     filter: Filter,
     recording: Option<Recording>,
     told_on: Option<Channel>,
-    withdrawn: Withdrawn,
+    ends: Ends,
     _slot: Slot,
 }
 
@@ -95,8 +96,7 @@ impl Gateway {
                 Err(why) => return Err(cannot_record(&why)),
             },
         };
-        let withdrawn = grant::withdrawn(&self.upstream, &exchange.who, &exchange.operation);
-        Ok(Ready { filter, recording, told_on: told_on(&exchange.operation), withdrawn, _slot: slot })
+        Ok(Ready { filter, recording, told_on: told_on(&exchange.operation), ends: self.ends(exchange), _slot: slot })
     }
 
     /// What is done with the text of a stream or a log.
@@ -178,10 +178,11 @@ impl Gateway {
                 return Ok(completion.failed(refusal));
             }
         };
-        let expires = exchange.caller.expires;
         let (StatusCode::SWITCHING_PROTOCOLS, Some(upgrade)) = (upstream.status(), upgrade) else {
             discard(ready);
-            return Ok(respond::respond(upstream, Work::Pass, &[], None, expires, operation.shape, completion)
+            // What is not upgraded may go on for long all the same.
+            let ends = Some(self.ends(&exchange));
+            return Ok(respond::respond(upstream, Work::Pass, &[], None, ends, operation.shape, completion)
                 .await
                 .unwrap_or_else(Refusal::into_response));
         };
@@ -199,14 +200,15 @@ impl Gateway {
         }
         let open = Arc::clone(&self.streams);
         let Some(ready) = ready else {
+            let ends = self.ends(&exchange);
             tokio::task::spawn_local(async move {
                 let _open = open;
-                let carried = forward::tunnel(upgrade, server, expires).await;
-                completion.tunnelled(carried);
+                let carried = forward::tunnel(upgrade, server, ends).await;
+                completion.tunnelled(&carried);
             });
             return Ok(response);
         };
-        let (setup, slot) = match self.setup(ready, upstream.headers(), expires, None) {
+        let (setup, slot) = match self.setup(ready, upstream.headers(), None) {
             Ok(setup) => setup,
             Err(refusal) => return Ok(completion.failed(refusal)),
         };
@@ -225,18 +227,17 @@ impl Gateway {
         waiting: Waiting,
         mut upstream: Response<Incoming>,
         ready: Ready,
-        expires: u64,
         completion: &mut Completion,
     ) {
         let server = hyper::upgrade::on(&mut upstream);
         let (already, answered) = waiting.into_kept();
-        let Ok((setup, _slot)) = self.setup(ready, upstream.headers(), expires, answered) else { return };
+        let Ok((setup, _slot)) = self.setup(ready, upstream.headers(), answered) else { return };
         let Ok(server) = server.await else { return };
         completion.streamed(carry(caller, TokioIo::new(server), already.into(), setup).await);
     }
 
-    fn setup(&self, ready: Ready, answer: &HeaderMap, expires: u64, answered: Option<Answered>) -> Result<(Setup, Slot), Refusal> {
-        let Ready { filter, recording, told_on, withdrawn, _slot } = ready;
+    fn setup(&self, ready: Ready, answer: &HeaderMap, answered: Option<Answered>) -> Result<(Setup, Slot), Refusal> {
+        let Ready { filter, recording, told_on, ends, _slot } = ready;
         let protocol = Protocol::agreed(answer).ok_or_else(unreadable)?;
         let limits = &self.config.limits;
         let setup = Setup {
@@ -245,11 +246,10 @@ impl Gateway {
             filter,
             recording,
             must_record: self.config.sessions.on_failure == RecordingFailure::Refuse,
-            expires,
             idle: limits.stream_idle_time.duration(),
             longest: limits.stream_time.duration(),
             leaving: self.leaving.subscribe(),
-            withdrawn,
+            ends,
             told_on,
         };
         Ok((setup, _slot))

@@ -104,7 +104,7 @@ impl Gateway {
         let completion = Completion::new(self.audit.clone(), event.clone(), exchange.began);
         let (method, path) = (&exchange.operation.method, &exchange.operation.path_and_query);
         match self.upstream.send_upgrade(&exchange.who, method, path, exchange.headers, exchange.body).await {
-            Ok(upstream) => Ok(Connected { upstream, ready, completion, expires: exchange.caller.expires }),
+            Ok(upstream) => Ok(Connected { upstream, ready, completion }),
             Err(refusal) => {
                 stream::discard(Some(ready));
                 drop(completion.failed(refusal.clone()));
@@ -119,7 +119,6 @@ struct Connected {
     upstream: Response<Incoming>,
     ready: Ready,
     completion: Completion,
-    expires: u64,
 }
 
 fn client_gone() -> Refusal {
@@ -210,7 +209,7 @@ impl Terminal {
 
     /// Passes on what was kept, and then everything both ways.
     async fn carry(mut self, gateway: &Gateway, connected: Connected) {
-        let Connected { upstream, ready, mut completion, expires } = connected;
+        let Connected { upstream, ready, mut completion } = connected;
         if upstream.status() != StatusCode::SWITCHING_PROTOCOLS {
             stream::discard(Some(ready));
             let code = upstream.status();
@@ -230,6 +229,6 @@ impl Terminal {
         if self.flush().await.is_err() {
             return;
         }
-        gateway.carry_on(self.io, self.waiting, upstream, ready, expires, &mut completion).await;
+        gateway.carry_on(self.io, self.waiting, upstream, ready, &mut completion).await;
     }
 }

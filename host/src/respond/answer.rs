@@ -4,13 +4,16 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Sleep;
 
-use super::{Completion, Looking, Lost, Work};
+use super::{Completion, Looking, Lost, Work, readable};
 use crate::body::BoxError;
+use crate::classify::Shape;
 use crate::policy::bindings::postern::policy::types;
+use crate::stream::end::{End, Ends};
 
 /// What is sent at a time. The API server sends a list in a chunk for each item: each by itself would be a TLS record and a system call.
 const TOGETHER: usize = 48 << 10;
@@ -19,6 +22,31 @@ const ASKED_IN_ONE_TURN: u8 = 2;
 /// What ends a watch that cannot go on from where it began (`apierrors.NewResourceExpired`): clients then list and watch anew.
 const EXPIRED: &[u8] = b"{\"type\":\"ERROR\",\"object\":{\"kind\":\"Status\",\"apiVersion\":\"v1\",\"metadata\":{},\"status\":\"Failure\",\"message\":\"too old resource version: what this watch began with is no longer known; list and watch anew\",\"reason\":\"Expired\",\"code\":410}}\n";
 
+/// How the caller of an answer that goes on for long can be told why it ends.
+#[derive(Clone, Copy)]
+pub(super) enum Form {
+    /// By an event that is an error, as in any watch. It may end without: clients then begin anew, and meet the reason.
+    Events {
+        /// Whether they are JSON.
+        json: bool,
+    },
+    /// By a line of text.
+    Text,
+    /// Not at all. It must not look whole.
+    Other,
+}
+
+impl Form {
+    /// The form of an answer.
+    pub(super) fn of(shape: Shape, headers: &HeaderMap) -> Self {
+        match shape {
+            Shape::Watch => Self::Events { json: readable(headers, true).is_ok() },
+            Shape::Log if readable(headers, false).is_ok() => Self::Text,
+            _ => Self::Other,
+        }
+    }
+}
+
 /// A piece of a body, or what ends it.
 type Sent = Result<Frame<Bytes>, BoxError>;
 
@@ -26,7 +54,10 @@ type Sent = Result<Frame<Bytes>, BoxError>;
 pub(super) struct Answer<B: http_body::Body<Data = Bytes> = Incoming> {
     body: B,
     work: Work,
-    until: Option<Pin<Box<Sleep>>>,
+    ends: Option<Ends>,
+    form: Form,
+    /// The last byte that was sent.
+    last: u8,
     completion: Completion,
     done: bool,
     /// What came of a list or a watch and was not worked on yet: a piece with many items in it is worked on in one pass.
@@ -49,12 +80,14 @@ pub(super) struct Answer<B: http_body::Body<Data = Bytes> = Incoming> {
 
 impl<B: http_body::Body<Data = Bytes>> Answer<B> {
     /// `ready` is what was worked on before.
-    pub(super) fn new(body: B, work: Work, ready: Vec<u8>, until: Option<Pin<Box<Sleep>>>, completion: Completion) -> Self {
+    pub(super) fn new(body: B, work: Work, ready: Vec<u8>, completion: Completion) -> Self {
         let empty = matches!(work, Work::Pass) && body.is_end_stream();
         let mut answer = Self {
             body,
             work,
-            until,
+            ends: None,
+            form: Form::Other,
+            last: b'\n',
             completion,
             done: false,
             raw: Vec::new(),
@@ -70,6 +103,12 @@ impl<B: http_body::Body<Data = Bytes>> Answer<B> {
             answer.end("ok");
         }
         answer
+    }
+
+    /// With what ends it before it is over, and the form in which that is told.
+    pub(super) fn until(mut self, ends: Option<Ends>, form: Form) -> Self {
+        (self.ends, self.form) = (ends, form);
+        self
     }
 
     fn end(&mut self, how: &'static str) {
@@ -186,8 +225,29 @@ impl<B: http_body::Body<Data = Bytes>> Answer<B> {
     /// Sends what is ready, or says that there is no more.
     fn send(&mut self) -> Poll<Option<Sent>> {
         let ready = Bytes::from(std::mem::take(&mut self.ready));
+        self.last = ready.last().copied().unwrap_or(self.last);
         self.completion.bytes += ready.len() as u64;
         Poll::Ready((!ready.is_empty()).then(|| Ok(Frame::data(ready))))
+    }
+
+    /// Ends before it is over, and says why.
+    fn cut(&mut self, end: End) -> Poll<Option<Sent>> {
+        self.end(end.how());
+        let refusal = end.refusal();
+        let begins_line = self.ready.last().copied().unwrap_or(self.last) == b'\n';
+        match self.form {
+            Form::Events { json: true } if begins_line => {
+                let status = refusal.to_json();
+                self.ready.extend_from_slice(format!("{{\"type\":\"ERROR\",\"object\":{}}}\n", status.trim_end()).as_bytes());
+            }
+            Form::Events { .. } => {}
+            Form::Text => {
+                let line = if begins_line { "" } else { "\n" };
+                self.ready.extend_from_slice(format!("{line}postern: {}\n", refusal.message).as_bytes());
+            }
+            Form::Other => return self.fail(refusal.message.into()),
+        }
+        self.send()
     }
 
     /// Sends what is ready, and then nothing but the error.
@@ -224,11 +284,10 @@ impl<B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Unpin> http_body:
         if this.done {
             return Poll::Ready(this.failed.take().map(Err));
         }
-        if let Some(until) = &mut this.until
-            && until.as_mut().poll(cx).is_ready()
+        if let Some(ends) = &mut this.ends
+            && let Poll::Ready(end) = ends.as_mut().poll(cx)
         {
-            this.end("credential-expired");
-            return this.send();
+            return this.cut(end);
         }
         loop {
             if this.ready.len() >= TOGETHER {
@@ -276,6 +335,7 @@ impl<B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Unpin> http_body:
                 && long.len() >= TOGETHER
             {
                 this.completion.bytes += long.len() as u64;
+                this.last = long.last().copied().unwrap_or(this.last);
                 if this.body.is_end_stream() {
                     this.end("ok");
                 }

@@ -40,7 +40,13 @@ impl http_body::Body for Pieces {
 async fn sent(work: Work, pieces: &[Piece]) -> (Vec<String>, Option<String>) {
     let log = std::env::temp_dir().join(format!("postern-answer-{}-{:p}", std::process::id(), &work));
     let completion = Completion::new(AuditLog::open(&log, None).unwrap(), Event::new("1", "test"), Instant::now());
-    let mut answer = Answer::new(Pieces(pieces.iter().cloned().collect()), work, Vec::new(), None, completion);
+    let answer = Answer::new(Pieces(pieces.iter().cloned().collect()), work, Vec::new(), completion);
+    let came = all_of(answer).await;
+    std::fs::remove_file(&log).unwrap();
+    came
+}
+
+async fn all_of(mut answer: Answer<Pieces>) -> (Vec<String>, Option<String>) {
     let (mut out, mut error) = (Vec::new(), None);
     while let Some(frame) = answer.frame().await {
         match frame {
@@ -49,7 +55,6 @@ async fn sent(work: Work, pieces: &[Piece]) -> (Vec<String>, Option<String>) {
         }
     }
     assert!(answer.is_end_stream());
-    std::fs::remove_file(&log).unwrap();
     (out, error)
 }
 
@@ -119,7 +124,7 @@ fn a_list_that_comes_an_item_at_a_time_is_sent_in_few_pieces() {
         let upstream = served(Pieces(list)).await;
         let completion = Completion::new(AuditLog::open(&log, None).unwrap(), Event::new("1", "test"), Instant::now());
         let work = Work::Items(Box::new(items("list", Shape::Answer, false)));
-        let mut answer = served(Answer::new(upstream, work, Vec::new(), None, completion)).await;
+        let mut answer = served(Answer::new(upstream, work, Vec::new(), completion)).await;
         let (mut pieces, mut whole) = (0, Vec::new());
         while let Some(frame) = answer.frame().await {
             whole.extend(frame.unwrap().into_data().unwrap());
@@ -161,4 +166,36 @@ async fn events_that_come_at_once_are_sent_at_once() {
     assert_eq!((out.len(), error), (2, None), "{out:?}");
     assert_eq!(out[0].lines().count(), 2);
     assert!(!["b25l", "dHdv", "c2l4"].iter().any(|value| out.concat().contains(value)), "{out:?}");
+}
+
+/// What a caller sees of an answer that goes on for ever, whose right is withdrawn once the pieces came.
+async fn cut(form: Form, pieces: &[&str]) -> (String, Option<String>) {
+    let log = std::env::temp_dir().join(format!("postern-answer-cut-{}-{:p}", std::process::id(), pieces));
+    let completion = Completion::new(AuditLog::open(&log, None).unwrap(), Event::new("1", "test"), Instant::now());
+    let pieces = pieces.iter().map(|text| data(text)).chain(vec![Piece::Nothing; 1_000_000]).collect();
+    let withdrawn = Box::pin(async {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        End::RightWithdrawn
+    });
+    let answer = Answer::new(Pieces(pieces), Work::Pass, Vec::new(), completion).until(Some(withdrawn), form);
+    let (out, error) = all_of(answer).await;
+    std::fs::remove_file(&log).unwrap();
+    (out.concat(), error)
+}
+
+#[tokio::test]
+async fn an_answer_that_ends_early_says_so_where_it_can_and_never_looks_whole_where_it_cannot() {
+    let (events, error) = cut(Form::Events { json: true }, &["{\"type\":\"ADDED\"}\n"]).await;
+    let last: serde_json::Value = serde_json::from_str(events.lines().nth(1).unwrap()).unwrap();
+    assert_eq!((&last["type"], &last["object"]["code"], error), (&"ERROR".into(), &403.into(), None), "{events}");
+    // Within an event nothing can be said, nor where events are not JSON.
+    for (form, came) in [(Form::Events { json: true }, "{\"type\":"), (Form::Events { json: false }, "k8s\0\n")] {
+        assert_eq!(cut(form, &[came]).await, (came.into(), None));
+    }
+    for (came, line) in [("one\n", ""), ("half", "\n"), ("", "")] {
+        let (log, error) = cut(Form::Text, &[came]).await;
+        assert!(log.starts_with(&format!("{came}{line}postern: you may do this no longer")) && error.is_none(), "{log:?}");
+    }
+    let (proxied, error) = cut(Form::Other, &["text"]).await;
+    assert!(proxied == "text" && error.is_some_and(|why| why.contains("no longer")), "{proxied}");
 }

@@ -6,7 +6,7 @@ use http::{Response, StatusCode};
 
 use super::items::{Items, Stop};
 use crate::body::Body;
-use crate::forward::Place;
+use crate::forward::{Place, Tunnelled};
 use crate::mask::Report;
 use crate::policy::Observed;
 use crate::record::{AuditLog, Event};
@@ -38,10 +38,10 @@ impl Completion {
     }
 
     /// Ends with what a connection carried that the gateway does not read.
-    pub fn tunnelled(&mut self, (sent, received): (u64, u64)) {
-        self.bytes = received;
-        self.ended = Some("ok");
-        self.event.set("status", 101).set("requestBytes", sent);
+    pub fn tunnelled(&mut self, carried: &Tunnelled) {
+        self.bytes = carried.received;
+        self.ended = Some(carried.ended);
+        self.event.set("status", 101).set("requestBytes", carried.sent);
     }
 
     /// Ends with what a stream carried.

@@ -17,7 +17,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
-use answer::Answer;
+use answer::{Answer, Form};
 
 pub use accept::{Asked, include_objects, rewrite, without_limit};
 pub use completion::{Completion, exit_code};
@@ -26,9 +26,9 @@ pub use items::{Items, Stop, Treatment};
 
 use crate::body::{Body, collect};
 use crate::classify::Shape;
-use crate::identify::time_left;
 use crate::mask::{Plan, Unreadable};
 use crate::status::Refusal;
+use crate::stream::end::Ends;
 use crate::stream::filter::Filter;
 
 /// What of a list is looked at before its head is sent.
@@ -60,13 +60,13 @@ pub enum Lost {
     Unknown(String),
 }
 
-/// The caller's answer.
+/// The caller's answer. `ends` is ready when one that goes on for long must not.
 pub async fn respond(
     upstream: Response<Incoming>,
     work: Work,
     masked_by: &[String],
     masks: Option<&Plan>,
-    expires: u64,
+    ends: Option<Ends>,
     shape: Shape,
     completion: Completion,
 ) -> Result<Response<Body>, Refusal> {
@@ -89,13 +89,12 @@ pub async fn respond(
         readable(&parts.headers, matches!(work, Work::Items(_))).inspect_err(|_| completion.ended = Some("refused"))?;
         parts.headers.remove(header::CONTENT_LENGTH);
     }
-    let until = matches!(shape, Shape::Watch | Shape::Log).then(|| Box::pin(tokio::time::sleep(time_left(expires))));
     if let Work::Items(items) = work {
         return match shape {
             // Its head must not wait for the first event.
             Shape::Watch => {
                 warn(&mut parts.headers, masked_by, "may be");
-                let answer = Answer::new(body, Work::Items(items), Vec::new(), until, completion);
+                let answer = Answer::new(body, Work::Items(items), Vec::new(), completion).until(ends, Form::of(shape, &parts.headers));
                 Ok(Response::from_parts(parts, Body::stream(answer)))
             }
             // A single object is looked at whole before anything is sent, so that what is hidden is 403 and not half an answer.
@@ -106,7 +105,7 @@ pub async fn respond(
     if reads {
         warn(&mut parts.headers, masked_by, "may be");
     }
-    let answer = Answer::new(body, work, Vec::new(), until, completion);
+    let answer = Answer::new(body, work, Vec::new(), completion).until(ends, Form::of(shape, &parts.headers));
     Ok(Response::from_parts(parts, Body::stream(answer)))
 }
 
@@ -181,7 +180,7 @@ async fn list(
         completion.ended = Some("ok");
         return Ok(Response::from_parts(parts, Body::full(out)));
     }
-    let answer = Answer::new(body, Work::Items(items), out, None, completion);
+    let answer = Answer::new(body, Work::Items(items), out, completion);
     Ok(Response::from_parts(parts, Body::stream(answer)))
 }
 

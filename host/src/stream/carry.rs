@@ -12,10 +12,10 @@ use tokio::time::Instant;
 
 use super::Channel;
 use super::codec::{Codec, Part, Protocol};
+use super::end::Ends;
 use super::filter::{Filter, contract};
 use super::frames::From;
 use super::waiting::Answered;
-use crate::identify::time_left;
 use crate::mask::Report;
 use crate::policy::Observed;
 use crate::record::session::format::Kind;
@@ -43,22 +43,17 @@ pub struct Setup {
     pub recording: Option<Recording>,
     /// Whether it ends when it cannot be recorded.
     pub must_record: bool,
-    /// Unix seconds at which the credential ends.
-    pub expires: u64,
     /// How long it may carry nothing.
     pub idle: Duration,
     /// How long it may last.
     pub longest: Duration,
     /// Becomes true when the gateway is about to end.
     pub leaving: watch::Receiver<bool>,
-    /// Is ready when the caller may do this no longer.
-    pub withdrawn: Withdrawn,
+    /// Is ready when the caller's credential or right has ended.
+    pub ends: Ends,
     /// The channel on which the user is told something, as far as there is one.
     pub told_on: Option<Channel>,
 }
-
-/// Ready when the right to a stream was taken away.
-pub type Withdrawn = std::pin::Pin<Box<dyn Future<Output = ()>>>;
 
 /// What was carried.
 #[derive(Debug, Default)]
@@ -90,8 +85,8 @@ where
 {
     let ((from_caller, to_caller), (from_server, to_server)) = (tokio::io::split(caller), tokio::io::split(server));
     let as_it_is = setup.filter.is_idle() && setup.answered.is_none();
-    let Setup { expires, idle, longest, leaving, withdrawn, .. } = setup;
-    let limits = Limits { expires, idle, longest, leaving, withdrawn };
+    let Setup { idle, longest, leaving, ends, .. } = setup;
+    let limits = Limits { idle, longest, leaving, ends };
     let stream = Rc::new(Stream {
         inner: RefCell::new(Inner {
             codec: Codec::new(setup.protocol, !as_it_is, setup.answered),
@@ -139,11 +134,10 @@ async fn fill<S: AsyncRead + AsyncWrite>(from: &mut ReadHalf<S>, buffer: &mut [u
 }
 
 struct Limits {
-    expires: u64,
     idle: Duration,
     longest: Duration,
     leaving: watch::Receiver<bool>,
-    withdrawn: Withdrawn,
+    ends: Ends,
 }
 
 struct Stream {
@@ -275,22 +269,16 @@ impl Stream {
         let total = Instant::now() + limits.longest;
         let (how, why) = loop {
             let idle = self.inner.borrow().last + limits.idle;
-            // The credential is looked at again and again, for the clock may have been set.
-            let left = time_left(limits.expires).clamp(Duration::from_millis(200), Duration::from_secs(3600));
             tokio::select! {
-                () = tokio::time::sleep_until(idle.min(total).min(Instant::now() + left)) => {}
-                () = &mut limits.withdrawn => {
-                    break ("right-withdrawn", "you may do this no longer; the cluster's access rules have changed".to_owned());
-                }
+                () = tokio::time::sleep_until(idle.min(total)) => {}
+                end = &mut limits.ends => break (end.how(), end.refusal().message),
                 // Without a sender nobody ever leaves.
                 Ok(_) = limits.leaving.wait_for(|leaving| *leaving) => {
                     break ("gateway-stopped", "the gateway is being stopped; run the command again in a moment".to_owned());
                 }
             }
             let (now, idle) = (Instant::now(), self.inner.borrow().last + limits.idle);
-            if time_left(limits.expires).is_zero() {
-                break ("credential-expired", "the credential has expired; get a new one and run the command again".to_owned());
-            } else if now >= total {
+            if now >= total {
                 break ("too-long", format!("a stream lasts {} seconds at most (limits.streamTime)", limits.longest.as_secs()));
             } else if now >= idle {
                 break ("idle", format!("nothing was carried for {} seconds (limits.streamIdleTime)", limits.idle.as_secs()));

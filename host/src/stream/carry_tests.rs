@@ -6,6 +6,7 @@ use crate::mask::{Literals, TextRules, TokenKey, Transform};
 use crate::record::session::Sessions;
 use crate::record::session::read::Recorded;
 use crate::store::SessionIndex;
+use crate::stream::end::ends;
 use crate::stream::frames;
 use tokio::io::{DuplexStream, duplex};
 
@@ -16,11 +17,10 @@ fn setup() -> Setup {
         filter: Filter::idle(),
         recording: None,
         must_record: true,
-        expires: u64::MAX,
         idle: Duration::from_secs(60),
         longest: Duration::from_secs(60),
         leaving: watch::channel(false).1,
-        withdrawn: Box::pin(std::future::pending()),
+        ends: Box::pin(std::future::pending()),
         told_on: Some(Channel::Stderr),
     }
 }
@@ -129,7 +129,7 @@ async fn input_that_nobody_takes_any_more_does_not_cut_off_the_output() {
 #[tokio::test]
 async fn a_credential_that_ends_ends_the_stream_and_the_user_is_told() {
     let ((client, caller), (_command, server)) = (duplex(4096), duplex(64));
-    let ends = Setup { expires: crate::identify::now() + 1, ..setup() };
+    let ends = Setup { ends: ends(crate::identify::now() + 1, Box::pin(std::future::pending())), ..setup() };
     let (carried, told) = tokio::join!(carry(caller, server, Bytes::new(), ends), all(client));
     assert_eq!(carried.ended, "credential-expired");
     assert!(told.ends_with(&[0x88, 2, 3, 0xE8]), "a close frame");

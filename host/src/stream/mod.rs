@@ -2,10 +2,11 @@
 //!
 //! [`codec`] turns the bytes of either protocol into pieces of channels: [`frames`] reads WebSocket frames, [`spdy`] SPDY/3.1.
 //! [`carry`] moves the bytes both ways, [`filter`] is what is done with text on its way, and [`waiting`] is a caller who waits
-//! in an upgraded connection ([`websocket`] is what that needs of its protocol).
+//! in an upgraded connection ([`websocket`] is what that needs of its protocol). [`end`] is what ends them from outside.
 
 pub mod carry;
 pub mod codec;
+pub mod end;
 pub mod filter;
 pub mod frames;
 pub mod spdy;

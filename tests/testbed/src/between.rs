@@ -48,6 +48,7 @@ impl Between {
             format!("--upstream=127.0.0.1:{}", cluster.port),
             format!("--cert={}", file("apiserver.crt")),
             format!("--key={}", file("apiserver.key")),
+            format!("--node=127.0.0.1:{}", cluster.node_port),
             format!("--ca={}", file("ca.crt")),
             format!("--client-cert={}", file("gateway.crt")),
             format!("--client-key={}", file("gateway.key")),

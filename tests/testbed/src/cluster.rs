@@ -19,7 +19,7 @@ pub struct Cluster {
     /// The API server's port.
     pub port: u16,
     ca: Ca,
-    node_port: u16,
+    pub(crate) node_port: u16,
     etcd_port: u16,
     /// Further flags of the API server.
     flags: Vec<String>,

@@ -16,6 +16,7 @@ mod objects;
 mod pack;
 mod parity;
 mod policies;
+mod rights;
 mod sandbox;
 mod sessions;
 mod sharing;

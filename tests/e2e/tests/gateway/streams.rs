@@ -243,36 +243,6 @@ fn a_token_that_ends_ends_its_streams_within_seconds_and_says_so() {
     assert_eq!(s.events().iter().filter(|e| e["ended"] == "credential-expired").count(), 2);
 }
 
-#[test]
-fn a_right_that_is_taken_away_ends_its_streams_within_seconds_and_says_so() {
-    let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "for-a-while", "namespace": "postern"}});
-    cluster().apply(&account).unwrap();
-    let as_account = "[{as: {serviceAccount: {namespace: postern, name: for-a-while}}}]";
-    for (access, who, websocket) in
-        [(as_account, "for-a-while", true), (as_account, "for-a-while", false), ("[{as: {impersonate: {}}}]", "caller", true)]
-    {
-        let s = e2e::setup_with(testbed::GatewayOptions { access: access.into(), ..testbed::GatewayOptions::default() });
-        cluster().run_pod(&s.namespace, "web").unwrap();
-        s.direct(&["create", "rolebinding", "for-a-while", "--clusterrole=cluster-admin", &format!("--serviceaccount=postern:{who}")])
-            .success();
-        testbed::wait_until("it may", Duration::from_secs(20), || Ok(s.kubectl(&["exec", "web", "--", "true"]).ok)).unwrap();
-        let mut command = kubectl(
-            &s,
-            websocket,
-            &["exec", "web", "--", "sh", "-c", "i=0; while [ $i -lt 150 ]; do echo tick; sleep 0.2; i=$((i+1)); done"],
-        );
-        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        // It goes on while it may.
-        std::thread::sleep(Duration::from_secs(5));
-        s.direct(&["delete", "rolebinding", "for-a-while"]).success();
-        let began = Instant::now();
-        let ended = Ran::new(child.wait_with_output().unwrap());
-        assert!(ended.failure().contains("you may do this no longer"), "{}", ended.err);
-        assert!(ended.out.matches("tick").count() > 15 && began.elapsed() < Duration::from_secs(5), "{:?}: {}", began.elapsed(), ended.out);
-        assert_eq!(s.events().iter().filter(|e| e["ended"] == "right-withdrawn").count(), 1);
-    }
-}
-
 /// The most memory the gateway had, in megabytes.
 fn peak_memory(s: &Setup) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", s.gateway.process.id())).unwrap();

@@ -1,9 +1,11 @@
 // Command between relays TLS connections to an API server and keeps every byte the client sent, a file for each connection
 // under DIRECTORY/passed. While DIRECTORY/hold exists the server's answers wait; while DIRECTORY/answer exists its bytes are the answer
-// to everything and nothing reaches the server.
+// to everything and nothing reaches the server. What a node is asked through the API server goes to the node itself: the API server refuses to
+// proxy to a loopback address.
 package main
 
 import (
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -25,6 +27,7 @@ var (
 	ca         = flag.String("ca", "", "CA of clients and of the API server")
 	clientCert = flag.String("client-cert", "", "certificate shown to the API server for clients that show one")
 	clientKey  = flag.String("client-key", "", "its key")
+	node       = flag.String("node", "", "the node's address")
 	directory  = flag.String("directory", "", "where things are kept")
 )
 
@@ -63,6 +66,18 @@ func relay(conn *tls.Conn, name string, config *tls.Config, client tls.Certifica
 		n, err := conn.Read(buffer)
 		if n > 0 {
 			must(passed.Write(buffer[:n]))
+			said := buffer[:n]
+			if forNode := []byte("GET /api/v1/nodes/node-1/proxy"); bytes.HasPrefix(said, forNode) {
+				said = append([]byte("GET "), said[len(forNode):]...)
+				asServer := config.Clone()
+				asServer.Certificates = []tls.Certificate{client}
+				if server, err = tls.Dial("tcp", *node, asServer); err != nil {
+					log.Print(err)
+					return
+				}
+				defer server.Close()
+				go back(server, conn)
+			}
 			if answer, err := os.ReadFile(filepath.Join(*directory, "answer")); err == nil {
 				conn.Write(answer)
 				return
@@ -75,7 +90,7 @@ func relay(conn *tls.Conn, name string, config *tls.Config, client tls.Certifica
 				defer server.Close()
 				go back(server, conn)
 			}
-			if _, err := server.Write(buffer[:n]); err != nil {
+			if _, err := server.Write(said); err != nil {
 				return
 			}
 		}

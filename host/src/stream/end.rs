@@ -1,0 +1,60 @@
+//! What ends a long exchange before it is over: its caller's credential, or the caller's right to it.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use crate::identify::time_left;
+use crate::status::Refusal;
+
+/// Ready when the right to an exchange was taken away.
+pub type Withdrawn = Pin<Box<dyn Future<Output = ()>>>;
+/// Ready when an exchange must end.
+pub type Ends = Pin<Box<dyn Future<Output = End>>>;
+
+/// Why an exchange ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The caller's credential has expired.
+    CredentialExpired,
+    /// The API server would not let the caller begin it any more.
+    RightWithdrawn,
+}
+
+impl End {
+    /// What the audit log calls it.
+    pub fn how(self) -> &'static str {
+        match self {
+            Self::CredentialExpired => "credential-expired",
+            Self::RightWithdrawn => "right-withdrawn",
+        }
+    }
+
+    /// What the caller is told, as the API server would answer a new request.
+    pub fn refusal(self) -> Refusal {
+        match self {
+            Self::CredentialExpired => Refusal::unauthorized("the credential has expired; get a new one and begin anew"),
+            Self::RightWithdrawn => Refusal::forbidden("you may do this no longer; the cluster's access rules have changed"),
+        }
+    }
+}
+
+/// Waits for either. `expires` is in Unix seconds.
+pub fn ends(expires: u64, withdrawn: Withdrawn) -> Ends {
+    Box::pin(async move {
+        tokio::select! {
+            () = expired(expires) => End::CredentialExpired,
+            () = withdrawn => End::RightWithdrawn,
+        }
+    })
+}
+
+/// Looks again and again, for the clock may have been set.
+async fn expired(expires: u64) {
+    loop {
+        let left = time_left(expires);
+        if left.is_zero() {
+            return;
+        }
+        tokio::time::sleep(left.min(Duration::from_secs(3600))).await;
+    }
+}
