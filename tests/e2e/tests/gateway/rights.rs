@@ -13,11 +13,11 @@ fn acts_as(account: &str) -> String {
     format!("[{{as: {{serviceAccount: {{namespace: postern, name: {account}}}}}}}]")
 }
 
-/// Begins what goes on.
+/// Begins what goes on, for less than a minute should nothing else end it.
 fn begin(s: &Setup, websocket: bool, args: &[&str]) -> Child {
     let mut command = Command::new(testbed::binary("kubectl"));
     command.env("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", websocket.to_string()).arg("--kubeconfig").arg(&s.caller);
-    command.args(["-n", &s.namespace]).args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    command.args(["-n", &s.namespace, "--request-timeout=40s"]).args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
 /// How many operations are recorded to have ended so.
