@@ -20,7 +20,8 @@ pub trait Instance: 'static {
 /// The module of a policy.
 pub struct Module<I>(PhantomData<I>);
 
-struct Contract;
+/// What the host offers, as the contract has it.
+pub struct Contract;
 
 impl Host for Contract {
     fn look_around(&self, which: Surrounding) -> Option<serde_json::Value> {

@@ -10,8 +10,14 @@ use crate::{Caller, Object, Operation, Surrounding, Target};
 pub struct Request<'a> {
     operation: &'a Operation,
     body: Option<Object<'a>>,
-    host: &'a dyn Host,
+    host: Offered<'a>,
 }
+
+/// In WebAssembly what offers it is known when a policy is built: the module then imports what the policy calls, and no more.
+#[cfg(target_arch = "wasm32")]
+type Offered<'a> = &'a crate::guest::Contract;
+#[cfg(not(target_arch = "wasm32"))]
+type Offered<'a> = &'a dyn Host;
 
 /// What the host offers: behind the methods of [`Request`].
 pub trait Host {
@@ -33,7 +39,7 @@ impl Deref for Request<'_> {
 
 impl<'a> Request<'a> {
     #[doc(hidden)]
-    pub fn new(operation: &'a Operation, body: Option<Object<'a>>, host: &'a dyn Host) -> Self {
+    pub fn new(operation: &'a Operation, body: Option<Object<'a>>, host: Offered<'a>) -> Self {
         Self { operation, body, host }
     }
 

@@ -85,7 +85,7 @@ async fn request(upstream: &Upstream, account: &ServiceAccountRef) -> Result<Tok
     let body = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
         "spec": {"audiences": account.audiences, "expirationSeconds": account.expiration.0}});
     let asked = Instant::now();
-    let (status, body) = upstream.ask(&As::Gateway, &Method::POST, &path, Some(&body)).await?;
+    let (status, body) = upstream.ask(&As::Gateway, &Method::POST, &path, body.to_string().into()).await?;
     let failed = |why: &str| {
         Refusal::unavailable(format!("the gateway got no token for the ServiceAccount {}/{}: {why}", account.namespace, account.name))
     };

@@ -147,7 +147,7 @@ impl Upstream {
 
     /// Reads an object with the gateway's own credential; none when there is no such object.
     pub async fn get_own(&self, path: &str) -> Result<Option<serde_json::Value>, Refusal> {
-        let (status, body) = self.ask(&As::Gateway, &Method::GET, path, None).await?;
+        let (status, body) = self.ask(&As::Gateway, &Method::GET, path, Bytes::new()).await?;
         match status.as_u16() {
             200 => serde_json::from_slice(&body).map(Some).map_err(|_| Refusal::bad_gateway("the API server's answer is not JSON")),
             404 => Ok(None),
@@ -158,19 +158,12 @@ impl Upstream {
     }
 
     /// Asks the API server something itself, in JSON, as somebody: the status and the body of its answer.
-    pub async fn ask(
-        &self,
-        who: &As,
-        method: &Method,
-        path: &str,
-        body: Option<&serde_json::Value>,
-    ) -> Result<(StatusCode, Bytes), Refusal> {
+    pub async fn ask(&self, who: &As, method: &Method, path: &str, body: Bytes) -> Result<(StatusCode, Bytes), Refusal> {
         let json = HeaderValue::from_static("application/json");
         let mut headers = HeaderMap::from_iter([(header::ACCEPT, json.clone())]);
-        if body.is_some() {
+        if !body.is_empty() {
             headers.insert(header::CONTENT_TYPE, json);
         }
-        let body = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
         let response = self.send(who, method, path, headers, body, true).await?;
         let status = response.status();
         let body = collect(response.into_body(), LARGEST_ANSWER).await.map_err(|e| gone(&e))?.unwrap_or_default();

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::Method;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -34,9 +35,9 @@ struct Right {
     upstream: Arc<Upstream>,
     who: As,
     /// What must be allowed.
-    review: Value,
+    review: Bytes,
     /// What must stay allowed if it was.
-    also: Option<Value>,
+    also: Option<Bytes>,
 }
 
 impl Gateway {
@@ -120,7 +121,7 @@ impl Right {
             As::Impersonate(caller) => json!(["Impersonate", caller.username, caller.groups]),
             As::Gateway => json!(["Gateway"]),
         };
-        json!([who, self.review, self.also]).to_string()
+        format!("{who}{:?}{:?}", self.review, self.also)
     }
 
     async fn is_denied(&self) -> bool {
@@ -129,8 +130,8 @@ impl Right {
     }
 
     /// None where it cannot be known: while the API server cannot be asked, it carries nothing either.
-    async fn is_allowed(&self, review: &Value) -> Option<bool> {
-        let (status, body) = self.upstream.ask(&self.who, &Method::POST, REVIEWS, Some(review)).await.ok()?;
+    async fn is_allowed(&self, review: &Bytes) -> Option<bool> {
+        let (status, body) = self.upstream.ask(&self.who, &Method::POST, REVIEWS, review.clone()).await.ok()?;
         match status.as_u16() {
             // The account is gone.
             401 => Some(false),
@@ -141,7 +142,7 @@ impl Right {
 }
 
 /// A review of an operation, with all that authorisers are told of it (`k8s.io/apiserver/pkg/endpoints/filters/authorization.go`).
-fn review(operation: &Operation, verb: &str) -> Value {
+fn review(operation: &Operation, verb: &str) -> Bytes {
     let spec = match &operation.target {
         None => json!({"nonResourceAttributes": {"path": operation.path, "verb": verb}}),
         Some(target) => {
@@ -157,5 +158,5 @@ fn review(operation: &Operation, verb: &str) -> Value {
             json!({ "resourceAttributes": attributes })
         }
     };
-    json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "spec": spec})
+    json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "spec": spec}).to_string().into()
 }
