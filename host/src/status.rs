@@ -61,6 +61,11 @@ impl Refusal {
         Self::new(StatusCode::CONFLICT, "Conflict", message)
     }
 
+    /// 410: a watch cannot go on from where it began; clients list and watch anew (`apierrors.NewResourceExpired`).
+    pub fn expired(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::GONE, "Expired", message)
+    }
+
     /// 413: the body is over the limit.
     pub fn too_large(message: impl Into<String>) -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", message)
@@ -132,6 +137,11 @@ impl Refusal {
         let mut text = status.to_string();
         text.push('\n');
         text
+    }
+
+    /// The last event of a watch in JSON, which says why it ends.
+    pub fn to_event(&self) -> String {
+        format!("{{\"type\":\"ERROR\",\"object\":{}}}\n", self.to_json().trim_end())
     }
 
     /// The answer on the wire.

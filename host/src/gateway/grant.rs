@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use super::{Exchange, Gateway};
 use crate::classify::{Operation, Shape};
 use crate::forward::{As, Upstream};
-use crate::stream::end::{Ends, Withdrawn, ends};
+use crate::stream::end::{Ends, ends};
 
 /// After how long an exchange is one that is asked about: most are over by then.
 const SHORT: Duration = Duration::from_secs(1);
@@ -43,12 +43,8 @@ struct Right {
 impl Gateway {
     /// Waits until the caller's credential has expired, or the API server says that they may begin the exchange no longer.
     pub(super) fn ends(&self, exchange: &Exchange) -> Ends {
-        ends(exchange.caller.expires, self.withdrawn(exchange))
-    }
-
-    fn withdrawn(&self, exchange: &Exchange) -> Withdrawn {
         let (rights, right) = (Arc::clone(&self.rights), Right::of(&self.upstream, exchange));
-        Box::pin(async move {
+        ends(exchange.caller.expires, async move {
             tokio::time::sleep(SHORT).await;
             // Whoever asks may end before an answer, with its thread: then another does.
             while rights.follow(&right).wait_for(|withdrawn| *withdrawn).await.is_err() {}

@@ -13,14 +13,15 @@ use super::{Completion, Looking, Lost, Work, readable};
 use crate::body::BoxError;
 use crate::classify::Shape;
 use crate::policy::bindings::postern::policy::types;
+use crate::status::Refusal;
 use crate::stream::end::{End, Ends};
 
 /// What is sent at a time. The API server sends a list in a chunk for each item: each by itself would be a TLS record and a system call.
 const TOGETHER: usize = 48 << 10;
 /// How often hyper asks for more in one turn: once more after it has flushed (`wants_write_again` in its `proto/h1/dispatch.rs`).
 const ASKED_IN_ONE_TURN: u8 = 2;
-/// What ends a watch that cannot go on from where it began (`apierrors.NewResourceExpired`): clients then list and watch anew.
-const EXPIRED: &[u8] = b"{\"type\":\"ERROR\",\"object\":{\"kind\":\"Status\",\"apiVersion\":\"v1\",\"metadata\":{},\"status\":\"Failure\",\"message\":\"too old resource version: what this watch began with is no longer known; list and watch anew\",\"reason\":\"Expired\",\"code\":410}}\n";
+/// Why a watch cannot go on from where it began.
+const EXPIRED: &str = "too old resource version: what this watch began with is no longer known; list and watch anew";
 
 /// How the caller of an answer that goes on for long can be told why it ends.
 #[derive(Clone, Copy)]
@@ -236,10 +237,7 @@ impl<B: http_body::Body<Data = Bytes>> Answer<B> {
         let refusal = end.refusal();
         let begins_line = self.ready.last().copied().unwrap_or(self.last) == b'\n';
         match self.form {
-            Form::Events { json: true } if begins_line => {
-                let status = refusal.to_json();
-                self.ready.extend_from_slice(format!("{{\"type\":\"ERROR\",\"object\":{}}}\n", status.trim_end()).as_bytes());
-            }
+            Form::Events { json: true } if begins_line => self.ready.extend_from_slice(refusal.to_event().as_bytes()),
             Form::Events { .. } => {}
             Form::Text => {
                 let line = if begins_line { "" } else { "\n" };
@@ -298,7 +296,7 @@ impl<B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Unpin> http_body:
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(Lost::Expired)) => {
                     this.end("expired");
-                    this.ready.extend_from_slice(EXPIRED);
+                    this.ready.extend_from_slice(Refusal::expired(EXPIRED).to_event().as_bytes());
                     return this.send();
                 }
                 Poll::Ready(Err(Lost::Unknown(error))) => {

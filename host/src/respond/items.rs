@@ -149,9 +149,7 @@ impl Items {
         if self.state != State::Events {
             return Some((Vec::new(), why));
         }
-        let status = Refusal::forbidden(&why).to_json();
-        let last = [b"{\"type\":\"ERROR\",\"object\":".as_slice(), status.trim_end().as_bytes(), b"}\n"].concat();
-        Some((last, why))
+        Some((Refusal::forbidden(&why).to_event().into_bytes(), why))
     }
 
     /// The most bytes held at a time.

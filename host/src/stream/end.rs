@@ -6,8 +6,6 @@ use std::time::Duration;
 use crate::identify::time_left;
 use crate::status::Refusal;
 
-/// Ready when the right to an exchange was taken away.
-pub type Withdrawn = Pin<Box<dyn Future<Output = ()>>>;
 /// Ready when an exchange must end.
 pub type Ends = Pin<Box<dyn Future<Output = End>>>;
 
@@ -38,8 +36,8 @@ impl End {
     }
 }
 
-/// Waits for either. `expires` is in Unix seconds.
-pub fn ends(expires: u64, withdrawn: Withdrawn) -> Ends {
+/// Waits for either: `expires`, in Unix seconds, or what is ready when the right was taken away.
+pub fn ends(expires: u64, withdrawn: impl Future<Output = ()> + 'static) -> Ends {
     Box::pin(async move {
         tokio::select! {
             () = expired(expires) => End::CredentialExpired,
