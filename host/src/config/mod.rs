@@ -292,7 +292,7 @@ pub struct Limits {
     pub connect_time: Seconds,
     /// Seconds the API server has to begin its answer.
     pub response_time: Seconds,
-    /// Streams (exec, attach, port-forward) one caller may have open at a time.
+    /// Streams (exec, attach, port-forward, upgraded connections through a proxy) one caller may have open at a time.
     pub streams_per_caller: usize,
     /// Seconds a stream may carry nothing before it is ended.
     pub stream_idle_time: Seconds,

@@ -25,7 +25,7 @@ use tokio_rustls::client::TlsStream;
 pub use credential::{As, access_for};
 pub use kubeconfig::{Access, OwnToken};
 pub use shared::Place;
-pub use upgrade::{Tunnelled, tunnel};
+pub use upgrade::{Lasting, Tunnelled, tunnel};
 
 use crate::body::collect;
 use crate::config::Limits;

@@ -42,6 +42,7 @@ use admit::{Admitted, wants_upgrade};
 pub use grant::Rights;
 pub use known::KnownValues;
 pub use stream::OpenStreams;
+use stream::Opens;
 
 /// All that requests are handled with.
 pub struct Gateway {
@@ -182,19 +183,21 @@ impl Gateway {
             Box::pin(self.restore(&mut exchange, &decision, event)).await?;
         }
         let upgrades = exchange.headers.contains_key(header::UPGRADE);
-        let ready = match exchange.operation.shape {
-            Shape::Stream if upgrades => Some(Box::pin(self.ready(&mut exchange, &mut decision, event)).await?),
+        let opens = match exchange.operation.shape {
+            Shape::Stream if upgrades => Some(Opens::Stream(Box::new(Box::pin(self.ready(&mut exchange, &mut decision, event)).await?))),
+            _ if upgrades => Some(Opens::Tunnel(self.slot(&exchange.caller)?)),
             _ => None,
         };
         if let Err(refusal) = self.seal(&mut exchange, event).await {
-            stream::discard(ready);
+            if let Some(opens) = opens {
+                opens.discard();
+            }
             return Err(refusal);
         }
         // From here the operation was sent: its completion is recorded by whoever carries the answer.
-        if upgrades {
-            Box::pin(self.stream(exchange, ready, upgrade, event.clone())).await
-        } else {
-            self.answer(exchange, decision, event.clone()).await
+        match opens {
+            Some(opens) => Box::pin(self.stream(exchange, opens, upgrade, event.clone())).await,
+            None => self.answer(exchange, decision, event.clone()).await,
         }
     }
 

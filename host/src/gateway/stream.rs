@@ -14,9 +14,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::{Exchange, Gateway};
 use crate::body::Body;
 use crate::classify::{Operation, Shape, escape, path_of};
-use crate::config::RecordingFailure;
+use crate::config::{Limits, RecordingFailure};
 use crate::decide::Decision;
 use crate::forward;
+use crate::identify::Caller;
 use crate::record::Event;
 use crate::record::session::{Recording, cannot_record};
 use crate::respond::{self, Completion, Work};
@@ -71,15 +72,38 @@ pub(super) struct Ready {
     _slot: Slot,
 }
 
+/// What an upgraded connection is.
+pub(super) enum Opens {
+    /// A stream that is read.
+    Stream(Box<Ready>),
+    /// Whatever a proxied server speaks. A command can be run through one as well: it counts.
+    Tunnel(Slot),
+}
+
+impl Opens {
+    /// It was never opened.
+    pub(super) fn discard(self) {
+        if let Self::Stream(ready) = self {
+            ready.discard();
+        }
+    }
+}
+
+impl Ready {
+    /// Takes the recording of a stream away that was never opened.
+    pub(super) fn discard(self) {
+        if let Some(recording) = self.recording {
+            recording.discard();
+        }
+    }
+}
+
 impl Gateway {
     /// Sees to it that a stream can be read, masked and recorded, before anything of it is sent.
     pub(super) async fn ready(&self, exchange: &mut Exchange, decision: &mut Decision, event: &mut Event) -> Result<Ready, Refusal> {
         readable(&mut exchange.headers, exchange.operation.command.is_some())?;
         let caller = &exchange.caller;
-        let most = self.config.limits.streams_per_caller;
-        let slot = self.open_streams.take(format!("{} {}", caller.issuer, caller.username), most).ok_or_else(|| {
-            Refusal::too_many_requests(format!("you have {most} streams open (limits.streamsPerCaller); end one, then try again"))
-        })?;
+        let slot = self.slot(caller)?;
         let pod = self.pod_of(exchange).await;
         let filter = self.filter(exchange, decision, &pod).await?;
         let recording = match &self.sessions {
@@ -97,6 +121,14 @@ impl Gateway {
             },
         };
         Ok(Ready { filter, recording, told_on: told_on(&exchange.operation), ends: self.ends(exchange), _slot: slot })
+    }
+
+    /// Counts one more stream of a caller, as long as there are not too many.
+    pub(super) fn slot(&self, caller: &Caller) -> Result<Slot, Refusal> {
+        let most = self.config.limits.streams_per_caller;
+        self.open_streams.take(format!("{} {}", caller.issuer, caller.username), most).ok_or_else(|| {
+            Refusal::too_many_requests(format!("you have {most} streams open (limits.streamsPerCaller); end one, then try again"))
+        })
     }
 
     /// What is done with the text of a stream or a log.
@@ -161,7 +193,7 @@ impl Gateway {
     pub(super) async fn stream(
         &self,
         exchange: Exchange,
-        ready: Option<Ready>,
+        opens: Opens,
         upgrade: Option<OnUpgrade>,
         event: Event,
     ) -> Result<Response<Body>, Refusal> {
@@ -174,12 +206,12 @@ impl Gateway {
         let mut upstream = match sent {
             Ok(upstream) => upstream,
             Err(refusal) => {
-                discard(ready);
+                opens.discard();
                 return Ok(completion.failed(refusal));
             }
         };
         let (StatusCode::SWITCHING_PROTOCOLS, Some(upgrade)) = (upstream.status(), upgrade) else {
-            discard(ready);
+            opens.discard();
             // What is not upgraded may go on for long all the same.
             let ends = Some(self.ends(&exchange));
             return Ok(respond::respond(upstream, Work::Pass, &[], None, ends, operation.shape, completion)
@@ -199,14 +231,19 @@ impl Gateway {
             }
         }
         let open = Arc::clone(&self.streams);
-        let Some(ready) = ready else {
-            let ends = self.ends(&exchange);
-            tokio::task::spawn_local(async move {
-                let _open = open;
-                let carried = forward::tunnel(upgrade, server, ends).await;
-                completion.tunnelled(&carried);
-            });
-            return Ok(response);
+        let ready = match opens {
+            Opens::Stream(ready) => *ready,
+            Opens::Tunnel(slot) => {
+                let ends = self.ends(&exchange);
+                let Limits { stream_idle_time, stream_time, .. } = &self.config.limits;
+                let lasting = forward::Lasting { idle: stream_idle_time.duration(), longest: stream_time.duration() };
+                tokio::task::spawn_local(async move {
+                    let (_open, _slot) = (open, slot);
+                    let carried = forward::tunnel(upgrade, server, ends, lasting).await;
+                    completion.tunnelled(&carried);
+                });
+                return Ok(response);
+            }
         };
         let (setup, slot) = match self.setup(ready, upstream.headers(), None) {
             Ok(setup) => setup,
@@ -270,13 +307,6 @@ pub(super) fn told_on(operation: &Operation) -> Option<Channel> {
 /// Why an answer's stream does not pass.
 pub(super) fn unreadable() -> Refusal {
     Refusal::bad_gateway("the API server agreed to a protocol that the gateway cannot read, so nothing of it passes")
-}
-
-/// Takes the recording of a stream away that was never opened.
-pub(super) fn discard(ready: Option<Ready>) {
-    if let Some(recording) = ready.and_then(|ready| ready.recording) {
-        recording.discard();
-    }
 }
 
 /// Leaves in a request only protocols the gateway can read: whatever the API server chooses of them can be masked and recorded.

@@ -94,7 +94,7 @@ impl Gateway {
             Ok(ready) => match self.seal(&mut exchange, event).await {
                 Ok(()) => Ok(ready),
                 Err(refusal) => {
-                    stream::discard(Some(ready));
+                    ready.discard();
                     Err(refusal)
                 }
             },
@@ -106,7 +106,7 @@ impl Gateway {
         match self.upstream.send_upgrade(&exchange.who, method, path, exchange.headers, exchange.body).await {
             Ok(upstream) => Ok(Connected { upstream, ready, completion }),
             Err(refusal) => {
-                stream::discard(Some(ready));
+                ready.discard();
                 drop(completion.failed(refusal.clone()));
                 Err(refusal)
             }
@@ -211,7 +211,7 @@ impl Terminal {
     async fn carry(mut self, gateway: &Gateway, connected: Connected) {
         let Connected { upstream, ready, mut completion } = connected;
         if upstream.status() != StatusCode::SWITCHING_PROTOCOLS {
-            stream::discard(Some(ready));
+            ready.discard();
             let code = upstream.status();
             let status = collect(upstream.into_body(), LARGEST_STATUS).await.ok().flatten().unwrap_or_default();
             completion.answered(code, status.len());
@@ -220,7 +220,7 @@ impl Terminal {
             return self.end(told.map_or_else(other, |status| status.to_string()).trim_end()).await;
         }
         if Protocol::agreed(upstream.headers()).is_none() {
-            stream::discard(Some(ready));
+            ready.discard();
             let refusal = stream::unreadable();
             let status = refusal.to_json();
             drop(completion.failed(refusal));

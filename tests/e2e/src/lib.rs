@@ -119,6 +119,15 @@ impl Setup {
         self.raw(&format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {}\r\n{headers}\r\n", self.token))
     }
 
+    /// Runs a shell command, escaped for a query, in the pod `web` through its node's proxy, over WebSocket, and goes away after a while.
+    pub fn exec_by_node(&self, command: &str, patience: Duration) -> String {
+        let path = format!("/api/v1/nodes/node-1/proxy/exec/{}/web/main?output=1&command=sh&command=-c&command={command}", self.namespace);
+        let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                       Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: v4.channel.k8s.io\r\n";
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n{upgrade}\r\n", self.token);
+        send(&self.gateway, &request, patience)
+    }
+
     /// The audit events so far.
     pub fn events(&self) -> Vec<Value> {
         std::thread::sleep(Duration::from_millis(150));

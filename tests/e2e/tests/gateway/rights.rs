@@ -52,6 +52,25 @@ fn a_right_that_is_taken_away_ends_its_streams_within_seconds_and_says_so() {
     }
 }
 
+/// From Kubernetes 1.35 on who begins by GET, as WebSocket must, needs the right to `create` as well.
+#[test]
+fn a_websocket_ends_where_nothing_but_the_right_to_create_is_taken_away() {
+    let s = setup_with(GatewayOptions { access: acts_as("for-a-minute"), ..GatewayOptions::default() });
+    cluster().run_pod(&s.namespace, "web").unwrap();
+    for (role, verb, resources) in [("looks", "get", "pods,pods/exec"), ("executes", "create", "pods/exec")] {
+        s.direct(&["create", "role", role, &format!("--verb={verb}"), &format!("--resource={resources}")]).success();
+        s.direct(&["create", "rolebinding", role, &format!("--role={role}"), "--serviceaccount=postern:for-a-minute"]).success();
+    }
+    wait_until("it may", Duration::from_secs(20), || Ok(s.kubectl(&["exec", "web", "--", "true"]).ok)).unwrap();
+    let child = begin(&s, true, &["exec", "web", "--", "sleep", "60"]);
+    std::thread::sleep(Duration::from_secs(3));
+    s.direct(&["delete", "rolebinding", "executes"]).success();
+    let began = Instant::now();
+    let ended = Ran::new(child.wait_with_output().unwrap());
+    assert!(ended.failure().contains("you may do this no longer"), "{}", ended.err);
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}
+
 #[test]
 fn what_is_followed_watched_or_proxied_ends_too_and_says_so_where_it_can() {
     // It stands for the API server where a node is asked through it.
@@ -72,29 +91,14 @@ fn what_is_followed_watched_or_proxied_ends_too_and_says_so_where_it_can() {
         &["get", "configmaps", "-w"],
         &["get", "pods", "-w", "--field-selector=metadata.name=web", "-l", "a!=b"],
     ];
-    let node = format!("/api/v1/nodes/node-1/proxy/{{}}/{}/web/main", s.namespace);
-    let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: v4.channel.k8s.io\r\n";
     let requests = [
-        (
-            format!("/api/v1/namespaces/{}/configmaps?watch=1", s.namespace),
-            "Connection: close\r\nAccept: application/vnd.kubernetes.protobuf;stream=watch\r\n",
-        ),
-        (format!("{}?follow=true", node.replace("{}", "containerLogs")), "Connection: close\r\n"),
-        (format!("{}?output=1&command=sh&command=-c&command=while+sleep+0.2%3Bdo+echo+tick%3Bdone", node.replace("{}", "exec")), upgrade),
+        (format!("/api/v1/namespaces/{}/configmaps?watch=1", s.namespace), "Accept: application/vnd.kubernetes.protobuf;stream=watch\r\n"),
+        (format!("/api/v1/nodes/node-1/proxy/containerLogs/{}/web/main?follow=true", s.namespace), ""),
     ];
     std::thread::scope(|scope| {
         let children: Vec<Child> = commands.iter().map(|args| begin(&s, true, args)).collect();
-        let answers: Vec<_> = requests
-            .iter()
-            .map(|(path, headers)| {
-                let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n{headers}\r\n", s.token);
-                scope.spawn(|| {
-                    let request = request;
-                    let answer = raw(&s.gateway, &request);
-                    (answer, Instant::now())
-                })
-            })
-            .collect();
+        let mut answers: Vec<_> = requests.iter().map(|(path, headers)| scope.spawn(|| (s.get(path, headers), Instant::now()))).collect();
+        answers.push(scope.spawn(|| (s.exec_by_node("while+sleep+0.2%3Bdo+echo+tick%3Bdone", Duration::from_secs(40)), Instant::now())));
         // They go on while they may.
         std::thread::sleep(Duration::from_secs(6));
         assert_eq!(withdrawn(&s), 0);
@@ -118,7 +122,7 @@ fn what_is_followed_watched_or_proxied_ends_too_and_says_so_where_it_can() {
         assert!(code(proxied) == 200 && proxied.contains("line 9") && !proxied.ends_with("0\r\n\r\n"), "{proxied}");
         assert!(code(tunnel) == 101 && tunnel.matches("tick").count() > 10, "{tunnel}");
     });
-    assert_eq!(withdrawn(&s), commands.len() + requests.len());
+    assert_eq!(withdrawn(&s), commands.len() + requests.len() + 1);
     assert!(!s.kubectl(&["get", "configmaps", "-w"]).ok, "nor can they be begun anew");
 }
 

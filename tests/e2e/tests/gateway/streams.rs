@@ -4,8 +4,9 @@ use std::io::Read;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use e2e::{Ran, Setup, cluster, setup};
-use serde_json::json;
+use e2e::{Ran, Setup, cluster, code, scratch, setup, setup_with};
+use serde_json::{Value, json};
+use testbed::{Between, GatewayOptions};
 
 const SECRET: &str = "hunter2-is-secret";
 
@@ -93,7 +94,7 @@ fn command_line(s: &Setup, websocket: bool) -> String {
 #[test]
 fn archives_pass_with_their_length_and_without_the_secret() {
     let s = setup_with_secrets("settings: {podSecrets: true}\n");
-    let place = e2e::scratch("cp");
+    let place = scratch("cp");
     std::fs::write(place.join("from"), format!("before {SECRET} after")).unwrap();
     for websocket in [true, false] {
         let to = place.join(format!("to-{websocket}"));
@@ -169,6 +170,40 @@ fn a_stream_ends_with_its_credential_and_at_its_limits() {
     testbed::wait_until("they are closed", Duration::from_secs(20), || Ok(s.kubectl(&["exec", "web", "--", "true"]).ok)).unwrap();
 }
 
+/// A command run through the proxy of a node is a stream as well, though it is not read.
+#[test]
+fn what_is_proxied_counts_among_streams_and_ends_at_their_limits() {
+    // It stands for the API server where a node is asked through it.
+    let between = Between::start(cluster(), &scratch("between")).unwrap();
+    let s = setup_with(GatewayOptions {
+        kubeconfig: Some(between.kubeconfig(cluster()).unwrap()),
+        config: "nodesProxy: {users: ['system:serviceaccount:postern:caller']}\n\
+                 limits: {streamIdleTime: 3, streamTime: 8, streamsPerCaller: 1}\n"
+            .into(),
+        ..GatewayOptions::default()
+    });
+    let patience = Duration::from_secs(30);
+    let ended = |how: &str| s.events().iter().filter(|e| e["ended"] == how).count();
+    assert_eq!(code(&s.exec_by_node("sleep+60", patience)), 101);
+    assert_eq!((ended("idle"), ended("too-long")), (1, 0));
+    std::thread::scope(|scope| {
+        let busy = scope.spawn(|| s.exec_by_node("while+sleep+0.2%3Bdo+echo+tick%3Bdone", patience));
+        std::thread::sleep(Duration::from_secs(2));
+        let second = s.exec_by_node("true", Duration::from_secs(1));
+        assert!(code(&second) == 429 && second.contains("you have 1 streams open (limits.streamsPerCaller)"), "{second}");
+        // kubectl asks again after a 429, and gets its turn.
+        s.kubectl(&["exec", "web", "--", "true"]).success();
+        let busy = busy.join().unwrap();
+        assert!(code(&busy) == 101 && busy.matches("tick").count() > 10, "{busy}");
+    });
+    assert_eq!((ended("idle"), ended("too-long")), (1, 1));
+    let events = s.events();
+    let refused = |e: &&Value| e["refusal"].as_str().is_some_and(|why| why.contains("limits.streamsPerCaller"));
+    for resource in ["nodes", "pods"] {
+        assert!(events.iter().filter(refused).any(|e| e["target"]["resource"] == resource), "{resource}: {events:#?}");
+    }
+}
+
 #[test]
 fn port_forward_carries_both_ways_and_its_ports_are_recorded() {
     let s = setup(vec![], "");
@@ -227,8 +262,14 @@ fn a_protocol_that_cannot_be_read_is_refused() {
 fn a_token_that_ends_ends_its_streams_within_seconds_and_says_so() {
     let issuer = e2e::Issuer::start();
     let mappings = "    claimMappings:\n      username: {claim: sub, prefix: ''}\n";
-    let options = testbed::GatewayOptions { issuers: issuer.entry(mappings), config: "".into(), ..testbed::GatewayOptions::default() };
-    let s = e2e::setup_with(options);
+    // It stands for the API server where a node is asked through it.
+    let between = Between::start(cluster(), &scratch("between")).unwrap();
+    let s = setup_with(GatewayOptions {
+        kubeconfig: Some(between.kubeconfig(cluster()).unwrap()),
+        issuers: issuer.entry(mappings),
+        config: "nodesProxy: {users: [ann]}\n".into(),
+        ..GatewayOptions::default()
+    });
     for websocket in [true, false] {
         let token = issuer.token("first", 4, &json!({"sub": "ann"}));
         let caller = s.gateway.kubeconfig("short", &token).unwrap();
@@ -240,7 +281,14 @@ fn a_token_that_ends_ends_its_streams_within_seconds_and_says_so() {
         assert!(ended.failure().contains("the credential has expired"), "{}", ended.err);
         assert!(ended.out.contains("tick") && began.elapsed() < Duration::from_secs(4 + 5), "{:?}", began.elapsed());
     }
-    assert_eq!(s.events().iter().filter(|e| e["ended"] == "credential-expired").count(), 2);
+    // What is proxied and not upgraded must not look whole.
+    let token = issuer.token("first", 4, &json!({"sub": "ann"}));
+    let log = format!("/api/v1/nodes/node-1/proxy/containerLogs/{}/web/main?follow=true", s.namespace);
+    let began = Instant::now();
+    let log = s.raw(&format!("GET {log} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\r\n"));
+    assert!(code(&log) == 200 && log.contains("line 9") && !log.ends_with("0\r\n\r\n"), "{log}");
+    assert!(began.elapsed() < Duration::from_secs(4 + 5), "{:?}", began.elapsed());
+    assert_eq!(s.events().iter().filter(|e| e["ended"] == "credential-expired").count(), 3);
 }
 
 /// The most memory the gateway had, in megabytes.
