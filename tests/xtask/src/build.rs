@@ -153,6 +153,9 @@ fn for_the_tests() -> anyhow::Result<()> {
         .try_for_each(|kubectl| go(kubectl, kubectl, "./.", "-s -w"))
 }
 
+/// Each end-to-end test starts a gateway of its own: four at a time are what two cores bear.
+const END_TO_END: [&str; 6] = ["--package", "e2e", "--test", "gateway", "--", "--test-threads=4"];
+
 /// Runs every test of the workspace.
 pub(crate) fn run_tests() -> anyhow::Result<()> {
     for_the_tests()?;
@@ -174,16 +177,26 @@ pub(crate) fn run_tests() -> anyhow::Result<()> {
         &["--package", "cel-rules", "--package", "rego-rules", "--package", "xtask"],
         // It says how many requests it compared.
         &["--package", "e2e", "--test", "requestinfo", "--test", "protobuf", "--test", "frames", "--", "--nocapture"],
-        // Each end-to-end test starts a gateway of its own: four at a time are what two cores bear.
-        &["--package", "e2e", "--test", "gateway", "--", "--test-threads=4"],
+        &END_TO_END,
     ];
-    for part in parts {
-        let status = cargo().args(["test", "--release", "--locked"]).args(part).status()?;
-        if !status.success() {
-            bail!("tests failed: cargo test {}", part.join(" "));
-        }
-    }
+    parts.into_iter().try_for_each(|part| run_part(part, cargo()))?;
     crate::fuzz::run(&[], 5, false)
+}
+
+/// Runs end-to-end tests, all unless some are named, with another build of the gateway.
+pub(crate) fn run_end_to_end(program: &Path, tests: &[&str], environment: &[(&str, PathBuf)]) -> anyhow::Result<()> {
+    let program = program.canonicalize().with_context(|| format!("there is no program {}", program.display()))?;
+    for_the_tests()?;
+    let mut cargo = cargo();
+    cargo.env("POSTERN_PROGRAM", program).envs(environment.iter().map(|(name, value)| (name, value)));
+    run_part(&[&END_TO_END, tests].concat(), cargo)
+}
+
+fn run_part(part: &[&str], mut cargo: Command) -> anyhow::Result<()> {
+    if !cargo.args(["test", "--release", "--locked"]).args(part).status()?.success() {
+        bail!("tests failed: cargo test {}", part.join(" "));
+    }
+    Ok(())
 }
 
 /// Makes the table that protobuf is decoded with anew, from the types of the pinned Kubernetes.
@@ -198,7 +211,7 @@ pub(crate) fn schema() -> anyhow::Result<()> {
 }
 
 /// Builds and runs the bench, with nginx to compare with.
-pub(crate) fn run_bench(arguments: &[String]) -> anyhow::Result<()> {
+pub(crate) fn run_bench(arguments: &[String], environment: &[(&str, PathBuf)]) -> anyhow::Result<()> {
     debian("nginx", "which the bench compares with,", || testbed::nginx().is_some())?;
     let mut bench = cargo();
     bench.args(["build", "--release", "--locked", "-p", "bench"]);
@@ -206,6 +219,7 @@ pub(crate) fn run_bench(arguments: &[String]) -> anyhow::Result<()> {
     // A watch is two connections of a proxy, and a soft limit of 1,024 files is still common.
     let mut run = Command::new("sh");
     run.args(["-c", "ulimit -n $(ulimit -Hn); exec \"$@\"", "bench"]).arg(cache().join("target/release/bench")).args(arguments);
+    run.envs(environment.iter().map(|(name, value)| (name, value)));
     if !run.status()?.success() {
         bail!("the bench failed");
     }

@@ -6,6 +6,7 @@ mod demo;
 mod fuzz;
 mod play;
 mod policies;
+mod release;
 mod sessions;
 
 use clap::{Parser, Subcommand};
@@ -27,7 +28,11 @@ enum Command {
         once: bool,
     },
     /// Runs every test, against the real parts.
-    Test,
+    Test {
+        /// Another build of the gateway, to run the end-to-end tests with: those, and no others.
+        #[arg(long)]
+        program: Option<std::path::PathBuf>,
+    },
     /// Measures the API server alone, nginx and Postern on the same work; the last line printed is the file of results.
     Bench {
         /// Plays each case once and briefly: to see that it works, not to measure.
@@ -55,6 +60,12 @@ enum Command {
     },
     /// Builds what the tests and the demo need, and nothing else.
     Build,
+    /// Builds the gateway as it is shipped, guided by a profile of itself at work; the last line printed is the program.
+    Release {
+        /// A profile that an earlier run recorded, `release/postern.profdata` in the cache: the same sources and compiler then give the same program.
+        #[arg(long)]
+        profile: Option<std::path::PathBuf>,
+    },
     /// Makes the table that protobuf is decoded with, after the pinned version of Kubernetes changed.
     Schema,
     /// Makes what is derived from the contract, after it changed: the bindings of the C template, and its page of reference.
@@ -88,15 +99,22 @@ enum Testbed {
 fn main() -> anyhow::Result<()> {
     match Xtask::parse().command {
         Command::Build => build::everything(),
+        Command::Release { profile } => {
+            build::everything()?;
+            release::run(profile)
+        }
         Command::Demo { once } => {
             build::everything()?;
             demo::run(once)
         }
         Command::Schema => build::schema(),
         Command::Bindings => bindings::write(),
-        Command::Test => {
+        Command::Test { program } => {
             build::everything()?;
-            build::run_tests()
+            match program {
+                Some(program) => build::run_end_to_end(&program, &[], &[]),
+                None => build::run_tests(),
+            }
         }
         Command::Fuzz { seconds, keep, targets } => fuzz::run(&targets, seconds, keep),
         Command::Bench { quick, against, rounds, mut cases } => {
@@ -106,7 +124,7 @@ fn main() -> anyhow::Result<()> {
             }
             cases.extend(against.map(|file| format!("--against={}", file.display())));
             cases.extend(rounds.map(|rounds| format!("--rounds={rounds}")));
-            build::run_bench(&cases)
+            build::run_bench(&cases, &[])
         }
         Command::Testbed(Testbed::Up { json }) => {
             build::everything()?;
