@@ -62,7 +62,7 @@ enum Command {
     Build,
     /// Builds the gateway as it is shipped, guided by a profile of itself at work; the last line printed is the program.
     Release {
-        /// A profile that an earlier run recorded, `release/postern.profdata` in the cache: the same sources and compiler then give the same program.
+        /// A profile that an earlier run left as `release/postern.profdata` in the cache: it is used again, and nothing is counted.
         #[arg(long)]
         profile: Option<std::path::PathBuf>,
     },
