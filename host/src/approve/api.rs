@@ -1,7 +1,7 @@
 //! The gateway's own API, under `/postern/v1/`. It is never forwarded.
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Response, header};
+use http::{HeaderValue, Method, Response, Uri, header};
 use serde::Deserialize;
 
 use super::Approvals;
@@ -19,22 +19,59 @@ struct Answer {
     reuse_seconds: Option<u64>,
 }
 
-/// Answers a request: the answer, and what the audit log calls it.
-pub fn serve(approvals: &Approvals, caller: &Caller, method: &Method, path: &str, body: &[u8]) -> Result<Response<Body>, Refusal> {
-    let rest = path.strip_prefix("/postern/v1/approvals").ok_or_else(|| Refusal::not_found("the gateway serves /postern/v1/approvals"))?;
-    let parts: Vec<&str> = rest.split('/').filter(|p| !p.is_empty()).collect();
-    let answer = || -> Result<Answer, Refusal> {
-        if body.is_empty() {
-            return Ok(Answer::default());
+/// What is asked of it.
+pub enum Asked {
+    /// The tickets a caller may see: so many, from where a page ended.
+    List(u32, Option<String>),
+    /// One of them.
+    Get(String),
+    /// It is approved, for so many seconds or once, or denied.
+    Answer(String, bool, Option<u64>),
+}
+
+/// The most tickets of a page.
+const PAGE: u32 = 500;
+
+impl Asked {
+    /// Reads a request.
+    pub fn parse(method: &Method, uri: &Uri, body: &[u8]) -> Result<Self, Refusal> {
+        let rest = uri
+            .path()
+            .strip_prefix("/postern/v1/approvals")
+            .ok_or_else(|| Refusal::not_found("the gateway serves /postern/v1/approvals"))?;
+        let parts: Vec<&str> = rest.split('/').filter(|p| !p.is_empty()).collect();
+        let answer = || -> Result<Answer, Refusal> {
+            if body.is_empty() {
+                return Ok(Answer::default());
+            }
+            serde_json::from_slice(body).map_err(|e| Refusal::bad_request(format!("the body is not {{\"reuseSeconds\": N}}: {e}")))
+        };
+        let asked = |key: &str| {
+            let pairs = uri.query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
+            pairs.filter(|(name, _)| *name == key).map(|(_, value)| value.to_owned()).next()
+        };
+        match (method, parts.as_slice()) {
+            (&Method::GET, []) => {
+                let limit = asked("limit").and_then(|limit| limit.parse().ok()).filter(|limit| *limit > 0).unwrap_or(PAGE);
+                Ok(Self::List(limit.min(PAGE), asked("continue")))
+            }
+            (&Method::GET, [id]) => Ok(Self::Get((*id).into())),
+            (&Method::POST, [id, "approve"]) => Ok(Self::Answer((*id).into(), true, answer()?.reuse_seconds)),
+            (&Method::POST, [id, "deny"]) => Ok(Self::Answer((*id).into(), false, None)),
+            _ => Err(Refusal::method_not_allowed("GET approvals, GET approvals/ID, POST approvals/ID/approve or approvals/ID/deny")),
         }
-        serde_json::from_slice(body).map_err(|e| Refusal::bad_request(format!("the body is not {{\"reuseSeconds\": N}}: {e}")))
-    };
-    let value = match (method, parts.as_slice()) {
-        (&Method::GET, []) => serde_json::json!({"items": approvals.list(caller)?}),
-        (&Method::GET, [id]) => serde_json::json!(approvals.get(id, caller)?),
-        (&Method::POST, [id, "approve"]) => serde_json::json!(approvals.answer(id, caller, true, answer()?.reuse_seconds)?),
-        (&Method::POST, [id, "deny"]) => serde_json::json!(approvals.answer(id, caller, false, None)?),
-        _ => return Err(Refusal::method_not_allowed("GET approvals, GET approvals/ID, POST approvals/ID/approve or approvals/ID/deny")),
+    }
+}
+
+/// Answers a request.
+pub fn serve(approvals: &Approvals, caller: &Caller, asked: &Asked) -> Result<Response<Body>, Refusal> {
+    let value = match asked {
+        Asked::List(limit, after) => {
+            let page = approvals.list(caller, *limit, after.as_deref())?;
+            serde_json::json!({"items": page.items, "continue": page.go_on})
+        }
+        Asked::Get(id) => serde_json::json!(approvals.get(id, caller)?),
+        Asked::Answer(id, approve, reuse) => serde_json::json!(approvals.answer(id, caller, *approve, *reuse)?),
     };
     let mut response = Response::new(Body::full(Bytes::from(value.to_string() + "\n")));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

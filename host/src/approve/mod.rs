@@ -4,6 +4,7 @@
 //! whatever differs in anything finds another.
 
 pub mod api;
+mod intent;
 mod ticket;
 
 use std::sync::Arc;
@@ -12,11 +13,12 @@ use std::time::Duration;
 use aws_lc_rs::{digest, rand};
 use tokio::sync::watch;
 
-use crate::classify::Operation;
+use crate::config;
 use crate::decide::Requirement;
 use crate::identify::{Caller, now};
 use crate::status::Refusal;
-use crate::store::Store;
+use crate::store::{Page, Store};
+pub use intent::Intent;
 pub use ticket::{Given, State, Summary, Ticket};
 
 /// Tickets, and those who wait for them.
@@ -24,6 +26,8 @@ pub struct Approvals {
     store: Store,
     cluster: String,
     pending_per_caller: u32,
+    /// Names of which each is one person's.
+    same_person: Vec<Vec<String>>,
     changed: watch::Sender<u64>,
 }
 
@@ -34,32 +38,30 @@ fn identity(caller: &Caller) -> String {
 
 impl Approvals {
     /// Keeps tickets in a store.
-    pub fn new(store: Store, cluster: &str, pending_per_caller: u32) -> Arc<Self> {
-        Arc::new(Self { store, cluster: cluster.into(), pending_per_caller, changed: watch::channel(0).0 })
+    pub fn new(store: Store, cluster: &str, config: &config::Approvals) -> Arc<Self> {
+        let config::Approvals { pending_per_caller, same_person, .. } = config.clone();
+        Arc::new(Self { store, cluster: cluster.into(), pending_per_caller, same_person, changed: watch::channel(0).0 })
+    }
+
+    /// Whether two names are one person's. Equal names of two issuers are two people when something is asked for, and one when it is approved: both times the
+    /// safer way.
+    fn is_same_person(&self, one: &str, other: &str) -> bool {
+        let is_of = |names: &[String], name: &str| names.iter().any(|known| known == name);
+        one == other || self.same_person.iter().any(|names| is_of(names, one) && is_of(names, other))
     }
 
     /// The ticket of an intent, made when there is none.
-    pub fn ticket(&self, caller: &Caller, operation: &Operation, body: &[u8], requirements: &[Requirement]) -> Result<Ticket, Refusal> {
-        let intent = intent(caller, &self.cluster, operation, body, requirements);
+    pub fn ticket(&self, intent: &Intent<'_>, requirements: &[Requirement]) -> Result<Ticket, Refusal> {
+        let Intent { caller, .. } = intent;
         let now = now();
-        if let Some(ticket) = self.store.live(&intent, now).map_err(|e| unusable(&e))? {
-            return Ok(ticket);
-        }
-        let requester = identity(caller);
-        if self.store.pending_of(&requester, now).map_err(|e| unusable(&e))? >= self.pending_per_caller {
-            return Err(Refusal::forbidden(format!(
-                "{} approvals of yours are pending already; wait for those first",
-                self.pending_per_caller
-            )));
-        }
         let life = requirements.iter().map(|r| u64::from(r.valid_seconds)).min().unwrap_or(0);
-        let ticket = Ticket {
+        let wanted = Ticket {
             id: ticket_id()?,
-            intent,
-            requester,
+            intent: intent.digest(&self.cluster, requirements)?,
+            requester: identity(caller),
             username: caller.username.clone(),
             groups: caller.groups.clone(),
-            operation: summary(&self.cluster, operation, body),
+            operation: intent.summary(&self.cluster),
             requirements: requirements.to_vec(),
             approvals: Vec::new(),
             state: State::Pending,
@@ -67,8 +69,10 @@ impl Approvals {
             ends: now + life,
             reusable: false,
         };
-        self.store.put(&ticket).map_err(|e| unusable(&e))?;
-        Ok(ticket)
+        let ticket = self.store.find_or_put(wanted, self.pending_per_caller).map_err(|e| unusable(&e))?;
+        ticket.ok_or_else(|| {
+            Refusal::forbidden(format!("{} approvals of yours are pending already; wait for those first", self.pending_per_caller))
+        })
     }
 
     /// Waits until the ticket is no longer pending, or `hold` has passed.
@@ -91,10 +95,10 @@ impl Approvals {
         if ticket.reusable { Ok(true) } else { self.store.use_up(ticket).map_err(|e| unusable(&e)) }
     }
 
-    /// The tickets a caller may see: its own, and those it may approve.
-    pub fn list(&self, caller: &Caller) -> Result<Vec<Ticket>, Refusal> {
-        let tickets = self.store.list(1000).map_err(|e| unusable(&e))?;
-        Ok(tickets.into_iter().filter(|t| may_see(t, caller)).collect())
+    /// The tickets a caller may see, its own and those it may approve: those that are pending first, the latest first. `after` is where the page before
+    /// ended.
+    pub fn list(&self, caller: &Caller, limit: u32, after: Option<&str>) -> Result<Page, Refusal> {
+        self.store.list(&identity(caller), &caller.groups, now(), limit, after).map_err(|e| unusable(&e))
     }
 
     /// One ticket a caller may see.
@@ -108,7 +112,7 @@ impl Approvals {
         let now = now();
         let changed = self.store.change(id, |ticket| {
             let mut ticket = ticket.filter(|t| may_see(t, caller)).ok_or_else(|| no_such(id))?;
-            if ticket.requester == identity(caller) {
+            if self.is_same_person(&ticket.username, &caller.username) {
                 return Err(Refusal::forbidden("nobody approves or denies what they asked for themselves"));
             }
             if !may_answer(&ticket, caller) {
@@ -119,20 +123,22 @@ impl Approvals {
                 return Err(Refusal::conflict(format!("the ticket {id} is {state} already")));
             }
             let by = identity(caller);
-            if ticket.approvals.iter().any(|given| given.by == by) {
+            if ticket.approvals.iter().any(|given| self.is_same_person(&given.username, &caller.username)) {
                 return Err(Refusal::conflict("you have approved this already; the ticket needs somebody else too"));
             }
             if !approve {
                 ticket.state = State::Denied;
                 return Ok(ticket);
             }
-            ticket.approvals.push(Given { by, username: caller.username.clone(), groups: caller.groups.clone(), at: now });
-            if let Some(seconds) = reuse {
-                ticket.reusable = true;
-                ticket.ends = ticket.ends.min(now.saturating_add(seconds));
-            }
+            let (username, groups) = (caller.username.clone(), caller.groups.clone());
+            ticket.approvals.push(Given { by, username, groups, at: now, reuse_seconds: reuse });
             if ticket.is_satisfied() {
                 ticket.state = State::Approved;
+                // More than once only as far as everybody said so.
+                if let Some(seconds) = ticket.approvals.iter().map(|given| given.reuse_seconds).min().flatten() {
+                    ticket.reusable = true;
+                    ticket.ends = ticket.ends.min(now.saturating_add(seconds));
+                }
             }
             Ok(ticket)
         });
@@ -164,47 +170,6 @@ fn ticket_id() -> Result<String, Refusal> {
     let mut bytes = [0; 6];
     rand::fill(&mut bytes).map_err(|_| Refusal::internal("no randomness"))?;
     Ok(bytes.iter().map(|b| format!("{b:02x}")).collect())
-}
-
-/// The digest of everything that makes two requests the same.
-fn intent(caller: &Caller, cluster: &str, operation: &Operation, body: &[u8], requirements: &[Requirement]) -> String {
-    // kubectl asks for an exec by GET and then by POST: the method is in the verb. Options of the connection are no intent.
-    let mut query = operation.query.clone();
-    query.sort();
-    let command = operation.command.as_ref().map(|c| (&c.container, &c.argv, c.stdin, c.tty));
-    let parts = serde_json::json!([
-        identity(caller),
-        cluster,
-        operation.verb,
-        operation.path,
-        query,
-        command,
-        digest_of(&canonical(body)),
-        requirements
-    ]);
-    digest_of(parts.to_string().as_bytes())
-}
-
-/// Equal objects are one body, however a client spaces or orders them.
-fn canonical(body: &[u8]) -> Vec<u8> {
-    serde_json::from_slice::<serde_json::Value>(body).map_or_else(|_| body.to_vec(), |value| value.to_string().into_bytes())
-}
-
-fn summary(cluster: &str, operation: &Operation, body: &[u8]) -> Summary {
-    let target = operation.target.as_ref();
-    let is_secret = target.is_some_and(|t| t.resource == "secrets");
-    Summary {
-        cluster: cluster.into(),
-        verb: operation.verb.clone(),
-        resource: operation.resource_path().unwrap_or_default(),
-        namespace: target.and_then(|t| t.namespace.clone()),
-        name: target.and_then(|t| t.name.clone()),
-        path: operation.path.clone(),
-        query: operation.query.clone(),
-        command: operation.command.as_ref().map(|c| c.argv.clone()),
-        body_digest: (!body.is_empty()).then(|| digest_of(body)),
-        body: if is_secret || body.len() > 64 << 10 { None } else { serde_json::from_slice(body).ok() },
-    }
 }
 
 fn digest_of(bytes: &[u8]) -> String {

@@ -1,6 +1,8 @@
-use http::Method;
+use http::{HeaderMap, Method};
 
 use super::*;
+use crate::classify::Operation;
+use crate::json::RequestBody;
 
 fn caller(name: &str, groups: &[&str]) -> Caller {
     Caller {
@@ -17,13 +19,25 @@ fn requirement(required: u32) -> Requirement {
     Requirement { policy: "p".into(), reason: "r".into(), approvers: vec!["sre".into()], required, valid_seconds: 60 }
 }
 
+fn few() -> config::Approvals {
+    config::Approvals { pending_per_caller: 2, same_person: vec![vec!["ann".into(), "corp:ann".into()]], ..config::Approvals::default() }
+}
+
+fn ask(approvals: &Approvals, caller: &Caller, operation: &Operation, body: &RequestBody, required: u32) -> Result<Ticket, Refusal> {
+    approvals.ticket(&Intent { caller, operation, headers: &HeaderMap::new(), body, shown: None }, &[requirement(required)])
+}
+
+fn body(text: &'static [u8]) -> RequestBody {
+    RequestBody::new(bytes::Bytes::from_static(text), "application/json")
+}
+
 fn delete(path: &str) -> Operation {
     Operation::classify(&Method::DELETE, &path.parse().unwrap()).unwrap()
 }
 
 fn approvals() -> (Arc<Approvals>, std::path::PathBuf) {
     let file = std::env::temp_dir().join(format!("postern-{}-{}.db", std::process::id(), ticket_id().unwrap()));
-    (Approvals::new(Store::open(&file).unwrap(), "c", 2), file)
+    (Approvals::new(Store::open(&file).unwrap(), "c", &few()), file)
 }
 
 const WEB: &str = "/apis/apps/v1/namespaces/n/deployments/web";
@@ -32,14 +46,10 @@ const WEB: &str = "/apis/apps/v1/namespaces/n/deployments/web";
 fn one_intent_is_one_ticket_and_passes_once() {
     let (approvals, file) = approvals();
     let (ann, sre) = (caller("ann", &["dev", "sre"]), caller("sue", &["sre"]));
-    let ticket = approvals.ticket(&ann, &delete(WEB), b"{}", &[requirement(1)]).unwrap();
-    assert_eq!(approvals.ticket(&ann, &delete(WEB), b"{ }", &[requirement(1)]).unwrap().id, ticket.id);
-    assert_ne!(
-        approvals.ticket(&ann, &delete(WEB), b"{\"gracePeriodSeconds\":0}", &[requirement(1)]).unwrap().id,
-        ticket.id,
-        "another body"
-    );
-    assert!(approvals.ticket(&ann, &delete("/api/v1/namespaces/n"), b"", &[requirement(1)]).is_err(), "two may be pending");
+    let ticket = ask(&approvals, &ann, &delete(WEB), &body(b"{}"), 1).unwrap();
+    assert_eq!(ask(&approvals, &ann, &delete(WEB), &body(b"{ }"), 1).unwrap().id, ticket.id);
+    assert_ne!(ask(&approvals, &ann, &delete(WEB), &body(b"{\"gracePeriodSeconds\":0}"), 1).unwrap().id, ticket.id, "another body");
+    assert!(ask(&approvals, &ann, &delete("/api/v1/namespaces/n"), &body(b""), 1).is_err(), "two may be pending");
 
     assert_eq!(approvals.answer(&ticket.id, &ann, true, None).unwrap_err().code, 403, "not one's own");
     assert_eq!(approvals.answer(&ticket.id, &caller("eve", &["dev"]), true, None).unwrap_err().code, 404, "not seen by others");
@@ -47,26 +57,114 @@ fn one_intent_is_one_ticket_and_passes_once() {
     assert_eq!(approvals.answer(&ticket.id, &sre, false, None).unwrap_err().code, 409);
 
     // A restart keeps it.
-    let again = Approvals::new(Store::open(&file).unwrap(), "c", 2);
-    let approved = again.ticket(&ann, &delete(WEB), b"{}", &[requirement(1)]).unwrap();
+    let again = Approvals::new(Store::open(&file).unwrap(), "c", &few());
+    let approved = ask(&again, &ann, &delete(WEB), &body(b"{}"), 1).unwrap();
     assert_eq!(approved.state, State::Approved);
     assert!(again.take(&approved).unwrap());
     assert!(!approvals.take(&approved).unwrap(), "not a second time");
-    assert_ne!(again.ticket(&ann, &delete(WEB), b"{}", &[requirement(1)]).unwrap().id, approved.id);
+    assert_ne!(ask(&again, &ann, &delete(WEB), &body(b"{}"), 1).unwrap().id, approved.id);
     std::fs::remove_file(file).unwrap();
 }
 
 #[test]
 fn two_approvals_are_of_two_people_and_another_requester_has_another_ticket() {
     let (approvals, file) = approvals();
-    let ticket = approvals.ticket(&caller("ann", &[]), &delete(WEB), b"", &[requirement(2)]).unwrap();
+    let ticket = ask(&approvals, &caller("ann", &[]), &delete(WEB), &body(b""), 2).unwrap();
     let sue = caller("sue", &["sre"]);
-    assert_eq!(approvals.answer(&ticket.id, &sue, true, None).unwrap().state, State::Pending);
+    assert_eq!(approvals.answer(&ticket.id, &sue, true, Some(90)).unwrap().state, State::Pending);
     assert_eq!(approvals.answer(&ticket.id, &sue, true, None).unwrap_err().code, 409);
     assert_eq!(approvals.answer(&ticket.id, &caller("tom", &["sre"]), true, Some(30)).unwrap().state, State::Approved);
-    let reusable = approvals.ticket(&caller("ann", &[]), &delete(WEB), b"", &[requirement(2)]).unwrap();
+    let reusable = ask(&approvals, &caller("ann", &[]), &delete(WEB), &body(b""), 2).unwrap();
     assert!(approvals.take(&reusable).unwrap() && approvals.take(&reusable).unwrap());
-    assert_ne!(approvals.ticket(&caller("bob", &[]), &delete(WEB), b"", &[requirement(2)]).unwrap().id, ticket.id);
+    assert!(reusable.ends <= now() + 30, "for as long as all said so");
+    let other = ask(&approvals, &caller("bob", &[]), &delete(WEB), &body(b""), 2).unwrap();
+    assert_ne!(other.id, ticket.id);
+    // More than once only where all said so.
+    approvals.answer(&other.id, &sue, true, None).unwrap();
+    let once = approvals.answer(&other.id, &caller("tom", &["sre"]), true, Some(3600)).unwrap();
+    assert!(once.state == State::Approved && !once.reusable && approvals.take(&once).unwrap() && !approvals.take(&once).unwrap());
+    std::fs::remove_file(file).unwrap();
+}
+
+#[test]
+fn an_intent_is_all_that_decides_what_happens() {
+    let (approvals, file) = approvals();
+    let ann = caller("ann", &[]);
+    let patch = Operation::classify(&Method::PATCH, &WEB.parse().unwrap()).unwrap();
+    let proxied = Operation::classify(&Method::POST, &"/api/v1/namespaces/n/services/web/proxy/do".parse().unwrap()).unwrap();
+    let digest = |operation: &Operation, media_type: &str, text: &'static [u8], header: Option<(&'static str, &str)>| {
+        let headers = header.into_iter().map(|(name, value)| (http::HeaderName::from_static(name), value.parse().unwrap())).collect();
+        let body = RequestBody::new(bytes::Bytes::from_static(text), media_type);
+        Intent { caller: &ann, operation, headers: &headers, body: &body, shown: None }.digest("c", &[requirement(1)])
+    };
+    let merge = digest(&patch, "application/merge-patch+json", b"{}", None).unwrap();
+    assert_eq!(digest(&patch, "Application/Merge-Patch+JSON; charset=utf-8", b" { }", Some(("user-agent", "x"))).unwrap(), merge);
+    for other in ["application/strategic-merge-patch+json", "application/json-patch+json", "application/apply-patch+yaml"] {
+        assert_ne!(digest(&patch, other, b"{}", None).unwrap(), merge, "{other}");
+    }
+    assert_eq!(digest(&patch, "application/merge-patch+json", br#"{"a":1,"a":2}"#, None).unwrap_err().code, 400);
+    let plain = digest(&proxied, "application/json", b"{}", None).unwrap();
+    assert_ne!(digest(&proxied, "application/json", b"{ }", None).unwrap(), plain, "what another server reads is its bytes");
+    assert_ne!(digest(&proxied, "application/json", b"{}", Some(("x-what", "delete"))).unwrap(), plain);
+    assert_eq!(digest(&proxied, "application/json", b"{}", Some(("user-agent", "another"))).unwrap(), plain);
+    let other = Requirement { reason: "the fourth today".into(), ..requirement(1) };
+    let intent = Intent { caller: &ann, operation: &patch, headers: &HeaderMap::new(), body: &body(b"{}"), shown: None };
+    assert_eq!(intent.digest("c", &[other]).unwrap(), intent.digest("c", &[requirement(1)]).unwrap(), "a reason may change");
+    drop(approvals);
+    std::fs::remove_file(file).unwrap();
+}
+
+#[test]
+fn threads_that_ask_at_the_same_moment_find_one_ticket() {
+    let (approvals, file) = approvals();
+    let ids: std::collections::HashSet<String> = std::thread::scope(|scope| {
+        let ask = || ask(&approvals, &caller("ann", &[]), &delete(WEB), &body(b""), 1).unwrap().id;
+        let threads: Vec<_> = (0..16).map(|_| scope.spawn(ask)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(ids.len(), 1);
+    std::fs::remove_file(file).unwrap();
+}
+
+#[test]
+fn one_person_with_two_credentials_is_one_person() {
+    let (approvals, file) = approvals();
+    let of = |issuer: &str, name: &str| Caller { issuer: issuer.into(), ..caller(name, &["sre"]) };
+    let ticket = ask(&approvals, &of("https://corp", "ann"), &delete(WEB), &body(b""), 2).unwrap();
+    for (issuer, name) in [("https://corp", "ann"), ("x509:CN=ca", "ann"), ("https://other", "corp:ann")] {
+        assert_eq!(approvals.answer(&ticket.id, &of(issuer, name), true, None).unwrap_err().code, 403, "{issuer} {name}");
+    }
+    approvals.answer(&ticket.id, &of("https://corp", "sue"), true, None).unwrap();
+    assert_eq!(approvals.answer(&ticket.id, &of("x509:CN=ca", "sue"), true, None).unwrap_err().code, 409);
+    // What one asked for under one credential is not released under another of the same name: that may be somebody else.
+    assert_ne!(ask(&approvals, &of("x509:CN=ca", "ann"), &delete(WEB), &body(b""), 2).unwrap().id, ticket.id);
+    std::fs::remove_file(file).unwrap();
+}
+
+#[test]
+fn pages_hold_what_a_caller_may_see_and_what_is_pending_comes_first() {
+    let (_, file) = approvals();
+    let approvals = Approvals::new(Store::open(&file).unwrap(), "c", &config::Approvals { pending_per_caller: 5000, ..few() });
+    let path = |n: usize| delete(&format!("{WEB}{n}"));
+    let mine = ask(&approvals, &caller("ann", &[]), &path(0), &body(b""), 1).unwrap();
+    let hers = Requirement { approvers: vec!["other".into()], ..requirement(1) };
+    for n in 1..1200 {
+        let intent = Intent { caller: &caller("eve", &[]), operation: &path(n), headers: &HeaderMap::new(), body: &body(b""), shown: None };
+        approvals.ticket(&intent, std::slice::from_ref(&hers)).unwrap();
+    }
+    let seen = approvals.list(&caller("sue", &["sre"]), 500, None).unwrap();
+    assert_eq!(seen.items.iter().map(|t| &t.id).collect::<Vec<_>>(), [&mine.id], "those of others hide none");
+    let (mut all, mut after) = (Vec::new(), None);
+    loop {
+        let page = approvals.list(&caller("tom", &["other"]), 500, after.as_deref()).unwrap();
+        all.extend(page.items.into_iter().map(|t| t.id));
+        after = page.go_on;
+        if after.is_none() {
+            break;
+        }
+    }
+    let distinct: std::collections::HashSet<_> = all.iter().collect();
+    assert_eq!((all.len(), distinct.len()), (1199, 1199));
     std::fs::remove_file(file).unwrap();
 }
 
@@ -74,9 +172,9 @@ fn two_approvals_are_of_two_people_and_another_requester_has_another_ticket() {
 fn tickets_that_ended_long_ago_are_forgotten() {
     let (approvals, file) = approvals();
     let ann = caller("ann", &[]);
-    let old = approvals.ticket(&ann, &delete(WEB), b"", &[requirement(1)]).unwrap();
+    let old = ask(&approvals, &ann, &delete(WEB), &body(b""), 1).unwrap();
     approvals.store.put(&Ticket { ends: now() - 31 * 86_400, ..old.clone() }).unwrap();
-    let recent = approvals.ticket(&ann, &delete("/api/v1/namespaces/n"), b"", &[requirement(1)]).unwrap();
+    let recent = ask(&approvals, &ann, &delete("/api/v1/namespaces/n"), &body(b""), 1).unwrap();
     assert_eq!(approvals.get(&old.id, &ann).unwrap_err().code, 404);
     assert_eq!(approvals.get(&recent.id, &ann).unwrap().id, recent.id);
     std::fs::remove_file(file).unwrap();

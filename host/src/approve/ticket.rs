@@ -56,7 +56,7 @@ pub struct Ticket {
     pub created: u64,
     /// Unix seconds after which it counts for nothing.
     pub ends: u64,
-    /// Set when the approver let it be used for a time and not once.
+    /// Set when all approvers let it be used for a time and not once.
     pub reusable: bool,
 }
 
@@ -68,6 +68,9 @@ pub struct Summary {
     pub cluster: String,
     /// The verb.
     pub verb: String,
+    /// The HTTP method.
+    #[serde(default)]
+    pub method: String,
     /// `resource` or `resource/subresource`.
     pub resource: String,
     /// The namespace.
@@ -80,9 +83,15 @@ pub struct Summary {
     pub query: Vec<(String, String)>,
     /// The command of an exec.
     pub command: Option<Vec<String>>,
+    /// What the body is, when there is one: the same bytes are another change as another kind of patch.
+    #[serde(default)]
+    pub media_type: Option<String>,
+    /// Names of the headers that go to a server behind the API server.
+    #[serde(default)]
+    pub headers: Vec<String>,
     /// SHA-256 of the body, when there is one.
     pub body_digest: Option<String>,
-    /// The body, when it is JSON, not too long, and no Secret.
+    /// The body as it was read, without what is hidden from the requester; none of a Secret, or where it is too long.
     pub body: Option<serde_json::Value>,
 }
 
@@ -98,6 +107,9 @@ pub struct Given {
     pub groups: Vec<String>,
     /// Unix seconds.
     pub at: u64,
+    /// For how long they let it be used more than once, if they did.
+    #[serde(default)]
+    pub reuse_seconds: Option<u64>,
 }
 
 impl Ticket {

@@ -1,19 +1,20 @@
 //! Classify: a method, path and query become an [`Operation`], or 400.
 
 mod command;
+mod query;
 mod request_info;
 mod selector;
 mod target;
 
-use bytes::Bytes;
 use http::{Method, Uri};
 use serde::Serialize;
 
 pub use command::Command;
+pub use query::shown_query;
 pub use request_info::{RequestInfo, Unresolvable};
 pub use target::{Abnormal, RequestTarget};
 
-use crate::policy::RequestBody;
+use crate::json::RequestBody;
 use crate::status::Refusal;
 
 /// One request, classified.
@@ -133,15 +134,13 @@ impl Operation {
 
     /// A delete with a body takes its options from there and not from the query; a dry run is only believed where the API
     /// server would believe it.
-    pub fn with_delete_options(mut self, body: &Bytes, content_type: &str) -> Self {
+    pub fn with_delete_options(mut self, body: &RequestBody) -> Result<Self, Refusal> {
         if self.method == Method::DELETE && self.shape == Shape::Answer && self.target.is_some() && !body.is_empty() {
-            self.dry_run = RequestBody::new(body.clone(), content_type)
-                .value()
-                .ok()
-                .and_then(|options| Some(options.get("dryRun")?.as_array()?.iter().any(|v| v == "All")))
-                .unwrap_or(false);
+            let options = body.read_if_known()?;
+            let dry_run = options.and_then(|options| Some(options.get("dryRun")?.as_array()?.iter().any(|v| v == "All")));
+            self.dry_run = dry_run.unwrap_or(false);
         }
-        self
+        Ok(self)
     }
 
     /// `resource` or `resource/subresource`; none without a target.
@@ -155,6 +154,11 @@ impl Operation {
     /// Whether it could change the cluster, or reach into a container.
     pub fn is_mutating(&self) -> bool {
         matches!(self.shape, Shape::Stream | Shape::Proxy) || !matches!(self.method, Method::GET | Method::HEAD | Method::OPTIONS)
+    }
+
+    /// Whether a log is followed, as Go reads a bool and more rather than less.
+    pub fn is_followed(&self) -> bool {
+        self.query.iter().any(|(key, value)| key == "follow" && !matches!(value.as_str(), "0" | "f" | "F" | "false" | "FALSE" | "False"))
     }
 
     /// Whether it is `nodes/*/proxy`, which reaches every container of a node, in either spelling upstream knows.

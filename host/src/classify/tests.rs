@@ -1,5 +1,9 @@
 use super::*;
 
+fn with_options(operation: Operation, body: &'static [u8], media_type: &str) -> Result<Operation, Refusal> {
+    operation.with_delete_options(&RequestBody::new(bytes::Bytes::from_static(body), media_type))
+}
+
 fn classify(method: Method, uri: &str) -> Operation {
     Operation::classify(&method, &uri.parse().unwrap()).unwrap()
 }
@@ -27,9 +31,9 @@ fn node_proxy_is_seen_in_both_spellings() {
 #[test]
 fn a_delete_is_a_dry_run_only_where_the_api_server_reads_it() {
     let delete = || classify(Method::DELETE, "/api/v1/namespaces/n/pods/p?dryRun=All");
-    assert!(delete().with_delete_options(&Bytes::new(), "").dry_run);
-    assert!(!delete().with_delete_options(&Bytes::from_static(b"{}"), "").dry_run, "with a body the query is not read");
-    assert!(delete().with_delete_options(&Bytes::from_static(br#"{"dryRun":["All"]}"#), "application/json").dry_run);
+    assert!(with_options(delete(), b"", "").unwrap().dry_run);
+    assert!(!with_options(delete(), b"{}", "").unwrap().dry_run, "with a body the query is not read");
+    assert!(with_options(delete(), br#"{"dryRun":["All"]}"#, "application/json").unwrap().dry_run);
     assert!(!classify(Method::GET, "/api/v1/namespaces/n/pods/p?dryRun=All").dry_run);
 }
 
@@ -47,7 +51,7 @@ fn a_dry_run_is_not_believed_where_the_api_server_acts_all_the_same() {
         for method in [Method::POST, Method::PUT, Method::DELETE] {
             let operation = classify(method.clone(), &format!("{path}?dryRun=All"));
             assert!(!operation.dry_run, "{method} {path}");
-            let with_body = operation.with_delete_options(&Bytes::from_static(br#"{"dryRun":["All"]}"#), "");
+            let with_body = with_options(operation, br#"{"dryRun":["All"]}"#, "").unwrap();
             assert!(!with_body.dry_run || path.ends_with("/token") && method == Method::DELETE, "{method} {path} with a body");
         }
     }

@@ -58,7 +58,12 @@ impl Approval {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let kubeconfig = self.kubeconfig.context("give --kubeconfig FILE, or set KUBECONFIG")?;
-        let access = Access::load(&Cluster { name: String::new(), kubeconfig: Some(kubeconfig), context: None })?;
+        let access = Access::load(&Cluster {
+            name: String::new(),
+            kubeconfig: Some(kubeconfig),
+            context: None,
+            service_account_issuers: Vec::new(),
+        })?;
         let call = |method, path: String, body: String| {
             tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(call(&access, method, &path, body))
         };

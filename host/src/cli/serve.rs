@@ -21,6 +21,7 @@ use crate::policy::{Cache, Counters, Directory, Runtime, secret};
 use crate::record::AuditLog;
 use crate::record::session::Sessions;
 use crate::record::session::spool::Uploader;
+use crate::slots::Slots;
 use crate::store::{CounterStore, Objects, SessionIndex, Store};
 
 /// How long recordings may go on to the object store once everything else has ended.
@@ -90,13 +91,13 @@ async fn serve(config: Config, personal: bool, address_file: Option<PathBuf>) ->
     std::fs::create_dir_all(&data).with_context(|| format!("cannot make the data directory {}", data.display()))?;
     let ca = Ca::open(&data)?;
     let access = Access::load(&config.cluster)?;
-    let upstream = Upstream::new(access, &config.limits)?;
+    let upstream = Upstream::new(access, &config.cluster.service_account_issuers, &config.limits)?;
     let mut identifier = Identifier::new(&config.authentication, upstream.ca())?;
     if personal {
         identifier = identifier.with_client_ca(CertificateCa::from_pem(ca.pem().as_bytes())?)?;
     }
     let database = data.join("postern.db");
-    let approvals = Approvals::new(Store::open(&database)?, &config.cluster.name, config.approvals.pending_per_caller);
+    let approvals = Approvals::new(Store::open(&database)?, &config.cluster.name, &config.approvals);
     let largest = config.sessions.largest_recording.0 as u64;
     let (stop_sending, stopped_sending) = watch::channel(false);
     let uploader = match &config.sessions.object_store {
@@ -132,7 +133,9 @@ async fn serve(config: Config, personal: bool, address_file: Option<PathBuf>) ->
         streams: Arc::default(),
         leaving: watch::channel(false).0,
         sessions: Some(sessions.clone()),
-        open_streams: Arc::default(),
+        open_streams: Slots::new(usize::MAX),
+        requests: Slots::new(usize::MAX),
+        watches: Slots::new(usize::MAX),
         rights: Arc::default(),
         known: KnownValues::default(),
     });

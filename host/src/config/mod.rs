@@ -95,6 +95,10 @@ pub struct Cluster {
     pub kubeconfig: Option<PathBuf>,
     /// The kubeconfig's context; its current one when absent.
     pub context: Option<String>,
+    /// The issuers of the cluster's ServiceAccounts (kube-apiserver's `--service-account-issuer`): no other may name a ServiceAccount. Without them the
+    /// API server is asked, by `/.well-known/openid-configuration`.
+    #[serde(default)]
+    pub service_account_issuers: Vec<String>,
 }
 
 fn default_cluster_name() -> String {
@@ -256,11 +260,14 @@ pub struct Approvals {
     pub hold: Seconds,
     /// Tickets that may be pending for one caller at a time.
     pub pending_per_caller: u32,
+    /// Names that are one person's, a list each: `[[corp:ann, ann]]`. Who asked under one of them approves under none. Equal names of two issuers, or of a
+    /// token and a certificate, are one person's without it.
+    pub same_person: Vec<Vec<String>>,
 }
 
 impl Default for Approvals {
     fn default() -> Self {
-        Self { hold: Seconds(25), pending_per_caller: 100 }
+        Self { hold: Seconds(25), pending_per_caller: 100, same_person: Vec::new() }
     }
 }
 
@@ -284,14 +291,22 @@ pub struct Limits {
     pub request_head_time: Seconds,
     /// Seconds a client has to send the body of a request.
     pub request_body_time: Seconds,
-    /// Connections open at a time.
+    /// Connections open at a time; fewer where the process may not open so many files.
     pub connections: usize,
+    /// The same from one address; 0 means a quarter of `connections`. A proxy before the gateway is one address.
+    pub connections_per_address: usize,
+    /// Seconds a connection may carry no request before it is ended. One on which nobody was identified yet has `requestHeadTime`.
+    pub idle_connection_time: Seconds,
     /// Largest object in a response that a mask must read.
     pub object: ByteSize,
     /// Seconds the API server has to accept a connection.
     pub connect_time: Seconds,
     /// Seconds the API server has to begin its answer.
     pub response_time: Seconds,
+    /// Requests one caller may have under way at a time: those that wait for an approval count too.
+    pub requests_per_caller: usize,
+    /// Watches and followed logs one caller may have open at a time.
+    pub watches_per_caller: usize,
     /// Streams (exec, attach, port-forward, upgraded connections through a proxy) one caller may have open at a time.
     pub streams_per_caller: usize,
     /// Seconds a stream may carry nothing before it is ended.
@@ -308,9 +323,13 @@ impl Default for Limits {
             request_head_time: Seconds(10),
             request_body_time: Seconds(30),
             connections: 20_000,
+            connections_per_address: 0,
+            idle_connection_time: Seconds(180),
             object: ByteSize(16 << 20),
             connect_time: Seconds(5),
             response_time: Seconds(75),
+            requests_per_caller: 1000,
+            watches_per_caller: 2000,
             streams_per_caller: 100,
             stream_idle_time: Seconds(4 * 3600),
             stream_time: Seconds(24 * 3600),
@@ -357,6 +376,9 @@ impl Config {
         }
         if self.limits.request_body.0 == 0 || self.limits.object.0 == 0 || self.limits.connections == 0 {
             bail!("limits: requestBody, object and connections must be greater than 0");
+        }
+        if self.limits.requests_per_caller == 0 || self.limits.watches_per_caller == 0 {
+            bail!("limits: requestsPerCaller and watchesPerCaller must be greater than 0");
         }
         if self.limits.request_head.0 < 8192 {
             bail!("limits.requestHead: must be at least 8192 bytes, or tokens do not fit");

@@ -10,10 +10,16 @@ use serde::{Deserialize, Serialize};
 use crate::classify::{Operation, Shape};
 use crate::config::Unmatched;
 use crate::identify::Caller;
+use crate::json::RequestBody;
 use crate::mask::{Condition, Mask, Plan, Plans, Selector, Transform};
 use crate::policy::bindings::postern::policy::types;
-use crate::policy::{Call, Live, Mode, OnFailure, Policy, PolicySet, RequestBody, Runtime, Surroundings};
+use crate::policy::{Call, Live, Mode, OnFailure, Policy, PolicySet, Runtime, Surroundings};
+use crate::slots::Full;
 use crate::status::Refusal;
+
+/// The most groups of approvers one policy names, and the longest name of one: they are kept with each ticket.
+const MOST_APPROVERS: usize = 50;
+const LONGEST_GROUP: usize = 256;
 
 /// What was decided, and by whom.
 #[derive(Default)]
@@ -70,6 +76,13 @@ pub struct Requirement {
     pub required: u32,
     /// Seconds the ticket lives.
     pub valid_seconds: u32,
+}
+
+impl Requirement {
+    /// Whether the same is asked for: the reason may be put in other words.
+    pub fn is_same(&self, other: &Self) -> bool {
+        *self == Self { reason: self.reason.clone(), ..other.clone() }
+    }
 }
 
 impl Decision {
@@ -146,7 +159,19 @@ impl Decider<'_> {
             }
             let call = Call { operation: &describe(), body, surroundings: around };
             let answer = if stays {
-                let (answer, live) = policy.call_and_stay(runtime, &call);
+                let place = match runtime.stay(&call.operation.caller) {
+                    Ok(place) => place,
+                    Err(full) => {
+                        let refusal = crowded(full);
+                        decision.record(policy, "failed", Some(refusal.message.clone()), Vec::new());
+                        if policy.mode == Mode::Observe {
+                            continue;
+                        }
+                        decision.refusal = Some(refusal);
+                        return decision;
+                    }
+                };
+                let (answer, live) = policy.call_and_stay(runtime, &call, place);
                 decision.live.extend(live);
                 answer
             } else {
@@ -172,7 +197,7 @@ impl Decider<'_> {
                 Err(why) => {
                     tracing::warn!(policy = %policy.name, %why, "the policy failed");
                     decision.record(policy, "failed", Some(why.clone()), answer.annotations);
-                    if policy.mode == Mode::Enforce && policy.on_failure == OnFailure::Refuse {
+                    if policy.mode == Mode::Enforce && (policy.on_failure == OnFailure::Refuse || answer.exhausted) {
                         decision.refusal = Some(Refusal::internal(format!("the policy {} failed, so nothing passed: {why}", policy.name)));
                     }
                 }
@@ -205,6 +230,11 @@ impl Decider<'_> {
                 return Err("it ended an answer before there was one: terminate is valid from on-object only".into());
             }
             types::Verdict::RequireApproval(approval) => {
+                if approval.approvers.len() > MOST_APPROVERS || approval.approvers.iter().any(|group| group.len() > LONGEST_GROUP) {
+                    return Err(format!(
+                        "it named more than {MOST_APPROVERS} groups that may approve, or one of more than {LONGEST_GROUP} bytes"
+                    ));
+                }
                 if approval.approvers.is_empty() || approval.required == 0 || approval.required > 20 || approval.valid_seconds == 0 {
                     return Err("it asked for an approval without naming who may give it, how many, or for how long".into());
                 }
@@ -222,6 +252,16 @@ impl Decider<'_> {
                 if masks.is_empty() { Checked::Allow } else { Checked::Mask(masks) }
             }
         })
+    }
+}
+
+/// Why no policy can look at one more stream. That a policy's file lets pass what it fails on does not change it: it was not asked.
+fn crowded(full: Full) -> Refusal {
+    match full {
+        Full::Owner => {
+            Refusal::too_many_requests("policies look at as many of your streams and logs as they may at a time; end one, then try again")
+        }
+        Full::All => Refusal::unavailable("policies look at as many streams and logs as the gateway has room for; try again later"),
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 
 use super::Upstream;
 use crate::config::{AccessAs, AccessRule, ServiceAccountRef};
-use crate::identify::Caller;
+use crate::identify::{Caller, name};
 use crate::status::Refusal;
 
 /// As whom a request goes to the API server.
@@ -41,7 +41,20 @@ pub fn access_for(rules: &[AccessRule], caller: &Arc<Caller>) -> Result<As, Refu
 
 /// The tokens of ServiceAccounts, by account.
 #[derive(Default)]
-pub(super) struct ServiceAccountTokens(std::sync::Mutex<HashMap<ServiceAccountRef, Arc<Mutex<Option<Token>>>>>);
+pub(super) struct ServiceAccountTokens(std::sync::Mutex<HashMap<ServiceAccountRef, Arc<Mutex<Known>>>>);
+
+/// What is known of an account's token.
+#[derive(Default)]
+struct Known {
+    token: Option<Token>,
+    /// Why there was none when it was asked for last: who waited meanwhile is told the same, and does not ask anew.
+    failed: Option<(Instant, Refusal)>,
+}
+
+/// How long a failure is told to others.
+const FAILURE_HOLDS: Duration = Duration::from_secs(1);
+/// How long a token may take, connecting included.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Clone)]
 struct Token {
@@ -53,31 +66,56 @@ struct Token {
 impl ServiceAccountTokens {
     /// The Authorization header of an account. Asked for once, renewed when four fifths of its life have passed.
     pub(super) async fn token(&self, upstream: &Upstream, account: &ServiceAccountRef) -> Result<HeaderValue, Refusal> {
-        let slot = {
-            let mut slots = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            match slots.get(account) {
-                Some(slot) => Arc::clone(slot),
-                None => Arc::clone(slots.entry(account.clone()).or_default()),
-            }
-        };
-        let mut token = slot.lock().await;
+        let slot = self.slot(account);
+        let mut known = slot.lock().await;
         let now = Instant::now();
-        if let Some(token) = token.as_ref().filter(|t| t.renew > now) {
+        if let Some(token) = known.token.as_ref().filter(|t| t.renew > now) {
             return Ok(token.header.clone());
         }
-        match Box::pin(request(upstream, account)).await {
-            Ok(new) => Ok(token.insert(new).header.clone()),
+        if let Some((_, refusal)) = known.failed.as_ref().filter(|(at, _)| at.elapsed() < FAILURE_HOLDS) {
+            return Err(refusal.clone());
+        }
+        let asked = tokio::time::timeout(PATIENCE, Box::pin(request(upstream, account))).await;
+        match asked.unwrap_or_else(|_| Err(no_token(account, "the API server did not answer in time"))) {
+            Ok(new) => {
+                known.failed = None;
+                Ok(known.token.insert(new).header.clone())
+            }
             // The old one is good for a while yet.
-            Err(refusal) => match token.as_mut().filter(|t| t.ends > now + Duration::from_secs(5)) {
+            Err(refusal) => match known.token.as_mut().filter(|t| t.ends > now + Duration::from_secs(5)) {
                 Some(old) => {
                     tracing::warn!(account = %account.name, namespace = %account.namespace, why = %refusal.message, "the token could not be renewed");
                     old.renew = now + Duration::from_secs(10);
                     Ok(old.header.clone())
                 }
-                None => Err(refusal),
+                None => {
+                    known.failed = Some((Instant::now(), refusal.clone()));
+                    Err(refusal)
+                }
             },
         }
     }
+
+    /// Forgets a token that the API server does not take: that of an account that was made anew, or of one that is gone.
+    pub(super) async fn discard(&self, account: &ServiceAccountRef, header: &HeaderValue) {
+        let slot = self.slot(account);
+        let mut known = slot.lock().await;
+        if known.token.as_ref().is_some_and(|token| token.header == header) {
+            known.token = None;
+        }
+    }
+
+    fn slot(&self, account: &ServiceAccountRef) -> Arc<Mutex<Known>> {
+        let mut slots = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match slots.get(account) {
+            Some(slot) => Arc::clone(slot),
+            None => Arc::clone(slots.entry(account.clone()).or_default()),
+        }
+    }
+}
+
+fn no_token(account: &ServiceAccountRef, why: &str) -> Refusal {
+    Refusal::unavailable(format!("the gateway got no token for the ServiceAccount {}/{}: {why}", account.namespace, account.name))
 }
 
 async fn request(upstream: &Upstream, account: &ServiceAccountRef) -> Result<Token, Refusal> {
@@ -86,9 +124,7 @@ async fn request(upstream: &Upstream, account: &ServiceAccountRef) -> Result<Tok
         "spec": {"audiences": account.audiences, "expirationSeconds": account.expiration.0}});
     let asked = Instant::now();
     let (status, body) = upstream.ask(&As::Gateway, &Method::POST, &path, body.to_string().into()).await?;
-    let failed = |why: &str| {
-        Refusal::unavailable(format!("the gateway got no token for the ServiceAccount {}/{}: {why}", account.namespace, account.name))
-    };
+    let failed = |why: &str| no_token(account, why);
     if !status.is_success() {
         return Err(failed(&format!("the API server answered {status} to its TokenRequest; let the gateway create serviceaccounts/token")));
     }
@@ -108,21 +144,25 @@ pub(super) fn bearer(token: &str) -> Result<HeaderValue, Refusal> {
     Ok(value)
 }
 
-/// Names the caller in impersonation headers. Names of the cluster's own are not for others to claim.
+/// Names the caller in impersonation headers. Names of the cluster's own are not for others to claim, and a request without a name would run as the gateway
+/// itself: what a header cannot carry as it is does not go.
 pub(super) fn impersonate(caller: &Caller, headers: &mut HeaderMap) -> Result<(), Refusal> {
-    let reserved = |name: &str| name.starts_with("system:") && !name.starts_with("system:serviceaccount");
-    if reserved(&caller.username) {
-        return Err(Refusal::forbidden(format!("{} is a name of the cluster's own, and is not impersonated", caller.username)));
-    }
-    let value = |text: &str| {
-        HeaderValue::from_bytes(text.as_bytes()).map_err(|_| Refusal::forbidden("the caller's name or group cannot be written in a header"))
+    let value = |what: &str, text: &str| {
+        name::canonical(text)
+            .ok()
+            .and_then(|()| HeaderValue::from_bytes(text.as_bytes()).ok())
+            .ok_or_else(|| Refusal::forbidden(format!("the caller's {what} cannot be written in a header, and nothing goes without it")))
     };
-    headers.insert(HeaderName::from_static("impersonate-user"), value(&caller.username)?);
-    for group in caller.groups.iter().filter(|g| *g != "system:authenticated") {
-        if reserved(group) {
+    let username = &caller.username;
+    if username.starts_with("system:") && name::service_account(username).is_none() {
+        return Err(Refusal::forbidden(format!("{username} is a name of the cluster's own, and is not impersonated")));
+    }
+    headers.insert(HeaderName::from_static("impersonate-user"), value("name", username)?);
+    for group in caller.groups.iter().filter(|g| *g != name::AUTHENTICATED) {
+        if group.starts_with("system:") && !name::own_group(username, group) {
             return Err(Refusal::forbidden(format!("{group} is a group of the cluster's own, and is not impersonated")));
         }
-        headers.append(HeaderName::from_static("impersonate-group"), value(group)?);
+        headers.append(HeaderName::from_static("impersonate-group"), value("group", group)?);
     }
     Ok(())
 }
@@ -152,7 +192,21 @@ mod tests {
         let mut headers = HeaderMap::new();
         impersonate(&caller("system:serviceaccount:n:ci", &["system:serviceaccounts", "system:authenticated"]), &mut headers).unwrap();
         assert_eq!(headers.get_all("impersonate-group").iter().count(), 1);
-        assert!(impersonate(&caller("ann\nx", &[]), &mut HeaderMap::new()).is_err());
+        for (name, groups) in [
+            ("", vec![]),
+            (" ", vec![]),
+            ("\t", vec![]),
+            ("ann\nx", vec![]),
+            ("ann ", vec![]),
+            ("ann", vec![" system:masters"]),
+            ("ann", vec![""]),
+            ("ann", vec!["system:serviceaccounts"]),
+            ("system:serviceaccountx", vec![]),
+            ("system:serviceaccount:n:ci", vec!["system:serviceaccounts:other"]),
+        ] {
+            let mut headers = HeaderMap::new();
+            assert!(impersonate(&caller(name, &groups), &mut headers).is_err(), "{name:?} {groups:?}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod burst;
 mod credential;
+mod issuer;
 mod kubeconfig;
 mod shared;
 mod upgrade;
@@ -32,6 +33,7 @@ use crate::config::Limits;
 use crate::status::Refusal;
 use burst::{Burst, Filling};
 use credential::ServiceAccountTokens;
+use issuer::OwnIssuers;
 
 /// Idle connections a thread keeps to the API server, of each kind.
 const IDLE: usize = 64;
@@ -43,6 +45,7 @@ pub struct Upstream {
     access: Access,
     authority: HeaderValue,
     tokens: ServiceAccountTokens,
+    issuers: OwnIssuers,
     connect_time: Duration,
     response_time: Duration,
     /// Whether the API server is known to speak no HTTP/2.
@@ -58,6 +61,12 @@ enum Kind {
     Bare,
 }
 
+/// A request, and on which kind of connection it goes.
+type Ready = (Kind, Request<Full<Bytes>>);
+
+/// Where an API server says who asks (KEP-3325): what it does not know it answers 401.
+const REVIEW: &str = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
+
 /// A connection of an upstream, known by its address in memory.
 type Idle = (usize, Kind, SendRequest<Full<Bytes>>);
 
@@ -67,13 +76,14 @@ thread_local! {
 }
 
 impl Upstream {
-    /// Wires an access.
-    pub fn new(access: Access, limits: &Limits) -> anyhow::Result<Arc<Self>> {
+    /// Wires an access. `issuers` are the cluster's own; none has the API server asked for them.
+    pub fn new(access: Access, issuers: &[String], limits: &Limits) -> anyhow::Result<Arc<Self>> {
         let host = if access.host.contains(':') { format!("[{}]", access.host) } else { access.host.clone() };
         Ok(Arc::new(Self {
             authority: format!("{host}:{}", access.port).parse()?,
             access,
             tokens: ServiceAccountTokens::default(),
+            issuers: OwnIssuers::new(issuers),
             connect_time: limits.connect_time.duration(),
             response_time: limits.response_time.duration(),
             alone: AtomicBool::new(false),
@@ -96,34 +106,96 @@ impl Upstream {
         body: Bytes,
         wait: bool,
     ) -> Result<Response<Incoming>, Refusal> {
-        let (kind, request) = self.request(who, method, path_and_query, headers, body).await?;
-        let answer = self.send_on_pool(kind, request);
-        if !wait {
-            return answer.await;
+        let send = async |(kind, request): Ready| {
+            let answer = self.send_on_pool(kind, request);
+            if !wait {
+                return answer.await;
+            }
+            tokio::time::timeout(self.response_time, answer).await.unwrap_or_else(|_| {
+                Err(Refusal::gateway_timeout(format!(
+                    "the API server did not answer within {} seconds; the operation may have been carried out",
+                    self.response_time.as_secs()
+                )))
+            })
+        };
+        let ready = self.request(who, method, path_and_query, headers, body).await?;
+        // What is asked to find out whether a credential is good is not asked about in its turn.
+        if path_and_query == REVIEW {
+            return send(ready).await;
         }
-        tokio::time::timeout(self.response_time, answer).await.unwrap_or_else(|_| {
-            Err(Refusal::gateway_timeout(format!(
-                "the API server did not answer within {} seconds; the operation may have been carried out",
-                self.response_time.as_secs()
-            )))
-        })
+        self.with_a_good_credential(who, ready, send).await
+    }
+
+    /// Sends a request, and where the API server does not take the credential it was sent with, once more with a new one. The credential is the gateway's: its
+    /// caller, whose own is good, is not told to throw that away.
+    async fn with_a_good_credential(
+        &self,
+        who: &As,
+        (kind, request): Ready,
+        send: impl AsyncFn(Ready) -> Result<Response<Incoming>, Refusal>,
+    ) -> Result<Response<Incoming>, Refusal> {
+        let again = request.clone();
+        let answer = send((kind, request)).await?;
+        if answer.status() != StatusCode::UNAUTHORIZED || self.takes_credential(kind, again.headers()).await {
+            // What another server says behind the API server is its own.
+            return Ok(answer);
+        }
+        let refused = || {
+            Refusal::unavailable(
+                "the API server does not take the credential that the gateway has for you; try again, or see to the gateway's access (its log says more)",
+            )
+        };
+        tracing::warn!(?who, "the API server does not take the credential of the gateway");
+        let As::ServiceAccount(account) = who else { return Err(refused()) };
+        let mut again = again;
+        if let Some(header) = again.headers().get(header::AUTHORIZATION) {
+            self.tokens.discard(account, header).await;
+        }
+        again.headers_mut().insert(header::AUTHORIZATION, self.tokens.token(self, account).await?);
+        let headers = again.headers().clone();
+        let answer = send((kind, again)).await?;
+        match answer.status() == StatusCode::UNAUTHORIZED && !self.takes_credential(kind, &headers).await {
+            true => Err(refused()),
+            false => Ok(answer),
+        }
+    }
+
+    /// Whether the API server takes the credential in these headers; true where that cannot be known.
+    async fn takes_credential(&self, kind: Kind, headers: &HeaderMap) -> bool {
+        let json = HeaderValue::from_static("application/json");
+        let mut asked =
+            HeaderMap::from_iter([(header::ACCEPT, json.clone()), (header::CONTENT_TYPE, json), (header::HOST, self.authority.clone())]);
+        if let Some(credential) = headers.get(header::AUTHORIZATION) {
+            asked.insert(header::AUTHORIZATION, credential.clone());
+        }
+        let body = Bytes::from_static(br#"{"apiVersion":"authentication.k8s.io/v1","kind":"SelfSubjectReview"}"#);
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = Method::POST;
+        let Ok(uri) = format!("{}{REVIEW}", self.access.prefix).parse() else { return true };
+        *request.uri_mut() = uri;
+        *request.headers_mut() = asked;
+        let answer = tokio::time::timeout(self.response_time, self.send_on_pool(kind, request)).await;
+        !matches!(answer, Ok(Ok(answer)) if answer.status() == StatusCode::UNAUTHORIZED)
     }
 
     /// Sends a watch, on a connection that it shares with others where the API server speaks HTTP/2.
     pub async fn send_watch(&self, who: &As, path_and_query: &str, headers: HeaderMap) -> Result<Response<Incoming>, Refusal> {
-        let (kind, request) = self.request(who, &Method::GET, path_and_query, headers, Bytes::new()).await?;
-        let answer = async {
-            if !self.alone.load(Ordering::Relaxed) {
-                match self.send_shared(kind, &request).await? {
-                    Some(response) => return Ok(response),
-                    None => self.alone.store(true, Ordering::Relaxed),
+        let send = async |(kind, request): Ready| {
+            let answer = async {
+                if !self.alone.load(Ordering::Relaxed) {
+                    match self.send_shared(kind, &request).await? {
+                        Some(response) => return Ok(response),
+                        None => self.alone.store(true, Ordering::Relaxed),
+                    }
                 }
-            }
-            self.send_on_pool(kind, request).await
+                self.send_on_pool(kind, request).await
+            };
+            tokio::time::timeout(self.response_time, answer).await.unwrap_or_else(|_| {
+                Err(Refusal::gateway_timeout(format!("the API server did not answer within {} seconds", self.response_time.as_secs())))
+            })
         };
-        tokio::time::timeout(self.response_time, answer).await.unwrap_or_else(|_| {
-            Err(Refusal::gateway_timeout(format!("the API server did not answer within {} seconds", self.response_time.as_secs())))
-        })
+        let ready = self.request(who, &Method::GET, path_and_query, headers, Bytes::new()).await?;
+        self.with_a_good_credential(who, ready, send).await
     }
 
     /// Sends a request that asks for an upgrade, on a connection of its own.
@@ -135,14 +207,17 @@ impl Upstream {
         headers: HeaderMap,
         body: Bytes,
     ) -> Result<Response<Incoming>, Refusal> {
-        let (kind, request) = self.request(who, method, path_and_query, headers, body).await?;
-        let mut sender = self.connect(kind).await?;
-        let answer = tokio::time::timeout(self.response_time, sender.send_request(request)).await;
-        match answer {
-            Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) => Err(gone(&error)),
-            Err(_) => Err(Refusal::gateway_timeout("the API server did not answer the upgrade in time")),
-        }
+        let send = async |(kind, request): Ready| {
+            let mut sender = self.connect(kind).await?;
+            let answer = tokio::time::timeout(self.response_time, sender.send_request(request)).await;
+            match answer {
+                Ok(Ok(response)) => Ok(response),
+                Ok(Err(error)) => Err(gone(&error)),
+                Err(_) => Err(Refusal::gateway_timeout("the API server did not answer the upgrade in time")),
+            }
+        };
+        let ready = self.request(who, method, path_and_query, headers, body).await?;
+        self.with_a_good_credential(who, ready, send).await
     }
 
     /// Reads an object with the gateway's own credential; none when there is no such object.

@@ -1,6 +1,6 @@
 //! Watches share connections: HTTP/2, many to each, so that one that waits for its next event costs little.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,6 +25,10 @@ const IDLE: usize = 2;
 /// What of one watch may wait to be read, and of all on a connection: one whose reader is slow holds up no other.
 const WINDOW: u32 = 64 << 10;
 const WINDOWS: u32 = WINDOW * TOGETHER as u32;
+/// Watches that were ended here, of which the API server may not know yet.
+const RESET_AT_A_TIME: usize = 1024;
+/// Watches a connection carries in its life. Then another takes its place: what little stays behind of each does not gather for ever.
+const IN_ITS_LIFE: usize = 10_000;
 /// A connection on which nothing came for so long is asked whether it is there, and given up when it does not answer.
 const SILENCE: Duration = Duration::from_secs(30);
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -35,6 +39,8 @@ struct Connection {
     kind: Kind,
     sender: SendRequest<Full<Bytes>>,
     open: Arc<AtomicUsize>,
+    /// Watches that it has carried.
+    carried: Cell<usize>,
 }
 
 thread_local! {
@@ -90,9 +96,11 @@ impl Upstream {
             all.retain(|connection| {
                 let is_idle = connection.open.load(Ordering::Relaxed) == 0;
                 idle += usize::from(is_idle);
-                !(connection.sender.is_closed() || is_idle && idle > IDLE)
+                !(connection.sender.is_closed() || is_idle && (idle > IDLE || connection.carried.get() >= IN_ITS_LIFE))
             });
-            all.iter().find(|c| c.of == id && c.kind == kind && c.open.load(Ordering::Relaxed) < TOGETHER).map(Connection::take)
+            all.iter()
+                .find(|c| c.of == id && c.kind == kind && c.open.load(Ordering::Relaxed) < TOGETHER && c.carried.get() < IN_ITS_LIFE)
+                .map(Connection::take)
         });
         if free.is_some() {
             return Ok(free);
@@ -103,11 +111,14 @@ impl Upstream {
             .timer(TokioTimer::new())
             .initial_stream_window_size(WINDOW)
             .initial_connection_window_size(WINDOWS)
+            // The API server is trusted: how many watches their clients end is nothing that it makes us do, and one that ends many ends no other's.
+            .max_local_error_reset_streams(None)
+            .max_concurrent_reset_streams(RESET_AT_A_TIME)
             .keep_alive_interval(SILENCE)
             .keep_alive_timeout(PATIENCE);
         let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(|error| gone(&error))?;
         tokio::task::spawn_local(async move { drop(connection.await) });
-        let connection = Connection { of: id, kind, sender, open: Arc::default() };
+        let connection = Connection { of: id, kind, sender, open: Arc::default(), carried: Cell::default() };
         let taken = connection.take();
         CONNECTIONS.with_borrow_mut(|all| all.push(connection));
         Ok(Some(taken))
@@ -129,6 +140,7 @@ impl Upstream {
 impl Connection {
     fn take(&self) -> (SendRequest<Full<Bytes>>, Place) {
         self.open.fetch_add(1, Ordering::Relaxed);
+        self.carried.set(self.carried.get() + 1);
         (self.sender.clone(), Place(Arc::new(Taken(Arc::clone(&self.open)))))
     }
 }

@@ -1,18 +1,22 @@
 //! The first stages: who is calling, and what is asked.
 
 use std::cell::OnceCell;
+use std::sync::Arc;
 use std::time::Instant;
 
 use http::{HeaderMap, HeaderValue, Request, Response, header};
 use hyper::body::Incoming;
 
 use super::{Exchange, Gateway, Peer};
-use crate::approve;
+use crate::approve::{self, api::Asked};
 use crate::body::{Body, read_request};
 use crate::classify::{Operation, Shape};
 use crate::forward;
-use crate::identify;
+use crate::identify::{self, Caller, name};
+use crate::json::RequestBody;
 use crate::record::Event;
+use crate::respond::Held;
+use crate::slots::Slot;
 use crate::status::Refusal;
 
 /// What a request turned out to be.
@@ -35,13 +39,18 @@ impl Gateway {
         event: &mut Event,
     ) -> Result<Admitted, Refusal> {
         event.set("method", request.method().as_str()).set("path", request.uri().path());
+        let mut held = Held::new(peer.connection.busy());
         self.audit.check()?;
         head_within(request.headers(), request.uri(), self.config.limits.request_head.0)?;
         one_length(request.headers())?;
         let caller = self.identifier.identify(request.headers(), &peer.presented).await.inspect_err(|_| {
             event.set("verdict", "unauthenticated");
         })?;
+        self.own_names(&caller).await.inspect_err(|_| {
+            event.set("verdict", "unauthenticated");
+        })?;
         event.caller(&caller);
+        peer.connection.known();
         let (parts, body) = request.into_parts();
         let mut headers = parts.headers;
         let upgrade = wants_upgrade(&headers).then(|| headers.get(header::UPGRADE).cloned()).flatten();
@@ -49,15 +58,31 @@ impl Gateway {
         let limits = &self.config.limits;
         if parts.uri.path().starts_with(approve::api::PREFIX) || parts.uri.path() == "/postern" {
             let body = read_request(body, limits.request_body.0, limits.request_body_time.duration()).await?;
-            let response = approve::api::serve(&self.approvals, &caller, &parts.method, parts.uri.path(), &body)?;
-            return Ok(Admitted::Own(response));
+            let asked = Asked::parse(&parts.method, &parts.uri, &body)?;
+            if let Asked::Answer(id, approve, reuse) = &asked {
+                // Who lets what pass is on the disk before it passes.
+                event.set("answers", id).set("answer", if *approve { "approve" } else { "deny" });
+                if let Some(seconds) = reuse {
+                    event.set("reuseSeconds", seconds);
+                }
+                self.audit.record_durably(event, "decided").await?;
+            }
+            return Ok(Admitted::Own(approve::api::serve(&self.approvals, &caller, &asked)?));
         }
         let operation = Operation::classify(&parts.method, &parts.uri)?;
         event.operation(&operation, &self.config.cluster.name);
+        held.count(self.count(&caller, &operation)?);
         if operation.is_node_proxy() && !self.config.nodes_proxy.contains(&caller.username, &caller.groups) {
             return Err(Refusal::forbidden("nodes/proxy reaches every container of a node and is closed; name who may under nodesProxy"));
         }
         let who = forward::access_for(&self.config.access, &caller)?;
+        if operation.shape == Shape::Proxy {
+            one_path(&headers)?;
+            if let Some(other) = upgrade.as_ref().filter(|value| !is_read_upgrade(value)) {
+                let shown: String = other.to_str().unwrap_or("?").chars().filter(|c| !c.is_control()).take(40).collect();
+                return Err(Refusal::bad_request(format!("a proxied connection is upgraded to websocket or SPDY/3.1, and not to {shown}")));
+            }
+        }
         if let Some(value) = upgrade.filter(|_| matches!(operation.shape, Shape::Stream | Shape::Proxy)) {
             headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
             headers.insert(header::UPGRADE, value);
@@ -78,8 +103,8 @@ impl Gateway {
                 "a request body with Content-Encoding {shown} is not read; send it plain"
             )));
         }
-        let content_type = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
-        let operation = operation.with_delete_options(&body, content_type);
+        let body = Arc::new(RequestBody::new(body, content_type(&headers)?));
+        let operation = operation.with_delete_options(&body)?;
         Ok(Admitted::Operation(Box::new(Exchange {
             id,
             began,
@@ -89,8 +114,34 @@ impl Gateway {
             who,
             headers,
             body,
+            held,
+            restored: None,
             described: OnceCell::new(),
         })))
+    }
+}
+
+impl Gateway {
+    /// Counts what a caller has under way: what goes on for long apart from what is answered.
+    fn count(&self, caller: &Caller, operation: &Operation) -> Result<Slot, Refusal> {
+        let limits = &self.config.limits;
+        let (slots, most, name) = match operation.shape {
+            Shape::Watch => (&self.watches, limits.watches_per_caller, "watchesPerCaller"),
+            Shape::Log if operation.is_followed() => (&self.watches, limits.watches_per_caller, "watchesPerCaller"),
+            _ => (&self.requests, limits.requests_per_caller, "requestsPerCaller"),
+        };
+        slots.take(&[&caller.issuer, &caller.username], most).map_err(|_| {
+            Refusal::too_many_requests(format!("you have {most} of these under way (limits.{name}); end one or wait, then try again"))
+        })
+    }
+
+    /// Names of ServiceAccounts are for the cluster's own issuer to give.
+    async fn own_names(&self, caller: &Caller) -> Result<(), Refusal> {
+        let Caller { username, groups, issuer, .. } = caller;
+        if !name::of_service_account(username) && !groups.iter().any(|group| name::of_service_account(group)) {
+            return Ok(());
+        }
+        name::check_service_account(username, groups, Box::pin(self.upstream.is_own_issuer(issuer)).await?)
     }
 }
 
@@ -115,11 +166,52 @@ fn head_within(headers: &HeaderMap, uri: &http::Uri, limit: usize) -> Result<(),
     Ok(())
 }
 
+/// Whether a connection goes on in a protocol of which the first request is the only one. Over HTTP/2 others would follow that nobody decided about.
+fn is_read_upgrade(value: &HeaderValue) -> bool {
+    value.as_bytes().eq_ignore_ascii_case(b"websocket") || value.as_bytes().eq_ignore_ascii_case(b"spdy/3.1")
+}
+
+/// Headers by which servers behind proxies take another path or method for the one that was asked for: what was decided about would not be what happens.
+fn one_path(headers: &HeaderMap) -> Result<(), Refusal> {
+    const OVERRIDES: [&str; 8] = [
+        "x-original-url",
+        "x-rewrite-url",
+        "x-original-uri",
+        "x-original-method",
+        "x-http-method",
+        "x-http-method-override",
+        "x-method-override",
+        "http2-settings",
+    ];
+    match OVERRIDES.into_iter().find(|name| headers.contains_key(*name)) {
+        Some(name) => Err(Refusal::bad_request(format!(
+            "the header {name} asks a proxied server for something else than the request does; leave it out"
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// What the body is, in one way only: of two, two readers may take different ones.
+fn content_type(headers: &HeaderMap) -> Result<&str, Refusal> {
+    let mut values = headers.get_all(header::CONTENT_TYPE).iter();
+    match (values.next().map(HeaderValue::to_str), values.next()) {
+        (None, _) => Ok(""),
+        (Some(Ok(one)), None) => Ok(one),
+        _ => Err(Refusal::bad_request("the request has several Content-Types, or one that is no text; send one")),
+    }
+}
+
 /// Two lengths are how requests are smuggled.
 fn one_length(headers: &HeaderMap) -> Result<(), Refusal> {
     let lengths = headers.get_all(header::CONTENT_LENGTH).iter().count();
     if lengths > 1 || lengths == 1 && headers.contains_key(header::TRANSFER_ENCODING) {
         return Err(Refusal::bad_request("the request has more than one length (Content-Length, Transfer-Encoding); send one"));
+    }
+    if headers.get_all(header::TRANSFER_ENCODING).iter().any(|value| !value.as_bytes().eq_ignore_ascii_case(b"chunked")) {
+        return Err(Refusal::bad_request("the request's Transfer-Encoding is another than chunked; send it plain"));
+    }
+    if headers.get_all(header::HOST).iter().count() > 1 {
+        return Err(Refusal::bad_request("the request has more than one Host; send one"));
     }
     Ok(())
 }

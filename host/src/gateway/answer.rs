@@ -9,7 +9,7 @@ use crate::body::Body;
 use crate::classify::Shape;
 use crate::decide::Decision;
 use crate::record::Event;
-use crate::respond::{self, Asked, Completion, Items, Treatment, Work};
+use crate::respond::{self, Asked, Completion, Items, Repeats, Treatment, Work};
 use crate::status::Refusal;
 use crate::stream::filter::Filter;
 
@@ -41,8 +41,11 @@ impl Gateway {
         }
         let mut path = operation.path_and_query.clone();
         let mut asked = Asked::default();
-        let reads_objects =
-            decision.reads_objects() && matches!(operation.shape, Shape::Answer | Shape::Watch) && operation.target.is_some();
+        if operation.target.is_none() {
+            // What is no object of a resource no policy looks at; what masks hide is hidden in it all the same.
+            decision.on_object.clear();
+        }
+        let reads_objects = decision.reads_objects() && matches!(operation.shape, Shape::Answer | Shape::Watch);
         if reads_objects {
             asked = respond::rewrite(&mut headers);
             path = respond::include_objects(&path, &mut asked);
@@ -52,17 +55,25 @@ impl Gateway {
             path = rest;
             filter.limit(limit);
         }
-        let completion = Completion::new(self.audit.clone(), event, exchange.began);
-        let upstream = match operation.shape {
-            Shape::Watch if operation.method == Method::GET => self.upstream.send_watch(&exchange.who, &path, headers).await,
+        let completion = Completion::new(self.audit.clone(), event, exchange.began, std::mem::take(&mut exchange.held));
+        let upstream = match exchange.operation.shape {
+            Shape::Watch if exchange.operation.method == Method::GET => self.upstream.send_watch(&exchange.who, &path, headers).await,
+            Shape::Answer if exchange.restored.is_some() => {
+                Box::pin(self.send_until_settled(&mut exchange, &decision, &path, headers)).await
+            }
             shape => {
-                let (body, wait) = (std::mem::take(&mut exchange.body), shape != Shape::Proxy);
-                self.upstream.send(&exchange.who, &operation.method, &path, headers, body, wait).await
+                let (body, wait) = (exchange.body.to_send(), shape != Shape::Proxy);
+                self.upstream.send(&exchange.who, &exchange.operation.method, &path, headers, body, wait).await
             }
         };
         let upstream = match upstream {
             Ok(upstream) => upstream,
             Err(refusal) => return Ok(completion.failed(refusal)),
+        };
+        let operation = &exchange.operation;
+        let repeats = match operation.is_mutating() {
+            true => Box::pin(self.repeats(&exchange, decision.masks.as_deref(), &upstream)).await,
+            false => Repeats::Nothing,
         };
         let largest = self.config.limits.object.0;
         let work = match (&decision.masks, operation.shape) {
@@ -86,7 +97,7 @@ impl Gateway {
         let (masks, shape) = (decision.masks.as_deref(), operation.shape);
         let ends = matches!(shape, Shape::Watch | Shape::Log | Shape::Proxy).then(|| self.ends(&exchange));
         // A refusal here has been recorded by the completion that was dropped with it.
-        let response = respond::respond(upstream, work, &decision.masked_by, masks, ends, shape, completion)
+        let response = respond::respond(upstream, work, &decision.masked_by, masks, &repeats, ends, shape, completion)
             .await
             .unwrap_or_else(Refusal::into_response);
         Ok(match kept {

@@ -1,8 +1,12 @@
 //! An operation that needs an approval: its ticket, the wait, and the release.
 
+use serde_json::Value;
+
+use super::keep::masked;
 use super::{Exchange, Gateway};
-use crate::approve::{State, Ticket};
-use crate::decide::Decision;
+use crate::approve::{Intent, State, Ticket};
+use crate::classify::Shape;
+use crate::decide::{Decision, may_hide};
 use crate::policy::Live;
 use crate::record::Event;
 use crate::status::Refusal;
@@ -10,7 +14,9 @@ use crate::status::Refusal;
 impl Gateway {
     /// The ticket of an operation; what waits for one is recorded.
     pub(super) fn ask(&self, exchange: &Exchange, decision: &Decision, event: &mut Event) -> Result<Ticket, Refusal> {
-        let ticket = self.approvals.ticket(&exchange.caller, &exchange.operation, &exchange.body, &decision.approvals)?;
+        let Exchange { caller, operation, headers, body, .. } = exchange;
+        let intent = Intent { caller, operation, headers, body, shown: shown(exchange, decision)? };
+        let ticket = self.approvals.ticket(&intent, &decision.approvals)?;
         event.set("ticket", &ticket.id);
         if ticket.state == State::Pending {
             self.audit.record(event, "held");
@@ -45,11 +51,16 @@ impl Gateway {
         if let Some(refusal) = again.refusal.take() {
             return Err(refusal);
         }
-        if !again.approvals.is_empty() && again.approvals != ticket.requirements {
+        let is_covered = again.approvals.len() == ticket.requirements.len()
+            && again.approvals.iter().zip(&ticket.requirements).all(|(now, then)| now.is_same(then));
+        if !again.approvals.is_empty() && !is_covered {
             return Err(Refusal::forbidden(format!("approval {id} no longer covers this operation: the policies ask for another one now")));
         }
         if !self.approvals.take(&ticket)? {
             return Err(used());
+        }
+        if ticket.reusable {
+            event.set("reusedUntil", ticket.ends);
         }
         event.set("approvedBy", ticket.approvals.iter().map(|a| &a.username).collect::<Vec<_>>());
         again.approvals.clear();
@@ -57,6 +68,19 @@ impl Gateway {
         again.live.iter_mut().for_each(Live::approved);
         Ok(again)
     }
+}
+
+/// The body as an approver may see it: as the requester would be shown it.
+fn shown(exchange: &Exchange, decision: &Decision) -> Result<Option<Value>, Refusal> {
+    if exchange.body.is_empty() || may_hide(&decision.on_object) {
+        return Ok(None);
+    }
+    let body = match exchange.operation.shape {
+        Shape::Answer => exchange.body.read_if_known()?,
+        _ => exchange.body.read().ok(),
+    };
+    let text = body.and_then(|body| masked(body, decision.masks.as_deref(), exchange.resource()));
+    Ok(text.and_then(|text| serde_json::from_slice(&text).ok()))
 }
 
 /// What a caller is told who waits.

@@ -9,14 +9,14 @@ use http_body::{Frame, SizeHint};
 
 use super::{Exchange, Gateway};
 use crate::body::{Body, BoxError};
-use crate::classify::Operation;
+use crate::classify::{Operation, Shape};
 use crate::config::{BodyRule, KeepBodies};
 use crate::decide::{Decision, may_hide};
 use crate::identify::Caller;
 use crate::mask::{Plan, Report};
-use crate::policy::RequestBody;
 use crate::record::session::Sessions;
 use crate::record::session::format::Kind;
+use crate::status::Refusal;
 
 impl Gateway {
     /// What the rules keep of an operation's bodies.
@@ -25,17 +25,19 @@ impl Gateway {
     }
 
     /// Keeps the body of a request, as it was sent to the gateway: what a mask hides is hidden in it too.
-    pub(super) fn keep_request(&self, exchange: &Exchange, decision: &Decision) {
+    pub(super) fn keep_request(&self, exchange: &Exchange, decision: &Decision) -> Result<(), Refusal> {
         if exchange.body.is_empty() || self.keeps(&exchange.operation) == KeepBodies::Metadata {
-            return;
+            return Ok(());
         }
-        let Some(sessions) = &self.sessions else { return };
-        let content_type = exchange.headers.get(http::header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
-        let body = RequestBody::new(exchange.body.clone(), content_type);
-        let resource = exchange.operation.target.as_ref().map(|t| t.resource.as_str()).unwrap_or_default();
+        let Some(sessions) = &self.sessions else { return Ok(()) };
         // What policies say of each object is said of objects that come back: of this one they were not asked.
-        let text = match body.value() {
-            Ok(value) if !may_hide(&decision.on_object) => masked(value, decision.masks.as_deref(), resource),
+        // What is not for the API server itself it does not read.
+        let body = match exchange.operation.shape {
+            Shape::Proxy => exchange.body.read().ok(),
+            _ => exchange.body.read_if_known()?,
+        };
+        let text = match body {
+            Some(value) if !may_hide(&decision.on_object) => masked(value, decision.masks.as_deref(), exchange.resource()),
             _ => None,
         };
         let mut kept = Kept::new(sessions.clone(), exchange, Kind::Request, self.config.sessions.largest_body.0);
@@ -43,6 +45,7 @@ impl Gateway {
             Some(text) => kept.add(&text),
             None => kept.omitted = Some("it cannot be read, or masks cannot be applied to it"),
         }
+        Ok(())
     }
 
     /// An answer whose body is kept as it passes.
@@ -60,15 +63,15 @@ fn matches(rule: &BodyRule, operation: &Operation) -> bool {
         && any(&rule.namespaces, &|wanted| namespace == Some(wanted))
 }
 
-/// A body as its caller would be shown it; none where masks are for objects and it is none.
-fn masked(value: &serde_json::Value, masks: Option<&Plan>, resource: &str) -> Option<Vec<u8>> {
+/// A body as its caller would be shown it; none where masks are for objects and it is none. A patch lacks fields that conditions are on: they are taken to hold.
+pub(super) fn masked(value: &serde_json::Value, masks: Option<&Plan>, resource: &str) -> Option<Vec<u8>> {
     let text = value.to_string().into_bytes();
     let Some(masks) = masks.filter(|masks| masks.reads_objects()) else { return Some(text) };
     if !value.is_object() {
         return None;
     }
     let mut out = Vec::with_capacity(text.len());
-    masks.apply(&text, resource, false, &mut out, &mut Report::new()).ok()?;
+    masks.apply(&text, resource, true, &mut out, &mut Report::new()).ok()?;
     Some(out)
 }
 

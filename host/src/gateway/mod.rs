@@ -14,11 +14,11 @@ mod terminal;
 
 use std::cell::OnceCell;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
@@ -31,17 +31,21 @@ use crate::config::Config;
 use crate::decide::{self, Decider, Decision};
 use crate::forward::{As, Upstream};
 use crate::identify::{Caller, Identifier, Presented};
+use crate::json::RequestBody;
+use crate::listen::Connection;
 use crate::mask::Plans;
 use crate::policy::bindings::postern::policy::types;
-use crate::policy::{Directory, PolicySet, RequestBody};
+use crate::policy::{Directory, PolicySet};
 use crate::record::session::Sessions;
 use crate::record::{AuditLog, Event};
+use crate::respond::Held;
+use crate::slots::Slots;
 use crate::status::Refusal;
 use crate::stream::waiting::Handshake;
 use admit::{Admitted, wants_upgrade};
 pub use grant::Rights;
 pub use known::KnownValues;
-pub use stream::OpenStreams;
+use restore::Restored;
 use stream::Opens;
 
 /// All that requests are handled with.
@@ -67,7 +71,11 @@ pub struct Gateway {
     /// Recordings; none when nothing is recorded.
     pub sessions: Option<Sessions>,
     /// Streams that are open, by caller.
-    pub open_streams: Arc<OpenStreams>,
+    pub open_streams: Arc<Slots>,
+    /// Requests under way, by caller.
+    pub requests: Arc<Slots>,
+    /// Watches and followed logs that are open, by caller.
+    pub watches: Arc<Slots>,
     /// What pods know of Secrets.
     pub known: KnownValues,
     /// What open exchanges stand on.
@@ -81,6 +89,8 @@ pub struct Peer {
     pub address: SocketAddr,
     /// What its certificate says.
     pub presented: Presented,
+    /// The connection itself.
+    pub connection: Rc<Connection>,
 }
 
 /// One request on its way through the stages.
@@ -92,7 +102,11 @@ struct Exchange {
     operation: Operation,
     who: As,
     headers: HeaderMap,
-    body: Bytes,
+    body: Arc<RequestBody>,
+    /// What it holds until its answer is sent.
+    held: Held,
+    /// What the body was, where placeholders in it were put right.
+    restored: Option<Restored>,
     described: OnceCell<Arc<types::Operation>>,
 }
 
@@ -102,6 +116,11 @@ impl Exchange {
         HeaderValue::from_str(&self.id).unwrap_or(HeaderValue::from_static("postern"))
     }
 
+    /// The resource; empty where there is none.
+    fn resource(&self) -> &str {
+        self.operation.target.as_ref().map(|t| t.resource.as_str()).unwrap_or_default()
+    }
+
     /// The headers of what is read for this operation, in JSON, as the caller.
     fn headers_to_read(&self) -> HeaderMap {
         HeaderMap::from_iter([
@@ -109,6 +128,21 @@ impl Exchange {
             (header::ACCEPT_ENCODING, HeaderValue::from_static("identity")),
             (AUDIT_ID, self.audit_id()),
         ])
+    }
+}
+
+/// A request that was not answered yet. Its client may go away before it is, and then nobody goes on with it: that is how it ended.
+struct Unanswered<'a> {
+    audit: &'a AuditLog,
+    event: Event,
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        if !self.event.is_handed_over() {
+            self.event.set("ended", "client-gone");
+            self.audit.record(&self.event, "refused");
+        }
     }
 }
 
@@ -123,19 +157,20 @@ impl Gateway {
         let began = Instant::now();
         let received_at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
         let id = format!("{received_at:x}-{:x}", COUNTER.fetch_add(1, Ordering::Relaxed));
-        let mut event = Event::new(&id, &peer.address.to_string());
+        let mut unanswered = Unanswered { audit: &self.audit, event: Event::new(&id, &peer.address.to_string()) };
+        let event = &mut unanswered.event;
         let upgrade = wants_upgrade(request.headers()).then(|| hyper::upgrade::on(&mut request));
-        let result = match self.admit(&peer, request, began, received_at, id, &mut event).await {
+        let result = match self.admit(&peer, request, began, received_at, id, event).await {
             Ok(Admitted::Own(response)) => {
                 event.set("status", response.status().as_u16());
-                self.audit.record(&event, "completed");
+                self.audit.record(&event.hand_over(), "completed");
                 return response;
             }
-            Ok(Admitted::Operation(exchange)) => self.carry_out(*exchange, upgrade, &mut event).await,
+            Ok(Admitted::Operation(exchange)) => self.carry_out(*exchange, upgrade, event).await,
             Err(refusal) => Err(refusal),
         };
         result.unwrap_or_else(|refusal| {
-            self.refused(&refusal, &mut event);
+            self.refused(&refusal, &mut event.hand_over());
             refusal.into_response()
         })
     }
@@ -155,13 +190,16 @@ impl Gateway {
             return Err(refusal);
         }
         if !decision.approvals.is_empty() {
+            // They are asked anew at the release; until then their instances are somebody else's.
+            decision.live.clear();
             let ticket = self.ask(&exchange, &decision, event)?;
             if ticket.state == State::Pending
                 && exchange.operation.command.is_some()
                 && let Some(handshake) = Handshake::offered(&exchange.operation.method, &exchange.headers)
                 && let Some(upgrade) = upgrade.take()
             {
-                return Ok(self.hold_on_terminal(exchange, ticket, handshake, upgrade, event.clone()));
+                let slot = self.slot(&exchange.caller)?;
+                return Ok(self.hold_on_terminal(exchange, ticket, handshake, upgrade, slot, event.hand_over()));
             }
             decision = Box::pin(self.wait_and_release(&exchange, ticket, event)).await?;
         }
@@ -177,14 +215,17 @@ impl Gateway {
         event: &mut Event,
     ) -> Result<Response<Body>, Refusal> {
         self.check_masks(&exchange, &decision)?;
-        self.keep_request(&exchange, &decision);
+        self.keep_request(&exchange, &decision)?;
         // What few operations go through is a future of its own: every request would carry its size.
         if exchange.operation.is_mutating() {
             Box::pin(self.restore(&mut exchange, &decision, event)).await?;
         }
         let upgrades = exchange.headers.contains_key(header::UPGRADE);
         let opens = match exchange.operation.shape {
-            Shape::Stream if upgrades => Some(Opens::Stream(Box::new(Box::pin(self.ready(&mut exchange, &mut decision, event)).await?))),
+            Shape::Stream if upgrades => {
+                let slot = self.slot(&exchange.caller)?;
+                Some(Opens::Stream(Box::new(Box::pin(self.ready(&mut exchange, &mut decision, slot, event)).await?)))
+            }
             _ if upgrades => Some(Opens::Tunnel(self.slot(&exchange.caller)?)),
             _ => None,
         };
@@ -196,8 +237,8 @@ impl Gateway {
         }
         // From here the operation was sent: its completion is recorded by whoever carries the answer.
         match opens {
-            Some(opens) => Box::pin(self.stream(exchange, opens, upgrade, event.clone())).await,
-            None => self.answer(exchange, decision, event.clone()).await,
+            Some(opens) => Box::pin(self.stream(exchange, opens, upgrade, event.hand_over())).await,
+            None => self.answer(exchange, decision, event.hand_over()).await,
         }
     }
 
@@ -221,9 +262,8 @@ impl Gateway {
         let runtime = self.policies.as_ref().map(|p| p.runtime());
         let decider = Decider { policies: &set, runtime, unmatched: self.config.policies.unmatched, plans: &self.plans };
         let around = self.look_around(&exchange.operation, &decider.needs(&exchange.operation)).await?;
-        let content_type = exchange.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
-        let body = (!exchange.body.is_empty()).then(|| Arc::new(RequestBody::new(exchange.body.clone(), content_type)));
-        Ok(decider.decide(&|| self.describe(exchange), &exchange.operation, body.as_ref(), &around))
+        let body = Some(&exchange.body).filter(|body| !body.is_empty());
+        Ok(decider.decide(&|| self.describe(exchange), &exchange.operation, body, &around))
     }
 
     /// The operation as policies are told it, put together for the first that is asked.

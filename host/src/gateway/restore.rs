@@ -1,98 +1,251 @@
 //! Before a write is sent: values that were hidden from the caller and come back as placeholders are put right, or the write is refused.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use http::{HeaderValue, Method, header};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use hyper::body::Incoming;
 use serde_json::{Value, json};
 
 use super::{Exchange, Gateway};
 use crate::body::collect;
-use crate::classify::Shape;
-use crate::decide::Decision;
+use crate::classify::{Shape, escape};
+use crate::decide::{Decision, may_hide};
+use crate::json::{RequestBody, write_for_yaml};
 use crate::mask::{Plan, Report, Stored, placeholder};
-use crate::policy::RequestBody;
 use crate::record::Event;
+use crate::respond::Repeats;
 use crate::status::Refusal;
 
 /// The media type of JSON patches (RFC 6902).
 const JSON_PATCH: &str = "application/json-patch+json";
+/// How often a write is put right anew whose object changed in between.
+const TRIES: u32 = 20;
+
+/// What a write was before its placeholders were put right, and for which version of the object they were: of another one they are put right again.
+pub(super) struct Restored {
+    original: Arc<RequestBody>,
+    version: Value,
+    tries: u32,
+}
 
 impl Gateway {
     /// Puts placeholders of an update or a patch right from the stored object, or says which field cannot be.
     pub(super) async fn restore(&self, exchange: &mut Exchange, decision: &Decision, event: &mut Event) -> Result<(), Refusal> {
+        let body = Arc::clone(&exchange.body);
+        if let Some(count) = self.put_right(exchange, &body, decision, 0).await? {
+            event.set("restored", count);
+        }
+        Ok(())
+    }
+
+    /// After an answer that says that the object is another one by now: whether that was known to the gateway alone, and the write is to be sent again.
+    async fn restore_again(&self, exchange: &mut Exchange, decision: &Decision, answered: StatusCode) -> Result<bool, Refusal> {
+        let Some(Restored { original, version, tries }) = exchange.restored.take() else { return Ok(false) };
+        // Of a JSON patch whose test fails it is 422.
+        if !matches!(answered, StatusCode::CONFLICT | StatusCode::UNPROCESSABLE_ENTITY) || tries >= TRIES {
+            return Ok(false);
+        }
+        self.put_right(exchange, &original, decision, tries + 1).await?;
+        // Of the same version it would be refused again.
+        Ok(exchange.restored.as_ref().is_some_and(|now| now.version != version))
+    }
+
+    /// Sends a write. One whose placeholders were put right from an object that was another one when it arrived is put right again and sent again: its client
+    /// would not have met that conflict without the gateway.
+    pub(super) async fn send_until_settled(
+        &self,
+        exchange: &mut Exchange,
+        decision: &Decision,
+        path: &str,
+        headers: HeaderMap,
+    ) -> Result<Response<Incoming>, Refusal> {
+        loop {
+            let (method, body) = (exchange.operation.method.clone(), exchange.body.to_send());
+            if exchange.restored.is_none() {
+                return self.upstream.send(&exchange.who, &method, path, headers, body, true).await;
+            }
+            let answer = self.upstream.send(&exchange.who, &method, path, headers.clone(), body, true).await?;
+            if !self.restore_again(exchange, decision, answer.status()).await? {
+                return Ok(answer);
+            }
+        }
+    }
+
+    /// Puts a body right, and says how many values were; none when there was nothing to do.
+    async fn put_right(
+        &self,
+        exchange: &mut Exchange,
+        original: &Arc<RequestBody>,
+        decision: &Decision,
+        tries: u32,
+    ) -> Result<Option<u64>, Refusal> {
         let operation = &exchange.operation;
-        let carries = operation.is_mutating() && placeholder::appears_in(&exchange.body);
+        let carries = operation.is_mutating() && carries(original, operation.shape)?;
         let is_change = matches!(operation.method, Method::PUT | Method::PATCH) && operation.shape == Shape::Answer;
+        let is_json_patch = original.media_type() == JSON_PATCH;
+        let unless_carried = || if carries { Err(unrestorable("the body")) } else { Ok(None) };
+        if is_change && is_json_patch && may_hide(&decision.on_object) {
+            // What these hide is known only when it is there.
+            refuse_reaching(original, |_| true)?;
+        }
         let masks = decision.masks.as_deref().filter(|masks| masks.reads_objects());
         let Some(masks) = masks.filter(|_| is_change && operation.target.as_ref().is_some_and(|t| t.name.is_some())) else {
-            return if carries { Err(unrestorable("the body")) } else { Ok(()) };
+            return unless_carried();
         };
-        let media_type = exchange.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
-        let parsed = RequestBody::new(exchange.body.clone(), &media_type);
-        let mut body = match parsed.value() {
-            Ok(value) => Value::clone(value),
-            Err(refusal) if carries => return Err(refusal.clone()),
-            // What cannot be read here the API server refuses, or it carries nothing that a mask left.
-            Err(_) => return Ok(()),
+        let mut body = match original.read_if_known()? {
+            Some(value) => Value::clone(value),
+            None if carries => return original.read().map(|_| None).map_err(Refusal::clone),
+            // Nothing is in it that a mask left.
+            None => return Ok(None),
         };
         if let Some(why) = masks.loses(operation.method == Method::PUT) {
             return Err(Refusal::invalid(why));
         }
         if !carries && !masks.may_have_left(&body) {
-            return Ok(());
+            return Ok(None);
         }
-        let stored = self.stored(exchange, masks).await?;
-        let Some((object, shown)) = stored else {
-            return if carries { Err(unrestorable("the body")) } else { Ok(()) };
+        let Some((object, shown)) = self.stored(exchange, masks).await? else {
+            if is_json_patch {
+                refuse_reaching(original, |_| true)?;
+            }
+            return unless_carried();
         };
+        if is_json_patch {
+            refuse_reaching(original, |pointer| object.pointer(pointer) != shown.pointer(pointer))?;
+        }
         let stored = Stored { object: &object, shown: &shown, whole: operation.method == Method::PUT };
-        let is_json_patch = media_type.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(JSON_PATCH);
         let restored = if is_json_patch { stored.restore_patch(&mut body) } else { stored.restore(&mut body) };
         let count = restored.map_err(|place| unrestorable(&place.0))?;
         if count == 0 {
-            return if carries { Err(unrestorable("the body")) } else { Ok(()) };
+            return unless_carried();
         }
-        only_on(&mut body, &object["metadata"]["resourceVersion"]);
-        let text = Bytes::from(body.to_string());
-        if placeholder::appears_in(&text) {
+        let version = &object["metadata"]["resourceVersion"];
+        let is_ours = only_on(&mut body, version);
+        let text = if original.is_yaml() { write_for_yaml(&body) } else { body.to_string() };
+        if placeholder::appears_in(text.as_bytes()) {
             return Err(unrestorable("the body"));
         }
-        if operation.method == Method::PUT {
-            exchange.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let media_type = if operation.method == Method::PUT { "application/json" } else { original.media_type() };
+        if let Ok(value) = HeaderValue::from_str(media_type) {
+            exchange.headers.insert(header::CONTENT_TYPE, value);
         }
-        exchange.body = text;
-        event.set("restored", count);
-        Ok(())
+        exchange.body = Arc::new(RequestBody::new(text.into(), media_type));
+        exchange.restored = is_ours.then(|| Restored { original: Arc::clone(original), version: version.clone(), tries });
+        Ok(Some(count))
     }
 
     /// The object a write is for, read as the caller would read it, and as the caller is shown it.
     async fn stored(&self, exchange: &Exchange, masks: &Plan) -> Result<Option<(Value, Value)>, Refusal> {
-        let operation = &exchange.operation;
-        let path = operation.path_and_query.split('?').next().unwrap_or_default();
-        let answer = self.upstream.send(&exchange.who, &Method::GET, path, exchange.headers_to_read(), Bytes::new(), true).await?;
-        let status = answer.status();
+        let path = exchange.operation.path_and_query.split('?').next().unwrap_or_default();
         let unreadable = || Refusal::bad_gateway("the stored object cannot be read, so what is hidden in it cannot be kept; try again");
-        let bytes = collect(answer.into_body(), self.config.limits.object.0).await.ok().flatten().ok_or_else(unreadable)?;
+        // A create by apply, or a caller who may not read: then nothing was shown that could come back.
+        let (status, bytes) = self.read_as_caller(exchange, path).await?;
         if !status.is_success() {
-            // A create by apply, or a caller who may not read: then nothing was shown that could come back.
             return Ok(None);
         }
-        let resource = operation.target.as_ref().map(|t| t.resource.as_str()).unwrap_or_default();
         let mut shown = Vec::with_capacity(bytes.len());
-        masks.apply(&bytes, resource, false, &mut shown, &mut Report::new()).map_err(|_| unreadable())?;
+        masks.apply(&bytes, exchange.resource(), false, &mut shown, &mut Report::new()).map_err(|_| unreadable())?;
         let parse = |bytes: &[u8]| serde_json::from_slice(bytes).map_err(|_| unreadable());
         Ok(Some((parse(&bytes)?, parse(&shown)?)))
     }
+
+    /// What an answer may repeat of the object that a write was for, in whatever words: an error, or a warning.
+    pub(super) async fn repeats(&self, exchange: &Exchange, masks: Option<&Plan>, answer: &Response<Incoming>) -> Repeats {
+        let Exchange { operation, .. } = exchange;
+        let says_something = !answer.status().is_success() || answer.headers().contains_key(header::WARNING);
+        let object = operation.target.as_ref().and_then(|target| Some((target.collection(), target.name.as_deref()?)));
+        let (Some(masks), Some((collection, name))) = (masks.filter(|masks| masks.reads_objects()), object) else {
+            return Repeats::Nothing;
+        };
+        if !says_something || !operation.is_mutating() {
+            return Repeats::Nothing;
+        }
+        let path = format!("{collection}/{}", escape(name));
+        match self.read_as_caller(exchange, &path).await {
+            Ok((StatusCode::NOT_FOUND, _)) => Repeats::Nothing,
+            Ok((status, bytes)) if status.is_success() => {
+                masks.hidden_in(&bytes, exchange.resource()).map_or(Repeats::Unknown, Repeats::Values)
+            }
+            _ => Repeats::Unknown,
+        }
+    }
+
+    async fn read_as_caller(&self, exchange: &Exchange, path: &str) -> Result<(StatusCode, Bytes), Refusal> {
+        let answer = self.upstream.send(&exchange.who, &Method::GET, path, exchange.headers_to_read(), Bytes::new(), true).await?;
+        let status = answer.status();
+        let read = collect(answer.into_body(), self.config.limits.object.0).await.ok().flatten();
+        let bytes = read
+            .ok_or_else(|| Refusal::bad_gateway("the stored object cannot be read, so what is hidden in it cannot be kept; try again"))?;
+        Ok((status, bytes))
+    }
 }
 
-/// What was put right is right for this version of the object only: another one is a conflict, which clients know to repeat.
-fn only_on(body: &mut Value, version: &Value) {
+/// Whether a body carries a placeholder, however it is spelt.
+fn carries(body: &RequestBody, shape: Shape) -> Result<bool, Refusal> {
+    if placeholder::appears_in(body.bytes()) {
+        return Ok(true);
+    }
+    // What is spelt in YAML's own ways, or packed as Helm packs its releases, is known only once it is read.
+    let is_spelt = body.is_yaml() && placeholder::may_be_spelt_in_yaml(body.bytes());
+    if shape != Shape::Answer || !is_spelt && !placeholder::may_be_packed(body.bytes()) {
+        return Ok(false);
+    }
+    match body.read_if_known()? {
+        Some(value) => placeholder::appears_within(value).ok_or_else(|| {
+            Refusal::invalid("the body holds something packed that is too large to be looked through for values hidden from you")
+        }),
+        None => Ok(false),
+    }
+}
+
+/// Refuses a JSON patch that moves, copies or tests what is hidden: it would show somewhere else, or be guessed. `is_hidden` is asked of a JSON pointer; what
+/// lies within a list is asked of the list, for the patch's own order may move it.
+fn refuse_reaching(patch: &RequestBody, is_hidden: impl Fn(&str) -> bool) -> Result<(), Refusal> {
+    let operations = patch.read_if_known()?.and_then(|patch| patch.as_array());
+    for (index, operation) in operations.into_iter().flatten().enumerate() {
+        let text = |key: &str| operation[key].as_str().unwrap_or_default();
+        let from = match text("op") {
+            "move" | "copy" => text("from"),
+            "test" => text("path"),
+            _ => continue,
+        };
+        if is_hidden(before_lists(from)) {
+            return Err(Refusal::invalid(format!(
+                "operation {index} of the patch ({} of {from}) reaches a value hidden from you; leave it out, or send a merge patch of the fields you mean",
+                text("op")
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// A pointer as far as no element of a list is named in it.
+fn before_lists(pointer: &str) -> &str {
+    let is_element = |part: &str| part == "-" || !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+    let mut end = 0;
+    for part in pointer.split('/').skip(1) {
+        if is_element(part) {
+            break;
+        }
+        end += 1 + part.len();
+    }
+    &pointer[..end]
+}
+
+/// What was put right is right for this version of the object only. Whether the gateway said so: a client that did is told of the conflict itself.
+fn only_on(body: &mut Value, version: &Value) -> bool {
     if let Some(patch) = body.as_array_mut() {
         patch.insert(0, json!({"op": "test", "path": "/metadata/resourceVersion", "value": version}));
-    } else if let Some(object) = body.as_object_mut() {
-        let metadata = object.entry("metadata").or_insert_with(|| json!({}));
-        if let Some(metadata) = metadata.as_object_mut() {
-            metadata.entry("resourceVersion").or_insert_with(|| version.clone());
+        return true;
+    }
+    let metadata = body.as_object_mut().map(|object| object.entry("metadata").or_insert_with(|| json!({})));
+    match metadata.and_then(Value::as_object_mut) {
+        Some(metadata) if metadata.get("resourceVersion").is_none_or(|known| known.is_null() || known == "") => {
+            metadata.insert("resourceVersion".into(), version.clone());
+            true
         }
+        _ => false,
     }
 }
 
@@ -100,4 +253,79 @@ fn unrestorable(place: &str) -> Refusal {
     Refusal::invalid(format!(
         "{place} carries postern-masked, which stands for a value hidden from you, and there is no such hidden value in that field; leave the field out, or patch only the fields you mean"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body(media_type: &str, text: &str) -> RequestBody {
+        RequestBody::new(Bytes::copy_from_slice(text.as_bytes()), media_type)
+    }
+
+    #[test]
+    fn a_placeholder_is_found_however_it_is_spelt() {
+        let yaml = "application/apply-patch+yaml";
+        for text in [
+            "data: {a: postern-masked}",
+            "data: {a: \"postern\\x2dmasked\"}",
+            "data: {a: \"postern\\u002Dmasked\"}",
+            "data: {a: \"post\\\n  ern-masked\"}",
+            "data:\n  a: |\n    cG9zdGVybi1t\n    YXNrZWQ=\n",
+            r#"{"data": {"a": "postern\x2dmasked"}}"#,
+        ] {
+            assert_eq!(carries(&body(yaml, text), Shape::Answer).ok(), Some(true), "{text}");
+        }
+        for text in [
+            r#"{"data":{"a":"postern\u002dmasked"}}"#,
+            r#"{"data":{"a":"cG9zdGVybi1t\nYXNrZWQ="}}"#,
+            r#"{"a":"{\"b\":\"postern\\u002dmasked\"}"}"#,
+        ] {
+            assert_eq!(carries(&body("application/json", text), Shape::Answer).ok(), Some(true), "{text}");
+        }
+        assert_eq!(carries(&body(yaml, "data:\n  a: postern\n  b: masked\n"), Shape::Answer).ok(), Some(false));
+        assert!(carries(&body(yaml, "data: {a: !!binary cG9zdGVybi1tYXNrZWQ=, b: &x y}"), Shape::Answer).is_ok_and(|carries| carries));
+        assert!(carries(&body(yaml, "data: {a: !!binary cG9z}"), Shape::Answer).is_err());
+    }
+
+    #[test]
+    fn what_is_packed_as_helm_packs_it_is_looked_through() {
+        use base64::Engine;
+        use base64::engine::general_purpose::STANDARD;
+        let packed = |text: &str| {
+            let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+            std::io::Write::write_all(&mut gzip, text.as_bytes()).unwrap();
+            STANDARD.encode(STANDARD.encode(gzip.finish().unwrap()))
+        };
+        let secret = |text: &str| body("application/json", &json!({"kind": "Secret", "data": {"release": packed(text)}}).to_string());
+        let chart = json!({"manifest": "a: postern-masked\n", "more": "x".repeat(100_000)}).to_string();
+        assert_eq!(carries(&secret(&chart), Shape::Answer).ok(), Some(true));
+        assert_eq!(carries(&secret(&chart.replace("postern-masked", "cG9zdGVybi1tYXNrZWQ=")), Shape::Answer).ok(), Some(true));
+        assert_eq!(carries(&secret(&chart.replace("postern-masked", "plain")), Shape::Answer).ok(), Some(false));
+        assert!(carries(&secret(&"x".repeat(100 << 20)), Shape::Answer).is_err());
+    }
+
+    #[test]
+    fn a_patch_reaches_nothing_hidden() {
+        let hidden = |pointer: &str| ["", "/data", "/data/password", "/list"].contains(&pointer);
+        let refused = |operation: &str| refuse_reaching(&body(JSON_PATCH, &format!("[{operation}]")), hidden).is_err();
+        for operation in [
+            r#"{"op":"move","from":"/data/password","path":"/metadata/labels/x"}"#,
+            r#"{"op":"copy","from":"/data","path":"/metadata/annotations"}"#,
+            r#"{"op":"copy","from":"","path":"/x"}"#,
+            r#"{"op":"test","path":"/data/password","value":"x"}"#,
+            r#"{"op":"copy","from":"/list/0/value","path":"/x"}"#,
+            r#"{"op":"move","from":"/list/-","path":"/x"}"#,
+        ] {
+            assert!(refused(operation), "{operation}");
+        }
+        for operation in [
+            r#"{"op":"add","path":"/data/password","value":"x"}"#,
+            r#"{"op":"copy","from":"/metadata/labels/a","path":"/metadata/labels/b"}"#,
+            r#"{"op":"test","path":"/metadata/resourceVersion","value":"1"}"#,
+            r#"{"op":"remove","path":"/data/password"}"#,
+        ] {
+            assert!(!refused(operation), "{operation}");
+        }
+    }
 }

@@ -1,7 +1,6 @@
 //! Streams into containers: what must stand before one is opened, and how it is carried.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
@@ -20,7 +19,8 @@ use crate::forward;
 use crate::identify::Caller;
 use crate::record::Event;
 use crate::record::session::{Recording, cannot_record};
-use crate::respond::{self, Completion, Work};
+use crate::respond::{self, Completion, Repeats, Work};
+use crate::slots::Slot;
 use crate::status::Refusal;
 use crate::stream::Channel;
 use crate::stream::carry::{Setup, carry};
@@ -28,40 +28,6 @@ use crate::stream::codec::Protocol;
 use crate::stream::end::Ends;
 use crate::stream::filter::Filter;
 use crate::stream::waiting::{Answered, Waiting};
-
-/// Streams that are open, by caller.
-#[derive(Default)]
-pub struct OpenStreams(Mutex<HashMap<String, usize>>);
-
-/// A stream that counts as open.
-pub(super) struct Slot {
-    streams: Arc<OpenStreams>,
-    of: String,
-}
-
-impl OpenStreams {
-    fn take(self: &Arc<Self>, of: String, most: usize) -> Option<Slot> {
-        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = open.entry(of.clone()).or_default();
-        if *count >= most {
-            return None;
-        }
-        *count += 1;
-        Some(Slot { streams: Arc::clone(self), of })
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        let mut open = self.streams.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = open.get_mut(&self.of) {
-            *count -= 1;
-            if *count == 0 {
-                open.remove(&self.of);
-            }
-        }
-    }
-}
 
 /// What stands before a stream is opened.
 pub(super) struct Ready {
@@ -100,10 +66,15 @@ impl Ready {
 
 impl Gateway {
     /// Sees to it that a stream can be read, masked and recorded, before anything of it is sent.
-    pub(super) async fn ready(&self, exchange: &mut Exchange, decision: &mut Decision, event: &mut Event) -> Result<Ready, Refusal> {
+    pub(super) async fn ready(
+        &self,
+        exchange: &mut Exchange,
+        decision: &mut Decision,
+        slot: Slot,
+        event: &mut Event,
+    ) -> Result<Ready, Refusal> {
         readable(&mut exchange.headers, exchange.operation.command.is_some())?;
         let caller = &exchange.caller;
-        let slot = self.slot(caller)?;
         let pod = self.pod_of(exchange).await;
         let filter = self.filter(exchange, decision, &pod).await?;
         let recording = match &self.sessions {
@@ -126,7 +97,7 @@ impl Gateway {
     /// Counts one more stream of a caller, as long as there are not too many.
     pub(super) fn slot(&self, caller: &Caller) -> Result<Slot, Refusal> {
         let most = self.config.limits.streams_per_caller;
-        self.open_streams.take(format!("{} {}", caller.issuer, caller.username), most).ok_or_else(|| {
+        self.open_streams.take(&[&caller.issuer, &caller.username], most).map_err(|_| {
             Refusal::too_many_requests(format!("you have {most} streams open (limits.streamsPerCaller); end one, then try again"))
         })
     }
@@ -192,16 +163,16 @@ impl Gateway {
     /// An upgraded connection: exec, attach, port-forward, or whatever a proxied server speaks.
     pub(super) async fn stream(
         &self,
-        exchange: Exchange,
+        mut exchange: Exchange,
         opens: Opens,
         upgrade: Option<OnUpgrade>,
         event: Event,
     ) -> Result<Response<Body>, Refusal> {
+        let mut completion = Completion::new(self.audit.clone(), event, exchange.began, std::mem::take(&mut exchange.held));
         let operation = &exchange.operation;
-        let mut completion = Completion::new(self.audit.clone(), event, exchange.began);
         let sent = self
             .upstream
-            .send_upgrade(&exchange.who, &operation.method, &operation.path_and_query, exchange.headers.clone(), exchange.body.clone())
+            .send_upgrade(&exchange.who, &operation.method, &operation.path_and_query, exchange.headers.clone(), exchange.body.to_send())
             .await;
         let mut upstream = match sent {
             Ok(upstream) => upstream,
@@ -214,7 +185,7 @@ impl Gateway {
             opens.discard();
             // What is not upgraded may go on for long all the same.
             let ends = Some(self.ends(&exchange));
-            return Ok(respond::respond(upstream, Work::Pass, &[], None, ends, operation.shape, completion)
+            return Ok(respond::respond(upstream, Work::Pass, &[], None, &Repeats::Nothing, ends, operation.shape, completion)
                 .await
                 .unwrap_or_else(Refusal::into_response));
         };

@@ -18,6 +18,7 @@ use crate::decide::Decision;
 use crate::identify::time_left;
 use crate::record::Event;
 use crate::respond::Completion;
+use crate::slots::Slot;
 use crate::status::Refusal;
 use crate::stream::Channel;
 use crate::stream::carry::FAREWELL;
@@ -35,6 +36,7 @@ impl Gateway {
         ticket: Ticket,
         handshake: Handshake,
         upgrade: OnUpgrade,
+        slot: Slot,
         mut event: Event,
     ) -> Response<Body> {
         let (gateway, response) = (Arc::clone(self), handshake.response());
@@ -46,7 +48,7 @@ impl Gateway {
             };
             let mut terminal = Terminal::new(upgraded, &exchange, &handshake);
             let refusal = match gateway.wait_on_terminal(&mut terminal, &exchange, ticket, &mut event).await {
-                Ok(decision) => match gateway.connect(exchange, decision, &handshake, &mut event).await {
+                Ok(decision) => match gateway.connect(exchange, decision, slot, &handshake, &mut event).await {
                     Ok(connected) => return terminal.carry(&gateway, connected).await,
                     Err(refusal) => refusal,
                 },
@@ -81,13 +83,14 @@ impl Gateway {
         &self,
         mut exchange: Exchange,
         mut decision: Decision,
+        slot: Slot,
         handshake: &Handshake,
         event: &mut Event,
     ) -> Result<Connected, Refusal> {
         handshake.narrow(&mut exchange.headers);
         let checked = self.check_masks(&exchange, &decision);
         let ready = match checked {
-            Ok(()) => self.ready(&mut exchange, &mut decision, event).await,
+            Ok(()) => self.ready(&mut exchange, &mut decision, slot, event).await,
             Err(refusal) => Err(refusal),
         };
         let ready = match ready {
@@ -101,9 +104,9 @@ impl Gateway {
             Err(refusal) => Err(refusal),
         };
         let ready = ready.inspect_err(|refusal| self.refused(refusal, event))?;
-        let completion = Completion::new(self.audit.clone(), event.clone(), exchange.began);
+        let completion = Completion::new(self.audit.clone(), event.clone(), exchange.began, std::mem::take(&mut exchange.held));
         let (method, path) = (&exchange.operation.method, &exchange.operation.path_and_query);
-        match self.upstream.send_upgrade(&exchange.who, method, path, exchange.headers, exchange.body).await {
+        match self.upstream.send_upgrade(&exchange.who, method, path, exchange.headers, exchange.body.to_send()).await {
             Ok(upstream) => Ok(Connected { upstream, ready, completion }),
             Err(refusal) => {
                 ready.discard();

@@ -15,9 +15,9 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, UnixTime};
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::prelude::{AttributeTypeAndValue, FromDer, X509Certificate};
 
-use super::{Caller, credential_id};
+use super::{Caller, credential_id, name};
 
 /// What the client's certificate says.
 #[derive(Clone, Debug)]
@@ -53,24 +53,38 @@ impl CertificateCa {
         if let Err(error) = self.verifier.verify_client_cert(end_entity, intermediates, UnixTime::now()) {
             return Presented::Invalid(format!("the client certificate is not let in: {error}; use one the gateway's client CA signed"));
         }
-        caller(end_entity).map_or_else(
-            || Presented::Invalid("the client certificate names no user: its subject has no common name".into()),
-            |caller| Presented::Valid(Arc::new(caller)),
-        )
+        match caller(end_entity) {
+            Ok(caller) => Presented::Valid(Arc::new(caller)),
+            Err(why) => Presented::Invalid(format!("the client certificate is not let in: {why}")),
+        }
     }
 }
 
-/// As Kubernetes reads a client certificate: the common name is the user, organisations are groups.
-fn caller(certificate: &CertificateDer<'_>) -> Option<Caller> {
+/// As Kubernetes reads a client certificate: the common name is the user, organisations are groups. Where Go would read another one of several, or a text
+/// in an encoding that is not read here, nothing is guessed.
+fn caller(certificate: &CertificateDer<'_>) -> Result<Caller, String> {
     let der = certificate.as_ref();
-    let (_, certificate) = X509Certificate::from_der(der).ok()?;
+    let (_, certificate) = X509Certificate::from_der(der).map_err(|_| "it cannot be read")?;
     let subject = certificate.subject();
-    let username = subject.iter_common_name().next()?.as_str().ok().filter(|n| !n.is_empty())?.to_owned();
+    let texts = |attributes: &mut dyn Iterator<Item = &AttributeTypeAndValue<'_>>, what: &str| -> Result<Vec<String>, String> {
+        let unread =
+            || format!("its subject has {what} in an encoding that is not read; have it issued with UTF8String or PrintableString");
+        attributes.map(|attribute| attribute.as_str().map(str::to_owned).map_err(|_| unread())).collect()
+    };
+    let names = texts(&mut subject.iter_common_name(), "a common name")?;
+    let groups = texts(&mut subject.iter_organization(), "an organisation")?;
+    let [username] = names.as_slice() else {
+        return Err(match names.len() {
+            0 => "it names no user: its subject has no common name".into(),
+            _ => "its subject has several common names; have it issued with one".to_owned(),
+        });
+    };
+    name::check(username, &groups)?;
     let issuer = format!("x509:{}", certificate.issuer());
-    Some(Caller {
-        credential: credential_id(&issuer, &username, der),
-        username,
-        groups: subject.iter_organization().filter_map(|o| o.as_str().ok()).map(Into::into).collect(),
+    Ok(Caller {
+        credential: credential_id(&issuer, username, der),
+        username: username.clone(),
+        groups,
         issuer,
         claims: Vec::new(),
         expires: u64::try_from(certificate.validity().not_after.timestamp()).unwrap_or(0),

@@ -7,6 +7,7 @@ use anyhow::{anyhow, bail};
 use cel::{Context, Env, Program, Value};
 use serde_json::Value as Json;
 
+use super::name;
 use crate::config::{JwtAuthenticator, PrefixedClaimOrExpression};
 
 /// The compiled mappings and rules of one issuer.
@@ -96,6 +97,7 @@ impl Mappings {
             Some(mapping) => mapping.values(claims, &context, "groups")?,
             None => Vec::new(),
         };
+        name::check(&username, &groups)?;
         if !self.user_rules.is_empty() {
             let user = HashMap::from([
                 ("username".to_owned(), Value::from(username.as_str())),

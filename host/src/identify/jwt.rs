@@ -8,11 +8,13 @@ use anyhow::Context;
 use aws_lc_rs::digest;
 use base64::Engine;
 use jsonwebtoken::{Algorithm, Validation};
+use serde_json::Value;
 
 use super::claims::{Claims, Mappings};
 use super::jwks::Jwks;
 use super::{Caller, credential_id, now};
 use crate::config::Authentication;
+use crate::json::{self, Unambiguous};
 use crate::status::Refusal;
 
 /// Verified tokens remembered, so that a signature is checked once and not with every request.
@@ -118,8 +120,11 @@ impl Authenticator {
         validation.set_required_spec_claims(&["exp", "iss", "aud"]);
         let mut why = "the token is signed with a key the issuer does not publish".to_owned();
         for candidate in keys {
-            match jsonwebtoken::decode::<Claims>(token, &candidate.key, &validation) {
-                Ok(verified) => return issuer.caller(verified.claims, token),
+            match jsonwebtoken::decode::<Unambiguous>(token, &candidate.key, &validation) {
+                Ok(verified) => match verified.claims.0 {
+                    Value::Object(claims) => return issuer.caller(claims, token),
+                    _ => return Err(garbled()),
+                },
                 Err(error) => why = explain(error.kind()),
             }
         }
@@ -145,7 +150,10 @@ pub fn unverified_parts(token: &str) -> Option<[Claims; 2]> {
     if parts.next().is_some() {
         return None;
     }
-    let decode = |text: &str| serde_json::from_slice(&base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(text).ok()?).ok();
+    let decode = |text: &str| match json::read(&base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(text).ok()?).ok()? {
+        Value::Object(claims) => Some(claims),
+        _ => None,
+    };
     Some([decode(header)?, decode(payload)?])
 }
 

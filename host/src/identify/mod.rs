@@ -5,6 +5,7 @@ mod claims;
 mod headers;
 mod jwks;
 mod jwt;
+pub mod name;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

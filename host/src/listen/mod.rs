@@ -4,13 +4,13 @@
 //! API server that its requests use.
 
 mod certificates;
+mod connection;
 
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use http::{Request, Response};
@@ -25,13 +25,18 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 pub use certificates::{Ca, Certificates, write_private};
+pub use connection::{Busy, Connection};
 
 use crate::body::Body;
 use crate::gateway::{Gateway, Peer};
 use crate::identify::HandshakeOnly;
+use crate::slots::{Full, Slot};
+use connection::Places;
 
 /// A handshake takes no longer than this.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How often it is told that connections are closed.
+const TOLD_EVERY: Duration = Duration::from_secs(10);
 /// Streams one HTTP/2 connection may have open: kubectl and client-go use far fewer.
 const STREAMS: u32 = 250;
 
@@ -65,30 +70,40 @@ impl Listener {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             n => n,
         };
-        let open = Arc::new(AtomicUsize::new(0));
+        let places = Places::new(&gateway.config.limits);
         let mut workers = Vec::new();
         for number in 0..threads {
             let (sender, receiver) = mpsc::unbounded_channel();
-            let worker = Worker { gateway: Arc::clone(&gateway), tls: Arc::clone(&self.tls), open: Arc::clone(&open), stop: stop.clone() };
+            let worker = Worker { gateway: Arc::clone(&gateway), tls: Arc::clone(&self.tls), stop: stop.clone() };
             let thread = std::thread::Builder::new().name(format!("serve-{number}")).spawn(move || worker.run(receiver))?;
             workers.push((sender, thread));
         }
-        let mut next = 0;
+        let (mut next, mut told) = (0, None);
         loop {
             let accepted = tokio::select! {
                 accepted = self.tcp.accept() => accepted,
                 _ = stop.changed() => break,
             };
             match accepted {
-                Ok((stream, address)) if open.load(Ordering::Relaxed) < gateway.config.limits.connections => {
-                    // It leaves this runtime: its events are for the thread that serves it, and no other is woken by them.
-                    let Ok(stream) = stream.into_std() else { continue };
-                    open.fetch_add(1, Ordering::Relaxed);
-                    next = (next + 1) % workers.len();
-                    let _ = workers[next].0.send((stream, address));
-                }
-                // Over the limit a connection is closed at once: what is open goes on.
-                Ok(_) => tracing::warn!("a connection was closed: limits.connections are open"),
+                Ok((stream, address)) => match places.take(address.ip()) {
+                    Ok(place) => {
+                        // It leaves this runtime: its events are for the thread that serves it, and no other is woken by them.
+                        let Ok(stream) = stream.into_std() else { continue };
+                        next = (next + 1) % workers.len();
+                        let _ = workers[next].0.send(Accepted { stream, address, place });
+                    }
+                    // Over the limit a connection is closed at once: what is open goes on. Told once in a while: it may happen a thousand times a second.
+                    Err(full) if told.is_none_or(|at: Instant| at.elapsed() > TOLD_EVERY) => {
+                        told = Some(Instant::now());
+                        match full {
+                            Full::All => tracing::warn!("connections are closed: limits.connections are open"),
+                            Full::Owner => {
+                                tracing::warn!(address = %address.ip(), "connections are closed: limits.connectionsPerAddress are open")
+                            }
+                        }
+                    }
+                    Err(_) => {}
+                },
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
                     tokio::time::sleep(Duration::from_millis(100)).await;
@@ -104,26 +119,31 @@ impl Listener {
     }
 }
 
+/// A connection on its way to the thread that serves it.
+struct Accepted {
+    stream: std::net::TcpStream,
+    address: SocketAddr,
+    place: Slot,
+}
+
 struct Worker {
     gateway: Arc<Gateway>,
     tls: Arc<ServerConfig>,
-    open: Arc<AtomicUsize>,
     stop: watch::Receiver<bool>,
 }
 
 impl Worker {
-    fn run(self, mut connections: mpsc::UnboundedReceiver<(std::net::TcpStream, SocketAddr)>) {
+    fn run(self, mut connections: mpsc::UnboundedReceiver<Accepted>) {
         // A local runtime and not a set of local tasks: those are woken through the runtime, which costs a system call each time.
         let Ok(runtime) = Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) else { return };
         let drain = self.gateway.config.listen.drain.duration();
         let (open, worker) = (Rc::new(()), Rc::new(self));
         runtime.block_on(async {
             tokio::task::spawn_local(keep_time());
-            while let Some((stream, address)) = connections.recv().await {
+            while let Some(accepted) = connections.recv().await {
                 let (guard, worker) = (Rc::clone(&open), Rc::clone(&worker));
                 tokio::task::spawn_local(async move {
-                    worker.connection(stream, address).await;
-                    worker.open.fetch_sub(1, Ordering::Relaxed);
+                    worker.connection(accepted).await;
                     drop(guard);
                 });
             }
@@ -141,12 +161,13 @@ impl Worker {
     }
 
     /// Each step is a box of its own: a connection keeps room for the step it is at, and not for those behind it.
-    async fn connection(&self, stream: std::net::TcpStream, address: SocketAddr) {
+    async fn connection(&self, Accepted { stream, address, place }: Accepted) {
         let Some(stream) = Box::pin(self.handshake(stream)).await else { return };
         let (_, tls) = stream.get_ref();
         let presented = self.gateway.identifier.verify_certificate(tls.peer_certificates().unwrap_or_default());
         let is_h2 = tls.alpn_protocol() == Some(b"h2");
-        let peer = Peer { address, presented };
+        let connection = Connection::new(place);
+        let peer = Peer { address, presented, connection: Rc::clone(&connection) };
         let gateway = Arc::clone(&self.gateway);
         let service = service_fn(move |request: Request<Incoming>| {
             let (gateway, peer) = (Arc::clone(&gateway), peer.clone());
@@ -161,13 +182,13 @@ impl Worker {
                 .max_header_list_size(limits.request_head.0 as u32)
                 .keep_alive_interval(Duration::from_secs(30))
                 .keep_alive_timeout(Duration::from_secs(20));
-            let connection = Box::pin(builder.serve_connection(TokioIo::new(stream), service));
-            self.drive(connection, |connection| connection.graceful_shutdown()).await
+            let served = Box::pin(builder.serve_connection(TokioIo::new(stream), service));
+            self.drive(served, &connection, |served| served.graceful_shutdown()).await
         } else {
             let mut builder = hyper::server::conn::http1::Builder::new();
             builder.timer(TokioTimer::new()).header_read_timeout(limits.request_head_time.duration()).max_buf_size(limits.request_head.0);
-            let connection = Box::pin(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
-            self.drive(connection, |connection| connection.graceful_shutdown()).await
+            let served = Box::pin(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
+            self.drive(served, &connection, |served| served.graceful_shutdown()).await
         };
         if let Err(error) = ended {
             tracing::debug!(%error, %address, "a connection ended");
@@ -181,18 +202,25 @@ impl Worker {
         tokio::time::timeout(HANDSHAKE, handshake).await.ok()?.ok()
     }
 
-    /// Serves a connection to its end. When the gateway stops, what is open on it ends first.
-    async fn drive<C>(&self, mut connection: Pin<Box<C>>, shut_down: impl FnOnce(Pin<&mut C>)) -> hyper::Result<()>
+    /// Serves a connection to its end. When the gateway stops, what is open on it ends first; one that carries nothing for long is ended.
+    async fn drive<C>(&self, mut served: Pin<Box<C>>, connection: &Connection, shut_down: impl FnOnce(Pin<&mut C>)) -> hyper::Result<()>
     where
         C: Future<Output = hyper::Result<()>>,
     {
         let mut stop = self.stop.clone();
-        tokio::select! {
-            ended = connection.as_mut() => return ended,
-            _ = stop.changed() => {}
+        let idle = tokio::select! {
+            ended = served.as_mut() => return ended,
+            _ = stop.changed() => false,
+            () = connection.idle(&self.gateway.config.limits) => true,
+        };
+        shut_down(served.as_mut());
+        if !idle {
+            return served.await;
         }
-        shut_down(connection.as_mut());
-        connection.await
+        tokio::select! {
+            ended = served => ended,
+            () = Connection::parting() => Ok(()),
+        }
     }
 }
 

@@ -24,4 +24,5 @@ pub use plans::Plans;
 pub use raw::{Unreadable, member};
 pub use restore::{Stored, Unrestorable};
 pub use rows::RowObject;
+pub use sweep::Hidden;
 pub use text::{TextMask, TextRules};

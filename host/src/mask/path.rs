@@ -1,6 +1,7 @@
 //! JSONPath (RFC 9535), of which a gateway can apply while streaming: names, indexes, wildcards and descendants.
 
 use std::fmt::Write;
+use std::ops::ControlFlow;
 
 use serde_json::Value;
 
@@ -85,18 +86,114 @@ impl Path {
             .collect()
     }
 
-    /// Every match in a value: its normalized path and the value. At most `limit` of them.
-    pub fn select<'a>(&self, root: &'a Value, limit: usize) -> Vec<(String, &'a Value)> {
-        let mut found = Vec::new();
-        let mut at = String::from("$");
-        walk(&self.steps, root, &mut at, &mut found, limit);
-        found
-    }
-
     /// The first match in a value.
     pub fn first<'a>(&self, root: &'a Value) -> Option<&'a Value> {
-        self.select(root, 1).pop().map(|(_, value)| value)
+        let mut first = None;
+        let _ = self.visit(root, &mut |_, value| {
+            first = Some(value);
+            ControlFlow::Break(())
+        });
+        first
     }
+
+    /// Calls `found` with every match in a value, in the order of the document, until it breaks off. However many ways the steps lead to a value, it is
+    /// visited once: what this costs grows with the document and the steps, and not with their combinations.
+    pub fn visit<'a>(&self, root: &'a Value, found: Found<'a, '_>) -> ControlFlow<()> {
+        self.walk(START, root, &mut Vec::new(), found)
+    }
+
+    fn walk<'a>(&self, states: States, value: &'a Value, at: &mut Vec<At<'a>>, found: Found<'a, '_>) -> ControlFlow<()> {
+        let mut child = |place: At<'a>, value: &'a Value| {
+            let (next, ends) = self.step(states, place);
+            if next == 0 && !ends {
+                return ControlFlow::Continue(());
+            }
+            at.push(place);
+            if ends {
+                found(at, value)?;
+            }
+            if next != 0 {
+                self.walk(next, value, at, found)?;
+            }
+            at.pop();
+            ControlFlow::Continue(())
+        };
+        match value {
+            Value::Object(members) => members.iter().try_for_each(|(key, value)| child(At::Name(key), value)),
+            Value::Array(elements) => elements.iter().enumerate().try_for_each(|(index, value)| child(At::Index(index), value)),
+            _ => ControlFlow::Continue(()),
+        }
+    }
+
+    /// The states after a member or an element, and whether the path ends there.
+    pub(super) fn step(&self, states: States, at: At<'_>) -> (States, bool) {
+        let (mut next, mut ends, mut rest) = (0, false, states);
+        while rest != 0 {
+            let bit = rest.trailing_zeros() as usize;
+            rest &= rest - 1;
+            let step = &self.steps[bit];
+            if step.descend {
+                next |= 1 << bit;
+            }
+            if step.what.takes(at) {
+                match bit + 1 == self.steps.len() {
+                    true => ends = true,
+                    false => next |= 1 << (bit + 1),
+                }
+            }
+        }
+        (next, ends)
+    }
+}
+
+impl Child {
+    /// Whether a step takes a member or an element.
+    pub(super) fn takes(&self, at: At<'_>) -> bool {
+        match (self, at) {
+            (Self::Any, _) => true,
+            (Self::Name(name), At::Name(key)) => name == key,
+            (Self::Index(index), At::Index(at)) => *index == at,
+            _ => false,
+        }
+    }
+}
+
+/// The steps that may be taken next, a bit for each: there are at most 24.
+pub(super) type States = u32;
+/// At the root: the first step.
+pub(super) const START: States = 1;
+
+/// What is called with a match: where it is, and its value.
+pub type Found<'a, 'f> = &'f mut dyn FnMut(&[At<'a>], &'a Value) -> ControlFlow<()>;
+
+/// One step from a value to one in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum At<'a> {
+    /// To a member of an object.
+    Name(&'a str),
+    /// To an element of an array.
+    Index(usize),
+}
+
+/// Writes a normalized path (RFC 9535, section 2.7).
+pub fn normalized(at: &[At<'_>]) -> String {
+    let mut text = String::with_capacity(normalized_length(at));
+    text.push('$');
+    for step in at {
+        let _ = match step {
+            At::Name(key) if key.contains(['\\', '\'']) => {
+                write!(text, "['{}']", key.replace('\\', "\\\\").replace('\'', "\\'"))
+            }
+            At::Name(key) => write!(text, "['{key}']"),
+            At::Index(index) => write!(text, "[{index}]"),
+        };
+    }
+    text
+}
+
+/// How long it is, or somewhat less: known before it is written.
+pub fn normalized_length(at: &[At<'_>]) -> usize {
+    1 + at.iter().map(|step| if let At::Name(key) = step { key.len() + 4 } else { 3 }).sum::<usize>()
 }
 
 fn dot_child(rest: &str) -> Option<(Child, &str)> {
@@ -130,67 +227,47 @@ fn bracket_child(rest: &str) -> Option<(Child, &str)> {
     None
 }
 
-fn walk<'a>(steps: &[Step], value: &'a Value, at: &mut String, found: &mut Vec<(String, &'a Value)>, limit: usize) {
-    if found.len() >= limit {
-        return;
-    }
-    let Some((step, rest)) = steps.split_first() else {
-        found.push((at.clone(), value));
-        return;
-    };
-    let mut visit = |at: &mut String, matches: bool, child: &'a Value| {
-        if matches {
-            walk(rest, child, at, found, limit);
-        }
-        if step.descend {
-            walk(steps, child, at, found, limit);
-        }
-    };
-    let length = at.len();
-    match value {
-        Value::Object(map) => {
-            for (key, child) in map {
-                let matches = match &step.what {
-                    Child::Name(name) => name == key,
-                    Child::Any => true,
-                    Child::Index(_) => false,
-                };
-                if matches || step.descend {
-                    let _ = write!(at, "['{}']", key.replace('\\', "\\\\").replace('\'', "\\'"));
-                    visit(at, matches, child);
-                    at.truncate(length);
-                }
-            }
-        }
-        Value::Array(list) => {
-            for (index, child) in list.iter().enumerate() {
-                let matches = match step.what {
-                    Child::Index(wanted) => wanted == index,
-                    Child::Any => true,
-                    Child::Name(_) => false,
-                };
-                if matches || step.descend {
-                    let _ = write!(at, "[{index}]");
-                    visit(at, matches, child);
-                    at.truncate(length);
-                }
-            }
-        }
-        _ => {}
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
 
+    fn selected(path: &str, object: &Value) -> Vec<(String, String)> {
+        let mut found = Vec::new();
+        let _ = Path::parse(path).unwrap().visit(object, &mut |at, value| {
+            found.push((normalized(at), value.to_string()));
+            ControlFlow::Continue(())
+        });
+        found
+    }
+
+    #[test]
+    fn however_many_ways_lead_to_a_value_it_is_visited_once() {
+        let deep = (0..100).fold(json!({"a": 1}), |inner, _| json!({"a": inner, "b": [0]}));
+        for (path, count) in
+            [("$..a".repeat(1), 101), (format!("${}..x", "..a".repeat(20)), 0), (format!("${}", "..*".repeat(20)), 3 * 101 + 1)]
+        {
+            let mut visits = 0;
+            let (path, mut matches) = (Path::parse(&path).unwrap(), 0);
+            let _ = path.visit(&deep, &mut |_, _| {
+                matches += 1;
+                ControlFlow::Continue(())
+            });
+            fn nodes(value: &Value) -> usize {
+                1 + value.as_object().into_iter().flatten().map(|(_, v)| nodes(v)).sum::<usize>()
+                    + value.as_array().into_iter().flatten().map(nodes).sum::<usize>()
+            }
+            visits += matches;
+            assert!(visits <= nodes(&deep) && matches <= count, "{matches}");
+        }
+        assert_eq!(selected("$..a..a", &json!({"a": {"a": {"a": 1}}})).len(), 2);
+        assert_eq!(selected("$..['it\\'s']", &json!({"it's": 1}))[0].0, "$['it\\'s']");
+    }
+
     #[test]
     fn paths_select_as_rfc_9535_says() {
         let object = json!({"data": {"a": "1", "b.c": "2"}, "list": [{"p": 1}, {"p": 2, "q": {"p": 3}}]});
-        let select = |path: &str| -> Vec<(String, String)> {
-            Path::parse(path).unwrap().select(&object, 100).into_iter().map(|(p, v)| (p, v.to_string())).collect()
-        };
+        let select = |path: &str| selected(path, &object);
         assert_eq!(select("$.data.*").len(), 2);
         assert_eq!(select("$.data['b.c']"), [("$['data']['b.c']".into(), "\"2\"".into())]);
         assert_eq!(select("$.list[1].p"), [("$['list'][1]['p']".into(), "2".into())]);
@@ -209,10 +286,15 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_path_panics_and_what_parses_selects_within_its_limit(text in r"\$[a-c.*'\[\]0-9é\\\\]{0,20}") {
+        fn no_path_panics_and_a_match_is_called_by_its_place(text in r"\$[a-c.*'\[\]0-9é\\\\]{0,20}") {
             if let Ok(path) = Path::parse(&text) {
                 let object = json!({"a": [{"b": 1}, {"c": {"a": [1, 2, 3]}}], "b": {"a": 1, "b": 2, "c": 3}});
-                proptest::prop_assert!(path.select(&object, 3).len() <= 3);
+                let _ = path.visit(&object, &mut |at, value| {
+                    // What a match is called leads to it, and to nothing else.
+                    let again = Path::parse(&normalized(at)).unwrap();
+                    assert_eq!(again.first(&object), Some(value));
+                    ControlFlow::Continue(())
+                });
             }
         }
     }

@@ -71,32 +71,142 @@ pub(super) fn hide_base64(transform: Transform, value: &[u8], key: &TokenKey) ->
     STANDARD.encode(hide(transform, &bytes, key))
 }
 
-/// Whether a body of any encoding carries a placeholder: plain, in base64 at any offset, or spelt with JSON escapes.
+/// Whether a body of any encoding carries a placeholder: plain, in base64 at any offset or broken into lines, or spelt with JSON escapes, also within JSON
+/// that is text in JSON.
 pub fn appears_in(body: &[u8]) -> bool {
-    let find = |needle: &[u8], hay: &[u8]| memchr::memmem::find(hay, needle).is_some();
-    let within = |hay: &[u8]| {
-        find(MARKER.as_bytes(), hay) || find(MARKER_BASE64, hay) || MARKER_BASE64_OFFSETS.iter().any(|needle| find(needle, hay))
-    };
-    within(body) || find(b"\\u", body) && within(&unescape_units(body))
+    if within(body) {
+        return true;
+    }
+    let mut text;
+    let mut current = body;
+    // An escape within an escape: JSON in an annotation, and no deeper.
+    for _ in 0..3 {
+        if memchr::memmem::find(current, b"\\u").is_none() {
+            break;
+        }
+        text = unescape_units(current);
+        if within(&text) {
+            return true;
+        }
+        current = &text;
+    }
+    let breaks = [&b"\\n"[..], b"\\r"];
+    (current.len() != body.len() || breaks.iter().any(|at| memchr::memmem::find(current, at).is_some())) && within(&without_breaks(current))
 }
 
-/// Replaces `\uXXXX` of ASCII characters by the character.
+fn within(text: &[u8]) -> bool {
+    let find = |needle: &[u8]| memchr::memmem::find(text, needle).is_some();
+    find(MARKER.as_bytes()) || find(MARKER_BASE64) || MARKER_BASE64_OFFSETS.iter().any(|needle| find(needle))
+}
+
+/// A text without the line breaks that decoders of base64 pass over, as they are and as JSON writes them.
+fn without_breaks(text: &[u8]) -> Vec<u8> {
+    let mut joined = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = memchr::memchr3(b'\\', b'\n', b'\r', rest) {
+        let (kept, length) = match (rest[at], rest.get(at + 1)) {
+            (b'\\', Some(b'n' | b'r')) => (at, 2),
+            (b'\\', _) => ((at + 2).min(rest.len()), 2),
+            _ => (at, 1),
+        };
+        joined.extend_from_slice(&rest[..kept]);
+        rest = rest.get(at + length..).unwrap_or_default();
+    }
+    joined.extend_from_slice(rest);
+    joined
+}
+
+/// Whether YAML may say in its own ways what JSON would say in others: escapes, tags, blocks of text.
+pub fn may_be_spelt_in_yaml(body: &[u8]) -> bool {
+    let is_flow = matches!(body.iter().find(|byte| !byte.is_ascii_whitespace()), Some(b'{' | b'['));
+    let has_own_escape = || {
+        let mut at = 0;
+        while let Some(found) = memchr::memchr(b'\\', &body[at..]) {
+            match body.get(at + found + 1) {
+                Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' | b'u') => at += found + 2,
+                _ => return true,
+            }
+        }
+        false
+    };
+    !is_flow || memchr::memchr(b'!', body).is_some() || has_own_escape()
+}
+
+/// What gzip begins with, in base64 and in base64 of that.
+const PACKED: [&[u8]; 2] = [b"H4sI", b"SDRzS"];
+/// The most that is unpacked of one body: Helm's releases are below 1 MiB, packed.
+const MOST_UNPACKED: u64 = 32 << 20;
+
+/// Whether a body may hold something that is packed as Helm packs its releases: gzip in base64, once or twice.
+pub fn may_be_packed(body: &[u8]) -> bool {
+    PACKED.iter().any(|begin| memchr::memmem::find(body, begin).is_some())
+}
+
+/// Whether a placeholder is in a value, or in what is packed in it; none where that is too much to be looked through.
+pub fn appears_within(value: &serde_json::Value) -> Option<bool> {
+    let mut left = MOST_UNPACKED;
+    let mut pending = vec![value];
+    while let Some(value) = pending.pop() {
+        match value {
+            serde_json::Value::String(text) => {
+                let joined: Vec<u8> = text.bytes().filter(|byte| !matches!(byte, b'\n' | b'\r')).collect();
+                if within(text.as_bytes()) || within(&joined) || unpacked(&joined, &mut left)? {
+                    return Some(true);
+                }
+            }
+            serde_json::Value::Array(elements) => pending.extend(elements),
+            serde_json::Value::Object(members) => {
+                if members.keys().any(|key| within(key.as_bytes())) {
+                    return Some(true);
+                }
+                pending.extend(members.values());
+            }
+            _ => {}
+        }
+    }
+    Some(false)
+}
+
+/// Whether a placeholder is in what a text packs; none when it is over what is left.
+fn unpacked(text: &[u8], left: &mut u64) -> Option<bool> {
+    use std::io::Read;
+    let once = || STANDARD.decode(text).ok();
+    let packed = match text {
+        _ if text.starts_with(PACKED[0]) => once(),
+        _ if text.starts_with(PACKED[1]) => once().and_then(|inner| STANDARD.decode(inner).ok()),
+        _ => None,
+    };
+    let Some(packed) = packed else { return Some(false) };
+    let (mut gzip, mut window, mut piece) = (flate2::read::MultiGzDecoder::new(packed.as_slice()), Vec::new(), vec![0; 64 << 10]);
+    loop {
+        // What is no gzip, or ends in the middle, nobody unpacks either.
+        let Ok(read @ 1..) = gzip.read(&mut piece) else { return Some(false) };
+        *left = left.checked_sub(read as u64)?;
+        window.extend_from_slice(&piece[..read]);
+        if appears_in(&window) {
+            return Some(true);
+        }
+        window.drain(..window.len().saturating_sub(64));
+    }
+}
+
+/// Reads `\uXXXX` of ASCII characters and `\\` as JSON does; other escapes stay.
 fn unescape_units(body: &[u8]) -> Vec<u8> {
     let mut plain = Vec::with_capacity(body.len());
     let mut rest = body;
-    while let Some(at) = memchr::memmem::find(rest, b"\\u") {
+    while let Some(at) = memchr::memchr(b'\\', rest) {
         plain.extend_from_slice(&rest[..at]);
-        let unit = rest.get(at + 2..at + 6).and_then(|hex| u16::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
-        match unit.and_then(|unit| u8::try_from(unit).ok()).filter(u8::is_ascii) {
-            Some(byte) => {
-                plain.push(byte);
-                rest = &rest[at + 6..];
-            }
-            None => {
-                plain.extend_from_slice(b"\\u");
-                rest = &rest[at + 2..];
-            }
-        }
+        let unit = || rest.get(at + 2..at + 6).and_then(|hex| u16::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
+        let (byte, length) = match rest.get(at + 1) {
+            Some(b'u') => match unit().and_then(|unit| u8::try_from(unit).ok()).filter(u8::is_ascii) {
+                Some(byte) => (byte, 6),
+                None => (b'\\', 1),
+            },
+            Some(b'\\') => (b'\\', 2),
+            _ => (b'\\', 1),
+        };
+        plain.push(byte);
+        rest = &rest[at + length..];
     }
     plain.extend_from_slice(rest);
     plain
@@ -118,6 +228,8 @@ mod tests {
             }
         }
         assert!(appears_in(br#"{"a":"p\u006fstern\u002dmasked"}"#));
+        assert!(appears_in(br#"{"a":"cG9zdGVybi1t\nYXNrZWQ="}"#));
+        assert!(appears_in(br#"{"a":"{\"b\":\"postern\\u002dmasked\"}"}"#));
         assert!(!appears_in(br#"{"a":"postern"}"#));
     }
 

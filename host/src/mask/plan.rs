@@ -1,12 +1,13 @@
 //! What one operation's masks compile to.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use regex::Regex;
 
 use super::literals::Literals;
-use super::path::{Child, Path, PathError, Step};
+use super::path::{At, Path, PathError, Step};
 use super::placeholder::{TokenKey, Transform};
 use super::text::{Pattern, TextRules};
 
@@ -169,12 +170,7 @@ impl Plan {
             let bit = rest.trailing_zeros() as usize;
             rest &= rest - 1;
             let (step, end) = &self.steps[bit];
-            let matches = match (&step.what, &at) {
-                (Child::Any, _) => true,
-                (Child::Name(name), At::Name(key)) => name.as_bytes() == *key,
-                (Child::Index(index), At::Index(at)) => index == at,
-                _ => false,
-            };
+            let matches = step.what.takes(at);
             match end {
                 Some(field) if matches && active & (1 << field) != 0 => hit = hit.or(Some(*field)),
                 None if matches => next |= 1 << (bit + 1),
@@ -221,7 +217,9 @@ impl Plan {
         self.fields.iter().any(|field| match Path::parse(&field.path) {
             // A JSON patch names its places in another way: each of its values is looked at.
             Ok(_) if is_patch => true,
-            Ok(path) => path.select(body, 1000).iter().any(|(_, value)| left(value)),
+            Ok(path) => {
+                path.visit(body, &mut |_, value| if left(value) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }).is_break()
+            }
             Err(_) => true,
         })
     }
@@ -247,12 +245,6 @@ impl Plan {
         }
         hidden
     }
-}
-
-/// Where the scanner is: at a member or at an element.
-pub(super) enum At<'a> {
-    Name(&'a [u8]),
-    Index(usize),
 }
 
 /// Why masks do not compile.

@@ -1,8 +1,12 @@
 //! Finding one's way in JSON bytes without building anything.
 
+use std::borrow::Cow;
 use std::fmt;
 
-use super::path::{Child, Step};
+use super::path::{At, Path, START, States};
+
+/// Deepest nesting read. kube-apiserver's own objects are far below.
+pub(super) const DEEPEST: usize = 256;
 
 /// A body a mask must read and cannot. It is an error, never passed unread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,44 +124,60 @@ pub fn member<'a>(src: &'a [u8], name: &[u8]) -> Result<Option<&'a [u8]>, Unread
     Ok(found)
 }
 
-/// Every raw value a path selects, for conditions. Keys are compared as written.
-pub(super) fn select<'a>(src: &'a [u8], steps: &[Step], found: &mut Vec<&'a [u8]>, depth: usize) -> Result<(), Unreadable> {
-    let Some((step, rest)) = steps.split_first() else {
-        found.push(src);
-        return Ok(());
+/// Calls `found` with every raw value that a path selects in the value at the start of `src`, in one pass: what it costs grows with the text and the steps.
+pub(super) fn select<'a>(src: &'a [u8], path: &Path, found: &mut dyn FnMut(&'a [u8])) -> Result<(), Unreadable> {
+    within(src, 0, path, START, DEEPEST, found).map(drop)
+}
+
+/// The index after the value at `pos`, in which the steps of `states` may be taken.
+fn within<'a>(
+    src: &'a [u8],
+    pos: usize,
+    path: &Path,
+    states: States,
+    depth: usize,
+    found: &mut dyn FnMut(&'a [u8]),
+) -> Result<usize, Unreadable> {
+    let close = match src.get(pos) {
+        Some(b'{') if states != 0 => b'}',
+        Some(b'[') if states != 0 => b']',
+        _ => return skip_value(src, pos),
     };
     if depth == 0 {
         return Err(Unreadable::TooDeep);
     }
-    let mut result = Ok(());
-    let mut visit = |matches: bool, child: &'a [u8]| {
-        if matches {
-            result = select(child, rest, found, depth - 1);
-        }
-        if step.descend && result.is_ok() {
-            result = select(child, steps, found, depth - 1);
-        }
-        result.is_ok()
-    };
-    match src.first() {
-        Some(b'{') => members(src, 0, |key, start, end| {
-            visit(matches!(&step.what, Child::Any) || matches!(&step.what, Child::Name(n) if n.as_bytes() == key), &src[start..end])
-        })?,
-        Some(b'[') => {
-            let (mut pos, mut index) = (skip_space(src, 1), 0);
-            while src.get(pos) != Some(&b']') {
-                let end = skip_value(src, pos)?;
-                if !visit(matches!(&step.what, Child::Any) || matches!(step.what, Child::Index(i) if i == index), &src[pos..end]) {
-                    break;
-                }
-                pos = skip_space(src, end);
-                if src.get(pos) == Some(&b',') {
-                    pos = skip_space(src, pos + 1);
-                }
-                index += 1;
+    let (mut pos, mut index) = (skip_space(src, pos + 1), 0);
+    while src.get(pos) != Some(&close) {
+        let (next, ends);
+        if close == b'}' {
+            let end = skip_string(src, pos)?;
+            (next, ends) = path.step(states, At::Name(&key(&src[pos..end])?));
+            pos = skip_space(src, end);
+            if src.get(pos) != Some(&b':') {
+                return Err(Unreadable::Malformed);
             }
+            pos = skip_space(src, pos + 1);
+        } else {
+            (next, ends) = path.step(states, At::Index(index));
+            index += 1;
         }
-        _ => {}
+        let end = within(src, pos, path, next, depth - 1, found)?;
+        if ends {
+            found(&src[pos..end]);
+        }
+        pos = skip_space(src, end);
+        if src.get(pos) == Some(&b',') {
+            pos = skip_space(src, pos + 1);
+        }
     }
-    result
+    Ok(pos + 1)
+}
+
+/// A key as it is meant, of one as it is written with its quotes.
+pub(super) fn key(written: &[u8]) -> Result<Cow<'_, str>, Unreadable> {
+    match memchr::memchr(b'\\', written) {
+        Some(_) => serde_json::from_slice(written).map(Cow::Owned),
+        None => Ok(Cow::Borrowed(std::str::from_utf8(&written[1..written.len() - 1]).map_err(|_| Unreadable::Malformed)?)),
+    }
+    .map_err(|_: serde_json::Error| Unreadable::Malformed)
 }

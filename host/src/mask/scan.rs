@@ -3,14 +3,13 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use super::path::At;
 use super::placeholder::Transform;
-use super::plan::{At, MOST_MASKS, Plan, Report};
-use super::raw::{Unreadable, member, select, skip_space, skip_string, skip_value};
-use super::sweep::Values;
+use super::plan::{MOST_MASKS, Plan, Report};
+use super::raw::{DEEPEST, Unreadable, key, member, select, skip_space, skip_string, skip_value};
+use super::sweep::{Hidden, Values};
 use super::{path, placeholder};
 
-/// Deepest nesting read. kube-apiserver's own objects are far below.
-const DEEPEST: usize = 256;
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 impl Plan {
@@ -32,6 +31,14 @@ impl Plan {
             out.truncate(before);
         }
         end.ok()
+    }
+
+    /// The values that are hidden in an object.
+    pub fn hidden_in(&self, object: &[u8], resource: &str) -> Result<Hidden, Unreadable> {
+        let mut hidden = Hidden::default();
+        let mut scratch = Vec::with_capacity(object.len());
+        self.apply_collecting(object, Extent::Whole, resource, false, &mut scratch, &mut Report::new(), Some(&mut hidden.0))?;
+        Ok(hidden)
     }
 
     /// Masks an object and says where it ends. Somebody who looks for the hidden values elsewhere gives a place for them; the object's own annotations are
@@ -103,12 +110,14 @@ pub(super) enum Extent {
 }
 
 fn condition(object: &[u8], path: &path::Path, value: &str) -> Result<bool, Unreadable> {
-    let mut found = Vec::new();
-    select(&object[skip_space(object, 0)..], path.steps(), &mut found, DEEPEST)?;
-    Ok(found.iter().any(|raw| match serde_json::from_slice::<String>(raw) {
-        Ok(text) => text == value,
-        Err(_) => *raw == value.as_bytes(),
-    }))
+    let mut holds = false;
+    select(&object[skip_space(object, 0)..], path, &mut |raw| {
+        holds |= match serde_json::from_slice::<String>(raw) {
+            Ok(text) => text == value,
+            Err(_) => raw == value.as_bytes(),
+        }
+    })?;
+    Ok(holds)
 }
 
 /// Where in an object the scanner is, as far as the type of a value depends on it.
@@ -191,14 +200,8 @@ impl Scan<'_, '_> {
                 return Err(Unreadable::Malformed);
             }
             self.pos = skip_string(self.src, key_start)?;
-            let written = &self.src[key_start..self.pos];
-            let decoded: String;
-            let key = if memchr::memchr(b'\\', written).is_some() {
-                decoded = serde_json::from_slice(written).map_err(|_| Unreadable::Malformed)?;
-                decoded.as_bytes()
-            } else {
-                &written[1..written.len() - 1]
-            };
+            let key = key(&self.src[key_start..self.pos])?;
+            let key = key.as_ref();
             self.pos = skip_space(self.src, self.pos);
             if self.src.get(self.pos) != Some(&b':') {
                 return Err(Unreadable::Malformed);
@@ -206,17 +209,17 @@ impl Scan<'_, '_> {
             self.pos = skip_space(self.src, self.pos + 1);
             let (next, hit) = if states == 0 { (0, None) } else { self.plan.step(states, self.active, At::Name(key)) };
             let hide = hide.or(hit);
-            let inner = child_place(place, key, self.resource);
+            let inner = child_place(place, key.as_bytes(), self.resource);
             if hide.is_some_and(|field| self.plan.fields[field].how == Transform::Remove) {
                 self.collect_removed(inner)?;
                 self.remove(&mut delimiter, &mut kept, hide)?;
                 continue;
             }
             let is_string = self.src.get(self.pos) == Some(&b'"');
-            if matches!(place, Place::Root { .. }) && key == b"items" && next == 0 && hide.is_none() {
+            if matches!(place, Place::Root { .. }) && key == "items" && next == 0 && hide.is_none() {
                 self.nested_list(depth)?;
             } else if place == Place::Annotations && is_string && hide.is_none() {
-                self.annotation(key == LAST_APPLIED.as_bytes())?;
+                self.annotation(key == LAST_APPLIED)?;
             } else {
                 self.value(next, inner, hide, depth + 1)?;
             }

@@ -42,11 +42,11 @@ impl Values {
         }
         self.together = OnceCell::new();
         self.forms.push(text.to_owned());
-        // An annotation may hold JSON, where the value is written with escapes.
-        let escaped = serde_json::to_string(text).unwrap_or_default();
-        let escaped = escaped.get(1..escaped.len() - 1).unwrap_or_default();
-        if escaped != text {
-            self.forms.push(escaped.to_owned());
+        for escape in [as_json, as_go, as_python, as_php, as_go_quotes] {
+            let escaped = escape(text);
+            if escaped != text && !self.forms.contains(&escaped) {
+                self.forms.push(escaped);
+            }
         }
     }
 
@@ -73,6 +73,89 @@ impl Values {
     }
 }
 
+/// How JSON writes a text, without its quotes: an annotation may hold JSON.
+fn as_json(text: &str) -> String {
+    let escaped = serde_json::to_string(text).unwrap_or_default();
+    escaped.get(1..escaped.len() - 1).unwrap_or_default().to_owned()
+}
+
+/// The same by Go (`encoding/json`, whose writer has HTML in mind).
+fn as_go(text: &str) -> String {
+    let mut escaped = as_json(text);
+    for (plain, written) in [("&", "\\u0026"), ("<", "\\u003c"), (">", "\\u003e"), ("\u{2028}", "\\u2028"), ("\u{2029}", "\\u2029")] {
+        if escaped.contains(plain) {
+            escaped = escaped.replace(plain, written);
+        }
+    }
+    escaped
+}
+
+/// The same by Python (`json.dumps`): nothing beyond ASCII.
+fn as_python(text: &str) -> String {
+    let mut escaped = String::new();
+    for c in as_json(text).chars() {
+        match c.is_ascii() && c != '\u{7f}' {
+            true => escaped.push(c),
+            false => c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| escaped += &format!("\\u{unit:04x}")),
+        }
+    }
+    escaped
+}
+
+/// The same by PHP (`json_encode`), which escapes slashes too.
+fn as_php(text: &str) -> String {
+    as_python(text).replace('/', "\\/")
+}
+
+/// How Go quotes a text (`%q`): control characters in another way than JSON.
+fn as_go_quotes(text: &str) -> String {
+    let mut quoted = String::new();
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            '\u{7}' => quoted += "\\a",
+            '\u{8}' => quoted += "\\b",
+            '\u{b}' => quoted += "\\v",
+            '\u{c}' => quoted += "\\f",
+            '\n' => quoted += "\\n",
+            '\r' => quoted += "\\r",
+            '\t' => quoted += "\\t",
+            c if c.is_ascii_control() => quoted += &format!("\\x{:02x}", u32::from(c)),
+            c => quoted.push(c),
+        }
+    }
+    quoted
+}
+
+/// The values that masks hide in an object, to be hidden in what is said about it.
+#[derive(Debug, Default)]
+pub struct Hidden(pub(super) Values);
+
+impl Hidden {
+    /// A sentence without the values. Where it repeats one that is too short to be told from chance, the whole of what is quoted goes.
+    pub fn hide(&self, text: &str) -> String {
+        let mut hidden = self.0.hide(text).into_owned();
+        for short in self.0.whole.iter().filter(|value| value.len() < SHORTEST) {
+            for quoted in [format!("\"{short}\""), format!("'{short}'"), format!("\\\"{short}\\\"")] {
+                if hidden.contains(&quoted) {
+                    hidden = hidden.replace(&quoted, &format!("\"{MARKER}\""));
+                }
+            }
+        }
+        hidden
+    }
+
+    /// The same for every text in a value.
+    pub fn hide_in(&self, value: &mut serde_json::Value) {
+        match value {
+            serde_json::Value::String(text) => *text = self.hide(text),
+            serde_json::Value::Array(elements) => elements.iter_mut().for_each(|value| self.hide_in(value)),
+            serde_json::Value::Object(members) => members.values_mut().for_each(|value| self.hide_in(value)),
+            _ => {}
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,6 +177,24 @@ mod tests {
                 assert_eq!(values.hide(text), expected, "{count} values");
             }
         }
+    }
+
+    #[test]
+    fn a_value_is_hidden_however_its_writer_escapes() {
+        let mut values = Values::default();
+        values.add("a/b&<ü😀>\n\"q\u{1}", false);
+        for text in [
+            r#"{"x":"a/b&<ü😀>\n\"q\u0001"}"#,
+            r#"a/b\u0026\u003cü😀\u003e\n\"q\u0001"#,
+            r#"a/b&<\u00fc\ud83d\ude00>\n\"q\u0001"#,
+            r#"a\/b&<\u00fc\ud83d\ude00>\n\"q\u0001"#,
+            r#"a/b&<ü😀>\n\"q\x01"#,
+        ] {
+            assert!(values.hide(text).contains(MARKER), "{text}");
+        }
+        let mut hidden = Hidden::default();
+        hidden.0.add("abc", false);
+        assert_eq!(hidden.hide(r#"found "abc", not abcd"#), r#"found "postern-masked", not abcd"#);
     }
 
     /// One after another they would be looked for through 55 GB.

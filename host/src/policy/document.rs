@@ -1,12 +1,13 @@
 //! An object held by the host, which a policy reads through a handle, as far as it was granted to see it.
 
+use std::ops::ControlFlow;
 use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
 
-use super::body::RequestBody;
 use super::sight::{self, Sight};
-use crate::mask::path::Path;
+use crate::json::RequestBody;
+use crate::mask::path::{Path, normalized, normalized_length};
 
 /// Most matches and most text one call gives back.
 const MOST_MATCHES: usize = 10_000;
@@ -53,22 +54,24 @@ impl Document {
     }
 
     pub(super) fn select(&self, path: &str) -> Result<Vec<(String, String)>, wasmtime::Error> {
-        let mut size = 0;
-        let mut found = Vec::new();
-        let matches = self.compile(path)?.select(self.value()?, MOST_MATCHES + 1);
-        if matches.len() > MOST_MATCHES {
-            // A policy that saw some of them would decide about what it did not see.
-            return Err(wasmtime::Error::msg("select matches more than 10,000 values; ask for less"));
-        }
-        for (path, value) in matches {
-            let text = value.to_string();
-            size += path.len() + text.len();
-            if size > MOST_TEXT {
-                return Err(wasmtime::Error::msg("select gives more than 8 MiB; ask for less"));
+        let (mut found, mut size, mut too_much) = (Vec::new(), 0, None);
+        // What is over a limit is known before it is written.
+        let _ = self.compile(path)?.visit(self.value()?, &mut |at, value| {
+            size += normalized_length(at);
+            if found.len() >= MOST_MATCHES {
+                // A policy that saw some of them would decide about what it did not see.
+                too_much = Some("select matches more than 10,000 values; ask for less");
+            } else if size <= MOST_TEXT {
+                let text = value.to_string();
+                size += text.len();
+                found.push((normalized(at), text));
             }
-            found.push((path, text));
-        }
-        Ok(found)
+            if size > MOST_TEXT {
+                too_much = Some("select gives more than 8 MiB; ask for less");
+            }
+            if too_much.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        too_much.map_or(Ok(found), |why| Err(wasmtime::Error::msg(why)))
     }
 
     pub(super) fn json(&self) -> Result<String, wasmtime::Error> {

@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
+use super::bindings::postern::policy::types;
 use super::counters::Counters;
 use super::ready::{self, Job, Jobs, Place};
 use crate::identify;
+use crate::slots::{Full, Slot, Slots};
 
 /// How often the epoch moves on while policies are called; deadlines are multiples of it.
 const TICK: Duration = Duration::from_millis(10);
@@ -19,8 +21,14 @@ const IDLE_TICKS: u32 = 100;
 const REST: Duration = Duration::from_secs(5);
 /// How often what is counted is written down.
 const WRITTEN_EVERY: Duration = Duration::from_secs(1);
-/// Most instances alive at a time: one a thread, and one for each response whose objects are still looked at.
-const INSTANCES: u32 = 1000;
+/// Most instances alive at a time for calls that end: one a thread, and those that are kept ready.
+const CALLED: u32 = 400;
+/// Most that stay with streams. They have places of their own: however many do, there is one for each call.
+const STAYING: u32 = 600;
+/// Most that stay for one caller.
+pub(super) const STAYING_FOR_ONE: usize = 100;
+/// All of them.
+const INSTANCES: u32 = CALLED + STAYING;
 /// Memory an instance keeps between operations, reset in place: as much as an interpreter has.
 const KEEP_RESIDENT: usize = 16 << 20;
 
@@ -34,6 +42,7 @@ pub struct Runtime {
     jobs: OnceLock<Jobs>,
     /// Its clones are the instances that are kept ready.
     pub(super) places: Place,
+    staying: Arc<Slots>,
 }
 
 /// What moves the epoch on.
@@ -83,6 +92,7 @@ impl Runtime {
             clock: Clock::default(),
             jobs: OnceLock::new(),
             places: Place::default(),
+            staying: Slots::new(STAYING as usize),
         });
         let weak = Arc::downgrade(&runtime);
         let thread = std::thread::Builder::new().name("epoch".into()).spawn(move || tick(&weak))?;
@@ -92,6 +102,11 @@ impl Runtime {
         let weak = Arc::downgrade(&runtime);
         std::thread::Builder::new().name("counters".into()).spawn(move || keep(&weak))?;
         Ok(runtime)
+    }
+
+    /// A place for an instance that stays with a stream of a caller.
+    pub fn stay(&self, caller: &types::Caller) -> Result<Slot, Full> {
+        self.staying.take(&[&caller.issuer, &caller.username], STAYING_FOR_ONE)
     }
 
     /// Has something done off the request's path, if there is room for it.

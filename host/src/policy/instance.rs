@@ -7,12 +7,11 @@ use std::time::Instant;
 use anyhow::Context;
 use serde_json::Value;
 use wasmtime::component::{ComponentExportIndex, Func, HasSelf, Instance, Linker, Resource, ResourceTable};
-use wasmtime::{Store, Trap};
+use wasmtime::{PoolConcurrencyLimitError, Store, Trap};
 
 use super::bindings::postern::policy::host;
 use super::bindings::postern::policy::types::{self, Capabilities, HostDocument, Operation, Surrounding, Verdict};
 use super::bindings::{PolicyModule, PolicyModulePre};
-use super::body::RequestBody;
 use super::bound::Bound;
 use super::document::Document;
 use super::engine::ticks;
@@ -21,6 +20,8 @@ use super::sight::Sight;
 use super::{CallLimits, Outcome, Policy, Runtime};
 use super::{trusted, wasi};
 use crate::identify;
+use crate::json::RequestBody;
+use crate::slots::Slot;
 
 /// A component ready to be instantiated, and where its hooks are: an operation calls one of them, and looks up no others.
 pub(super) struct Prepared {
@@ -62,6 +63,11 @@ pub struct Call<'a> {
     pub surroundings: &'a Surroundings,
 }
 
+/// The most bytes that a policy hands over in one call, of the host or of its own.
+const MOST_IN_A_CALL: usize = 32 << 20;
+/// The most handles it has at a time. One for each way of looking around is what a policy needs.
+const MOST_HANDLES: usize = 1000;
+
 /// What a policy answered.
 #[derive(Debug)]
 pub struct Answer {
@@ -71,6 +77,8 @@ pub struct Answer {
     pub annotations: Vec<(String, String)>,
     /// Bytes of memory its instance had.
     pub memory: usize,
+    /// Whether there was no room for an instance of it. That is no failure of the policy's, and what it says of those does not hold.
+    pub exhausted: bool,
 }
 
 /// What a store holds: all a policy can reach.
@@ -138,7 +146,15 @@ pub(super) fn store(runtime: &Runtime, state: State, limits: CallLimits) -> Stor
     let mut store = Store::new(&runtime.engine, state);
     store.limiter(|state| &mut state.bound);
     store.set_epoch_deadline(ticks(limits.deadline));
+    bound_host(&mut store);
     store
+}
+
+/// What a policy can have the host keep: in one call, and at a time.
+pub(super) fn bound_host(store: &mut Store<State>) {
+    store.set_hostcall_fuel(MOST_IN_A_CALL);
+    store.set_max_component_handles(MOST_HANDLES);
+    store.data_mut().table.set_max_capacity(MOST_HANDLES);
 }
 
 impl Policy {
@@ -151,12 +167,13 @@ impl Policy {
     }
 
     /// The same, and the instance goes on to look at the stream that follows. Of a policy without on-request the verdict is allow.
-    pub fn call_and_stay(self: &Arc<Self>, runtime: &Arc<Runtime>, call: &Call<'_>) -> (Answer, Option<Live>) {
+    pub fn call_and_stay(self: &Arc<Self>, runtime: &Arc<Runtime>, call: &Call<'_>, place: Slot) -> (Answer, Option<Live>) {
         let (answer, left) = self.call(runtime, call.operation, call.surroundings, |instance, store| match self.on_request() {
             true => self.on_request_in(instance, store, call),
             false => Ok(Verdict::Allow),
         });
-        let live = left.map(|(store, instance)| Live::new(Arc::clone(self), Arc::clone(runtime), store, instance, call.operation.clone()));
+        let live =
+            left.map(|(store, instance)| Live::new(Arc::clone(self), Arc::clone(runtime), store, instance, call.operation.clone(), place));
         (answer, live)
     }
 
@@ -215,8 +232,9 @@ impl Policy {
             Err(error) => Err(explain(error)),
         };
         self.stats.add(outcome(&verdict), began.elapsed());
+        let exhausted = instance.as_ref().is_err_and(|error| error.is::<PoolConcurrencyLimitError>());
         let state = store.data_mut();
-        let answer = Answer { verdict, annotations: std::mem::take(&mut state.annotations), memory: state.bound.memory };
+        let answer = Answer { verdict, annotations: std::mem::take(&mut state.annotations), memory: state.bound.memory, exhausted };
         (answer, instance.ok().map(|instance| (store, instance)))
     }
 }

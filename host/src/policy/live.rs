@@ -10,6 +10,7 @@ use super::bindings::postern::policy::types::{Channel, ChunkVerdict, Operation};
 use super::engine::ticks;
 use super::instance::{State, explain, hook};
 use super::{Mode, OnFailure, Outcome, Policy, Runtime, trusted};
+use crate::slots::Slot;
 
 /// A policy's instance for one stream. It goes with it.
 pub struct Live {
@@ -18,13 +19,22 @@ pub struct Live {
     store: Store<State>,
     instance: Instance,
     operation: Operation,
+    /// Its place among the instances that stay.
+    _place: Slot,
     /// A policy that failed once is not asked again: its memory may be in any state.
     broken: Option<String>,
 }
 
 impl Live {
-    pub(super) fn new(policy: Arc<Policy>, runtime: Arc<Runtime>, store: Store<State>, instance: Instance, operation: Operation) -> Self {
-        Self { policy, runtime, store, instance, operation, broken: None }
+    pub(super) fn new(
+        policy: Arc<Policy>,
+        runtime: Arc<Runtime>,
+        store: Store<State>,
+        instance: Instance,
+        operation: Operation,
+        place: Slot,
+    ) -> Self {
+        Self { policy, runtime, store, instance, operation, _place: place, broken: None }
     }
 
     /// The policy's name.

@@ -4,7 +4,6 @@
 //! code on disk, [`instance`] calls it, [`rules`] says which operations it is called for, and [`report`] what is in force.
 
 pub mod bindings;
-mod body;
 mod bound;
 mod compiled;
 mod counters;
@@ -28,7 +27,6 @@ mod wasi;
 
 use std::sync::Arc;
 
-pub use body::RequestBody;
 pub use compiled::{Cache, secret};
 pub use counters::Counters;
 pub use directory::{Directory, PolicySet};

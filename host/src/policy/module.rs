@@ -11,7 +11,7 @@ use wit_component::{ComponentEncoder, DecodedWasm};
 
 use super::bindings::PolicyModule;
 use super::engine::{Runtime, ticks};
-use super::instance::{EXPORTS, State};
+use super::instance::{EXPORTS, State, bound_host};
 use super::wasi;
 
 /// What core modules call an operating system.
@@ -45,7 +45,7 @@ pub(super) struct Configured {
 impl Looked {
     /// Why it is no policy: all reasons.
     pub fn findings(&self) -> Vec<String> {
-        let granted = |name: &String| CONTRACT.contains(&name.as_str()) || name.starts_with(wasi::NAMESPACE);
+        let granted = |name: &String| CONTRACT.contains(&name.as_str()) || wasi::is_known(name);
         let mut findings: Vec<String> = self
             .imports
             .iter()
@@ -111,6 +111,7 @@ fn configure(runtime: &Runtime, component: &[u8], settings: &str, memory: usize)
     let mut store = Store::new(engine, State::new(memory));
     store.limiter(|state| &mut state.bound);
     store.set_epoch_deadline(ticks(CONFIGURE_TIME));
+    bound_host(&mut store);
     let quoted = serde_json::to_string(settings)?;
     let mut wizer = Wizer::new();
     wizer.init_func(format!("postern:policy/policy.configure@0.1.0({quoted})")).keep_init_func(true);

@@ -5,32 +5,78 @@
 
 use std::collections::BTreeSet;
 
-use wasmtime::component::types::{ComponentFunc, ComponentItem};
+use wasmtime::component::types::{Case, ComponentFunc, ComponentItem, Variant};
 use wasmtime::component::{Component, Linker, Resource, ResourceAny, ResourceType, Type, Val};
 use wasmtime::{AsContextMut, Result, StoreContextMut};
 
 use super::instance::State;
 
-/// What a module imports that asks for an operating system begins with this.
-pub(super) const NAMESPACE: &str = "wasi:";
+/// The interfaces of WASI 0.2, without their version: what toolchains of today import, and nothing else that calls itself by its name.
+const INTERFACES: [&str; 29] = [
+    "wasi:cli/environment",
+    "wasi:cli/exit",
+    "wasi:cli/stderr",
+    "wasi:cli/stdin",
+    "wasi:cli/stdout",
+    "wasi:cli/terminal-input",
+    "wasi:cli/terminal-output",
+    "wasi:cli/terminal-stderr",
+    "wasi:cli/terminal-stdin",
+    "wasi:cli/terminal-stdout",
+    "wasi:clocks/monotonic-clock",
+    "wasi:clocks/wall-clock",
+    "wasi:filesystem/preopens",
+    "wasi:filesystem/types",
+    "wasi:http/outgoing-handler",
+    "wasi:http/types",
+    "wasi:io/error",
+    "wasi:io/poll",
+    "wasi:io/streams",
+    "wasi:random/insecure",
+    "wasi:random/insecure-seed",
+    "wasi:random/random",
+    "wasi:sockets/instance-network",
+    "wasi:sockets/ip-name-lookup",
+    "wasi:sockets/network",
+    "wasi:sockets/tcp",
+    "wasi:sockets/tcp-create-socket",
+    "wasi:sockets/udp",
+    "wasi:sockets/udp-create-socket",
+];
+/// What the answer of one of their functions may be made of, in bytes with the names of its fields: WASI's own are far below.
+const LARGEST_ANSWER: usize = 4096;
+/// Functions and types of one interface: WASI's own have fewer than a hundred.
+const MOST_ITEMS: usize = 200;
 /// The most that is given of randomness at a time: no module may have the host fill its memory.
 const MOST_ZEROS: u64 = 64 << 10;
 
 /// A thing that WASI would hand out: it can do nothing.
 struct Nothing;
 
+/// Whether an import is an interface of WASI 0.2, which is there and grants nothing.
+pub(super) fn is_known(import: &str) -> bool {
+    import.split_once('@').is_some_and(|(name, version)| INTERFACES.contains(&name) && version.starts_with("0.2."))
+}
+
 /// Defines what a component imports from WASI.
 pub(super) fn grant_nothing(linker: &mut Linker<State>, component: &Component) -> Result<()> {
     let engine = linker.engine().clone();
     for (interface, item) in component.component_type().imports(&engine) {
         let ComponentItem::ComponentInstance(instance) = item.ty else { continue };
-        if !interface.starts_with(NAMESPACE) {
+        if !is_known(interface) {
             continue;
         }
         let mut to = linker.instance(interface)?;
-        for (name, item) in instance.exports(&engine) {
+        for (number, (name, item)) in instance.exports(&engine).enumerate() {
+            if number >= MOST_ITEMS {
+                return Err(wasmtime::Error::msg(format!("{interface} is not the one of WASI: it has more than {MOST_ITEMS} items")));
+            }
             match item.ty {
-                ComponentItem::ComponentFunc(_) => {
+                ComponentItem::ComponentFunc(func) => {
+                    let mut left = LARGEST_ANSWER;
+                    if !func.results().all(|ty| fits(&ty, &mut left)) {
+                        return Err(wasmtime::Error::msg(format!("{interface} is not the one of WASI: what {name} answers is too large")));
+                    }
                     let called = format!("{interface} {name}");
                     to.func_new(name, move |store, ty, params, results| refuse(store, &called, &ty, params, results))?;
                 }
@@ -54,6 +100,34 @@ fn refuse(mut store: StoreContextMut<'_, State>, called: &str, ty: &ComponentFun
         };
     }
     Ok(())
+}
+
+/// Whether the least of a type takes no more than is left, which is looked at before any of it is made: types refer to types, and a few bytes of them can
+/// stand for gigabytes.
+fn fits(ty: &Type, left: &mut usize) -> bool {
+    match ty {
+        Type::Record(record) => take(left, 64) && record.fields().all(|field| take(left, 64 + field.name.len()) && fits(&field.ty, left)),
+        Type::Tuple(tuple) => take(left, 64) && tuple.types().all(|ty| fits(&ty, left)),
+        Type::Enum(cases) => take(left, 64 + cases.names().next().map_or(0, str::len)),
+        Type::Variant(variant) => {
+            let case = simplest(variant);
+            take(left, 64 + case.as_ref().map_or(0, |case| case.name.len()))
+                && case.and_then(|case| case.ty).is_none_or(|ty| fits(&ty, left))
+        }
+        Type::Result(result) => take(left, 64) && result.err().is_none_or(|ty| fits(&ty, left)),
+        _ => take(left, 64),
+    }
+}
+
+/// Takes so many bytes of what is left; false when there are none any more.
+fn take(left: &mut usize, bytes: usize) -> bool {
+    *left = left.saturating_sub(bytes);
+    *left > 0
+}
+
+/// The case that says nothing more, for example `closed` of a stream's error.
+fn simplest(variant: &Variant) -> Option<Case<'_>> {
+    variant.cases().find(|case| case.ty.is_none()).or_else(|| variant.cases().next())
 }
 
 /// The least of a type.
@@ -84,8 +158,7 @@ fn least(store: &mut StoreContextMut<'_, State>, ty: &Type, called: &str) -> Res
             Val::Record(fields)
         }
         Type::Tuple(tuple) => Val::Tuple(tuple.types().map(|ty| least(store, &ty, called)).collect::<Result<_>>()?),
-        // The case that says nothing more, for example `closed` of a stream's error.
-        Type::Variant(variant) => match variant.cases().find(|case| case.ty.is_none()).or_else(|| variant.cases().next()) {
+        Type::Variant(variant) => match simplest(variant) {
             Some(case) => {
                 let payload = case.ty.map(|ty| least(store, &ty, called)).transpose()?;
                 Val::Variant(case.name.to_owned(), payload.map(Box::new))

@@ -251,7 +251,9 @@ fn raw(field: &Field<'_>, depth: usize) -> Result<Decoded, Undecodable> {
     if raw.starts_with(super::PREFIX) {
         return Ok(Decoded::new(super::decode_at(raw, depth + 1)?, false));
     }
-    let value = serde_json::from_slice(raw).map_err(|_| Undecodable::new("an object within it is neither JSON nor protobuf"))?;
+    let value = crate::json::read(raw).map_err(|why| {
+        Undecodable::new(format!("an object within it is neither protobuf nor JSON that can be read in one way only: {why}"))
+    })?;
     Ok(Decoded::new(value, false))
 }
 

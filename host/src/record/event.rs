@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
-use crate::classify::Operation;
+use crate::classify::{Operation, shown_query};
 use crate::decide::Decision;
 use crate::identify::Caller;
 
@@ -17,14 +17,28 @@ pub struct Event {
     fields: Vec<(&'static str, Range<usize>)>,
     /// Whose session it belongs to.
     pub(super) who: Option<Arc<Caller>>,
+    /// Whether somebody else records how it ends.
+    is_handed_over: bool,
 }
 
 impl Event {
     /// Begins an event of a request.
     pub fn new(id: &str, source: &str) -> Self {
-        let mut event = Self { text: Vec::with_capacity(1024), fields: Vec::with_capacity(24), who: None };
+        let mut event = Self { text: Vec::with_capacity(1024), fields: Vec::with_capacity(24), who: None, is_handed_over: false };
         event.set("id", id).set("source", source);
         event
+    }
+
+    /// The event for whoever records how the operation ends from now on.
+    pub fn hand_over(&mut self) -> Self {
+        let event = self.clone();
+        self.is_handed_over = true;
+        event
+    }
+
+    /// Whether somebody else does.
+    pub fn is_handed_over(&self) -> bool {
+        self.is_handed_over
     }
 
     /// Sets a field. What cannot be written as JSON is left out.
@@ -62,7 +76,7 @@ impl Event {
             self.set("target", target);
         }
         // What a stream is opened with is in `command`; of a query the rest is options, and tokens do not belong in a log.
-        let options: Vec<_> = operation.query.iter().filter(|(k, _)| k != "command" && !k.contains("token")).collect();
+        let options: Vec<_> = shown_query(&operation.query).into_iter().filter(|(k, _)| k != "command").collect();
         if !options.is_empty() {
             self.set("query", options);
         }

@@ -13,8 +13,9 @@ use time::format_description::well_known::Rfc3339;
 use crate::classify::{Operation, escape, path_of};
 use crate::decide;
 use crate::identify::Caller;
+use crate::json::RequestBody;
+use crate::policy::Surroundings;
 use crate::policy::bindings::postern::policy::types;
-use crate::policy::{RequestBody, Surroundings};
 
 /// When cases take place that do not say: 2026-01-01T00:00:00Z, in Unix milliseconds.
 const SOME_TIME: u64 = 1_767_225_600_000;

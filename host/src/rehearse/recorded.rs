@@ -12,7 +12,8 @@ use super::given::{Given, Wanted, WantedCaller};
 use crate::classify::{Command, Operation, Shape, Target};
 use crate::decide;
 use crate::identify::Caller;
-use crate::policy::{RequestBody, Surroundings};
+use crate::json::RequestBody;
+use crate::policy::Surroundings;
 
 /// The operation of an audit event, or of a stream's header. What an event leaves out (claims, tokens in the query) is not there.
 pub fn given(event: &Value, body: Option<&[u8]>) -> anyhow::Result<Given> {

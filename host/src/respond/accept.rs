@@ -4,36 +4,49 @@ use http::{HeaderMap, HeaderValue, header};
 
 use crate::mask::RowObject;
 
+/// What kube-apiserver writes beside JSON, and what stands for any of them.
+const WRITTEN: [&str; 5] = ["application/vnd.kubernetes.protobuf", "application/yaml", "application/cbor", "application/*", "*/*"];
+
 /// How the answer was asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Asked {
     /// Whether a Table is among what the client takes.
     pub table: bool,
-    /// Whether PartialObjectMetadata is: objects may come without the fields conditions test.
-    pub partial: bool,
+    /// In which version PartialObjectMetadata is, where the client would rather have that: it is cut here from the whole object.
+    pub partial: Option<&'static str>,
     /// What the client wants to find in a Table's rows.
     pub rows: RowObject,
 }
 
-/// Rewrites `Accept` so that the answer is JSON, with `as=`, `g=` and `v=` kept, and `Accept-Encoding` so that it is not
+/// Rewrites `Accept` so that the answer is JSON, with `as=`, `g=`, `v=` and `drop=` (KEP-5958) kept, and `Accept-Encoding` so that it is not
 /// compressed.
 pub fn rewrite(headers: &mut HeaderMap) -> Asked {
-    let mut asked = Asked::default();
+    let (mut asked, mut has_first) = (Asked::default(), false);
     let mut kept: Vec<String> = Vec::new();
     for value in headers.get_all(header::ACCEPT).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(',')) {
         let mut parameters = value.split(';').map(str::trim);
         let media_type = parameters.next().unwrap_or_default();
-        if !media_type.eq_ignore_ascii_case("application/json") {
+        let is_json = media_type.eq_ignore_ascii_case("application/json");
+        let mut parameters: Vec<&str> =
+            parameters.filter(|p| ["as=", "g=", "v=", "drop="].iter().any(|known| p.to_ascii_lowercase().starts_with(known))).collect();
+        let is = |parameters: &[&str], what: &str| parameters.iter().any(|p| p.eq_ignore_ascii_case(what));
+        if is(&parameters, "as=PartialObjectMetadata") || is(&parameters, "as=PartialObjectMetadataList") {
+            // Whatever it would be written in: of what the client takes the first is what it would rather have.
+            if !std::mem::replace(&mut has_first, true) {
+                asked.partial = Some(if is(&parameters, "v=v1beta1") { "meta.k8s.io/v1beta1" } else { "meta.k8s.io/v1" });
+                parameters.retain(|p| p.to_ascii_lowercase().starts_with("drop="));
+                kept.push([&["application/json"], parameters.as_slice()].concat().join(";"));
+            }
             continue;
         }
-        let parameters: Vec<&str> =
-            parameters.filter(|p| ["as=", "g=", "v="].iter().any(|known| p.to_ascii_lowercase().starts_with(known))).collect();
-        let is = |what: &str| parameters.iter().any(|p| p.eq_ignore_ascii_case(what));
-        asked.table |= is("as=Table");
-        asked.partial |= is("as=PartialObjectMetadata") || is("as=PartialObjectMetadataList");
+        has_first |= is_json || WRITTEN.iter().any(|known| media_type.eq_ignore_ascii_case(known));
+        if !is_json || asked.partial.is_some() {
+            continue;
+        }
+        asked.table |= is(&parameters, "as=Table");
         kept.push([&["application/json"], parameters.as_slice()].concat().join(";"));
     }
-    if !kept.iter().any(|k| k == "application/json") {
+    if asked.partial.is_none() && !kept.iter().any(|k| k == "application/json") {
         kept.push("application/json".into());
     }
     headers.remove(header::ACCEPT);
@@ -100,7 +113,7 @@ mod tests {
             value,
             "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json"
         );
-        assert!(asked.table && !asked.partial);
+        assert!(asked.table && asked.partial.is_none());
         for protobuf in [
             "application/vnd.kubernetes.protobuf",
             "Application/Vnd.Kubernetes.Protobuf ; q=1",
@@ -110,12 +123,20 @@ mod tests {
         ] {
             assert_eq!(accept(protobuf).0, "application/json", "{protobuf}");
         }
-        assert!(
-            accept(
-                "application/vnd.kubernetes.protobuf;as=PartialObjectMetadata, application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
-            )
-            .1
-            .partial
+        for (asked, version) in [
+            ("application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;g=meta.k8s.io;v=v1", Some("meta.k8s.io/v1")),
+            (
+                "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;v=v1beta1, application/json;as=PartialObjectMetadataList, application/json",
+                Some("meta.k8s.io/v1beta1"),
+            ),
+            ("application/json, application/json;as=PartialObjectMetadata", None),
+            ("*/*, application/json;as=PartialObjectMetadata", None),
+        ] {
+            assert_eq!((accept(asked).0.as_str(), accept(asked).1.partial), ("application/json", version), "{asked}");
+        }
+        assert_eq!(
+            accept("application/json;drop=metadata.managedFields").0,
+            "application/json;drop=metadata.managedFields,application/json"
         );
         assert_eq!(accept("application/json;stream=watch").0, "application/json");
     }

@@ -7,9 +7,11 @@ use http::{Response, StatusCode};
 use super::items::{Items, Stop};
 use crate::body::Body;
 use crate::forward::{Place, Tunnelled};
+use crate::listen::Busy;
 use crate::mask::Report;
 use crate::policy::Observed;
 use crate::record::{AuditLog, Event};
+use crate::slots::Slot;
 use crate::status::Refusal;
 use crate::stream::carry::Carried;
 
@@ -22,12 +24,32 @@ pub struct Completion {
     pub(super) ended: Option<&'static str>,
     /// The answer's place on a connection that watches share.
     pub(super) place: Option<Place>,
+    _held: Held,
+}
+
+/// What an operation holds until its answer is sent: its connection is in use, and it counts among what its caller may have at a time.
+#[derive(Default)]
+pub struct Held {
+    _busy: Option<Busy>,
+    counted: Option<Slot>,
+}
+
+impl Held {
+    /// A request on a connection.
+    pub fn new(busy: Busy) -> Self {
+        Self { _busy: Some(busy), counted: None }
+    }
+
+    /// It counts.
+    pub fn count(&mut self, slot: Slot) {
+        self.counted = Some(slot);
+    }
 }
 
 impl Completion {
     /// Begins to watch over an answer.
-    pub fn new(audit: AuditLog, event: Event, began: Instant) -> Self {
-        Self { audit, event, began, bytes: 0, ended: None, place: None }
+    pub fn new(audit: AuditLog, event: Event, began: Instant, held: Held) -> Self {
+        Self { audit, event, began, bytes: 0, ended: None, place: None, _held: held }
     }
 
     /// Ends with a refusal: nothing came back.

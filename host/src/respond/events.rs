@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::Looking;
 use super::items::{Items, Stop, require_object};
 use super::lexer::{Lexer, array_start};
+use super::partial;
 use crate::mask::{RowObject, Unreadable, member};
 
 /// What is known of a watch.
@@ -118,6 +119,10 @@ impl Items {
             b"\"DELETED\"" => DELETED,
             // They hold no object of the cluster's.
             b"\"BOOKMARK\"" | b"\"ERROR\"" => {
+                if let Some(version) = self.treatment.asked.partial.filter(|_| what == b"\"BOOKMARK\"") {
+                    write("\"BOOKMARK\"", &partial::object(object, version)?, out);
+                    return Ok(());
+                }
                 out.extend_from_slice(event);
                 out.push(b'\n');
                 return Ok(());
@@ -155,7 +160,10 @@ impl Items {
         }
         let gone = what == DELETED;
         let tombstone = tombstone(object)?;
-        let deleted = subject.deleted(&tombstone, self.treatment.asked.rows)?;
+        let deleted = match self.treatment.asked.partial {
+            Some(version) => partial::object(tombstone.to_string().as_bytes(), version)?,
+            None => subject.deleted(&tombstone, self.treatment.asked.rows)?,
+        };
         if self.watch.shown.remove(&id) {
             // What the client has seen vanishes for it; of the object as it is now it learns only the name.
             write(DELETED, &deleted, out);

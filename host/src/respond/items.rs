@@ -8,6 +8,7 @@ use super::Look;
 use super::accept::Asked;
 use super::events::Watched;
 use super::lexer::{Lexer, array_start};
+use super::partial;
 use crate::classify::Shape;
 use crate::decide;
 use crate::mask::{Plan, Plans, Report, Unreadable, member};
@@ -101,7 +102,7 @@ impl std::fmt::Display for Stop {
 impl Treatment {
     /// The declared masks, where nothing else is done with an object.
     fn declared(&self) -> Option<&Plan> {
-        self.masks.as_deref().filter(|_| self.on_object.is_empty())
+        self.masks.as_deref().filter(|_| self.on_object.is_empty() && self.asked.partial.is_none())
     }
 }
 
@@ -208,6 +209,13 @@ impl Items {
             // The one row of the one object.
             return if self.state == State::Whole && self.hidden > 0 { Err(Stop::Hidden) } else { Ok(()) };
         }
+        if let Some(version) = self.treatment.asked.partial
+            && member(object, b"items")? == Some(b"null")
+        {
+            out.extend_from_slice(&partial::list_head(&[&object[..object.len().saturating_sub(1)], b",\"x\":["].concat(), version)?);
+            out.extend_from_slice(b"]}");
+            return Ok(());
+        }
         match self.element(object, false)? {
             Some(masked) => {
                 out.extend_from_slice(&masked);
@@ -238,7 +246,10 @@ impl Items {
     /// Looks for the array of items or rows; what stands before it goes out.
     fn find_array(&mut self, out: &mut Vec<u8>) -> Result<bool, Stop> {
         let Some((start, rows)) = array_start(&self.buffer) else { return Ok(false) };
-        out.extend_from_slice(&self.buffer[..start]);
+        match self.treatment.asked.partial.filter(|_| !rows) {
+            Some(version) => out.extend_from_slice(&partial::list_head(&self.buffer[..start], version)?),
+            None => out.extend_from_slice(&self.buffer[..start]),
+        }
         self.buffer.drain(..start);
         self.state = State::Array { rows };
         Ok(true)
@@ -265,7 +276,7 @@ impl Items {
             if let Some(plan) = self.treatment.declared().filter(|_| !rows) {
                 require_object(&buffer[start..end])?;
                 comma(&mut self.kept, out);
-                plan.apply(&buffer[start..end], &self.treatment.resource, self.treatment.asked.partial, out, &mut self.report)?;
+                plan.apply(&buffer[start..end], &self.treatment.resource, false, out, &mut self.report)?;
             } else if let Some(masked) = self.element(&buffer[start..end], rows)? {
                 comma(&mut self.kept, out);
                 out.extend_from_slice(&masked);
@@ -284,7 +295,7 @@ impl Items {
         require_object(text)?;
         let (before, kept) = (out.len(), self.kept);
         comma(&mut self.kept, out);
-        let end = plan.apply_to_first(text, &self.treatment.resource, self.treatment.asked.partial, out, &mut self.report);
+        let end = plan.apply_to_first(text, &self.treatment.resource, false, out, &mut self.report);
         if end.is_none() {
             out.truncate(before);
             self.kept = kept;
@@ -319,7 +330,7 @@ impl Items {
                 let include = if index + 1 == count { asked.rows } else { crate::mask::RowObject::Object };
                 plan.apply_row(source, &self.treatment.resource, include, &mut masked, &mut self.report)?;
             } else {
-                plan.apply(source, &self.treatment.resource, asked.partial, &mut masked, &mut self.report)?;
+                plan.apply(source, &self.treatment.resource, false, &mut masked, &mut self.report)?;
             }
             current = Some(masked);
         }
@@ -329,7 +340,11 @@ impl Items {
             none.apply_row(element, &self.treatment.resource, asked.rows, &mut out, &mut self.report)?;
             current = Some(out);
         }
-        Ok(Some(current.unwrap_or_else(|| element.to_vec())))
+        let masked = current.unwrap_or_else(|| element.to_vec());
+        match asked.partial.filter(|_| !row) {
+            Some(version) => Ok(Some(partial::object(&masked, version)?)),
+            None => Ok(Some(masked)),
+        }
     }
 
     /// What all policies want with an object: the masks they ask for, or none to hide it.
@@ -371,6 +386,7 @@ impl Treatment {
     ) -> Result<Option<Option<Arc<Plan>>>, Stop> {
         let Some(runtime) = &self.runtime else { return Ok(Some(None)) };
         let answer = policy.call_on_object(runtime, &self.operation, Arc::clone(object), size);
+        let exhausted = answer.exhausted;
         let wanted = answer.verdict.and_then(|verdict| self.wanted(verdict));
         if let Err(why) = &wanted {
             tracing::warn!(policy = %policy.name, %why, "the policy failed on an object");
@@ -384,7 +400,7 @@ impl Treatment {
             Ok(Wanted::Masks(plan)) => Ok(Some(Some(plan))),
             Ok(Wanted::Hidden) => Ok(None),
             Ok(Wanted::Ended(denial)) => Err(Stop::Terminated(decide::denied(&policy.name, denial))),
-            Err(_) if policy.on_failure == OnFailure::Allow => Ok(Some(None)),
+            Err(_) if policy.on_failure == OnFailure::Allow && !exhausted => Ok(Some(None)),
             Err(why) => Err(Stop::Failed(format!("the policy {} failed on an object: {why}", policy.name))),
         }
     }

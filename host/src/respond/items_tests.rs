@@ -28,7 +28,7 @@ pub(in crate::respond) fn items(verb: &str, shape: Shape, table: bool) -> Items 
         operation,
         plans,
         resource: "secrets".into(),
-        asked: Asked { table, partial: false, rows: RowObject::Metadata },
+        asked: Asked { table, partial: None, rows: RowObject::Metadata },
         look_back: None,
     };
     Items::new(treatment, verb, shape, 1 << 20)

@@ -6,6 +6,7 @@ mod completion;
 mod events;
 mod items;
 mod lexer;
+mod partial;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -16,17 +17,18 @@ use http::response::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use serde_json::Value;
 
 use answer::{Answer, Form};
 
 pub use accept::{Asked, include_objects, rewrite, without_limit};
-pub use completion::{Completion, exit_code};
+pub use completion::{Completion, Held, exit_code};
 pub use events::Before;
 pub use items::{Items, Stop, Treatment};
 
 use crate::body::{Body, collect};
 use crate::classify::Shape;
-use crate::mask::{Plan, Unreadable};
+use crate::mask::{Hidden, Plan, Report, Unreadable};
 use crate::status::Refusal;
 use crate::stream::end::Ends;
 use crate::stream::filter::Filter;
@@ -47,9 +49,9 @@ pub enum Work {
 }
 
 /// How a watch learns what an object was when it began: its JSON, or none where there was no such object.
-pub type Look = Option<Arc<dyn Fn(Before) -> Looking + Send + Sync>>;
+pub type Look = Option<Arc<dyn Fn(Before) -> Looking>>;
 /// It is on its way.
-pub type Looking = Pin<Box<dyn Future<Output = Result<Option<Bytes>, Lost>> + Send>>;
+pub type Looking = Pin<Box<dyn Future<Output = Result<Option<Bytes>, Lost>>>>;
 
 /// Why it cannot be learnt.
 #[derive(Debug)]
@@ -60,12 +62,23 @@ pub enum Lost {
     Unknown(String),
 }
 
+/// What the answer to a write may repeat of the object it was for.
+pub enum Repeats {
+    /// Nothing that is hidden.
+    Nothing,
+    /// These values.
+    Values(Hidden),
+    /// What is hidden in it is not known: nothing of what is said goes on.
+    Unknown,
+}
+
 /// The caller's answer. `ends` is ready when one that goes on for long must not.
 pub async fn respond(
     upstream: Response<Incoming>,
     work: Work,
     masked_by: &[String],
     masks: Option<&Plan>,
+    repeats: &Repeats,
     ends: Option<Ends>,
     shape: Shape,
     completion: Completion,
@@ -74,6 +87,9 @@ pub async fn respond(
     completion.event.set("status", upstream.status().as_u16());
     let (mut parts, body) = upstream.into_parts();
     strip(&mut parts.headers);
+    if let Some(masks) = masks {
+        conceal_warnings(&mut parts.headers, masks, repeats);
+    }
     completion.place = parts.extensions.remove();
     let has_objects = parts.status.is_success() && readable(&parts.headers, true).is_ok();
     let work = match work {
@@ -83,7 +99,7 @@ pub async fn respond(
     };
     let reads = !matches!(work, Work::Pass);
     if reads && !parts.status.is_success() {
-        return error_answer(parts, body, masks, completion).await;
+        return error_answer(parts, body, masks, repeats, completion).await;
     }
     if reads {
         readable(&parts.headers, matches!(work, Work::Items(_))).inspect_err(|_| completion.ended = Some("refused"))?;
@@ -189,12 +205,14 @@ async fn error_answer(
     mut parts: Parts,
     body: Incoming,
     masks: Option<&Plan>,
+    repeats: &Repeats,
     mut completion: Completion,
 ) -> Result<Response<Body>, Refusal> {
     let bytes = collect(body, 4 << 20).await.ok().flatten().unwrap_or_default();
-    let scrubbed = match (masks, serde_json::from_slice::<serde_json::Value>(&bytes)) {
+    let scrubbed = match (masks, serde_json::from_slice::<Value>(&bytes)) {
         (Some(plan), Ok(mut status)) => {
             plan.hide_in_status(&mut status);
+            conceal(&mut status, repeats);
             Bytes::from(status.to_string())
         }
         (Some(_), Err(_)) if parts.status != StatusCode::NOT_FOUND || bytes.len() > 64 => {
@@ -206,6 +224,39 @@ async fn error_answer(
     completion.bytes = scrubbed.len() as u64;
     completion.ended = Some("ok");
     Ok(Response::from_parts(parts, Body::full(scrubbed)))
+}
+
+/// What is said of an error, without what is hidden in the object it is about.
+fn conceal(status: &mut Value, repeats: &Repeats) {
+    for said in ["message", "details"] {
+        let Some(said) = status.get_mut(said) else { continue };
+        match (repeats, said) {
+            (Repeats::Nothing, _) => {}
+            (Repeats::Values(hidden), said) => hidden.hide_in(said),
+            (Repeats::Unknown, Value::String(message)) => {
+                *message = "what is wrong is hidden by a policy, for it may repeat what is hidden from you".into()
+            }
+            (Repeats::Unknown, details) => details.as_object_mut().into_iter().for_each(|details| drop(details.remove("causes"))),
+        }
+    }
+}
+
+/// The same for the API server's warnings (RFC 9111, section 5.5, in its first edition).
+fn conceal_warnings(headers: &mut HeaderMap, masks: &Plan, repeats: &Repeats) {
+    let said: Vec<String> =
+        headers.get_all(header::WARNING).iter().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).collect();
+    headers.remove(header::WARNING);
+    for text in said {
+        let text = match repeats {
+            Repeats::Nothing => text,
+            Repeats::Values(hidden) => hidden.hide(&text),
+            Repeats::Unknown => "299 - \"a warning is hidden by a policy, for it may repeat what is hidden from you\"".to_owned(),
+        };
+        let text = masks.hide_text(&text, &mut Report::new()).unwrap_or(text);
+        if let Ok(value) = HeaderValue::from_str(&text) {
+            headers.append(header::WARNING, value);
+        }
+    }
 }
 
 /// A body that must be read and cannot be is an error, never passed unread.

@@ -1,7 +1,7 @@
 //! Bytes over TLS, as they are: no HTTP library corrects what a test wants to send.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,6 +22,33 @@ pub fn open(address: &str, ca: &Path, request: &[u8]) -> anyhow::Result<Unread> 
     Stream::new(&mut tls, &mut tcp).write_all(request)?;
     Stream::new(&mut tls, &mut tcp).flush()?;
     Ok(Unread { _tls: tls, _tcp: tcp })
+}
+
+/// Opens an HTTP/2 connection from an address of this machine, says what every client says first, and nothing else.
+pub fn idle(from: IpAddr, to: SocketAddr, ca: &Path) -> anyhow::Result<TcpStream> {
+    let tcp = bound(from, to)?;
+    tcp.set_read_timeout(Some(Duration::from_secs(5)))?;
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(ca)?)?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?.with_root_certificates(roots);
+    let mut config = config.with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let mut tls = ClientConnection::new(Arc::new(config), ServerName::try_from("localhost")?)?;
+    let mut tcp = tcp;
+    let mut stream = Stream::new(&mut tls, &mut tcp);
+    // RFC 9113, section 3.4: the preface and an empty SETTINGS frame.
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")?;
+    stream.flush()?;
+    Ok(tcp)
+}
+
+/// A connection from an address of one's own choice.
+fn bound(from: IpAddr, to: SocketAddr) -> std::io::Result<TcpStream> {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+    socket.bind(&SocketAddr::new(from, 0).into())?;
+    socket.connect_timeout(&to.into(), Duration::from_secs(5))?;
+    Ok(socket.into())
 }
 
 fn connect(address: &str, ca: &Path) -> anyhow::Result<(ClientConnection, TcpStream)> {

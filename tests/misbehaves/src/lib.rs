@@ -61,6 +61,12 @@ enum Does {
     ReadSecret,
     /// Asks for every node of a body.
     SelectAll,
+    /// Asks for what many ways lead to and nothing is.
+    ManyWays,
+    /// Asks for every image of a body.
+    SelectImages,
+    /// Says that a mask holds where more ways than can be counted lead to nothing.
+    ManyWaysInMask,
     /// Gives back a million masks.
     ManyMasks,
     /// Gives back a mask that takes for ever where regular expressions are matched by trying.
@@ -180,6 +186,15 @@ impl Policy for Misbehaves {
                 Some(nodes) => block(format!("{nodes} nodes")),
                 None => allow(),
             },
+            Does::ManyWays => match request.body().map(|body| body.get(&many_ways())) {
+                Some(None) => block("nothing is there"),
+                _ => allow(),
+            },
+            Does::SelectImages => match request.body().map(|body| body.select("$..image").len()) {
+                Some(images) => block(format!("{images} images")),
+                None => allow(),
+            },
+            Does::ManyWaysInMask => Verdict::Mask(vec![mask(many_ways()).when(&many_ways(), "x")]),
             Does::ManyMasks => Verdict::Mask(vec![mask("$.data"); 1_000_000]),
             Does::CatastrophicPattern => text("(x+x+)+y"),
             Does::BehaveInCheck if request.id != "check" => panic!("in earnest"),
@@ -225,6 +240,10 @@ fn shout(text: &str) -> ChunkVerdict {
         return ChunkVerdict::Terminate(Denial { reason: "it said stop-here".into(), hint: None });
     }
     if text.contains("loud") { ChunkVerdict::Replace(text.replace("loud", "LOUD").into_bytes()) } else { ChunkVerdict::Forward }
+}
+
+fn many_ways() -> String {
+    format!("${}..nowhere", "..a".repeat(12))
 }
 
 fn endless() -> ! {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, DnValue, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 
 /// A CA and the files it issues into.
 pub struct Ca {
@@ -26,11 +26,17 @@ impl Ca {
 
     /// Issues a certificate for servers and clients; its files are `NAME.crt` and `NAME.key`.
     pub fn issue(&self, name: &str, common_name: &str, organisations: &[&str]) -> anyhow::Result<(String, String)> {
+        let organisations = organisations.iter().map(|organisation| (DnType::OrganizationName, DnValue::from(*organisation)));
+        let subject: Vec<_> = std::iter::once((DnType::CommonName, DnValue::from(common_name))).chain(organisations).collect();
+        self.issue_for(name, &subject)
+    }
+
+    /// The same for a subject of any attributes.
+    pub fn issue_for(&self, name: &str, subject: &[(DnType, DnValue)]) -> anyhow::Result<(String, String)> {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::new(["localhost", "127.0.0.1"].map(String::from).to_vec())?;
-        params.distinguished_name.push(DnType::CommonName, common_name);
-        for organisation in organisations {
-            params.distinguished_name.push(DnType::OrganizationName, *organisation);
+        for (attribute, value) in subject {
+            params.distinguished_name.push(attribute.clone(), value.clone());
         }
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         let certificate = params.signed_by(&key, &self.issuer)?.pem();

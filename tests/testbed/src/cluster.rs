@@ -68,6 +68,11 @@ impl Cluster {
         self.start_api_server()
     }
 
+    /// Issues a client certificate of the cluster's CA with a subject of one's own; its files are `NAME.crt` and `NAME.key`.
+    pub fn issue(&self, name: &str, subject: &[(rcgen::DnType, rcgen::DnValue)]) -> anyhow::Result<()> {
+        self.ca.issue_for(name, subject).map(drop)
+    }
+
     fn file(&self, name: &str) -> String {
         self.directory.join(name).display().to_string()
     }
@@ -171,6 +176,7 @@ impl Cluster {
             "postern-gateway",
             json!([
             {"apiGroups": [""], "resources": ["serviceaccounts/token"], "verbs": ["create"]},
+            {"nonResourceURLs": ["/.well-known/openid-configuration"], "verbs": ["get"]},
             {"apiGroups": [""], "resources": ["users", "groups", "serviceaccounts"], "verbs": ["impersonate"]},
             {"apiGroups": ["", "apps"], "resources": ["namespaces", "pods", "configmaps", "secrets", "deployments"], "verbs": ["get"]}]),
         ))?;
@@ -229,6 +235,14 @@ impl Cluster {
     pub fn gateway_kubeconfig(&self) -> anyhow::Result<PathBuf> {
         let file = self.directory.join("gateway.kubeconfig");
         write_whole(&file, &self.kubeconfig(&self.certificate("gateway")))?;
+        Ok(file)
+    }
+
+    /// A kubeconfig of a client certificate of the cluster's CA.
+    pub fn certificate_kubeconfig(&self, name: &str, organisations: &[&str]) -> anyhow::Result<PathBuf> {
+        self.ca.issue(name, name, organisations)?;
+        let file = self.directory.join(format!("{name}.kubeconfig"));
+        write_whole(&file, &self.kubeconfig(&self.certificate(name)))?;
         Ok(file)
     }
 

@@ -40,6 +40,8 @@ pub struct GatewayOptions {
     pub guard: String,
     /// Further settings of `listen`.
     pub listen: String,
+    /// Further settings of `cluster`.
+    pub cluster: String,
     /// How the gateway reaches the cluster; the cluster's own kubeconfig for it when none.
     pub kubeconfig: Option<PathBuf>,
     /// Variables of its environment.
@@ -67,9 +69,10 @@ impl Gateway {
         std::fs::write(
             directory.join("postern.yaml"),
             format!(
-                "listen: {{address: '127.0.0.1:0', drain: 10{}}}\ncluster: {{name: testbed, kubeconfig: '{}'}}\nauthentication:\n  clientCaFile: '{}'\n  jwt:\n  - issuer: {{url: '{}', audiences: [{AUDIENCE}]}}\n    claimMappings:\n      username: {{claim: sub, prefix: ''}}\n      groups: {{expression: \"['postern:' + claims['kubernetes.io'].serviceaccount.name]\"}}\n{}access: {access}\npolicies: {{directory: policies.d{}}}\ndataDirectory: data\n{}",
+                "listen: {{address: '127.0.0.1:0', drain: 10{}}}\ncluster: {{name: testbed, kubeconfig: '{}'{}}}\nauthentication:\n  clientCaFile: '{}'\n  jwt:\n  - issuer: {{url: '{}', audiences: [{AUDIENCE}]}}\n    claimMappings:\n      username: {{claim: sub, prefix: ''}}\n      groups: {{expression: \"['postern:' + claims['kubernetes.io'].serviceaccount.name]\"}}\n{}access: {access}\npolicies: {{directory: policies.d{}}}\ndataDirectory: data\n{}",
                 options.listen,
                 options.kubeconfig.clone().map_or_else(|| cluster.gateway_kubeconfig(), Ok)?.display(),
+                options.cluster,
                 cluster.directory.join("ca.crt").display(),
                 cluster.issuer(),
                 options.issuers,

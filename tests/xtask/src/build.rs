@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use testbed::cache;
 
-const KUBERNETES: &str = "-s -w -X k8s.io/component-base/version.gitVersion=v1.36.3 -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=36";
+const KUBERNETES: &str = "-s -w -X k8s.io/component-base/version.gitVersion=v1.37.2 -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=37";
 /// The pack, and one that tests the sandbox.
 const POLICIES: [&str; 17] = [
     "approve-deletes",
@@ -59,6 +59,7 @@ pub(crate) fn everything() -> anyhow::Result<()> {
     go("kubernetes", "testbed-node", "./node", "-s -w")?;
     go("kubernetes", "requestinfo", "./requestinfo", "-s -w")?;
     go("kubernetes", "protobuf", "./protobuf", "-s -w")?;
+    go("kubernetes", "bodies", "./bodies", "-s -w")?;
     go("kubernetes", "between", "./between", "-s -w")?;
     go("kubernetes", "frames", "./frames", "-s -w")?;
     go("kubernetes", "informer", "./informer", "-s -w")?;
@@ -176,7 +177,7 @@ pub(crate) fn run_tests() -> anyhow::Result<()> {
         ][..],
         &["--package", "cel-rules", "--package", "rego-rules", "--package", "xtask"],
         // It says how many requests it compared.
-        &["--package", "e2e", "--test", "requestinfo", "--test", "protobuf", "--test", "frames", "--", "--nocapture"],
+        &["--package", "e2e", "--test", "requestinfo", "--test", "bodies", "--test", "protobuf", "--test", "frames", "--", "--nocapture"],
         &END_TO_END,
     ];
     parts.into_iter().try_for_each(|part| run_part(part, cargo()))?;

@@ -2,9 +2,11 @@
 
 mod approvals;
 mod attacks;
+mod bodies;
 mod capabilities;
 mod changes;
 mod clients;
+mod crowds;
 mod encodings;
 mod failures;
 mod guide;
@@ -12,6 +14,7 @@ mod identity;
 mod informers;
 mod issuers;
 mod life;
+mod names;
 mod objects;
 mod pack;
 mod parity;

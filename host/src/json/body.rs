@@ -1,0 +1,158 @@
+//! The request's body, read once, for all who want to know what is in it: policies, masks, approvals, recordings.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use http::StatusCode;
+use serde_json::Value;
+
+use super::yaml;
+use crate::protobuf;
+use crate::status::Refusal;
+
+/// A request body as it came.
+#[derive(Debug)]
+pub struct RequestBody {
+    bytes: Bytes,
+    media_type: String,
+    parsed: OnceLock<Result<Arc<Value>, Refusal>>,
+    wanted: AtomicBool,
+}
+
+impl RequestBody {
+    /// Takes a body and its Content-Type.
+    pub fn new(bytes: Bytes, content_type: &str) -> Self {
+        let media_type = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        Self { bytes, media_type, parsed: OnceLock::new(), wanted: AtomicBool::new(false) }
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Its media type, in lower case and without parameters.
+    pub fn media_type(&self) -> &str {
+        &self.media_type
+    }
+
+    /// The object in it, for a policy; a refusal when it is in an encoding that is not decoded, or is no object.
+    pub fn value(&self) -> Result<&Arc<Value>, &Refusal> {
+        self.wanted.store(true, Ordering::Relaxed);
+        self.read()
+    }
+
+    /// The same for the gateway itself: no policy is held to have asked.
+    pub fn read(&self) -> Result<&Arc<Value>, &Refusal> {
+        self.parsed.get_or_init(|| self.parse().map(Arc::new)).as_ref()
+    }
+
+    /// The same for what goes without it where it is in an encoding that is not decoded; what is garbled, or may be read in two ways, is refused.
+    pub fn read_if_known(&self) -> Result<Option<&Arc<Value>>, Refusal> {
+        match self.read() {
+            Ok(value) => Ok(Some(value)),
+            Err(refusal) if refusal.code == StatusCode::UNSUPPORTED_MEDIA_TYPE => Ok(None),
+            Err(refusal) => Err(refusal.clone()),
+        }
+    }
+
+    /// Why the body could not be read, if a policy tried since this was asked last.
+    pub fn refusal(&self) -> Option<&Refusal> {
+        self.parsed.get().filter(|_| self.wanted.swap(false, Ordering::Relaxed)).and_then(|parsed| parsed.as_ref().err())
+    }
+
+    /// What is sent on: the bytes that came. Of YAML that was read here it is what was read, in JSON, so that nobody reads it in another way.
+    pub fn to_send(&self) -> Bytes {
+        match self.parsed.get() {
+            Some(Ok(value)) if self.is_yaml() => super::write_for_yaml(value).into(),
+            _ => self.bytes.clone(),
+        }
+    }
+
+    /// Whether kube-apiserver reads it as YAML.
+    pub fn is_yaml(&self) -> bool {
+        matches!(self.media_type.as_str(), "application/yaml" | "application/apply-patch+yaml")
+    }
+
+    fn parse(&self) -> Result<Value, Refusal> {
+        let not_valid = |why: String| Refusal::bad_request(format!("the request body cannot be read, and here it must be read: {why}"));
+        let json = || super::read(&self.bytes);
+        match self.media_type.as_str() {
+            // What has no Content-Type kube-apiserver reads as JSON.
+            ""
+            | "application/json"
+            | "application/json-patch+json"
+            | "application/merge-patch+json"
+            | "application/strategic-merge-patch+json" => json().map_err(|e| not_valid(e.to_string())),
+            // Most of it is JSON, and its faults are told as those of JSON.
+            _ if self.is_yaml() => match self.bytes.iter().find(|byte| !byte.is_ascii_whitespace()) {
+                Some(b'{' | b'[') if !yaml::has_other_line_ends(&self.bytes) => json().or_else(|error| {
+                    yaml::read(&self.bytes).map_err(|why| not_valid(if error.is_data() { error.to_string() } else { why.to_string() }))
+                }),
+                _ => yaml::read(&self.bytes).map_err(|e| not_valid(e.to_string())),
+            },
+            "application/vnd.kubernetes.protobuf" => protobuf::decode(&self.bytes).map_err(|why| {
+                Refusal::unsupported_media_type(format!(
+                    "here this request's body must be read, and its protobuf cannot be decoded: {why}; send application/json"
+                ))
+            }),
+            other => Err(Refusal::unsupported_media_type(format!(
+                "here this request's body must be read, and {other} is not decoded by the gateway; send application/json"
+            ))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn code(content_type: &str, body: &str) -> Result<Value, u16> {
+        let body = RequestBody::new(Bytes::copy_from_slice(body.as_bytes()), content_type);
+        body.value().map(|v| (**v).clone()).map_err(|r| r.code.as_u16())
+    }
+
+    #[test]
+    fn who_did_not_read_a_body_is_not_told_that_it_cannot_be_read() {
+        let body = RequestBody::new(Bytes::from_static(b"k8s\0"), "application/cbor");
+        assert!(body.refusal().is_none());
+        for _ in 0..2 {
+            assert!(body.value().is_err());
+            assert!(body.refusal().is_some());
+            assert!(body.refusal().is_none());
+        }
+    }
+
+    #[test]
+    fn bodies_are_read_or_refused_and_never_guessed() {
+        let object = serde_json::json!({"a": 1});
+        assert_eq!(code("application/json; charset=utf-8", r#"{"a":1}"#), Ok(object.clone()));
+        assert_eq!(code("application/apply-patch+yaml", "a: 1\n"), Ok(object));
+        assert_eq!(code("application/vnd.kubernetes.protobuf", "k8s\0"), Err(415));
+        assert_eq!(code("application/cbor", "k8s\0"), Err(415));
+        assert_eq!(code("application/json", "{"), Err(400));
+        assert_eq!(code("application/json", &"[".repeat(100_000)), Err(400));
+        for media_type in ["application/json", "", "application/merge-patch+json", "application/apply-patch+yaml"] {
+            assert_eq!(code(media_type, r#"{"a":1,"a":2}"#), Err(400), "{media_type}");
+        }
+        assert_eq!(code("application/yaml", "a: 1\na: 2\n"), Err(400));
+    }
+
+    #[test]
+    fn of_yaml_that_was_read_what_was_read_is_sent() {
+        let text = "a: 0o7\nb: \"x\\x2dy\"\n";
+        let body = RequestBody::new(Bytes::from_static(text.as_bytes()), "application/apply-patch+yaml");
+        assert_eq!(body.to_send(), text);
+        body.read().unwrap();
+        assert_eq!(body.to_send(), r#"{"a":7,"b":"x-y"}"#);
+        let json = RequestBody::new(Bytes::from_static(br#"{ "a": 1 }"#), "application/json");
+        json.read().unwrap();
+        assert_eq!(json.to_send(), r#"{ "a": 1 }"#);
+    }
+}

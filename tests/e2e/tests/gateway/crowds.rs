@@ -1,0 +1,83 @@
+//! One caller's appetite is not another's: what many connections, streams and requests of one may take.
+
+use std::io::Read;
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use e2e::{Setup, cluster, code, open, scratch, setup, setup_with};
+use testbed::{GatewayOptions, wait_until};
+
+/// A gateway that may open so many files and no more.
+fn with_descriptors(limit: u32, options: GatewayOptions) -> Setup {
+    use std::os::unix::fs::PermissionsExt;
+    let script = scratch("limited").join("postern");
+    std::fs::write(&script, format!("#!/bin/sh\nulimit -Sn {limit}; ulimit -Hn {limit}; exec '{}' \"$@\"\n", testbed::postern().display()))
+        .unwrap();
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    setup_with(GatewayOptions { program: Some(script), ..options })
+}
+
+#[test]
+fn a_thousand_idle_connections_without_a_credential_stop_nobody() {
+    let s = with_descriptors(1024, GatewayOptions { config: "limits: {requestHeadTime: 8}\n".into(), ..GatewayOptions::default() });
+    let path = format!("/api/v1/namespaces/{}/pods", s.namespace);
+    assert_eq!(code(&s.get(&path, "")), 200);
+    assert!(s.gateway.log().contains("LimitNOFILE"), "it says that it cannot have what it is configured for");
+    let address: SocketAddr = s.gateway.address.parse().unwrap();
+    // From two addresses that are not the caller's: each is its own.
+    let began = Instant::now();
+    let idle: Vec<_> =
+        (0..998u32).filter_map(|n| e2e::idle(IpAddr::from([127, 0, 0, 2 + (n % 2) as u8]), address, &s.gateway.ca()).ok()).collect();
+    assert!(idle.len() >= 100, "{} were let in", idle.len());
+    for _ in 0..20 {
+        let asked = Instant::now();
+        let answer = s.get(&path, "");
+        assert!(code(&answer) == 200 && asked.elapsed() < Duration::from_secs(5), "after {:?}: {answer}", asked.elapsed());
+    }
+    // What never says who it is is ended.
+    let open = |idle: &[TcpStream]| {
+        idle.iter()
+            .filter(|tcp| {
+                let _ = tcp.set_nonblocking(true);
+                let mut all = [0; 4096];
+                loop {
+                    match (&**tcp).read(&mut all) {
+                        Ok(0) => return false,
+                        Ok(_) => {}
+                        Err(error) => return error.kind() == std::io::ErrorKind::WouldBlock,
+                    }
+                }
+            })
+            .count()
+    };
+    wait_until("idle connections are ended", Duration::from_secs(40), || Ok(open(&idle) == 0)).unwrap();
+    assert!(began.elapsed() > Duration::from_secs(4), "not before they had their time");
+}
+
+#[test]
+fn a_thousand_followed_logs_of_one_caller_end_no_policy() {
+    let settings =
+        "settings: {does: chunk}\nrules: [{resources: [pods/log, pods/exec, configmaps]}]\ngrants: [streams]\non-failure: allow\n";
+    let s = setup(vec![("50-chunk", "misbehaves", settings.into())], "limits: {watchesPerCaller: 5000}\n");
+    let log = format!("/api/v1/namespaces/{}/pods/web/log?follow=true", s.namespace);
+    let request = format!("GET {log} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\r\n", s.token);
+    let mut followed = Vec::new();
+    let refused = (0..1100).find_map(|n| {
+        followed.push(open(&s.gateway, &request).ok()?);
+        // Now and then it is looked how far that goes.
+        let answer = (n % 50 == 49).then(|| e2e::send(&s.gateway, &request, Duration::from_millis(700)))?;
+        (code(&answer) == 429).then_some(answer)
+    });
+    let refused = refused.expect("one caller does not get as many as they like");
+    assert!(refused.contains("end one"), "{refused}");
+    // What lets pass what it fails on does not let pass what it was not asked about, and another caller is served.
+    let other = cluster().token("approver", testbed::AUDIENCE).unwrap();
+    let answer = e2e::send(&s.gateway, &request.replace(&s.token, &other), Duration::from_secs(2));
+    assert_eq!(code(&answer), 200, "{answer}");
+    assert_eq!(code(&s.get(&format!("/api/v1/namespaces/{}/configmaps", s.namespace), "")), 200);
+    drop(followed);
+    wait_until("places come back", Duration::from_secs(30), || {
+        Ok(code(&e2e::send(&s.gateway, &request, Duration::from_millis(700))) == 200)
+    })
+    .unwrap();
+}
