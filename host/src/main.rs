@@ -11,7 +11,7 @@ fn main() {
         .with_writer(std::io::stderr)
         .init();
     if let Err(error) = postern::cli::Cli::parse().run() {
-        eprintln!("error: {error:#}");
+        eprintln!("error: {}", postern::cli::terminal::visible(&format!("{error:#}")));
         std::process::exit(1);
     }
 }

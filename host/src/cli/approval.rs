@@ -12,6 +12,7 @@ use http_body_util::Full;
 use serde_json::Value;
 
 use super::table::{self, row};
+use crate::cli::terminal::say;
 use crate::config::Cluster;
 use crate::fetch::fetch;
 use crate::forward::{Access, OwnToken};
@@ -72,22 +73,22 @@ impl Approval {
             ApprovalCommand::List { json } => {
                 let tickets = call(Method::GET, approvals.into(), String::new())?;
                 if json {
-                    println!("{tickets}");
+                    say!("{tickets}");
                 } else {
                     list(&tickets);
                 }
             }
             ApprovalCommand::Show { id } => {
-                println!("{}", serde_json::to_string_pretty(&call(Method::GET, format!("{approvals}/{}", word(&id)?), String::new())?)?)
+                say!("{}", serde_json::to_string_pretty(&call(Method::GET, format!("{approvals}/{}", word(&id)?), String::new())?)?)
             }
             ApprovalCommand::Approve { id, minutes } => {
                 let body = minutes.map(|m| serde_json::json!({"reuseSeconds": m * 60}).to_string()).unwrap_or_default();
                 let ticket = call(Method::POST, format!("{approvals}/{}/approve", word(&id)?), body)?;
-                println!("{id} is {}", ticket["state"].as_str().unwrap_or("?"));
+                say!("{id} is {}", ticket["state"].as_str().unwrap_or("?"));
             }
             ApprovalCommand::Deny { id } => {
                 call(Method::POST, format!("{approvals}/{}/deny", word(&id)?), String::new())?;
-                println!("{id} is denied");
+                say!("{id} is denied");
             }
         }
         Ok(())

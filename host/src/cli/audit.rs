@@ -1,7 +1,7 @@
 //! `postern audit`.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
@@ -9,7 +9,9 @@ use clap::{Args, Subcommand};
 use serde_json::Value;
 
 use super::table::printable;
+use crate::cli::terminal::say;
 use crate::record::chain::Chain;
+use crate::record::rotated;
 
 /// Reads the audit log.
 #[derive(Args)]
@@ -30,23 +32,31 @@ enum AuditCommand {
         /// The operation's id.
         id: String,
     },
-    /// Says whether any line was changed, taken out or put in.
-    Verify,
+    /// Says whether any line was changed, taken out or put in, over all files the log was rotated into.
+    Verify {
+        /// The number (`seq`) of the first event that is there: what came before is kept elsewhere.
+        #[arg(long, default_value_t = 1)]
+        first: u64,
+    },
 }
 
 impl Audit {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let log = File::open(&self.file).with_context(|| format!("cannot read {}; give --file", self.file.display()))?;
+        let mut log: Box<dyn Read> = Box::new(std::io::empty());
+        for file in rotated::files(&self.file) {
+            let file = File::open(&file).with_context(|| format!("cannot read {}; give --file", file.display()))?;
+            log = Box::new(log.chain(file));
+        }
         match self.command {
-            AuditCommand::Verify => match Chain::verify(log) {
-                Ok(lines) => println!("{lines} events, the chain is whole"),
+            AuditCommand::Verify { first } => match Chain::verify(log, first) {
+                Ok(lines) => say!("{lines} events, the chain is whole"),
                 Err(broken) => bail!("line {}: {}", broken.line, broken.why),
             },
             AuditCommand::Show { id } => {
                 let mut found = false;
                 for event in events(log).filter(|e| e["id"] == id.as_str()) {
                     found = true;
-                    println!("{}", serde_json::to_string_pretty(&event)?);
+                    say!("{}", serde_json::to_string_pretty(&event)?);
                 }
                 if !found {
                     bail!("no event of {id}; `postern audit list` shows the ids");
@@ -66,7 +76,7 @@ impl Audit {
     }
 }
 
-fn events(log: File) -> impl Iterator<Item = Value> {
+fn events(log: impl Read) -> impl Iterator<Item = Value> {
     BufReader::new(log).lines().map_while(Result::ok).filter_map(|line| serde_json::from_str(&line).ok())
 }
 

@@ -1,11 +1,13 @@
 //! The command line.
 
+use crate::cli::terminal::say;
 mod approval;
 mod audit;
 mod policy;
 mod serve;
 mod session;
 mod table;
+pub mod terminal;
 
 use std::path::PathBuf;
 
@@ -57,11 +59,11 @@ impl Cli {
             Command::Serve(serve) => serve.run(),
             Command::Config(ConfigCommand::Check { file }) => {
                 Config::load(&file)?;
-                println!("{} is valid", file.display());
+                say!("{} is valid", file.display());
                 Ok(())
             }
             Command::Config(ConfigCommand::Schema) => {
-                print!("{}", Config::schema());
+                terminal::out(&Config::schema());
                 Ok(())
             }
             Command::Policy(command) => command.run(),

@@ -10,6 +10,7 @@ use clap::Args;
 use tokio::sync::watch;
 
 use crate::approve::Approvals;
+use crate::cli::terminal::say;
 use crate::config::Config;
 use crate::forward::{Access, Upstream};
 use crate::gateway::{Gateway, KnownValues};
@@ -18,11 +19,11 @@ use crate::listen::{Ca, Certificates, Listener, write_private};
 use crate::mask::{Plans, TokenKey};
 use crate::policy::report::Report;
 use crate::policy::{Cache, Counters, Directory, Runtime, secret};
-use crate::record::AuditLog;
 use crate::record::session::Sessions;
 use crate::record::session::spool::Uploader;
+use crate::record::{AuditLog, Strangers};
 use crate::slots::Slots;
-use crate::store::{CounterStore, Objects, SessionIndex, Store};
+use crate::store::{CounterStore, DataDirectory, Objects, SessionIndex, Store};
 
 /// How long recordings may go on to the object store once everything else has ended.
 const LAST_SENDING: Duration = Duration::from_secs(10);
@@ -88,7 +89,11 @@ impl Serve {
 
 async fn serve(config: Config, personal: bool, address_file: Option<PathBuf>) -> anyhow::Result<()> {
     let data = config.data_directory.clone();
-    std::fs::create_dir_all(&data).with_context(|| format!("cannot make the data directory {}", data.display()))?;
+    let _data = DataDirectory::open(&data)?;
+    let _recordings = match config.sessions_directory() {
+        within if within.starts_with(&data) => None,
+        elsewhere => Some(DataDirectory::open(&elsewhere)?),
+    };
     let ca = Ca::open(&data)?;
     let access = Access::load(&config.cluster)?;
     let upstream = Upstream::new(access, &config.cluster.service_account_issuers, &config.limits)?;
@@ -107,7 +112,7 @@ async fn serve(config: Config, personal: bool, address_file: Option<PathBuf>) ->
     let spool = uploader.as_ref().map(Uploader::spool);
     let sessions = Sessions::open(&config.sessions_directory(), &data, SessionIndex::open(&database)?, largest, spool)?;
     let sending = uploader.map(|uploader| tokio::spawn(uploader.run(stopped_sending)));
-    let audit = AuditLog::open(&config.audit_file(), Some(sessions.clone()))?;
+    let audit = AuditLog::open(&config.audit_file(), config.audit.rotation(), Some(sessions.clone()))?;
     let policies = match &config.policies.directory {
         Some(_) => {
             let counters = Counters::open(CounterStore::open(&database)?, now())?;
@@ -122,6 +127,7 @@ async fn serve(config: Config, personal: bool, address_file: Option<PathBuf>) ->
     let address = listener.address()?;
     tokio::spawn(Arc::clone(&identifier).keep_fresh());
     let plans = Arc::new(Plans::new(TokenKey::new(&secret(&data.join("token.key"))?)));
+    let strangers = Arc::new(Strangers::default());
     let gateway = Arc::new(Gateway {
         config,
         identifier,
@@ -129,6 +135,7 @@ async fn serve(config: Config, personal: bool, address_file: Option<PathBuf>) ->
         policies: policies.clone(),
         approvals,
         audit,
+        strangers: Arc::clone(&strangers),
         plans,
         streams: Arc::default(),
         leaving: watch::channel(false).0,
@@ -145,11 +152,11 @@ async fn serve(config: Config, personal: bool, address_file: Option<PathBuf>) ->
         std::fs::write(&partial, address.to_string())?;
         std::fs::rename(&partial, &file)?;
     }
-    println!("postern serves https://{address}");
+    say!("postern serves https://{address}");
     if personal {
         let file = data.join("kubeconfig");
         write_private(&file, kubeconfig(&ca, &address.to_string())?.as_bytes())?;
-        println!("try it: kubectl --kubeconfig {} get pods", file.display());
+        say!("try it: kubectl --kubeconfig {} get pods", file.display());
     }
     let (stop, stopped) = watch::channel(false);
     tokio::spawn(async move {
@@ -167,7 +174,13 @@ async fn serve(config: Config, personal: bool, address_file: Option<PathBuf>) ->
         let _ = stop.send(true);
     });
     let audit = gateway.audit.clone();
+    let telling = tokio::spawn({
+        let (audit, strangers) = (audit.clone(), Arc::clone(&strangers));
+        async move { audit.tell_of(&strangers).await }
+    });
     let served = listener.serve(gateway, stopped).await;
+    telling.abort();
+    audit.tell(&strangers, true);
     audit.close().await;
     sessions.close().await;
     let _ = stop_sending.send(true);

@@ -1,5 +1,6 @@
 //! Columns that fit what is in them.
 
+use crate::cli::terminal::say;
 /// Prints rows, the first of them the heads, each column as wide as its widest cell. The last is left as it is.
 pub(super) fn print(rows: &[Vec<String>]) {
     for row in rows {
@@ -8,7 +9,7 @@ pub(super) fn print(rows: &[Vec<String>]) {
             let widest = rows.iter().filter_map(|r| r.get(index)).map(|c| c.chars().count()).max().unwrap_or(0);
             line += &if index + 1 == row.len() { cell.clone() } else { format!("{cell:<widest$}  ") };
         }
-        println!("{}", line.trim_end());
+        say!("{}", line.trim_end());
     }
 }
 
@@ -17,7 +18,7 @@ pub(super) fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
     cells.map(printable).into()
 }
 
-/// A text without what would move a terminal's cursor: what a peer wrote must not steer the terminal it is shown on.
+/// A text of one line without what would steer a terminal.
 pub(super) fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    super::terminal::visible(text).chars().map(|c| if matches!(c, '\n' | '\t') { ' ' } else { c }).collect()
 }

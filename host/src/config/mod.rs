@@ -13,6 +13,7 @@ use anyhow::{Context, bail};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::record::Rotation;
 pub use authentication::{
     Authentication, ClaimMappings, ClaimValidationRule, ExtraMapping, Issuer, JwtAuthenticator, PrefixedClaimOrExpression,
     UserValidationRule,
@@ -272,11 +273,28 @@ impl Default for Approvals {
 }
 
 /// The audit log.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Audit {
     /// The file; `audit.jsonl` in the data directory when absent.
     pub file: Option<PathBuf>,
+    /// How large it becomes before it is renamed by the number of its first event and another is begun; 0 for never. The chain goes on across files.
+    pub rotate_size: ByteSize,
+    /// Seconds after which the same is done; 0 for never.
+    pub rotate_age: Seconds,
+}
+
+impl Default for Audit {
+    fn default() -> Self {
+        Self { file: None, rotate_size: ByteSize(1 << 30), rotate_age: Seconds(0) }
+    }
+}
+
+impl Audit {
+    /// When the log goes on in another file.
+    pub fn rotation(&self) -> Rotation {
+        Rotation { size: self.rotate_size.0 as u64, age: (self.rotate_age.0 > 0).then(|| self.rotate_age.duration()) }
+    }
 }
 
 /// Limits a peer meets.

@@ -186,7 +186,7 @@ impl Decider<'_> {
                 decision.refusal = Some(refusal.clone());
                 return decision;
             }
-            let verdict = answer.verdict.and_then(|verdict| self.check(policy, verdict));
+            let verdict = answer.verdict.and_then(|verdict| self.check(policy, call.operation, verdict));
             match verdict {
                 Ok(verdict) => {
                     decision.record(policy, verdict.name(), verdict.reason(), answer.annotations);
@@ -222,7 +222,7 @@ impl Decider<'_> {
     }
 
     /// An answer that makes no sense is a failure of the policy that gave it.
-    fn check(&self, policy: &Policy, verdict: types::Verdict) -> Result<Checked, String> {
+    fn check(&self, policy: &Policy, operation: &types::Operation, verdict: types::Verdict) -> Result<Checked, String> {
         Ok(match verdict {
             types::Verdict::Allow => Checked::Allow,
             types::Verdict::Block(denial) => Checked::Block(limited(denial.reason), denial.hint.map(limited)),
@@ -248,6 +248,7 @@ impl Decider<'_> {
             }
             types::Verdict::Mask(masks) => {
                 let masks = masks.into_iter().map(mask).collect::<Result<Vec<_>, _>>()?;
+                check_conditions(policy, operation, &masks)?;
                 self.plans.of(&masks).map_err(|e| format!("it returned a mask that is none: {e}"))?;
                 if masks.is_empty() { Checked::Allow } else { Checked::Mask(masks) }
             }
@@ -309,6 +310,14 @@ impl Decision {
                 self.refusal = Some(Refusal::forbidden(blocked_by(&policy.name, &reason, hint.as_deref())));
             }
         }
+    }
+}
+
+/// Whether the conditions of masks are on what their policy sees.
+pub fn check_conditions(policy: &Policy, operation: &types::Operation, masks: &[Mask]) -> Result<(), String> {
+    match policy.unseen_condition(operation, masks) {
+        Some(path) => Err(format!("it returned a mask with a condition on {path}, which it may not see; its file must grant that")),
+        None => Ok(()),
     }
 }
 

@@ -125,6 +125,12 @@ async fn request(upstream: &Upstream, account: &ServiceAccountRef) -> Result<Tok
     let asked = Instant::now();
     let (status, body) = upstream.ask(&As::Gateway, &Method::POST, &path, body.to_string().into()).await?;
     let failed = |why: &str| no_token(account, why);
+    if status.as_u16() == 404 {
+        return Err(Refusal::forbidden(format!(
+            "the ServiceAccount {}/{}, as which you reach the cluster, does not exist; make it, or name another under access",
+            account.namespace, account.name
+        )));
+    }
     if !status.is_success() {
         return Err(failed(&format!("the API server answered {status} to its TokenRequest; let the gateway create serviceaccounts/token")));
     }

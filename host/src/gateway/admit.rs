@@ -19,6 +19,9 @@ use crate::respond::Held;
 use crate::slots::Slot;
 use crate::status::Refusal;
 
+/// What of a path is recorded before it is known who asks for it.
+const LONGEST_SHOWN: usize = 512;
+
 /// What a request turned out to be.
 pub(super) enum Admitted {
     /// A request to the gateway's own API, answered.
@@ -38,7 +41,10 @@ impl Gateway {
         id: String,
         event: &mut Event,
     ) -> Result<Admitted, Refusal> {
-        event.set("method", request.method().as_str()).set("path", request.uri().path());
+        // Whoever is not known yet writes no more than this into the log.
+        let path = request.uri().path();
+        let shown = path.char_indices().nth(LONGEST_SHOWN).map_or(path, |(end, _)| &path[..end]);
+        event.set("method", request.method().as_str()).set("path", shown);
         let mut held = Held::new(peer.connection.busy());
         self.audit.check()?;
         head_within(request.headers(), request.uri(), self.config.limits.request_head.0)?;

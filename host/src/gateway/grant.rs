@@ -6,13 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Method;
+use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::{Exchange, Gateway};
 use crate::classify::{Operation, Shape};
 use crate::forward::{As, Upstream};
+use crate::status::Refusal;
 use crate::stream::end::{Ends, ends};
 
 /// After how long an exchange is one that is asked about: most are over by then.
@@ -50,6 +51,34 @@ impl Gateway {
             while rights.follow(&right).wait_for(|withdrawn| *withdrawn).await.is_err() {}
         })
     }
+}
+
+impl Gateway {
+    /// Refuses what the API server would refuse the caller.
+    pub(super) async fn may(&self, exchange: &Exchange) -> Result<(), Refusal> {
+        match Right::of(&self.upstream, exchange).is_denied().await {
+            true => Err(may_not(exchange)),
+            false => Ok(()),
+        }
+    }
+}
+
+/// What is said to who may not, in the words of the API server (`k8s.io/apiserver/pkg/endpoints/handlers/responsewriters/errors.go`).
+fn may_not(exchange: &Exchange) -> Refusal {
+    let Exchange { operation, caller, .. } = exchange;
+    let place = match &operation.target {
+        Some(target) => {
+            let within = target.namespace.as_ref().map(|namespace| format!(" in the namespace \"{namespace}\"")).unwrap_or_default();
+            format!(
+                "{} resource \"{}\" in API group \"{}\"{within}",
+                operation.verb,
+                operation.resource_path().unwrap_or_default(),
+                target.api_group
+            )
+        }
+        None => format!("{} path \"{}\"", operation.verb, operation.path),
+    };
+    Refusal::forbidden(format!("User \"{}\" cannot {place}, as whoever the gateway lets them be in the cluster", caller.username))
 }
 
 impl Rights {
@@ -127,9 +156,12 @@ impl Right {
 
     /// None where it cannot be known: while the API server cannot be asked, it carries nothing either.
     async fn is_allowed(&self, review: &Bytes) -> Option<bool> {
-        let (status, body) = self.upstream.ask(&self.who, &Method::POST, REVIEWS, review.clone()).await.ok()?;
-        match status.as_u16() {
+        let (status, body) = match self.upstream.ask(&self.who, &Method::POST, REVIEWS, review.clone()).await {
+            Ok(answer) => answer,
             // The account is gone.
+            Err(refusal) => return (refusal.code == StatusCode::FORBIDDEN).then_some(false),
+        };
+        match status.as_u16() {
             401 => Some(false),
             201 => serde_json::from_slice::<Value>(&body).ok()?["status"]["allowed"].as_bool(),
             _ => None,

@@ -18,22 +18,45 @@ use crate::status::Refusal;
 const GOOD_FOR: Duration = Duration::from_secs(10);
 /// Pods whose values are kept.
 const MOST: usize = 1000;
+/// Bytes of values that are kept, every form of a value counted.
+const MOST_BYTES: usize = 16 << 20;
 
-/// Values by pod and version of the pod.
+/// Values by pod.
 #[derive(Default)]
 pub struct KnownValues(Mutex<HashMap<String, Fetched>>);
 
-/// When they were fetched, and what they are.
-type Fetched = (Instant, Option<Arc<Literals>>);
+/// Of which version of the pod they are, when they were fetched, and what they are.
+struct Fetched {
+    version: String,
+    at: Instant,
+    literals: Option<Arc<Literals>>,
+}
+
+impl KnownValues {
+    fn get(&self, pod: &str, version: &str) -> Option<Option<Arc<Literals>>> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(pod).filter(|known| known.version == version && known.at.elapsed() < GOOD_FOR).map(|known| known.literals.clone())
+    }
+
+    /// Keeps what was fetched, of each pod once: it may change a thousand times in a second.
+    fn keep(&self, pod: String, fetched: Fetched) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|_, known| known.at.elapsed() < GOOD_FOR);
+        let weight = |known: &Fetched| known.literals.as_ref().map_or(0, |literals| literals.weight());
+        if known.len() >= MOST || known.values().map(weight).sum::<usize>() + weight(&fetched) > MOST_BYTES {
+            known.clear();
+        }
+        known.insert(pod, fetched);
+    }
+}
 
 impl Gateway {
     /// The values of a pod's Secrets.
     pub(super) async fn known_values(&self, namespace: &str, pod: &Value) -> Result<Option<Arc<Literals>>, Refusal> {
         let metadata = &pod["metadata"];
-        let key = format!("{namespace} {} {}", metadata["uid"], metadata["resourceVersion"]);
-        let now = Instant::now();
-        let kept = self.known.0.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
-        if let Some((_, literals)) = kept.filter(|(at, _)| now.duration_since(*at) < GOOD_FOR) {
+        let (key, version) = (format!("{namespace} {}", metadata["uid"]), metadata["resourceVersion"].to_string());
+        let at = Instant::now();
+        if let Some(literals) = self.known.get(&key, &version) {
             return Ok(literals);
         }
         let mut values: Vec<Zeroizing<Vec<u8>>> = Vec::new();
@@ -49,11 +72,7 @@ impl Gateway {
         let literals = Literals::of(values.iter().map(|value| value.as_slice()))
             .map_err(|why| Refusal::forbidden(format!("a policy hides the values of this pod's Secrets, which cannot be done: {why}")))?
             .map(Arc::new);
-        let mut known = self.known.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= MOST {
-            known.clear();
-        }
-        known.insert(key, (now, literals.clone()));
+        self.known.keep(key, Fetched { version, at, literals: literals.clone() });
         Ok(literals)
     }
 }
@@ -83,6 +102,23 @@ fn secrets_of(pod: &Value) -> BTreeSet<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_kept_is_bounded_in_bytes_and_once_for_each_pod() {
+        let known = KnownValues::default();
+        let value = "correct horse battery staple ".repeat(200);
+        let fetch = |version: u32| Fetched {
+            version: version.to_string(),
+            at: Instant::now(),
+            literals: Literals::of([value.as_bytes()]).unwrap().map(Arc::new),
+        };
+        (0..1000).for_each(|version| known.keep("pod".into(), fetch(version)));
+        assert_eq!(known.0.lock().unwrap().len(), 1);
+        assert!(known.get("pod", "999").is_some() && known.get("pod", "998").is_none());
+        (0..900).for_each(|pod| known.keep(format!("pod-{pod}"), fetch(0)));
+        let bytes: usize = known.0.lock().unwrap().values().map(|known| known.literals.as_ref().unwrap().weight()).sum();
+        assert!(bytes <= MOST_BYTES, "{bytes}");
+    }
 
     #[test]
     fn every_way_a_pod_comes_to_a_secret_is_known() {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Gateway;
-use crate::classify::{Operation, escape, path_of};
+use crate::classify::{Operation, Shape, escape, path_of};
 use crate::policy::Surroundings;
 use crate::policy::bindings::postern::policy::types::Surrounding;
 use crate::status::Refusal;
@@ -31,6 +31,7 @@ impl Gateway {
                 }
                 Surrounding::Pod => {
                     if let Some(name) = target.name.as_deref().filter(|_| target.resource == "pods") {
+                        let name = if operation.shape == Shape::Proxy { proxied_name(name) } else { name };
                         let path = in_core(target.namespace.as_deref(), "pods", name);
                         around.pod = self.upstream.get_own(&path).await?.map(Arc::new);
                     }
@@ -38,5 +39,23 @@ impl Gateway {
             }
         }
         Ok(around)
+    }
+}
+
+/// The name in what a proxied request addresses: `NAME`, `NAME:PORT` or `SCHEME:NAME:PORT` (`k8s.io/apimachinery/pkg/util/net`, SplitSchemeNamePort).
+fn proxied_name(text: &str) -> &str {
+    match text.split(':').collect::<Vec<_>>()[..] {
+        [_, name, _] | [name, _] => name,
+        _ => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_proxied_pod_is_looked_up_by_its_name() {
+        for (text, name) in [("web", "web"), ("web:80", "web"), ("https:web:8443", "web"), ("http:web:", "web"), ("a:b:c:d", "a:b:c:d")] {
+            assert_eq!(super::proxied_name(text), name);
+        }
     }
 }

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use tokio::sync::watch;
@@ -37,7 +37,7 @@ use crate::mask::Plans;
 use crate::policy::bindings::postern::policy::types;
 use crate::policy::{Directory, PolicySet};
 use crate::record::session::Sessions;
-use crate::record::{AuditLog, Event};
+use crate::record::{AuditLog, Event, Strangers};
 use crate::respond::Held;
 use crate::slots::Slots;
 use crate::status::Refusal;
@@ -62,6 +62,8 @@ pub struct Gateway {
     pub approvals: Arc<Approvals>,
     /// The audit log.
     pub audit: AuditLog,
+    /// Failed logins, by address.
+    pub strangers: Arc<Strangers>,
     /// The masks in use, compiled.
     pub plans: Arc<Plans>,
     /// Held by each upgraded connection: a drain waits for those too.
@@ -170,7 +172,10 @@ impl Gateway {
             Err(refusal) => Err(refusal),
         };
         result.unwrap_or_else(|refusal| {
-            self.refused(&refusal, &mut event.hand_over());
+            let mut event = event.hand_over();
+            if refusal.code != StatusCode::UNAUTHORIZED || self.strangers.count(peer.address.ip().to_canonical()) {
+                self.refused(&refusal, &mut event);
+            }
             refusal.into_response()
         })
     }
@@ -261,7 +266,12 @@ impl Gateway {
         let set = self.policies.as_ref().map_or_else(|| Arc::new(PolicySet::default()), |p| p.current());
         let runtime = self.policies.as_ref().map(|p| p.runtime());
         let decider = Decider { policies: &set, runtime, unmatched: self.config.policies.unmatched, plans: &self.plans };
-        let around = self.look_around(&exchange.operation, &decider.needs(&exchange.operation)).await?;
+        let needs = decider.needs(&exchange.operation);
+        if !needs.is_empty() {
+            // What stands beside an operation is read with the gateway's own rights: who may not do it would be told by the answer what exists.
+            Box::pin(self.may(exchange)).await?;
+        }
+        let around = self.look_around(&exchange.operation, &needs).await?;
         let body = Some(&exchange.body).filter(|body| !body.is_empty());
         Ok(decider.decide(&|| self.describe(exchange), &exchange.operation, body, &around))
     }

@@ -139,7 +139,12 @@ impl Gateway {
         let target = exchange.operation.target.as_ref();
         let (namespace, name) = (target.and_then(|t| t.namespace.as_deref()), target.and_then(|t| t.name.as_deref()).unwrap_or_default());
         let path = format!("{}/{}", path_of("", "v1", namespace, "pods"), escape(name));
-        self.upstream.get_own(&path).await?.ok_or_else(|| Refusal::not_found(format!("there is no pod {name}")))
+        if let Some(pod) = self.upstream.get_own(&path).await? {
+            return Ok(pod);
+        }
+        // Who may not ask is not told that there is none.
+        self.may(exchange).await?;
+        Err(Refusal::not_found(format!("there is no pod {name}")))
     }
 
     fn header(&self, exchange: &Exchange, decision: &Decision, pod: Option<&Value>) -> Value {

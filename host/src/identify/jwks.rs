@@ -1,7 +1,8 @@
 //! An issuer's keys: found by discovery, cached, refreshed on an unknown key, kept while the issuer is down.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -22,6 +23,10 @@ const FETCH_TIME: Duration = Duration::from_secs(10);
 const FETCH_LIMIT: usize = 1 << 20;
 /// A key nobody knows is looked for once in this time, so that made-up tokens do not become load on the issuer.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
+/// Most keys tried for one token.
+const MOST_TRIED: usize = 8;
+/// What keys are known by.
+static FINGERPRINTS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 /// Most keys taken from one issuer.
 const MOST_KEYS: usize = 100;
 
@@ -34,13 +39,20 @@ pub(super) struct Jwks {
     last_attempt: Mutex<Option<Instant>>,
 }
 
-/// Keys by id; those without one under the empty id.
-pub(super) struct Keys(HashMap<String, Vec<VerifyingKey>>);
+/// Keys in the order they are published in, and what they are.
+pub(super) struct Keys {
+    all: Vec<VerifyingKey>,
+    /// The fingerprints of all: a token that was verified with another is verified no longer.
+    published: HashSet<u64>,
+}
 
 /// A public key and the algorithms it may verify.
 #[derive(Clone)]
 pub(super) struct VerifyingKey {
     pub(super) key: DecodingKey,
+    /// What tells it from every other, among those of this process.
+    pub(super) fingerprint: u64,
+    id: String,
     algorithm: Option<Algorithm>,
 }
 
@@ -55,6 +67,11 @@ impl Jwks {
             keys: ArcSwapOption::empty(),
             last_attempt: Mutex::new(None),
         })
+    }
+
+    /// Whether a key is published still, as far as is known.
+    pub(super) fn publishes(&self, fingerprint: u64) -> bool {
+        self.keys.load().as_ref().is_some_and(|keys| keys.published.contains(&fingerprint))
     }
 
     /// Whether keys were ever fetched.
@@ -90,11 +107,9 @@ impl Jwks {
     fn known(&self, kid: Option<&str>, algorithm: Algorithm) -> Option<Vec<VerifyingKey>> {
         let keys = self.keys.load();
         let fits = |key: &&VerifyingKey| key.algorithm.is_none_or(|a| a == algorithm) && key.key.family() == algorithm.family();
-        let found: Vec<_> = match kid {
-            Some(kid) => keys.as_ref()?.0.get(kid)?.iter().filter(fits).cloned().collect(),
-            // RFC 7515 lets a token name no key: each that fits is tried, of which there are few.
-            None => keys.as_ref()?.0.values().flatten().filter(fits).take(8).cloned().collect(),
-        };
+        // RFC 7515 lets a token name no key: each that fits is tried, the first that are published.
+        let named = |key: &&VerifyingKey| kid.is_none_or(|kid| key.id == kid);
+        let found: Vec<_> = keys.as_ref()?.all.iter().filter(named).filter(fits).take(MOST_TRIED).cloned().collect();
         (!found.is_empty()).then_some(found)
     }
 
@@ -126,16 +141,20 @@ impl Jwks {
 
 impl Keys {
     fn new(set: &JwkSet) -> Self {
-        let mut keys: HashMap<String, Vec<VerifyingKey>> = HashMap::new();
+        let mut all = Vec::new();
         for jwk in set.keys.iter().filter(|jwk| verifies(jwk)) {
             let Ok(key) = DecodingKey::from_jwk(jwk) else { continue };
             if key.family() == jsonwebtoken::AlgorithmFamily::Hmac {
                 continue;
             }
             let algorithm = jwk.common.key_algorithm.and_then(|a| a.to_string().parse().ok());
-            keys.entry(jwk.common.key_id.clone().unwrap_or_default()).or_default().push(VerifyingKey { key, algorithm });
+            let id = jwk.common.key_id.clone().unwrap_or_default();
+            // Under the same id another key may come.
+            let fingerprint = FINGERPRINTS.hash_one(serde_json::to_string(jwk).unwrap_or_default());
+            all.push(VerifyingKey { key, fingerprint, id, algorithm });
         }
-        Self(keys)
+        let published = all.iter().map(|key| key.fingerprint).collect();
+        Self { all, published }
     }
 }
 

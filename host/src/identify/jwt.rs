@@ -28,7 +28,15 @@ pub(super) struct Authenticator {
     issuers: Vec<IssuerState>,
     algorithms: Vec<Algorithm>,
     leeway: u64,
-    verified: Mutex<HashMap<[u8; 32], Arc<Caller>>>,
+    verified: Mutex<HashMap<[u8; 32], Verified>>,
+}
+
+/// Who a token is of, and the key it was verified with: once its issuer takes that back, it is verified no longer.
+#[derive(Clone)]
+struct Verified {
+    caller: Arc<Caller>,
+    issuer: usize,
+    key: u64,
 }
 
 struct IssuerState {
@@ -72,25 +80,27 @@ impl Authenticator {
         let mut key = [0; 32];
         key.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
         let remembered = self.verified.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
-        if let Some(caller) = remembered
+        if let Some(Verified { caller, issuer, key }) = remembered
             && caller.expires + self.leeway > now()
+            && self.issuers[issuer].jwks.publishes(key)
         {
             return Ok(caller);
         }
-        let caller = Arc::new(self.verify(token).await?);
+        let new = self.verify(token).await?;
+        let caller = Arc::clone(&new.caller);
         let mut verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
         if verified.len() >= REMEMBERED {
             let now = now();
-            verified.retain(|_, caller| caller.expires > now);
+            verified.retain(|_, known| known.caller.expires > now);
             if verified.len() >= REMEMBERED {
                 verified.clear();
             }
         }
-        verified.insert(key, Arc::clone(&caller));
+        verified.insert(key, new);
         Ok(caller)
     }
 
-    async fn verify(&self, token: &str) -> Result<Caller, Refusal> {
+    async fn verify(&self, token: &str) -> Result<Verified, Refusal> {
         let garbled = || Refusal::unauthorized("the bearer token is not a JSON Web Token");
         let [header, payload] = unverified_parts(token).ok_or_else(garbled)?;
         // jsonwebtoken does not know `none` at all: such a header does not parse, and neither does an unknown algorithm.
@@ -103,10 +113,11 @@ impl Authenticator {
             return Err(Refusal::unauthorized("the token has critical header extensions, of which none is known"));
         }
         let iss = payload.get("iss").and_then(|i| i.as_str()).unwrap_or_default();
-        let issuer =
-            self.issuers.iter().find(|i| i.url == iss).ok_or_else(|| {
+        let index =
+            self.issuers.iter().position(|i| i.url == iss).ok_or_else(|| {
                 Refusal::unauthorized("the token's issuer is not one of those configured (authentication.jwt[].issuer.url)")
             })?;
+        let issuer = &self.issuers[index];
         let kid = header.get("kid").and_then(|k| k.as_str());
         let keys = issuer.jwks.find(kid, algorithm).await;
         if keys.is_empty() && issuer.jwks.is_empty() {
@@ -122,7 +133,10 @@ impl Authenticator {
         for candidate in keys {
             match jsonwebtoken::decode::<Unambiguous>(token, &candidate.key, &validation) {
                 Ok(verified) => match verified.claims.0 {
-                    Value::Object(claims) => return issuer.caller(claims, token),
+                    Value::Object(claims) => {
+                        let caller = Arc::new(issuer.caller(claims, token)?);
+                        return Ok(Verified { caller, issuer: index, key: candidate.fingerprint });
+                    }
                     _ => return Err(garbled()),
                 },
                 Err(error) => why = explain(error.kind()),

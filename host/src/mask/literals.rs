@@ -56,6 +56,11 @@ impl Literals {
         Ok(Some(Self { as_they_are: Forms::of(as_they_are)?, in_base64: Forms::of(encoded)? }))
     }
 
+    /// How many bytes all their forms are.
+    pub fn weight(&self) -> usize {
+        [&self.as_they_are, &self.in_base64].into_iter().flat_map(|forms| &forms.sorted).map(Vec::len).sum()
+    }
+
     /// Where they are, in no order.
     pub(super) fn find(&self, text: &[u8]) -> Vec<Range<usize>> {
         let mut found: Vec<_> = self.as_they_are.find(text).collect();

@@ -17,6 +17,22 @@ pub enum Transform {
     Remove,
 }
 
+impl Transform {
+    /// Of two that fit one value the one that shows less.
+    pub(super) fn stronger(self, other: Self) -> Self {
+        if other.strength() > self.strength() { other } else { self }
+    }
+
+    pub(super) fn strength(self) -> u16 {
+        match self {
+            Self::Remove => 400,
+            Self::Redact => 300,
+            Self::Tokenize => 200,
+            Self::KeepLast(shown) => 100u16.saturating_sub(u16::from(shown)),
+        }
+    }
+}
+
 /// What every placeholder begins with.
 pub const MARKER: &str = "postern-masked";
 /// The placeholder as a JSON string, and the same for a field that is base64.

@@ -110,6 +110,8 @@ impl Plan {
                 }
             }
         }
+        // What shows less goes first: what it has hidden no other finds.
+        plan.texts.sort_by_key(|text| std::cmp::Reverse(text.how.strength()));
         Ok(plan)
     }
 
@@ -172,12 +174,21 @@ impl Plan {
             let (step, end) = &self.steps[bit];
             let matches = step.what.takes(at);
             match end {
-                Some(field) if matches && active & (1 << field) != 0 => hit = hit.or(Some(*field)),
+                Some(field) if matches && active & (1 << field) != 0 => hit = self.stronger(hit, Some(*field)),
                 None if matches => next |= 1 << (bit + 1),
                 _ => {}
             }
         }
         (next, hit)
+    }
+
+    /// Of two masks on one value the one that shows less; of equals the first.
+    pub(super) fn stronger(&self, one: Option<usize>, other: Option<usize>) -> Option<usize> {
+        match (one, other) {
+            (Some(first), Some(second)) if self.fields[second].how.strength() > self.fields[first].how.strength() => other,
+            (None, _) => other,
+            _ => one,
+        }
     }
 
     /// Hides values that an error's Status repeats: kube-apiserver writes them after "Invalid value: ".
@@ -222,6 +233,15 @@ impl Plan {
             }
             Err(_) => true,
         })
+    }
+
+    /// The strongest of the text masks that find something in a value.
+    pub(super) fn of_text(&self, text: &str, is_bytes: bool) -> Option<Transform> {
+        use base64::Engine;
+        let decoded = is_bytes.then(|| base64::engine::general_purpose::STANDARD.decode(text).ok()).flatten();
+        let decoded = decoded.and_then(|bytes| String::from_utf8(bytes).ok());
+        let text = decoded.as_deref().unwrap_or(text);
+        self.texts.iter().find(|mask| mask.pattern.is_match(text)).map(|mask| mask.how)
     }
 
     /// Hides what the text masks match in a line or a string. None when nothing matches.

@@ -208,7 +208,7 @@ impl Scan<'_, '_> {
             }
             self.pos = skip_space(self.src, self.pos + 1);
             let (next, hit) = if states == 0 { (0, None) } else { self.plan.step(states, self.active, At::Name(key)) };
-            let hide = hide.or(hit);
+            let hide = self.plan.stronger(hide, hit);
             let inner = child_place(place, key.as_bytes(), self.resource);
             if hide.is_some_and(|field| self.plan.fields[field].how == Transform::Remove) {
                 self.collect_removed(inner)?;
@@ -236,7 +236,7 @@ impl Scan<'_, '_> {
         self.pos = skip_space(self.src, self.pos + 1);
         while self.src.get(self.pos) != Some(&b']') {
             let (next, hit) = if states == 0 { (0, None) } else { self.plan.step(states, self.active, At::Index(index)) };
-            let hide = hide.or(hit);
+            let hide = self.plan.stronger(hide, hit);
             index += 1;
             if hide.is_some_and(|field| self.plan.fields[field].how == Transform::Remove) {
                 self.collect_removed(place)?;
@@ -398,6 +398,8 @@ impl Scan<'_, '_> {
             Transform::Redact => self.write(start, if is_bytes { placeholder::REDACTED_BASE64 } else { placeholder::REDACTED }, field),
             how => {
                 let text: String = serde_json::from_slice(raw).map_err(|_| Unreadable::Malformed)?;
+                // A mask of text may hide what this one would show.
+                let how = self.plan.of_text(&text, is_bytes).map_or(how, |of_text| how.stronger(of_text));
                 let hidden = match is_bytes {
                     true => placeholder::hide_base64(how, text.as_bytes(), &self.plan.key),
                     false => placeholder::hide(how, text.as_bytes(), &self.plan.key),

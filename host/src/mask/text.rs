@@ -203,9 +203,9 @@ impl TextMask {
             if count > 0 && plain.positions(&at).all(is_hidden) {
                 continue;
             }
-            let (mut start, mut end) = (at.start, at.end);
+            let (mut start, mut end, mut how) = (at.start, at.end, how);
             for span in &spans[touching.clone()] {
-                (start, end) = (start.min(span.at.start), end.max(span.at.end));
+                (start, end, how) = (start.min(span.at.start), end.max(span.at.end), how.stronger(span.how));
             }
             spans.splice(touching, [Span { at: start..end, shown: None, how }]);
         }
@@ -250,7 +250,10 @@ impl TextMask {
         let mut merged: Vec<(Range<usize>, Transform)> = Vec::with_capacity(found.len());
         for (range, how) in found {
             match merged.last_mut() {
-                Some((last, _)) if range.start < last.end => last.end = last.end.max(range.end),
+                Some((last, of_last)) if range.start < last.end => {
+                    last.end = last.end.max(range.end);
+                    *of_last = of_last.stronger(how);
+                }
                 _ => merged.push((range, how)),
             }
         }

@@ -39,9 +39,12 @@ pub use observed::Observed;
 pub use stats::{Counts, Outcome, Stats};
 
 use crate::config::ByteSize;
+use crate::mask::Mask;
+use crate::mask::path::Path;
 use crate::share::lock::Locked;
-use bindings::postern::policy::types::{Capabilities, Hooks, Manifest, Surrounding};
+use bindings::postern::policy::types::{self, Capabilities, Hooks, Manifest, Surrounding};
 use rules::Rule;
+use sight::Sight;
 
 /// A policy, loaded: configured, compiled, and ready to be called.
 pub struct Policy {
@@ -124,6 +127,13 @@ impl Policy {
     /// Whether it looks at every piece of a stream.
     pub fn on_chunk(&self) -> bool {
         self.manifest.hooks.contains(Hooks::CHUNK)
+    }
+
+    /// The first condition of a mask that is on what the policy does not see of the objects of an operation.
+    pub fn unseen_condition<'a>(&self, operation: &types::Operation, masks: &'a [Mask]) -> Option<&'a str> {
+        let sight = Sight::new(self.granted, operation.target.as_ref());
+        let unseen = |path: &&str| Path::parse(path).is_ok_and(|path| !sight.shows(&path));
+        masks.iter().flat_map(|mask| &mask.when).map(|condition| condition.path.as_str()).find(unseen)
     }
 
     /// What it wants to know beside the operation.

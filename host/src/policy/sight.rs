@@ -49,6 +49,22 @@ pub(super) fn is_metadata(path: &Path) -> bool {
     }
 }
 
+impl Sight {
+    /// Whether all that a path may lead to shows. A mask's condition is told on the object as it is: one on what does not show would tell it.
+    pub(super) fn shows(self, path: &Path) -> bool {
+        match self {
+            Self::Whole | Self::Bodies => true,
+            // What type a Secret is says what kind of thing it is, and nothing that is in it.
+            Self::Metadata => is_metadata(path) || path.names() == [Some("type")],
+            Self::Secret => is_metadata(path) || matches!(path.names().as_slice(), [Some("type" | "immutable"), ..]),
+            Self::Token => {
+                let names = path.names();
+                !matches!(names.as_slice(), [None, ..] | [Some("status" | "spec"), None | Some("token"), ..] | [Some("status" | "spec")])
+            }
+        }
+    }
+}
+
 /// What of an object is seen.
 pub(super) fn of(whole: &Arc<Value>, sight: Sight) -> Arc<Value> {
     match sight {
@@ -166,6 +182,20 @@ mod tests {
         for path in ["$.spec", "$.*", "$..name", "$.metadata..x", "$.metadata.annotations.x", "$.metadata.*", "$[0].value"] {
             assert!(!within(path), "{path}");
         }
+    }
+
+    #[test]
+    fn conditions_are_on_what_is_seen() {
+        let shows = |sight: Sight, path: &str| sight.shows(&Path::parse(path).unwrap());
+        for path in ["$.type", "$.kind", "$.metadata.labels.x", "$.immutable"] {
+            assert!(shows(Sight::Secret, path), "{path}");
+        }
+        for path in ["$.data.password", "$.data.*", "$..password", "$.*", "$.stringData.a", "$.metadata.annotations.a", "$.metadata..x"] {
+            assert!(!shows(Sight::Secret, path) && shows(Sight::Whole, path), "{path}");
+        }
+        assert!(!shows(Sight::Token, "$.status.token") && !shows(Sight::Token, "$..token") && shows(Sight::Token, "$.spec.audiences[0]"));
+        assert!(shows(Sight::Metadata, "$.type") && !shows(Sight::Metadata, "$.data.a") && !shows(Sight::Metadata, "$.type.x"));
+        assert!(!shows(Sight::Metadata, "$.spec.x") && shows(Sight::Bodies, "$.spec.x"));
     }
 
     #[test]

@@ -59,9 +59,14 @@ impl Chain {
         Ok((Self { next, hash: field("hash")?.as_str().unwrap_or_default().to_owned() }, whole))
     }
 
-    /// Checks a log from its first line; the number of lines when it is whole.
-    pub fn verify(log: impl Read) -> Result<u64, Broken> {
-        let mut chain = Self::default();
+    /// The number of the event that comes next.
+    pub(super) fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Checks a log whose first line is the event `first`: 1, unless what came before is kept elsewhere. The number of lines when it is whole.
+    pub fn verify(log: impl Read, first: u64) -> Result<u64, Broken> {
+        let mut chain = Self { next: first, ..Self::default() };
         for (index, line) in BufReader::new(log).lines().enumerate() {
             let number = index as u64 + 1;
             let broken = |why: &str| Broken { line: number, why: why.into() };
@@ -70,12 +75,17 @@ impl Chain {
             if hash.strip_suffix("\"}") != Some(&hex(head.as_bytes())) {
                 return Err(broken("its text does not give its hash: it was changed"));
             }
+            if number == 1 && first > 1 {
+                // What it follows is not here.
+                let before: Value = serde_json::from_str(&line).map_err(|e| broken(&e.to_string()))?;
+                chain.hash = before["prev"].as_str().unwrap_or_default().to_owned();
+            }
             if !head.starts_with(&format!("{{\"seq\":{},\"prev\":\"{}\",", chain.next, chain.hash)) {
                 return Err(broken("it does not follow the line before it: something was taken out, put in or moved"));
             }
             chain = Self { next: chain.next + 1, hash: hex(head.as_bytes()) };
         }
-        Ok(chain.next - 1)
+        Ok(chain.next - first)
     }
 }
 
@@ -101,7 +111,7 @@ mod tests {
 
     #[test]
     fn each_line_is_json_and_the_whole_verifies() {
-        assert_eq!(Chain::verify(log().as_bytes()), Ok(3));
+        assert_eq!(Chain::verify(log().as_bytes(), 1), Ok(3));
         let lines: Vec<Value> = log().lines().map(|l| serde_json::from_str(l).unwrap()).collect();
         assert_eq!((&lines[1]["b"], &lines[2]["d"]), (&json!({"c": {}}), &json!("}}")));
     }
@@ -110,9 +120,13 @@ mod tests {
     fn a_changed_removed_or_moved_line_is_found() {
         let log = log();
         let lines: Vec<&str> = log.lines().collect();
-        let line = |text: String| Chain::verify(text.as_bytes()).unwrap_err().line;
+        let line = |text: String| Chain::verify(text.as_bytes(), 1).unwrap_err().line;
         assert_eq!(line(log.replace("\"a\":1", "\"a\":2")), 1);
         assert_eq!(line([lines[0], lines[2]].join("\n")), 2);
         assert_eq!(line([lines[1], lines[0], lines[2]].join("\n")), 1);
+        // Where the beginning is kept elsewhere that is said, and not found out.
+        let rest = [lines[1], lines[2]].join("\n");
+        assert_eq!(line(rest.clone()), 1);
+        assert_eq!(Chain::verify(rest.as_bytes(), 2), Ok(2));
     }
 }

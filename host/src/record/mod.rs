@@ -6,23 +6,28 @@
 pub mod chain;
 mod event;
 mod queue;
+pub mod rotated;
 pub mod session;
+mod strangers;
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Seek, SeekFrom, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 
 pub use event::{Event, timestamp, timestamp_of};
+pub use strangers::Strangers;
 
 use crate::status::Refusal;
 use chain::Chain;
 use queue::{Batch, Queue, Queued};
 use session::{Call, Sessions};
 
+/// How often it is looked whether failed logins are to be told of.
+const TELL: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_millis(500);
 /// How long a change waits for the disk before it is refused.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -33,8 +38,8 @@ pub struct AuditLog(Arc<Queue>);
 
 impl AuditLog {
     /// Opens the log, goes on with its chain, and writes a first event, so that a gateway that cannot record does not start.
-    pub fn open(file: &Path, sessions: Option<Sessions>) -> anyhow::Result<Self> {
-        let mut writer = Writer::open(file).with_context(|| format!("the audit log {} cannot be written", file.display()))?;
+    pub fn open(file: &Path, rotation: Rotation, sessions: Option<Sessions>) -> anyhow::Result<Self> {
+        let mut writer = Writer::open(file, rotation).with_context(|| format!("the audit log {} cannot be written", file.display()))?;
         let mut started = Event::default();
         started.set("version", env!("CARGO_PKG_VERSION"));
         writer
@@ -56,6 +61,23 @@ impl AuditLog {
     /// A refusal while the log cannot be written.
     pub fn check(&self) -> Result<(), Refusal> {
         if self.0.is_healthy() { Ok(()) } else { Err(unwritable()) }
+    }
+
+    /// Tells, again and again, of failed logins that were no events of their own.
+    pub async fn tell_of(&self, strangers: &Strangers) {
+        loop {
+            tokio::time::sleep(TELL).await;
+            self.tell(strangers, false);
+        }
+    }
+
+    /// The same now, of all there were.
+    pub fn tell(&self, strangers: &Strangers, all: bool) {
+        for (address, count) in strangers.gather(all) {
+            let mut event = Event::default();
+            event.set("source", address).set("verdict", "unauthenticated").set("failedLogins", count);
+            self.record(&event, "refused");
+        }
     }
 
     /// Queues an event: it is written within milliseconds. While the queue is full whoever records waits; nothing is dropped.
@@ -85,7 +107,7 @@ fn queued(event: &Event, stage: &str) -> Queued {
 
 fn run(writer: &mut Writer, queue: &Queue, sessions: Option<&Sessions>) {
     loop {
-        let Batch { events, waiting } = queue.take();
+        let Batch { events, waiting, .. } = queue.take();
         while let Err(error) = writer.append(&events, !waiting.is_empty()) {
             if queue.set_healthy(false) {
                 tracing::error!(%error, "the audit log cannot be written; nothing passes until it can");
@@ -105,27 +127,70 @@ fn run(writer: &mut Writer, queue: &Queue, sessions: Option<&Sessions>) {
     }
 }
 
+/// When the log goes on in another file. Its chain goes on with it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Rotation {
+    /// Bytes after which it does; 0 for never.
+    pub size: u64,
+    /// How long after its first event; none for never.
+    pub age: Option<Duration>,
+}
+
 struct Writer {
+    path: PathBuf,
     file: File,
     length: u64,
     chain: Chain,
+    rotation: Rotation,
+    /// The number of the file's first event, and when the file was begun.
+    first: u64,
+    began: SystemTime,
 }
 
 impl Writer {
-    fn open(path: &Path) -> anyhow::Result<Self> {
-        use std::os::unix::fs::OpenOptionsExt;
-        let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
-        let (chain, length) = Chain::resume(&mut file)?;
+    fn open(path: &Path, rotation: Rotation) -> anyhow::Result<Self> {
+        let mut file = private(path)?;
+        // Of two writers each would break the chain of the other.
+        if let Err(TryLockError::WouldBlock) = file.try_lock() {
+            anyhow::bail!("another process writes it; each gateway has a log of its own");
+        }
+        let (mut chain, length) = Chain::resume(&mut file)?;
+        let files = rotated::files(path);
+        if length == 0
+            && let [.., before, _] = files.as_slice()
+        {
+            chain = Chain::resume(&mut File::open(before)?)?.0;
+        }
         if file.metadata()?.is_file() && file.metadata()?.len() > length {
             tracing::warn!("the audit log ends in half an event, as after a crash; it is cut off there");
             file.set_len(length)?;
         }
         file.seek(SeekFrom::End(0))?;
-        Ok(Self { file, length, chain })
+        let first = if length == 0 { chain.next() } else { first_event(path)? };
+        let began = file.metadata().and_then(|about| about.created().or_else(|_| about.modified())).unwrap_or(SystemTime::now());
+        Ok(Self { path: path.to_owned(), file, length, chain, rotation, first, began })
+    }
+
+    /// Goes on in another file where this one is long or old enough. What cannot be rotated is written on.
+    fn rotate(&mut self) -> std::io::Result<()> {
+        let Rotation { size, age } = self.rotation;
+        let is_old = age.is_some_and(|age| self.began.elapsed().is_ok_and(|old| old >= age));
+        if self.length == 0 || !(is_old || size > 0 && self.length >= size) {
+            return Ok(());
+        }
+        self.file.sync_data()?;
+        std::fs::rename(&self.path, rotated::name(&self.path, self.first))?;
+        let file = private(&self.path)?;
+        file.lock()?;
+        (self.file, self.length, self.first, self.began) = (file, 0, self.chain.next(), SystemTime::now());
+        Ok(())
     }
 
     /// Appends events whole or not at all.
     fn append(&mut self, events: &[Queued], durable: bool) -> std::io::Result<()> {
+        if let Err(error) = self.rotate() {
+            tracing::error!(%error, "the audit log cannot go on in another file; it goes on in this one");
+        }
         let mut chain = self.chain.clone();
         let mut lines = Vec::new();
         for event in events {
@@ -142,13 +207,51 @@ impl Writer {
     }
 }
 
+/// Opens a log that nobody else reads.
+fn private(path: &Path) -> std::io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)
+}
+
+/// The number of a file's first event.
+fn first_event(path: &Path) -> anyhow::Result<u64> {
+    use std::io::BufRead;
+    let mut line = String::new();
+    std::io::BufReader::new(File::open(path)?).read_line(&mut line)?;
+    let first: serde_json::Value = serde_json::from_str(&line).context("its first line is no event")?;
+    first["seq"].as_u64().context("its first line has no seq")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
+    fn a_log_is_rotated_and_its_chain_goes_on_across_files_and_starts() {
+        let directory = std::env::temp_dir().join(format!("postern-rotated-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let path = directory.join("audit.jsonl");
+        let rotation = Rotation { size: 400, age: None };
+        let event = |n: u32| Queued { line: format!("\"n\":{n}").into_bytes(), who: None };
+        for start in 0..3 {
+            let mut writer = Writer::open(&path, rotation).unwrap();
+            let refused = Writer::open(&path, rotation).err().unwrap().to_string();
+            assert!(refused.contains("another process writes it"), "{refused}");
+            (0..7).for_each(|n| writer.append(&[event(start * 7 + n)], false).unwrap());
+        }
+        let files = rotated::files(&path);
+        assert!(files.len() > 4, "{files:?}");
+        let all: Vec<u8> = files.iter().flat_map(|file| std::fs::read(file).unwrap()).collect();
+        assert_eq!(Chain::verify(all.as_slice(), 1), Ok(21));
+        let first = rotated::first(&path, &files[2]).unwrap();
+        let rest: Vec<u8> = files[2..].iter().flat_map(|file| std::fs::read(file).unwrap()).collect();
+        assert_eq!(Chain::verify(rest.as_slice(), first), Ok(21 - first + 1));
+        std::fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
     fn a_log_that_cannot_be_written_stops_the_start() {
-        let error = AuditLog::open(Path::new("/dev/full"), None).err().unwrap();
+        let error = AuditLog::open(Path::new("/dev/full"), Rotation::default(), None).err().unwrap();
         assert!(error.to_string().contains("cannot be written"), "{error:#}");
     }
 }

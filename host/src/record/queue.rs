@@ -10,6 +10,8 @@ use crate::identify::Caller;
 
 /// Events that may wait for the disk. Past that the log counts as unwritable until it has caught up.
 const MOST: usize = 16_384;
+/// Bytes of them.
+const MOST_BYTES: usize = 64 << 20;
 /// How long the writer gathers events nobody waits for: a wake-up and a write for each would cost more than the event.
 const GATHER: Duration = Duration::from_millis(5);
 
@@ -25,8 +27,21 @@ pub(super) struct Queued {
 #[derive(Default)]
 pub(super) struct Batch {
     pub(super) events: Vec<Queued>,
+    /// How long they are together.
+    bytes: usize,
     /// Those who wait until it is on the disk.
     pub(super) waiting: Vec<oneshot::Sender<()>>,
+}
+
+impl Batch {
+    fn is_full(&self) -> bool {
+        self.events.len() >= MOST || self.bytes >= MOST_BYTES
+    }
+
+    fn push(&mut self, event: Queued) {
+        self.bytes += event.line.len();
+        self.events.push(event);
+    }
 }
 
 /// The queue between those who record and the one who writes.
@@ -58,11 +73,11 @@ impl Queue {
     /// Adds an event; waits while there is no room.
     pub(super) fn push(&self, event: Queued) {
         let mut batch = self.lock();
-        while batch.events.len() >= MOST {
+        while batch.is_full() {
             self.set_healthy(false);
             batch = self.emptied.wait(batch).unwrap_or_else(PoisonError::into_inner);
         }
-        batch.events.push(event);
+        batch.push(event);
         if batch.events.len() == 1 {
             self.filled.notify_one();
         }
@@ -71,11 +86,11 @@ impl Queue {
     /// Adds an event and says when it is on the disk; none while there is no room.
     pub(super) fn push_durably(&self, event: Queued) -> Option<oneshot::Receiver<()>> {
         let mut batch = self.lock();
-        if batch.events.len() >= MOST {
+        if batch.is_full() {
             return None;
         }
         let (written, on_disk) = oneshot::channel();
-        batch.events.push(event);
+        batch.push(event);
         batch.waiting.push(written);
         self.filled.notify_one();
         Some(on_disk)
@@ -132,5 +147,8 @@ mod tests {
         assert_eq!(queue.take().events.len(), MOST);
         held.join().unwrap();
         assert_eq!(queue.take().events[0].line, b"last");
+        // Few that are long are as much as many.
+        queue.push(Queued { line: vec![0; MOST_BYTES], who: None });
+        assert!(queue.push_durably(Queued::default()).is_none());
     }
 }

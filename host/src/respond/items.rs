@@ -387,7 +387,7 @@ impl Treatment {
         let Some(runtime) = &self.runtime else { return Ok(Some(None)) };
         let answer = policy.call_on_object(runtime, &self.operation, Arc::clone(object), size);
         let exhausted = answer.exhausted;
-        let wanted = answer.verdict.and_then(|verdict| self.wanted(verdict));
+        let wanted = answer.verdict.and_then(|verdict| self.wanted(policy, verdict));
         if let Err(why) = &wanted {
             tracing::warn!(policy = %policy.name, %why, "the policy failed on an object");
         }
@@ -406,7 +406,7 @@ impl Treatment {
     }
 
     /// An answer that makes no sense is a failure of the policy that gave it.
-    fn wanted(&self, verdict: types::Verdict) -> Result<Wanted, String> {
+    fn wanted(&self, policy: &Policy, verdict: types::Verdict) -> Result<Wanted, String> {
         Ok(match verdict {
             types::Verdict::Allow => Wanted::Nothing,
             types::Verdict::Block(_) => Wanted::Hidden,
@@ -416,6 +416,7 @@ impl Treatment {
             }
             types::Verdict::Mask(masks) => {
                 let masks = masks.into_iter().map(decide::mask).collect::<Result<Vec<_>, _>>()?;
+                decide::check_conditions(policy, &self.operation, &masks)?;
                 Wanted::Masks(self.plans.of(&masks).map_err(|error| error.to_string())?)
             }
         })

@@ -150,8 +150,10 @@ impl Registry {
     }
 
     async fn whole_blob(&self, of: &Reference, layer: &OciDescriptor, largest: usize) -> anyhow::Result<Vec<u8>> {
+        // Where else a layer may be had is not asked: a manifest would send the gateway to any host.
+        let here = OciDescriptor { urls: None, ..layer.clone() };
         let mut stream =
-            self.client.pull_blob_stream(of, layer).await.with_context(|| format!("cannot pull {} of {of}", layer.digest))?.stream;
+            self.client.pull_blob_stream(of, &here).await.with_context(|| format!("cannot pull {} of {of}", layer.digest))?.stream;
         let mut bytes = Vec::new();
         while let Some(piece) = stream.next().await {
             bytes.extend_from_slice(&piece.with_context(|| format!("{of}: {} broke off", layer.digest))?);

@@ -2,6 +2,7 @@
 //! store recordings go to.
 
 mod counters;
+mod directory;
 mod objects;
 mod sessions;
 
@@ -12,6 +13,7 @@ use anyhow::Context;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
 pub use counters::{CounterRow, CounterStore};
+pub use directory::DataDirectory;
 pub use objects::Objects;
 pub use sessions::{SessionIndex, SessionRow, Touched};
 
@@ -26,6 +28,8 @@ pub struct Store(Mutex<Connection>);
 impl Store {
     /// Opens or makes the database.
     pub fn open(file: &Path) -> anyhow::Result<Self> {
+        // What is beside it, SQLite makes with the same mode.
+        directory::private(file).with_context(|| format!("cannot make the database {}", file.display()))?;
         let connection = Connection::open(file).with_context(|| format!("cannot open the database {}", file.display()))?;
         connection.busy_timeout(std::time::Duration::from_secs(5))?;
         connection.pragma_update(None, "journal_mode", "WAL")?;

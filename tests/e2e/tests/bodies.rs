@@ -94,7 +94,7 @@ fn written(text: &str, chance: &mut Chance) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {
         if chance.one_in(8) {
-            c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| drop(write!(out, "\\u{unit:04x}")));
+            c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| out += &format!("\\u{unit:04x}"));
         } else if matches!(c, '"' | '\\') {
             out.extend(['\\', c]);
         } else {

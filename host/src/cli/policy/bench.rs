@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::super::table::{self, row};
 use super::{list::duration, load};
+use crate::cli::terminal::say;
 use crate::policy::bindings::postern::policy::types::{Channel, Hooks, Operation};
 use crate::policy::{Call, Policy, Surroundings};
 use crate::rehearse::Stage;
@@ -83,10 +84,10 @@ impl Bench {
                 json!({"hook": m.hook, "callsPerSecond": m.per_second(), "p50Nanoseconds": p50, "p99Nanoseconds": p99, "memoryBytes": m.memory})
             });
             let told = json!({"file": self.file, "loadMilliseconds": loaded.as_millis() as u64, "hooks": hooks.collect::<Vec<_>>()});
-            println!("{}", serde_json::to_string_pretty(&told)?);
+            say!("{}", serde_json::to_string_pretty(&told)?);
             return Ok(());
         }
-        println!("loaded in {:.0} ms; compiled code is kept, so a second time takes less", loaded.as_secs_f64() * 1e3);
+        say!("loaded in {:.0} ms; compiled code is kept, so a second time takes less", loaded.as_secs_f64() * 1e3);
         let mut rows = vec![row(["HOOK", "CALLS/S", "P50", "P99", "MEMORY"])];
         rows.extend(measured.iter().map(|m| {
             let [p50, p99] = [50, 99].map(|n| duration(m.quantile(n).as_nanos() as u64));

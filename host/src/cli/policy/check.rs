@@ -8,6 +8,8 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::{list, name_of, read, test};
+use crate::cli::table::printable;
+use crate::cli::terminal::say;
 use crate::config::Policies;
 use crate::policy::bindings::postern::policy::types::{Capabilities, Hooks, Manifest, Surrounding};
 use crate::policy::grants::Capability;
@@ -48,12 +50,12 @@ fn directory(directory: PathBuf) -> anyhow::Result<()> {
 fn file(file: &Path) -> anyhow::Result<()> {
     let bytes = read(file)?;
     let mut findings = Vec::new();
-    println!("{}: {} bytes, {}", file.display(), bytes.len(), sha256(&bytes));
+    say!("{}: {} bytes, {}", file.display(), bytes.len(), sha256(&bytes));
     match module::look(&bytes) {
         Ok(looked) => {
-            println!("  a {}", if looked.was_component { "component" } else { "core module, of which the gateway makes a component" });
-            println!("  imports {}", some(&looked.imports));
-            println!("  exports {}", some(&looked.exports));
+            say!("  a {}", if looked.was_component { "component" } else { "core module, of which the gateway makes a component" });
+            say!("  imports {}", some(&looked.imports));
+            say!("  exports {}", some(&looked.exports));
             findings.extend(looked.findings());
         }
         Err(error) => findings.push(format!("{error:#}")),
@@ -73,7 +75,7 @@ fn file(file: &Path) -> anyhow::Result<()> {
                 let asks = Capability::of(policy.manifest.capabilities);
                 if alone && asks.iter().any(|capability| !Capability::DEFAULT.contains(capability)) {
                     let names: Vec<&str> = asks.iter().map(|capability| capability.name()).collect();
-                    println!("  grants  the file beside it must say grants: [{}]", names.join(", "));
+                    say!("  grants  the file beside it must say grants: [{}]", names.join(", "));
                 }
                 findings.extend(of_manifest(&policy.manifest));
                 findings.extend(of_calls(&stage, &Arc::new(policy)));
@@ -83,7 +85,7 @@ fn file(file: &Path) -> anyhow::Result<()> {
         if let Some(cases) = test::cases_of(file) {
             match test::try_file(&stage, &bytes, &cases) {
                 Ok(run) => {
-                    println!("  cases   {} of {} in {} as expected", run.passed(), run.tried.len(), cases.display());
+                    say!("  cases   {} of {} in {} as expected", run.passed(), run.tried.len(), cases.display());
                     let failed = run.tried.iter().filter(|tried| !tried.differences.is_empty());
                     findings.extend(failed.map(|tried| format!("case {:?}: {}", tried.name, tried.differences.join("; "))));
                 }
@@ -92,12 +94,12 @@ fn file(file: &Path) -> anyhow::Result<()> {
         }
     }
     if findings.is_empty() {
-        println!("nothing is wrong with it");
+        say!("nothing is wrong with it");
         return Ok(());
     }
-    println!();
+    say!("");
     for finding in &findings {
-        println!("  - {finding}");
+        say!("  - {finding}");
     }
     match findings.len() {
         1 => bail!("1 finding"),
@@ -106,18 +108,18 @@ fn file(file: &Path) -> anyhow::Result<()> {
 }
 
 fn some(names: &[String]) -> String {
-    if names.is_empty() { "nothing".into() } else { names.join(", ") }
+    if names.is_empty() { "nothing".into() } else { printable(&names.join(", ")) }
 }
 
 fn describe(policy: &Policy) {
     let manifest = &policy.manifest;
-    println!("  {} {}: {}", manifest.name, manifest.version, manifest.summary);
-    println!("  hooks   {}", some(&hooks(manifest.hooks)));
-    println!("  sees    {}", sees(manifest, policy.granted));
-    println!("  needs   {}", some(&manifest.needs.iter().map(|need| surrounding(*need).to_owned()).collect::<Vec<_>>()));
+    say!("  {} {}: {}", printable(&manifest.name), printable(&manifest.version), printable(&manifest.summary));
+    say!("  hooks   {}", some(&hooks(manifest.hooks)));
+    say!("  sees    {}", sees(manifest, policy.granted));
+    say!("  needs   {}", some(&manifest.needs.iter().map(|need| surrounding(*need).to_owned()).collect::<Vec<_>>()));
     match manifest.rules.as_slice() {
-        [] => println!("  rules   everything"),
-        rules => rules.iter().for_each(|rule| println!("  rule    {}", rule_text(rule))),
+        [] => say!("  rules   everything"),
+        rules => rules.iter().for_each(|rule| say!("  rule    {}", printable(&rule_text(rule)))),
     }
 }
 
@@ -218,7 +220,7 @@ fn of_calls(stage: &Stage, policy: &Arc<Policy>) -> Vec<String> {
             findings.push(format!("asked twice about {what} it says {} and then {}", said[0].verdict, said[1].verdict));
         }
     }
-    println!("  asked   about {count} operations that its rules name, twice each");
+    say!("  asked   about {count} operations that its rules name, twice each");
     findings
 }
 
@@ -279,23 +281,23 @@ pub(super) fn inspect(file: &Path, as_json: bool) -> anyhow::Result<()> {
             "capabilities": capabilities, "needs": manifest.needs.iter().map(|need| surrounding(*need)).collect::<Vec<_>>(),
             "rules": rules.collect::<Vec<_>>(), "settingsSchema": schema,
         });
-        println!("{}", serde_json::to_string_pretty(&inspected)?);
+        say!("{}", serde_json::to_string_pretty(&inspected)?);
         return Ok(());
     }
-    println!("{}: {} bytes, {}", file.display(), bytes.len(), policy.module_digest);
+    say!("{}: {} bytes, {}", file.display(), bytes.len(), policy.module_digest);
     describe(&policy);
-    println!("  imports {}", some(&looked.imports));
-    println!("  exports {}", some(&looked.exports));
+    say!("  imports {}", some(&looked.imports));
+    say!("  exports {}", some(&looked.exports));
     let Some(properties) = schema["properties"].as_object() else {
-        println!("  it has no settings");
+        say!("  it has no settings");
         return Ok(());
     };
-    println!("  settings");
+    say!("  settings");
     for (name, property) in properties {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let default = property.get("default").map(|value| format!(" (default {value})")).unwrap_or_default();
         let kind = if property["type"].is_array() { property["type"].to_string() } else { text(&property["type"]) };
-        println!("    {name}: {kind}{default}  {}", text(&property["description"]).replace('\n', " "));
+        say!("    {}", printable(&format!("{name}: {kind}{default}  {}", text(&property["description"]))));
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 use anyhow::bail;
 
 use super::super::table::{self, row};
+use crate::cli::terminal::say;
 use crate::config::Config;
 use crate::policy::grants::Capability;
 use crate::policy::report::{Line, Report};
@@ -13,13 +14,13 @@ pub(super) fn list(config: &Config, as_json: bool) -> anyhow::Result<()> {
         bail!("{} is not there: the gateway of this configuration does not run, or has no policies.directory", file.display());
     };
     if as_json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        say!("{}", serde_json::to_string_pretty(&report)?);
         return Ok(());
     }
-    println!("as the gateway told at {}; all together {}", report.time, report.bundle);
+    say!("as the gateway told at {}; all together {}", report.time, report.bundle);
     print(&report.policies);
     if let Some(missing) = report.missing.first() {
-        println!("nothing passes: the required policy {missing} is missing or broken");
+        say!("nothing passes: the required policy {missing} is missing or broken");
     }
     Ok(())
 }
@@ -76,7 +77,7 @@ pub(super) fn print(lines: &[Line]) {
     table::print(&rows);
     for line in lines {
         if let Some(error) = &line.error {
-            println!("{} does not load: {}", line.name, table::printable(error));
+            say!("{} does not load: {}", line.name, table::printable(error));
         }
     }
 }

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use clap::Subcommand;
 
+use crate::cli::terminal::say;
 use crate::config::Config;
 use crate::policy::{Policy, PolicyFile};
 use crate::rehearse::Stage;
@@ -74,7 +75,7 @@ impl PolicyCommand {
     pub(super) fn run(self) -> anyhow::Result<()> {
         match self {
             Self::New(new) => new.run(),
-            Self::Build { directory } => build::build(&directory).map(|file| println!("built {}", file.display())),
+            Self::Build { directory } => build::build(&directory).map(|file| say!("built {}", file.display())),
             Self::Check(check) => check.run(),
             Self::Inspect { file, json } => check::inspect(&file, json),
             Self::Test(test) => test.run(),

@@ -6,6 +6,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 
 use super::build::Language;
+use crate::cli::terminal::say;
 
 /// Makes a folder with a policy.
 #[derive(Args)]
@@ -96,9 +97,9 @@ impl New {
             write(&folder, "policy_module_component_type.o", C_TYPES)?;
         }
         let at = folder.display();
-        println!("made {at}. What comes next:");
-        println!("  postern policy test {at}     builds it and tries cases.yaml");
-        println!("  postern policy build {at}    builds {at}/{}.wasm: put that into a gateway's policy directory", self.name);
+        say!("made {at}. What comes next:");
+        say!("  postern policy test {at}     builds it and tries cases.yaml");
+        say!("  postern policy build {at}    builds {at}/{}.wasm: put that into a gateway's policy directory", self.name);
         Ok(())
     }
 }

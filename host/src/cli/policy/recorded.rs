@@ -12,6 +12,7 @@ use super::super::audit::operation_of;
 use super::super::session::Place;
 use super::super::table::{self, printable, row};
 use super::list::sees;
+use crate::cli::terminal::say;
 use crate::config::Config;
 use crate::policy::Policy;
 use crate::policy::grants::Capability;
@@ -145,9 +146,9 @@ impl Capture {
         match &self.output {
             Some(path) => {
                 std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
-                println!("{} cases in {}", file.cases.len(), path.display());
+                say!("{} cases in {}", file.cases.len(), path.display());
             }
-            None => print!("{text}"),
+            None => crate::cli::terminal::out(&text),
         }
         Ok(())
     }
@@ -254,17 +255,17 @@ impl Explain {
         };
         let changed: Vec<String> =
             event["policies"].as_array().into_iter().flatten().filter(|answer| digests(answer)).map(|a| text(&a["policy"])).collect();
-        println!();
+        say!("");
         if !changed.is_empty() {
-            println!("module or settings have changed since then: {}", changed.join(", "));
+            say!("module or settings have changed since then: {}", changed.join(", "));
         }
         if body.is_none() && event["verb"].as_str().is_some_and(|verb| matches!(verb, "create" | "update" | "patch")) {
-            println!("the body of the request was not kept (sessions.bodies): policies that read it were asked without one");
+            say!("the body of the request was not kept (sessions.bodies): policies that read it were asked without one");
         }
-        println!("counters begin at nothing here, objects beside the operation and claims of its token were not kept");
+        say!("counters begin at nothing here, objects beside the operation and claims of its token were not kept");
         match differs.is_empty() {
-            true => println!("today's answer is the same: {}", now.verdict),
-            false => println!("today's answer: {}; what differs: {}", now.verdict, differs.join(", ")),
+            true => say!("today's answer is the same: {}", now.verdict),
+            false => say!("today's answer: {}; what differs: {}", now.verdict, differs.join(", ")),
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ use clap::Args;
 
 use super::list::sees;
 use super::{load, read};
+use crate::cli::terminal::say;
 use crate::config::{Config, Policies};
 use crate::policy::grants::Capability;
 use crate::policy::module;
@@ -77,8 +78,8 @@ impl Push {
             Ok(digest)
         })?;
         let signed = if key.is_some() { " and signed it" } else { "" };
-        println!("pushed {} {}{signed}", manifest.name, manifest.version);
-        println!("oci://{}/{}@{digest}", to.registry(), to.repository());
+        say!("pushed {} {}{signed}", manifest.name, manifest.version);
+        say!("oci://{}/{}@{digest}", to.registry(), to.repository());
         Ok(())
     }
 }
@@ -122,16 +123,16 @@ impl Pull {
         let file = self.output.unwrap_or_else(|| PathBuf::from(format!("{name}.wasm")));
         std::fs::write(&file, &pulled.module).with_context(|| format!("cannot write {}", file.display()))?;
         let policy = load(&stage, &file);
-        println!("pulled {}{}", file.display(), if key.is_some() { ", signed by that key" } else { "" });
-        println!("oci://{}/{}@{}", from.registry(), from.repository(), pulled.digest);
+        say!("pulled {}{}", file.display(), if key.is_some() { ", signed by that key" } else { "" });
+        say!("oci://{}/{}@{}", from.registry(), from.repository(), pulled.digest);
         match policy {
-            Ok(policy) => println!(
+            Ok(policy) => say!(
                 "it is {} {} and sees {}",
                 policy.manifest.name,
                 policy.manifest.version,
                 sees(&Capability::of(policy.manifest.capabilities))
             ),
-            Err(error) => println!("as it is, without settings, it does not load: {error:#}"),
+            Err(error) => say!("as it is, without settings, it does not load: {error:#}"),
         }
         Ok(())
     }
@@ -178,14 +179,14 @@ impl LockCommand {
             if before != lock {
                 bail!("{} pins {}, and the directory is {}", file.display(), before.bundle, lock.bundle);
             }
-            println!("{} policies are as {} pins them: {}", lock.policies.len(), file.display(), lock.bundle);
+            say!("{} policies are as {} pins them: {}", lock.policies.len(), file.display(), lock.bundle);
             return Ok(());
         }
         let partial = file.with_extension("partial");
         std::fs::write(&partial, lock.text()?)
             .and_then(|()| std::fs::rename(&partial, &file))
             .with_context(|| format!("cannot write {}", file.display()))?;
-        println!("pinned {} policies in {}: {}", lock.policies.len(), file.display(), lock.bundle);
+        say!("pinned {} policies in {}: {}", lock.policies.len(), file.display(), lock.bundle);
         Ok(())
     }
 }

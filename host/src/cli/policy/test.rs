@@ -11,6 +11,7 @@ use clap::Args;
 
 use super::check::rule_text;
 use super::{build, read};
+use crate::cli::terminal::say;
 use crate::policy::Policy;
 use crate::policy::bindings::postern::policy::types::Hooks;
 use crate::rehearse::Stage;
@@ -58,9 +59,9 @@ impl Test {
         loop {
             let before = newest(&self.directory);
             if let Err(error) = self.once(&stage) {
-                println!("{error:#}");
+                say!("{error:#}");
             }
-            println!("\nwaiting for changes ...");
+            say!("\nwaiting for changes ...");
             std::io::stdout().flush()?;
             while newest(&self.directory) == before {
                 std::thread::sleep(LOOK_EVERY);
@@ -82,7 +83,7 @@ impl Test {
         if let Some(file) = &self.junit {
             std::fs::write(file, junit(&runs)).with_context(|| format!("cannot write {}", file.display()))?;
         }
-        println!("{passed} of {all} cases as expected");
+        say!("{passed} of {all} cases as expected");
         match all - passed {
             0 if all == 0 => bail!("there are no cases"),
             0 => Ok(()),
@@ -135,11 +136,11 @@ pub(super) fn try_file(stage: &Stage, module: &[u8], file: &Path) -> anyhow::Res
 }
 
 fn print(run: &Run) {
-    println!("{}", run.file.display());
+    say!("{}", run.file.display());
     for tried in &run.tried {
         let mark = if tried.differences.is_empty() { "ok" } else { "DIFFERS" };
-        println!("  {mark:<8} {}", tried.name);
-        tried.differences.iter().for_each(|difference| println!("             {difference}"));
+        say!("  {mark:<8} {}", tried.name);
+        tried.differences.iter().for_each(|difference| say!("             {difference}"));
     }
 }
 
@@ -150,17 +151,17 @@ fn coverage(runs: &[Run]) {
         runs.iter().flat_map(|run| &run.tried).flat_map(|tried| tried.verdicts.iter().map(String::as_str)).collect();
     let Some(policy) = runs.iter().find_map(|run| run.policy.as_ref()) else { return };
     let rules = &policy.manifest.rules;
-    println!("\nrules    {} of {} reached", reached.len(), rules.len().max(reached.len()));
+    say!("\nrules    {} of {} reached", reached.len(), rules.len().max(reached.len()));
     for (_, rule) in rules.iter().enumerate().filter(|(at, _)| !reached.contains(at)) {
-        println!("         not reached: {}", rule_text(rule));
+        say!("         not reached: {}", rule_text(rule));
     }
-    println!("verdicts {}", verdicts.into_iter().collect::<Vec<_>>().join(", "));
+    say!("verdicts {}", verdicts.into_iter().collect::<Vec<_>>().join(", "));
     if policy.manifest.hooks.contains(Hooks::CHUNK)
         && !runs.iter().flat_map(|run| &run.tried).any(|tried| tried.verdicts.contains("forward") || tried.verdicts.contains("replace"))
     {
-        println!("hooks    on-chunk is not reached by any case");
+        say!("hooks    on-chunk is not reached by any case");
     }
-    println!();
+    say!("");
 }
 
 /// JUnit's XML, as CI systems read it.

@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use super::audit::operation_of;
 use super::table::{self, printable, row};
+use crate::cli::terminal::say;
 use crate::config::Config;
 use crate::record::session::format::Kind;
 use crate::record::session::read::{Body, Entry, Recorded};
@@ -179,7 +180,7 @@ impl Place {
         for name in &names {
             match self.shelf.open(session, name) {
                 Ok(recorded) => look(recorded),
-                Err(error) => eprintln!("{error:#}"),
+                Err(error) => eprintln!("{}", crate::cli::terminal::visible(&format!("{error:#}"))),
             }
         }
         Ok(names.len())
@@ -243,12 +244,12 @@ fn list(place: &Place, filter: &Filter, as_json: bool) -> anyhow::Result<()> {
     let rows = place.sessions(filter)?;
     if as_json {
         for row in rows {
-            println!("{}", serde_json::to_string(&row)?);
+            say!("{}", serde_json::to_string(&row)?);
         }
         return Ok(());
     }
     if rows.is_empty() {
-        println!("no sessions");
+        say!("no sessions");
         return Ok(());
     }
     let mut lines = vec![row(["SESSION", "FIRST", "LAST", "CALLS", "STREAMS", "REFUSED", "CALLER"])];
@@ -276,7 +277,7 @@ fn show(place: &Place, session: &str, bodies: bool) -> anyhow::Result<()> {
     entries.sort_by_key(Entry::micros);
     if let Some(caller) = caller {
         let text = |name: &str| printable(caller[name].as_str().unwrap_or("-"));
-        println!("session {session} of {} ({})\n", text("username"), text("issuer"));
+        say!("session {session} of {} ({})\n", text("username"), text("issuer"));
     }
     let mut out = std::io::stdout().lock();
     for entry in entries {

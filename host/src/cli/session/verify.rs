@@ -4,6 +4,7 @@ use anyhow::{Context, bail};
 use base64::Engine;
 
 use super::Place;
+use crate::cli::terminal::say;
 use crate::record::session::seal::{self, Verdict};
 
 pub(super) fn verify(place: &Place, session: Option<String>) -> anyhow::Result<()> {
@@ -27,7 +28,7 @@ pub(super) fn verify(place: &Place, session: Option<String>) -> anyhow::Result<(
                     continue;
                 }
             };
-            match seal::verify(recorded.bytes(), &key) {
+            match seal::verify(&format!("{}/{name}", session.id), recorded.bytes(), &key) {
                 Ok(Verdict::Whole(_)) => whole += 1,
                 Ok(Verdict::Unsealed { .. }) if recorded.is_unfinished() => open += 1,
                 Ok(Verdict::Unsealed { frames, .. }) => {
@@ -42,7 +43,7 @@ pub(super) fn verify(place: &Place, session: Option<String>) -> anyhow::Result<(
     }
     let still = if open > 0 { format!("; {open} are not finished and nothing in them was changed") } else { String::new() };
     if broken.is_empty() {
-        println!("{whole} recordings of {} sessions are whole and signed by this gateway{still}", sessions.len());
+        say!("{whole} recordings of {} sessions are whole and signed by this gateway{still}", sessions.len());
         return Ok(());
     }
     bail!("{}\n{whole} recordings are whole{still}", broken.join("\n"))

@@ -16,9 +16,18 @@ pub(super) fn is_finished(name: &str) -> bool {
     name.ends_with(".stream") || name.ends_with(".calls")
 }
 
+/// What a recording is called, of the path of its file: `SESSION/NAME`, finished or not.
+pub fn recording_of(path: &Path) -> String {
+    let part = |path: Option<&std::ffi::OsStr>| path.map(|part| part.to_string_lossy().into_owned()).unwrap_or_default();
+    let name = part(path.file_name());
+    format!("{}/{}", part(path.parent().and_then(Path::file_name)), name.strip_suffix(&format!(".{PART}")).unwrap_or(&name))
+}
+
 /// A recording that is written.
 pub struct RecordingFile {
     path: PathBuf,
+    /// What it is called.
+    recording: String,
     file: File,
     length: u64,
     frames: u64,
@@ -37,7 +46,8 @@ impl RecordingFile {
         // An empty directory may be taken away in between: its recordings went to the object store.
         let mut file = open().or_else(|error| if error.kind() == std::io::ErrorKind::NotFound { open() } else { Err(error) })?;
         file.write_all(format::MAGIC)?;
-        Ok(Self { path: part, file, length: format::MAGIC.len() as u64, frames: 0, hash: format::first_hash(), dirty: true })
+        let (length, hash, recording) = (format::MAGIC.len() as u64, format::first_hash(), recording_of(path));
+        Ok(Self { path: part, recording, file, length, frames: 0, hash, dirty: true })
     }
 
     /// Its name at this moment.
@@ -51,10 +61,10 @@ impl RecordingFile {
     }
 
     /// Appends frames and their hash, whole or not at all.
-    pub fn append(&mut self, frames: &[u8], count: u64) -> std::io::Result<()> {
+    pub fn append(&mut self, key: &SigningKey, frames: &[u8], count: u64) -> std::io::Result<()> {
         let hash = format::next_hash(&self.hash, frames);
-        let mut chain = Vec::with_capacity(format::HEAD + hash.len());
-        format::frame(Kind::Chain, 0, &hash, &mut chain);
+        let mut chain = Vec::with_capacity(format::HEAD + 2 * hash.len());
+        format::frame(Kind::Chain, 0, &key.vouch(&self.recording, &hash), &mut chain);
         self.write(&[frames, &chain])?;
         (self.hash, self.frames) = (hash, self.frames + count + 1);
         Ok(())
@@ -79,7 +89,8 @@ impl RecordingFile {
 
     /// Seals the recording, and gives it its name.
     pub fn seal(mut self, key: &SigningKey, ended: &str, lost: u64) -> std::io::Result<PathBuf> {
-        let manifest = Manifest { frames: self.frames, bytes: self.length, ended: ended.to_owned(), lost };
+        let (ended, recording) = (ended.to_owned(), self.recording.clone());
+        let manifest = Manifest { frames: self.frames, bytes: self.length, ended, lost, recording };
         let mut seal = Vec::new();
         key.seal(&self.hash, &manifest, &mut seal);
         self.write(&[&seal])?;
@@ -94,37 +105,35 @@ impl RecordingFile {
         let _ = std::fs::remove_file(&self.path);
     }
 
-    /// Takes up a recording that a gateway did not get to end: what is whole stays, and the loss is marked.
+    /// Takes up a recording that this gateway did not get to end: what it vouched for stays, and the loss is marked. What it did not write it does not sign.
     pub fn recover(path: &Path, key: &SigningKey) -> anyhow::Result<PathBuf> {
         let bytes = std::fs::read(path)?;
+        let recording = recording_of(path);
         let mut reader = format::Reader::new(&bytes)?;
         let (mut hash, mut from, mut frames) = (format::first_hash(), reader.at(), 0u64);
-        let mut whole = from;
+        let mut since = 0;
         while let Some(Ok(frame)) = reader.next() {
-            frames += 1;
-            whole = reader.at();
+            since += 1;
             if frame.kind == Kind::Chain {
                 // What does not give its hash is not sealed as if it did.
                 hash = format::next_hash(&hash, &bytes[from..frame.at]);
-                anyhow::ensure!(frame.payload == hash, "the frames from byte {from} on do not give their hash");
-                from = whole;
+                anyhow::ensure!(frame.payload.get(..32) == Some(&hash), "the frames from byte {from} on do not give their hash");
+                anyhow::ensure!(
+                    key.has_vouched(&recording, frame.payload),
+                    "this gateway did not write the frames from byte {from} on: they were put there, or another gateway or an older one wrote them"
+                );
+                (from, frames, since) = (reader.at(), frames + since, 0);
             }
         }
+        // What comes after the last hash anybody could have put there.
         let file = OpenOptions::new().append(true).open(path)?;
-        file.set_len(whole as u64)?;
-        let lost = (bytes.len() - whole) as u64;
-        let mut this = Self { path: path.to_owned(), file, length: whole as u64, frames, hash, dirty: true };
+        file.set_len(from as u64)?;
+        let lost = (bytes.len() - from) as u64;
+        let mut this = Self { path: path.to_owned(), recording, file, length: from as u64, frames, hash, dirty: true };
         let mut mark = Vec::new();
         let why = serde_json::json!({"what": "the gateway ended without ending this recording; what came last may be missing"});
         format::frame(Kind::Mark, super::micros(), why.to_string().as_bytes(), &mut mark);
-        // Frames that no hash covers yet are covered with the mark.
-        let mut uncovered = bytes[from..whole].to_vec();
-        uncovered.extend_from_slice(&mark);
-        let hash = format::next_hash(&this.hash, &uncovered);
-        let mut chain = Vec::new();
-        format::frame(Kind::Chain, 0, &hash, &mut chain);
-        this.write(&[&mark, &chain])?;
-        (this.hash, this.frames) = (hash, this.frames + 2);
+        this.append(key, &mark, 1)?;
         Ok(this.seal(key, "gateway-gone", lost)?)
     }
 }
@@ -145,7 +154,7 @@ mod tests {
         let mut file = RecordingFile::create(&directory.join("a.stream")).unwrap();
         let mut frames = Vec::new();
         format::frame(Kind::Stdout, 1, b"hello", &mut frames);
-        file.append(&frames, 1).unwrap();
+        file.append(&key, &frames, 1).unwrap();
         let part = file.path().to_owned();
         drop(file);
         // The machine went down within a frame, after one that no hash covers.
@@ -154,13 +163,31 @@ mod tests {
         bytes.extend_from_slice(&frames[..7]);
         std::fs::write(&part, bytes).unwrap();
         let finished = RecordingFile::recover(&part, &key).unwrap();
-        let bytes = std::fs::read(finished).unwrap();
-        match seal::verify(&bytes, &public).unwrap() {
-            Verdict::Whole(manifest) => assert_eq!((manifest.ended.as_str(), manifest.lost), ("gateway-gone", 7)),
+        let bytes = std::fs::read(&finished).unwrap();
+        match seal::verify(&recording_of(&finished), &bytes, &public).unwrap() {
+            Verdict::Whole(manifest) => assert_eq!((manifest.ended.as_str(), manifest.lost), ("gateway-gone", frames.len() as u64 + 7)),
             other => panic!("{other:?}"),
         }
         let kinds: Vec<_> = format::Reader::new(&bytes).unwrap().map(|f| f.unwrap().kind).collect();
-        assert_eq!(kinds, [Kind::Stdout, Kind::Chain, Kind::Stdout, Kind::Mark, Kind::Chain, Kind::Seal]);
+        assert_eq!(kinds, [Kind::Stdout, Kind::Chain, Kind::Mark, Kind::Chain, Kind::Seal]);
+
+        // Whoever has the directory and not the key takes the seal off, writes something else, and counts the hashes anew.
+        let mut forged = format::MAGIC.to_vec();
+        let mut hash = format::first_hash();
+        for text in [b"rm -rf /".as_slice(), b"done"] {
+            let mut frames = Vec::new();
+            format::frame(Kind::Stdout, 1, text, &mut frames);
+            hash = format::next_hash(&hash, &frames);
+            forged.extend_from_slice(&frames);
+            format::frame(Kind::Chain, 0, &hash, &mut forged);
+        }
+        for (name, content) in [("forged", &forged), ("elsewhere", &bytes[..bytes.len() - 200].to_vec())] {
+            let place = directory.join(format!("{name}.stream.part"));
+            std::fs::write(&place, content).unwrap();
+            let why = RecordingFile::recover(&place, &key).unwrap_err().to_string();
+            assert!(why.contains("this gateway did not write"), "{name}: {why}");
+            assert_eq!(&std::fs::read(&place).unwrap(), content, "and it stays as it is");
+        }
         let _ = std::fs::remove_dir_all(directory);
     }
 }

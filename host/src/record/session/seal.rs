@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::Context;
+use aws_lc_rs::hmac;
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -11,7 +12,11 @@ use serde::{Deserialize, Serialize};
 use super::format::{self, Frame, Kind, Reader};
 
 /// The key recordings are signed with: the gateway's own, made once, kept in its data directory.
-pub struct SigningKey(Ed25519KeyPair);
+pub struct SigningKey {
+    pair: Ed25519KeyPair,
+    /// What is written is vouched for with it as it is written: who has the directory of recordings and not the key cannot write on in one.
+    vouching: hmac::Key,
+}
 
 /// What a seal says.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
@@ -25,6 +30,9 @@ pub struct Manifest {
     pub ended: String,
     /// What was not recorded, in bytes.
     pub lost: u64,
+    /// Which recording it is, as `SESSION/NAME`: another cannot stand in its place.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub recording: String,
 }
 
 impl SigningKey {
@@ -32,19 +40,40 @@ impl SigningKey {
     pub fn open(data: &Path) -> anyhow::Result<Self> {
         let file = data.join("session.key");
         let seed = crate::policy::secret(&file)?;
-        let key = Ed25519KeyPair::from_seed_unchecked(&seed).map_err(|_| anyhow::anyhow!("{} is no key", file.display()))?;
+        let pair = Ed25519KeyPair::from_seed_unchecked(&seed).map_err(|_| anyhow::anyhow!("{} is no key", file.display()))?;
+        let of_seed = hmac::Key::new(hmac::HMAC_SHA256, &seed);
+        let vouching = hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&of_seed, b"postern-session-vouching").as_ref());
         let public = data.join("session.pub");
-        std::fs::write(&public, STANDARD.encode(key.public_key().as_ref()))
+        std::fs::write(&public, STANDARD.encode(pair.public_key().as_ref()))
             .with_context(|| format!("cannot write {}", public.display()))?;
-        Ok(Self(key))
+        Ok(Self { pair, vouching })
+    }
+
+    /// What a frame of the chain holds: the hash, and what vouches for it in this recording.
+    pub(super) fn vouch(&self, recording: &str, hash: &[u8; 32]) -> Vec<u8> {
+        [hash.as_slice(), self.vouches(recording, hash).as_ref()].concat()
+    }
+
+    /// Whether this gateway wrote it.
+    pub(super) fn has_vouched(&self, recording: &str, payload: &[u8]) -> bool {
+        let (hash, vouched) = payload.split_at(payload.len().min(32));
+        hmac::verify(&self.vouching, &of_recording(recording, hash), vouched).is_ok()
+    }
+
+    fn vouches(&self, recording: &str, hash: &[u8; 32]) -> hmac::Tag {
+        hmac::sign(&self.vouching, &of_recording(recording, hash))
     }
 
     /// The frame that seals a recording.
     pub(super) fn seal(&self, hash: &[u8; 32], manifest: &Manifest, out: &mut Vec<u8>) {
         let text = serde_json::to_vec(manifest).unwrap_or_default();
-        let signature = STANDARD.encode(self.0.sign(&format::signed(hash, &text)));
+        let signature = STANDARD.encode(self.pair.sign(&format::signed(hash, &text)));
         format::frame(Kind::Seal, 0, &[&text, b"\n".as_slice(), signature.as_bytes()].concat(), out);
     }
+}
+
+fn of_recording(recording: &str, hash: &[u8]) -> Vec<u8> {
+    [recording.as_bytes(), b"\n", hash].concat()
 }
 
 /// What was found of a recording.
@@ -61,8 +90,8 @@ pub enum Verdict {
     },
 }
 
-/// Checks every hash and the seal. An error names what was changed, and where.
-pub fn verify(file: &[u8], key: &[u8]) -> anyhow::Result<Verdict> {
+/// Checks every hash and the seal of what is to be `recording`, as `SESSION/NAME`. An error names what was changed, and where.
+pub fn verify(recording: &str, file: &[u8], key: &[u8]) -> anyhow::Result<Verdict> {
     let mut reader = Reader::new(file)?;
     let mut hash = format::first_hash();
     let (mut from, mut frames) = (reader.at(), 0u64);
@@ -78,7 +107,7 @@ pub fn verify(file: &[u8], key: &[u8]) -> anyhow::Result<Verdict> {
         match frame.kind {
             Kind::Chain => {
                 hash = format::next_hash(&hash, &file[from..frame.at]);
-                if frame.payload != hash {
+                if frame.payload.get(..hash.len()) != Some(&hash) || !matches!(frame.payload.len(), 32 | 64) {
                     anyhow::bail!("the frames from byte {from} to byte {} do not give their hash: something there was changed", frame.at);
                 }
                 from = reader.at();
@@ -87,6 +116,9 @@ pub fn verify(file: &[u8], key: &[u8]) -> anyhow::Result<Verdict> {
                 let manifest = check_seal(&frame, &hash, key)?;
                 if from != frame.at || manifest.bytes != frame.at as u64 || manifest.frames != frames {
                     anyhow::bail!("the seal at byte {} is that of another recording", frame.at);
+                }
+                if !manifest.recording.is_empty() && manifest.recording != recording {
+                    anyhow::bail!("it is the recording {}, and stands in the place of {recording}", manifest.recording);
                 }
                 if reader.at() != file.len() {
                     anyhow::bail!("something follows the seal at byte {}", reader.at());
@@ -119,7 +151,7 @@ fn check_seal(frame: &Frame<'_>, hash: &[u8; 32], key: &[u8]) -> anyhow::Result<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::session::file::RecordingFile;
+    use crate::record::session::file::{RecordingFile, recording_of};
 
     #[test]
     fn every_flipped_byte_is_found() {
@@ -128,32 +160,35 @@ mod tests {
         let key = SigningKey::open(&directory).unwrap();
         let public = STANDARD.decode(std::fs::read_to_string(directory.join("session.pub")).unwrap()).unwrap();
         let path = directory.join("a.stream");
+        let name = recording_of(&path);
         let mut file = RecordingFile::create(&path).unwrap();
         for text in ["first", "second", "third"] {
             let mut frames = Vec::new();
             format::frame(Kind::Stdout, 1, text.as_bytes(), &mut frames);
-            file.append(&frames, 1).unwrap();
+            file.append(&key, &frames, 1).unwrap();
         }
         let unsealed = std::fs::read(file.path()).unwrap();
-        assert!(matches!(verify(&unsealed, &public), Ok(Verdict::Unsealed { frames: 6, unsure: 0 })));
+        assert!(matches!(verify(&name, &unsealed, &public), Ok(Verdict::Unsealed { frames: 6, unsure: 0 })));
         assert!(
-            matches!(verify(&unsealed[..unsealed.len() - 3], &public), Ok(Verdict::Unsealed { frames: 5, .. })),
+            matches!(verify(&name, &unsealed[..unsealed.len() - 3], &public), Ok(Verdict::Unsealed { frames: 5, .. })),
             "cut short by a crash"
         );
         file.seal(&key, "ok", 0).unwrap();
         let whole = std::fs::read(&path).unwrap();
-        assert!(matches!(verify(&whole, &public), Ok(Verdict::Whole(Manifest { frames: 6, .. }))));
+        assert!(matches!(verify(&name, &whole, &public), Ok(Verdict::Whole(Manifest { frames: 6, .. }))));
         for at in 0..whole.len() {
             let mut changed = whole.clone();
             changed[at] ^= 1;
-            let found = verify(&changed, &public);
+            let found = verify(&name, &changed, &public);
             assert!(!matches!(found, Ok(Verdict::Whole(_))), "byte {at}");
         }
         for cut in 1..20 {
-            assert!(!matches!(verify(&whole[..whole.len() - cut], &public), Ok(Verdict::Whole(_))));
+            assert!(!matches!(verify(&name, &whole[..whole.len() - cut], &public), Ok(Verdict::Whole(_))));
         }
-        assert!(verify(&[&whole[..], b"x"].concat(), &public).is_err());
-        let other = SigningKey(Ed25519KeyPair::from_seed_unchecked(&[9; 32]).unwrap());
-        assert!(verify(&whole, other.0.public_key().as_ref()).unwrap_err().to_string().contains("does not hold"));
+        assert!(verify(&name, &[&whole[..], b"x"].concat(), &public).is_err());
+        let swapped = verify("b/a.stream", &whole, &public).unwrap_err().to_string();
+        assert!(swapped.contains("stands in the place of b/a.stream"), "{swapped}");
+        let other = Ed25519KeyPair::from_seed_unchecked(&[9; 32]).unwrap();
+        assert!(verify(&name, &whole, other.public_key().as_ref()).unwrap_err().to_string().contains("does not hold"));
     }
 }

@@ -108,13 +108,14 @@ impl Writer {
     fn stream(&mut self, job: Job) {
         match job {
             Job::Open { id, path, who, frames, state, opened } => {
-                let made = RecordingFile::create(&self.directory.join(path)).and_then(|mut file| match file.append(&frames, 1) {
-                    Ok(()) => Ok(file),
-                    Err(error) => {
-                        file.discard();
-                        Err(error)
-                    }
-                });
+                let made =
+                    RecordingFile::create(&self.directory.join(path)).and_then(|mut file| match file.append(&self.key, &frames, 1) {
+                        Ok(()) => Ok(file),
+                        Err(error) => {
+                            file.discard();
+                            Err(error)
+                        }
+                    });
                 let answer = match made {
                     Ok(file) => {
                         self.streams.insert(id, Stream { file, state, who, lost: 0, broken: false });
@@ -129,7 +130,7 @@ impl Writer {
             }
             Job::Frames { id, frames, count } => {
                 let Some(stream) = self.streams.get_mut(&id) else { return };
-                stream.append(&frames, count);
+                stream.append(&self.key, &frames, count);
                 stream.state.waiting.fetch_sub(frames.len(), Ordering::AcqRel);
                 stream.state.room.notify_waiters();
             }
@@ -186,13 +187,13 @@ impl Writer {
             let mut header = Vec::new();
             let of = json!({"kind": "calls", "session": session, "caller": {"username": who.username, "groups": who.groups, "issuer": who.issuer}});
             format::frame(Kind::Header, micros(), of.to_string().as_bytes(), &mut header);
-            file.append(&header, 1)?;
+            file.append(&self.key, &header, 1)?;
             self.segments.insert(session.to_owned(), Segment { file, began: now, last: now });
         }
         match self.segments.get_mut(session) {
             Some(segment) => {
                 segment.last = now;
-                segment.file.append(frames, count)
+                segment.file.append(&self.key, frames, count)
             }
             None => Ok(()),
         }
@@ -252,17 +253,17 @@ impl Writer {
 
 impl Stream {
     /// Appends, or counts what is lost; when the disk takes it again, the loss is marked first.
-    fn append(&mut self, frames: &[u8], count: u64) {
+    fn append(&mut self, key: &SigningKey, frames: &[u8], count: u64) {
         if self.broken {
             let what = json!({"what": "the disk could not be written; what came here is missing", "bytes": self.lost});
             let mut mark = Vec::new();
             format::frame(Kind::Mark, micros(), what.to_string().as_bytes(), &mut mark);
             mark.extend_from_slice(frames);
-            match self.file.append(&mark, count + 1) {
+            match self.file.append(key, &mark, count + 1) {
                 Ok(()) => self.broken = false,
                 Err(_) => self.lost += frames.len() as u64,
             }
-        } else if let Err(error) = self.file.append(frames, count) {
+        } else if let Err(error) = self.file.append(key, frames, count) {
             tracing::error!(%error, "a session cannot be recorded any more");
             self.lost += frames.len() as u64;
             self.broken = true;

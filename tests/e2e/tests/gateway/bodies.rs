@@ -76,10 +76,10 @@ fn of_yaml_the_cluster_stores_what_was_decided_about() {
         "PATCH",
         &format!("{path}/yaml?fieldManager=t&force=true"),
         "application/apply-patch+yaml",
-        &body.replace("    b", "    \u{2028}c"),
+        &body.replace("list: |\n    a\n    b", "list: \"a\\n\\L\\x85c\\n\""),
     );
     assert_eq!(code(&answer), 200, "{answer}");
-    assert_eq!(s.direct(&["get", "configmap", "yaml", "-o", "jsonpath={.data.list}"]).success(), "a\n\u{2028}c\n");
+    assert_eq!(s.direct(&["get", "configmap", "yaml", "-o", "jsonpath={.data.list}"]).success(), "a\n\u{2028}\u{85}c\n");
     for (text, why) in [
         ("data: &a {mode: x}\nbinaryData: *a\n", "anchors"),
         ("data: {mode: !!binary eA==}\n", "tags"),

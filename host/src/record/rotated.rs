@@ -1,0 +1,47 @@
+//! The files a log was rotated into, beside the one that is written: `audit.jsonl` becomes `audit.00000000000000000001.jsonl`, by the number of its first event.
+
+use std::path::{Path, PathBuf};
+
+/// The name of the file that begins with an event.
+pub(super) fn name(log: &Path, first: u64) -> PathBuf {
+    let stem = log.file_stem().unwrap_or_default().to_string_lossy();
+    let end = log.extension().map(|end| format!(".{}", end.to_string_lossy())).unwrap_or_default();
+    log.with_file_name(format!("{stem}.{first:020}{end}"))
+}
+
+/// The files of a log, in order; the one that is written last is the last of them.
+pub fn files(log: &Path) -> Vec<PathBuf> {
+    let directory = log.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut files: Vec<PathBuf> = std::fs::read_dir(directory)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| directory.join(entry.file_name()))
+        .filter(|file| first(log, file).is_some())
+        .collect();
+    files.sort();
+    files.push(log.to_owned());
+    files
+}
+
+/// The number of the first event of a file that a log was rotated into.
+pub fn first(log: &Path, file: &Path) -> Option<u64> {
+    let number = |path: &Path| path.file_stem()?.to_str()?.rsplit_once('.')?.1.parse::<u64>().ok();
+    let first = number(file)?;
+    (name(log, first).file_name() == file.file_name()).then_some(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_knows_its_files() {
+        let log = Path::new("/x/audit.jsonl");
+        assert_eq!(name(log, 7), Path::new("/x/audit.00000000000000000007.jsonl"));
+        assert_eq!(first(log, &name(log, 7)), Some(7));
+        for other in ["/x/audit.jsonl", "/x/other.00000000000000000007.jsonl", "/x/audit.7.jsonl", "/x/audit.x.jsonl"] {
+            assert_eq!(first(log, Path::new(other)), None, "{other}");
+        }
+    }
+}

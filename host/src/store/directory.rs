@@ -1,0 +1,104 @@
+//! The directory a gateway keeps its data in: its own, and nobody else's to read.
+
+use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use anyhow::{Context, bail};
+
+/// What is locked in it. It holds the id of the process.
+const LOCK: &str = "lock";
+/// What others may read in it, if they are let in: certificates and public keys.
+const PUBLIC: [&str; 2] = ["ca.crt", "session.pub"];
+
+/// A data directory, held by this process until it is dropped.
+pub struct DataDirectory(#[allow(dead_code)] File);
+
+impl DataDirectory {
+    /// Makes the directory where there is none, sees to it that nobody else reads it, and takes it. A second gateway in one directory would seal what the first
+    /// one still records, and break the chain of both their logs.
+    pub fn open(directory: &Path) -> anyhow::Result<Self> {
+        let shown = directory.display();
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)
+            .with_context(|| format!("cannot make the data directory {shown}"))?;
+        close(directory, 0o700)?;
+        let lock = directory.join(LOCK);
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&lock)
+            .with_context(|| format!("cannot write in the data directory {shown}"))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                let _ = file.read_to_string(&mut holder);
+                bail!(
+                    "the data directory {shown} is in use by the gateway with the process id {}; end that one, or give this one a dataDirectory of its own",
+                    holder.trim()
+                );
+            }
+            Err(TryLockError::Error(error)) => return Err(error).with_context(|| format!("cannot lock {}", lock.display())),
+        }
+        file.set_len(0)?;
+        file.rewind()?;
+        writeln!(file, "{}", std::process::id())?;
+        for entry in std::fs::read_dir(directory)?.flatten() {
+            let about = entry.metadata()?;
+            if about.is_dir() {
+                close(&entry.path(), 0o700)?;
+            } else if about.is_file() && !PUBLIC.iter().any(|name| entry.file_name() == *name) {
+                close(&entry.path(), 0o600)?;
+            }
+        }
+        Ok(Self(file))
+    }
+}
+
+/// Takes from others what they may do.
+fn close(path: &Path, mode: u32) -> anyhow::Result<()> {
+    let now = std::fs::metadata(path)?.permissions().mode() & 0o777;
+    if now & !mode != 0 {
+        tracing::warn!(path = %path.display(), "others could read or write it (mode {now:03o}); it is closed to them now ({mode:03o})");
+        std::fs::set_permissions(path, Permissions::from_mode(mode))
+            .with_context(|| format!("{} is open to others, and cannot be closed to them", path.display()))?;
+    }
+    Ok(())
+}
+
+/// Makes a file that nobody else reads, where there is none.
+pub(super) fn private(file: &Path) -> std::io::Result<()> {
+    OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(file).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_one_gateways_and_closed_to_others() {
+        let directory = std::env::temp_dir().join(format!("postern-data-{}", std::process::id()));
+        std::fs::create_dir_all(directory.join("sessions")).unwrap();
+        for (name, mode) in [("postern.db", 0o644), ("ca.crt", 0o644), ("token.key", 0o600)] {
+            std::fs::write(directory.join(name), "x").unwrap();
+            std::fs::set_permissions(directory.join(name), Permissions::from_mode(mode)).unwrap();
+        }
+        std::fs::set_permissions(&directory, Permissions::from_mode(0o755)).unwrap();
+        let held = DataDirectory::open(&directory).unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&directory), mode(&directory.join("sessions"))), (0o700, 0o700));
+        assert_eq!((mode(&directory.join("postern.db")), mode(&directory.join("ca.crt"))), (0o600, 0o644));
+        let refused = DataDirectory::open(&directory).err().unwrap().to_string();
+        assert!(refused.contains(&format!("process id {}", std::process::id())), "{refused}");
+        drop(held);
+        assert!(DataDirectory::open(&directory).is_ok());
+        std::fs::remove_dir_all(directory).unwrap();
+    }
+}
