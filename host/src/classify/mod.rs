@@ -110,6 +110,13 @@ impl Operation {
         let info = RequestInfo::resolve(method.as_str(), &target)
             .map_err(|_| Refusal::bad_request("the request cannot be classified: no resource follows the verb in the path"))?;
         let shape = shape(&info);
+        if let Some(unknown) = command::unknown_parameter(&info, shape, &target.query) {
+            let shown: String = unknown.chars().filter(|c| !c.is_control()).take(60).collect();
+            return Err(Refusal::bad_request(format!(
+                "{}/{} has no parameter {shown:?} that the gateway knows; what policies do not see is not sent on",
+                info.resource, info.subresource
+            )));
+        }
         let command = matches!(shape, Shape::Stream).then(|| Command::parse(&info.subresource, &target.query)).flatten();
         let verb = match (info.is_resource_request, shape) {
             (true, Shape::Stream) => "create".into(),

@@ -64,3 +64,26 @@ proptest::proptest! {
         let _ = RequestTarget::parse(&path, Some(&query)).map(|target| RequestInfo::resolve("GET", &target));
     }
 }
+
+#[test]
+fn a_parameter_of_a_stream_that_nobody_knows_is_refused() {
+    let refused = |path: &str| Operation::classify(&Method::GET, &format!("/api/v1/namespaces/n/pods/p/{path}").parse().unwrap()).is_err();
+    for path in [
+        "exec?command=sh&env=LD_PRELOAD%3Dx",
+        "attach?command=sh",
+        "portforward?port=80",
+        "log?follow=true&Follow=x",
+        "exec?command=a&%65nv=b",
+    ] {
+        assert!(refused(path), "{path}");
+    }
+    for path in [
+        "exec?command=sh&command=-c&container=c&stdin=1&stdout=1&stderr=1&tty=1",
+        "portforward?ports=80",
+        "portforward",
+        "log?stream=Stdout&pretty=true",
+        "status?env=x",
+    ] {
+        assert!(!refused(path), "{path}");
+    }
+}

@@ -18,6 +18,7 @@ use crate::record::Event;
 use crate::respond::Held;
 use crate::slots::Slot;
 use crate::status::Refusal;
+use crate::stream::messages::Opening;
 
 /// What of a path is recorded before it is known who asks for it.
 const LONGEST_SHOWN: usize = 512;
@@ -60,6 +61,7 @@ impl Gateway {
         let (parts, body) = request.into_parts();
         let mut headers = parts.headers;
         let upgrade = wants_upgrade(&headers).then(|| headers.get(header::UPGRADE).cloned()).flatten();
+        let of_handshake = if upgrade.is_some() { headers.clone() } else { HeaderMap::new() };
         identify::strip(&mut headers)?;
         let limits = &self.config.limits;
         if parts.uri.path().starts_with(approve::api::PREFIX) || parts.uri.path() == "/postern" {
@@ -93,11 +95,12 @@ impl Gateway {
             headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
             headers.insert(header::UPGRADE, value);
         } else {
-            // A watch or a log over WebSocket would pass beside the masks.
+            // A watch or a log over WebSocket is told by the gateway: the API server is asked for the same without.
             for name in ["sec-websocket-protocol", "sec-websocket-key", "sec-websocket-version", "sec-websocket-extensions"] {
                 headers.remove(name);
             }
         }
+        let opening = self.opening(&operation, of_handshake, &mut headers)?;
         if operation.shape != Shape::Proxy {
             // A cookie is for something behind a proxy; the API server itself knows none.
             headers.remove(header::COOKIE);
@@ -122,12 +125,28 @@ impl Gateway {
             body,
             held,
             restored: None,
+            opening,
             described: OnceCell::new(),
         })))
     }
 }
 
 impl Gateway {
+    /// A watch or a log that is to be told over WebSocket.
+    fn opening(&self, operation: &Operation, mut of_handshake: HeaderMap, headers: &mut HeaderMap) -> Result<Option<Opening>, Refusal> {
+        if of_handshake.is_empty() {
+            return Ok(None);
+        }
+        // What carried the caller's token is no protocol.
+        identify::strip_token(&mut of_handshake);
+        let opening = Opening::of(&operation.method, &of_handshake, operation.shape)?;
+        if opening.is_some() && operation.shape == Shape::Watch {
+            // An event is a text message: in protobuf it would be none.
+            headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+        }
+        Ok(opening)
+    }
+
     /// Counts what a caller has under way: what goes on for long apart from what is answered.
     fn count(&self, caller: &Caller, operation: &Operation) -> Result<Slot, Refusal> {
         let limits = &self.config.limits;

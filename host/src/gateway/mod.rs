@@ -22,6 +22,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
 use tokio::sync::watch;
 
 use crate::approve::{Approvals, State};
@@ -41,6 +42,7 @@ use crate::record::{AuditLog, Event, Strangers};
 use crate::respond::Held;
 use crate::slots::Slots;
 use crate::status::Refusal;
+use crate::stream::messages::Opening;
 use crate::stream::waiting::Handshake;
 use admit::{Admitted, wants_upgrade};
 pub use grant::Rights;
@@ -107,6 +109,8 @@ struct Exchange {
     body: Arc<RequestBody>,
     /// What it holds until its answer is sent.
     held: Held,
+    /// A watch or a log that is told over WebSocket.
+    opening: Option<Opening>,
     /// What the body was, where placeholders in it were put right.
     restored: Option<Restored>,
     described: OnceCell<Arc<types::Operation>>,
@@ -243,8 +247,32 @@ impl Gateway {
         // From here the operation was sent: its completion is recorded by whoever carries the answer.
         match opens {
             Some(opens) => Box::pin(self.stream(exchange, opens, upgrade, event.hand_over())).await,
-            None => self.answer(exchange, decision, event.hand_over()).await,
+            None => {
+                let opening = exchange.opening.take();
+                let response = self.answer(exchange, decision, event.hand_over()).await?;
+                Ok(match (opening, upgrade) {
+                    (Some(opening), Some(upgrade)) if response.status() == StatusCode::OK => self.tell(opening, upgrade, response),
+                    _ => response,
+                })
+            }
         }
+    }
+
+    /// An answer that is told over WebSocket: its connection is upgraded here, and not at the API server.
+    fn tell(&self, opening: Opening, upgrade: OnUpgrade, answer: Response<Body>) -> Response<Body> {
+        let (mut response, streams, mut leaving) = (opening.response(), Arc::clone(&self.streams), self.leaving.subscribe());
+        for warning in answer.headers().get_all(header::WARNING) {
+            response.headers_mut().append(header::WARNING, warning.clone());
+        }
+        tokio::task::spawn_local(async move {
+            let _open = streams;
+            let Ok(upgraded) = upgrade.await else { return };
+            tokio::select! {
+                () = opening.tell(TokioIo::new(upgraded), answer.into_body()) => {}
+                _ = leaving.wait_for(|leaving| *leaving) => {}
+            }
+        });
+        response
     }
 
     /// The last thing before an operation is sent: it is named, and a change is recorded.

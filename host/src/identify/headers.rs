@@ -93,7 +93,8 @@ fn websocket_token(headers: &HeaderMap) -> Result<Option<Zeroizing<String>>, Ref
     Ok(Some(Zeroizing::new(String::from_utf8(bytes).map_err(|_| garbled())?)))
 }
 
-fn strip_websocket_token(headers: &mut HeaderMap) {
+/// Takes a token that was offered as a protocol out of the protocols.
+pub fn strip_websocket_token(headers: &mut HeaderMap) {
     if !protocols(headers).any(|p| p.starts_with(WEBSOCKET_BEARER)) {
         return;
     }

@@ -15,7 +15,7 @@ use http::HeaderMap;
 
 pub use certificate::{CertificateCa, HandshakeOnly, Presented};
 pub use claims::{Claims, Mappings};
-pub use headers::{Credentials, strip};
+pub use headers::{Credentials, strip, strip_websocket_token as strip_token};
 pub use jwt::unverified_parts;
 
 use crate::config::Authentication;

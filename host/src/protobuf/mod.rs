@@ -75,7 +75,7 @@ fn decode_at(body: &[u8], depth: usize) -> Result<Value, Undecodable> {
     let message = schema::table().kind(&api_version, &kind).ok_or_else(|| {
         let shown = |text: &str| text.chars().filter(|c| !c.is_control()).take(100).collect::<String>();
         Undecodable::new(format!(
-            "the gateway does not know the type {} {} (it knows those of Kubernetes 1.36)",
+            "the gateway does not know the type {} {} (it knows those of Kubernetes 1.37)",
             shown(&api_version),
             shown(&kind)
         ))

@@ -9,6 +9,7 @@ pub mod codec;
 pub mod end;
 pub mod filter;
 pub mod frames;
+pub mod messages;
 pub mod spdy;
 pub mod waiting;
 pub mod websocket;

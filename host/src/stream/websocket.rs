@@ -31,14 +31,12 @@ impl Handshake {
         if method != Method::GET || !is(header::UPGRADE, "websocket") || !is(header::SEC_WEBSOCKET_VERSION, "13") {
             return None;
         }
-        let key = headers.get(header::SEC_WEBSOCKET_KEY)?.to_str().ok()?.trim();
+        let accept = accept_of(headers.get(header::SEC_WEBSOCKET_KEY)?)?;
         let offered = || {
             let values = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|v| v.to_str().ok());
             values.flat_map(|v| v.split(',')).map(str::trim)
         };
         let protocol = PROTOCOLS.into_iter().find(|protocol| offered().any(|o| o == *protocol))?;
-        let hash = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, format!("{key}{GUID}").as_bytes());
-        let accept = HeaderValue::from_str(&base64::engine::general_purpose::STANDARD.encode(hash)).ok()?;
         Some(Self { protocol, accept })
     }
 
@@ -59,6 +57,13 @@ impl Handshake {
         headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(self.protocol));
         response
     }
+}
+
+/// What a handshake is accepted with, of its key (RFC 6455, section 4.2.2).
+pub(super) fn accept_of(key: &HeaderValue) -> Option<HeaderValue> {
+    let key = key.to_str().ok()?.trim();
+    let hash = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, format!("{key}{GUID}").as_bytes());
+    HeaderValue::from_str(&base64::engine::general_purpose::STANDARD.encode(hash)).ok()
 }
 
 /// Appends a message to the caller on a channel.
@@ -124,6 +129,11 @@ impl Inbox {
             }
         }
         Ok(heard)
+    }
+
+    /// Forgets data that nobody takes.
+    pub(super) fn forget(&mut self) {
+        self.kept.clear();
     }
 
     /// Whether more may be read.

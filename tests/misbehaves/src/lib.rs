@@ -67,6 +67,10 @@ enum Does {
     SelectImages,
     /// Says that a mask holds where more ways than can be counted lead to nothing.
     ManyWaysInMask,
+    /// Shows the end of every value.
+    KeepEnd,
+    /// Masks where a hidden value is what it guesses.
+    GuessByCondition,
     /// Gives back a million masks.
     ManyMasks,
     /// Gives back a mask that takes for ever where regular expressions are matched by trying.
@@ -195,6 +199,8 @@ impl Policy for Misbehaves {
                 None => allow(),
             },
             Does::ManyWaysInMask => Verdict::Mask(vec![mask(many_ways()).when(&many_ways(), "x")]),
+            Does::KeepEnd => Verdict::Mask(vec![mask("$.data.*").how(Transform::KeepLast(6))]),
+            Does::GuessByCondition => Verdict::Mask(vec![mask("$.metadata.name").when("$.data.password", "aHVudGVyMi1pcy1zZWNyZXQ=")]),
             Does::ManyMasks => Verdict::Mask(vec![mask("$.data"); 1_000_000]),
             Does::CatastrophicPattern => text("(x+x+)+y"),
             Does::BehaveInCheck if request.id != "check" => panic!("in earnest"),

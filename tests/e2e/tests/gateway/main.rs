@@ -13,6 +13,7 @@ mod guide;
 mod identity;
 mod informers;
 mod issuers;
+mod leaks;
 mod life;
 mod names;
 mod objects;

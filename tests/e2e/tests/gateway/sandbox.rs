@@ -128,6 +128,41 @@ fn huge_strings_and_lists_are_bounded_both_ways() {
 
 /// Where the host puts what it hands over the guest's own `cabi_realloc` says: one that calls the host from there would find it in the middle of a call.
 #[test]
+fn what_many_ways_lead_to_and_what_is_selected_cost_what_is_there() {
+    let policies = ["many-ways", "select-images", "many-ways-in-mask"];
+    let files = policies.map(|does| (does, "misbehaves", misbehaving(does, "")));
+    for namespace in policies {
+        cluster().apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})).unwrap();
+        cluster()
+            .apply(&json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "namespace": namespace}, "data": {"v": "x"}}))
+            .unwrap();
+    }
+    let s = setup(files.to_vec(), "");
+    let post = |namespace: &str, body: &str| {
+        s.raw(&format!(
+            "POST /api/v1/namespaces/{namespace}/configmaps HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            s.token,
+            body.len()
+        ))
+    };
+    let before = memory(&s);
+    // Four hundred bytes, nested sixty deep: more ways than atoms.
+    let deep = format!("{{\"kind\":\"ConfigMap\",\"a\":{}1{}}}", "{\"a\":".repeat(60), "}".repeat(60));
+    let began = Instant::now();
+    let answer = post("many-ways", &deep);
+    assert!(code(&answer) == 403 && answer.contains("nothing is there"), "{answer}");
+    let answer = s.get("/api/v1/namespaces/many-ways-in-mask/configmaps/a", "");
+    assert_eq!(code(&answer), 200, "{answer}");
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    // Half a megabyte whose paths, each written out, would be gigabytes.
+    let wide = format!("{{\"{}\":[{}0]}}", "k".repeat(280_000), "{\"image\":1},".repeat(9_000));
+    let answer = post("select-images", &wide);
+    assert!(code(&answer) == 500 && answer.contains("more than 8 MiB"), "{}", &answer[..answer.len().min(400)]);
+    assert!(memory(&s) < before + 150, "{} MB, {before} before", memory(&s));
+    assert!(s.kubectl(&["get", "pods"]).ok);
+}
+
+#[test]
 fn a_module_that_calls_the_host_while_the_host_calls_it_is_stopped() {
     let place = scratch("reenters");
     Ran::new(Gateway::postern(&["policy", "new", "reenters", "--lang", "c", "--directory", place.to_str().unwrap()]).unwrap()).success();
