@@ -9,7 +9,8 @@ mod streams;
 /// A property of any bytes.
 pub type Target = fn(&[u8]);
 
-const TARGETS: [(&str, Target); 10] = [
+const TARGETS: [(&str, Target); 11] = [
+    ("body", requests::body),
     ("config", requests::config),
     ("json", responses::json),
     ("jwt", requests::jwt),
@@ -23,7 +24,7 @@ const TARGETS: [(&str, Target); 10] = [
 ];
 
 /// The names of all targets.
-pub fn names() -> [&'static str; 10] {
+pub fn names() -> [&'static str; 11] {
     TARGETS.map(|(name, _)| name)
 }
 

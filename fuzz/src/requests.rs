@@ -6,6 +6,7 @@ use http::{HeaderMap, Method, Uri};
 use postern::classify::{Operation, RequestTarget};
 use postern::config::{Config, JwtAuthenticator};
 use postern::identify::{Identifier, Mappings, strip, unverified_parts};
+use postern::json::{self, RequestBody, yaml};
 use postern::protobuf;
 use serde_json::Value;
 
@@ -116,4 +117,21 @@ fn varint(mut number: usize) -> Vec<u8> {
     }
     bytes.push(number as u8);
     bytes
+}
+
+/// A body, of a media type that the first byte says. What is read of JSON is what it says; what is sent on of YAML is what was read, to readers of JSON and of YAML.
+pub fn body(data: &[u8]) {
+    let Some((kind, text)) = data.split_first() else { return };
+    let media_type =
+        ["application/json", "application/yaml", "application/apply-patch+yaml", "application/json-patch+json"][usize::from(kind % 4)];
+    let body = RequestBody::new(text.to_vec().into(), media_type);
+    let Ok(value) = body.read() else { return };
+    let sent = body.to_send();
+    if body.is_yaml() {
+        assert_eq!(&json::read(&sent).expect("what is sent is JSON"), &**value);
+        assert_eq!(&yaml::read(&sent).expect("and YAML"), &**value);
+    } else {
+        assert_eq!(sent, text);
+        assert_eq!(&serde_json::from_slice::<Value>(text).expect("it is JSON"), &**value);
+    }
 }

@@ -98,7 +98,7 @@ fn treatment(table: bool) -> Treatment {
         operation: Arc::new(operation),
         plans: Arc::clone(plans),
         resource: "secrets".into(),
-        asked: Asked { table, partial: false, rows: RowObject::Metadata },
+        asked: Asked { table, partial: None, rows: RowObject::Metadata },
         look_back: None,
     }
 }

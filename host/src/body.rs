@@ -1,5 +1,6 @@
 //! Bodies of responses, and reading the bodies of requests within limits.
 
+use std::any::Any;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -13,7 +14,11 @@ use crate::status::Refusal;
 
 /// A response body on its way to the caller.
 #[derive(Default)]
-pub struct Body(Kind);
+pub struct Body {
+    kind: Kind,
+    /// What is held until it is sent.
+    _held: Option<Box<dyn Any>>,
+}
 
 #[derive(Default)]
 enum Kind {
@@ -34,12 +39,17 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 impl Body {
     /// A body that is all there.
     pub fn full(bytes: impl Into<Bytes>) -> Self {
-        Self(Kind::Full(bytes.into()))
+        Self { kind: Kind::Full(bytes.into()), _held: None }
     }
 
     /// A body that comes piece by piece.
     pub fn stream(body: impl http_body::Body<Data = Bytes, Error = BoxError> + 'static) -> Self {
-        Self(Kind::Stream(Box::pin(body)))
+        Self { kind: Kind::Stream(Box::pin(body)), _held: None }
+    }
+
+    /// Holds something until it is sent, or given up.
+    pub fn holding(self, held: impl Any) -> Self {
+        Self { _held: Some(Box::new(held)), ..self }
     }
 }
 
@@ -48,11 +58,11 @@ impl http_body::Body for Body {
     type Error = BoxError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        match &mut self.0 {
+        match &mut self.kind {
             Kind::Empty => Poll::Ready(None),
             Kind::Full(bytes) => {
                 let bytes = std::mem::take(bytes);
-                self.0 = Kind::Empty;
+                self.kind = Kind::Empty;
                 Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
             }
             Kind::Stream(body) => body.as_mut().poll_frame(cx),
@@ -60,7 +70,7 @@ impl http_body::Body for Body {
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.0 {
+        match &self.kind {
             Kind::Empty => true,
             Kind::Full(bytes) => bytes.is_empty(),
             Kind::Stream(body) => body.is_end_stream(),
@@ -68,7 +78,7 @@ impl http_body::Body for Body {
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.0 {
+        match &self.kind {
             Kind::Empty => SizeHint::with_exact(0),
             Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Kind::Stream(body) => body.size_hint(),

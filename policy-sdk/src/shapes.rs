@@ -38,7 +38,7 @@ pub fn images(body: &Value) -> Images {
     match body {
         // RFC 6902.
         Value::Array(operations) => operations.iter().for_each(|operation| of_operation(operation, &mut found)),
-        object => walk(object, &mut found.named),
+        object => walk(object, false, &mut found.named),
     }
     found
 }
@@ -47,22 +47,24 @@ fn of_operation(operation: &Value, found: &mut Images) {
     let text = |key: &str| operation[key].as_str().unwrap_or_default();
     let path = text("path");
     match text("op") {
-        "move" | "copy" if path.contains("ontainers") || path.contains("/image") || path.ends_with("/spec") || path.is_empty() => {
+        // Whatever is moved may hold a template of pods: into labels and notes it starts nothing.
+        "move" | "copy" if !path.starts_with("/metadata/") && !path.starts_with("/status/") => {
             found.moved.push(path.to_owned());
         }
         "add" | "replace" => match &operation["value"] {
             Value::String(image) if path.ends_with("/image") || path.ends_with("/image/reference") => found.named.push(image.clone()),
             // The image of a volume.
             Value::Object(image) if path.ends_with("/image") => found.named.extend(reference(image)),
-            value => walk(value, &mut found.named),
+            // What stands under whatever name may be moved to another by a later operation.
+            value => walk(value, true, &mut found.named),
         },
         _ => {}
     }
 }
 
-fn walk(value: &Value, named: &mut Vec<String>) {
+fn walk(value: &Value, all: bool, named: &mut Vec<String>) {
     match value {
-        Value::Array(list) => list.iter().for_each(|value| walk(value, named)),
+        Value::Array(list) => list.iter().for_each(|value| walk(value, all, named)),
         Value::Object(map) => {
             for (key, value) in map {
                 match value {
@@ -70,8 +72,8 @@ fn walk(value: &Value, named: &mut Vec<String>) {
                     // The image of a volume.
                     Value::Object(image) if key == "image" => named.extend(reference(image)),
                     // Notes and what a status repeats start nothing.
-                    _ if key == "annotations" || key == "managedFields" || key == "status" => {}
-                    value => walk(value, named),
+                    _ if !all && matches!(key.as_str(), "annotations" | "managedFields" | "status") => {}
+                    value => walk(value, all, named),
                 }
             }
         }

@@ -107,6 +107,19 @@ fn an_intent_is_all_that_decides_what_happens() {
     assert_ne!(digest(&proxied, "application/json", b"{ }", None).unwrap(), plain, "what another server reads is its bytes");
     assert_ne!(digest(&proxied, "application/json", b"{}", Some(("x-what", "delete"))).unwrap(), plain);
     assert_eq!(digest(&proxied, "application/json", b"{}", Some(("user-agent", "another"))).unwrap(), plain);
+    let twice = |query: &str| {
+        let delete = delete(&format!("{WEB}?{query}"));
+        digest(&delete, "", b"", None).unwrap()
+    };
+    assert_ne!(
+        twice("propagationPolicy=Orphan&propagationPolicy=Background"),
+        twice("propagationPolicy=Background&propagationPolicy=Orphan")
+    );
+    assert_eq!(twice("a=1&b=2"), twice("b=2&a=1"));
+    assert_ne!(
+        digest(&proxied, "multipart/form-data", b"x", Some(("content-type", "multipart/form-data; boundary=a"))).unwrap(),
+        digest(&proxied, "multipart/form-data", b"x", Some(("content-type", "multipart/form-data; boundary=b"))).unwrap()
+    );
     let other = Requirement { reason: "the fourth today".into(), ..requirement(1) };
     let intent = Intent { caller: &ann, operation: &patch, headers: &HeaderMap::new(), body: &body(b"{}"), shown: None };
     assert_eq!(intent.digest("c", &[other]).unwrap(), intent.digest("c", &[requirement(1)]).unwrap(), "a reason may change");

@@ -1,6 +1,5 @@
 //! `postern audit`.
 
-use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::PathBuf;
 
@@ -42,11 +41,7 @@ enum AuditCommand {
 
 impl Audit {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let mut log: Box<dyn Read> = Box::new(std::io::empty());
-        for file in rotated::files(&self.file) {
-            let file = File::open(&file).with_context(|| format!("cannot read {}; give --file", file.display()))?;
-            log = Box::new(log.chain(file));
-        }
+        let log = rotated::Log::open(&self.file).with_context(|| format!("cannot read {}; give --file", self.file.display()))?;
         match self.command {
             AuditCommand::Verify { first } => match Chain::verify(log, first) {
                 Ok(lines) => say!("{lines} events, the chain is whole"),

@@ -249,7 +249,7 @@ impl Decider<'_> {
             types::Verdict::Mask(masks) => {
                 let masks = masks.into_iter().map(mask).collect::<Result<Vec<_>, _>>()?;
                 check_conditions(policy, operation, &masks)?;
-                self.plans.of(&masks).map_err(|e| format!("it returned a mask that is none: {e}"))?;
+                self.plans.of_policy(&policy.name, &masks).map_err(|e| format!("it returned a mask that is none: {e}"))?;
                 if masks.is_empty() { Checked::Allow } else { Checked::Mask(masks) }
             }
         })

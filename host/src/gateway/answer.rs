@@ -9,7 +9,7 @@ use crate::body::Body;
 use crate::classify::Shape;
 use crate::decide::Decision;
 use crate::record::Event;
-use crate::respond::{self, Asked, Completion, Items, Repeats, Treatment, Work};
+use crate::respond::{self, Asked, Completion, Items, Masking, Repeats, Treatment, Work};
 use crate::status::Refusal;
 use crate::stream::filter::Filter;
 
@@ -28,9 +28,14 @@ impl Gateway {
     }
 
     pub(super) async fn answer(&self, mut exchange: Exchange, mut decision: Decision, event: Event) -> Result<Response<Body>, Refusal> {
-        let mut filter = match exchange.operation.shape {
-            Shape::Log => Box::pin(self.log_filter(&exchange, &mut decision)).await?,
-            _ => Filter::idle(),
+        let completion = Completion::new(self.audit.clone(), event, exchange.began, std::mem::take(&mut exchange.held));
+        let filter = match exchange.operation.shape {
+            Shape::Log => Box::pin(self.log_filter(&exchange, &mut decision)).await,
+            _ => Ok(Filter::idle()),
+        };
+        let mut filter = match filter {
+            Ok(filter) => filter,
+            Err(refusal) => return Ok(completion.failed(refusal)),
         };
         let kept = self.keep_response(&exchange);
         let operation = &exchange.operation;
@@ -55,14 +60,15 @@ impl Gateway {
             path = rest;
             filter.limit(limit);
         }
-        let completion = Completion::new(self.audit.clone(), event, exchange.began, std::mem::take(&mut exchange.held));
         let upstream = match exchange.operation.shape {
             Shape::Watch if exchange.operation.method == Method::GET => self.upstream.send_watch(&exchange.who, &path, headers).await,
             Shape::Answer if exchange.restored.is_some() => {
                 Box::pin(self.send_until_settled(&mut exchange, &decision, &path, headers)).await
             }
             shape => {
-                let (body, wait) = (exchange.body.to_send(), shape != Shape::Proxy);
+                // What a server behind the API server reads is none of its.
+                let body = if shape == Shape::Proxy { exchange.body.bytes().clone() } else { exchange.body.to_send() };
+                let wait = shape != Shape::Proxy;
                 self.upstream.send(&exchange.who, &exchange.operation.method, &path, headers, body, wait).await
             }
         };
@@ -72,7 +78,7 @@ impl Gateway {
         };
         let operation = &exchange.operation;
         let repeats = match operation.is_mutating() {
-            true => Box::pin(self.repeats(&exchange, decision.masks.as_deref(), &upstream)).await,
+            true => Box::pin(self.repeats(&exchange, &decision, &upstream)).await,
             false => Repeats::Nothing,
         };
         let largest = self.config.limits.object.0;
@@ -94,12 +100,11 @@ impl Gateway {
             (_, Shape::Log) if !filter.is_idle() => Work::Text(Box::new(filter)),
             _ => Work::Pass,
         };
-        let (masks, shape) = (decision.masks.as_deref(), operation.shape);
+        let shape = operation.shape;
+        let masking = Masking { by: &decision.masked_by, plan: decision.masks.as_deref(), repeats };
         let ends = matches!(shape, Shape::Watch | Shape::Log | Shape::Proxy).then(|| self.ends(&exchange));
         // A refusal here has been recorded by the completion that was dropped with it.
-        let response = respond::respond(upstream, work, &decision.masked_by, masks, &repeats, ends, shape, completion)
-            .await
-            .unwrap_or_else(Refusal::into_response);
+        let response = respond::respond(upstream, work, masking, ends, shape, completion).await.unwrap_or_else(Refusal::into_response);
         Ok(match kept {
             Some(kept) => response.map(|body| kept.of(body)),
             None => response,

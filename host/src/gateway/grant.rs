@@ -56,9 +56,11 @@ impl Gateway {
 impl Gateway {
     /// Refuses what the API server would refuse the caller.
     pub(super) async fn may(&self, exchange: &Exchange) -> Result<(), Refusal> {
-        match Right::of(&self.upstream, exchange).is_denied().await {
-            true => Err(may_not(exchange)),
-            false => Ok(()),
+        // What an API server wants beside it, it says itself.
+        let right = Right::of(&self.upstream, exchange);
+        match right.is_allowed(&right.review).await {
+            Some(false) => Err(may_not(exchange)),
+            _ => Ok(()),
         }
     }
 }

@@ -13,7 +13,7 @@ mod stream;
 mod terminal;
 
 use std::cell::OnceCell;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -33,7 +33,7 @@ use crate::decide::{self, Decider, Decision};
 use crate::forward::{As, Upstream};
 use crate::identify::{Caller, Identifier, Presented};
 use crate::json::RequestBody;
-use crate::listen::Connection;
+use crate::listen::{Connection, neighbourhood};
 use crate::mask::Plans;
 use crate::policy::bindings::postern::policy::types;
 use crate::policy::{Directory, PolicySet};
@@ -140,12 +140,15 @@ impl Exchange {
 /// A request that was not answered yet. Its client may go away before it is, and then nobody goes on with it: that is how it ended.
 struct Unanswered<'a> {
     audit: &'a AuditLog,
+    strangers: &'a Strangers,
+    /// Where it came from.
+    address: IpAddr,
     event: Event,
 }
 
 impl Drop for Unanswered<'_> {
     fn drop(&mut self) {
-        if !self.event.is_handed_over() {
+        if !self.event.is_handed_over() && (self.event.is_of_somebody() || self.strangers.count(self.address)) {
             self.event.set("ended", "client-gone");
             self.audit.record(&self.event, "refused");
         }
@@ -163,7 +166,12 @@ impl Gateway {
         let began = Instant::now();
         let received_at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
         let id = format!("{received_at:x}-{:x}", COUNTER.fetch_add(1, Ordering::Relaxed));
-        let mut unanswered = Unanswered { audit: &self.audit, event: Event::new(&id, &peer.address.to_string()) };
+        let mut unanswered = Unanswered {
+            audit: &self.audit,
+            strangers: &self.strangers,
+            address: neighbourhood(peer.address.ip()),
+            event: Event::new(&id, &peer.address.to_string()),
+        };
         let event = &mut unanswered.event;
         let upgrade = wants_upgrade(request.headers()).then(|| hyper::upgrade::on(&mut request));
         let result = match self.admit(&peer, request, began, received_at, id, event).await {
@@ -177,7 +185,7 @@ impl Gateway {
         };
         result.unwrap_or_else(|refusal| {
             let mut event = event.hand_over();
-            if refusal.code != StatusCode::UNAUTHORIZED || self.strangers.count(peer.address.ip().to_canonical()) {
+            if event.is_of_somebody() || self.strangers.count(neighbourhood(peer.address.ip())) {
                 self.refused(&refusal, &mut event);
             }
             refusal.into_response()

@@ -102,7 +102,7 @@ impl Gateway {
         if let Some(why) = masks.loses(operation.method == Method::PUT) {
             return Err(Refusal::invalid(why));
         }
-        if !carries && !masks.may_have_left(&body) {
+        if !carries && !is_json_patch && !masks.may_have_left(&body) {
             return Ok(None);
         }
         let Some((object, shown)) = self.stored(exchange, masks).await? else {
@@ -117,7 +117,8 @@ impl Gateway {
         let stored = Stored { object: &object, shown: &shown, whole: operation.method == Method::PUT };
         let restored = if is_json_patch { stored.restore_patch(&mut body) } else { stored.restore(&mut body) };
         let count = restored.map_err(|place| unrestorable(&place.0))?;
-        if count == 0 {
+        // What a patch takes from somewhere is allowed for what is there now: by and by something hidden may be.
+        if count == 0 && (carries || !(is_json_patch && reaches(original)?)) {
             return unless_carried();
         }
         let version = &object["metadata"]["resourceVersion"];
@@ -132,7 +133,7 @@ impl Gateway {
         }
         exchange.body = Arc::new(RequestBody::new(text.into(), media_type));
         exchange.restored = is_ours.then(|| Restored { original: Arc::clone(original), version: version.clone(), tries });
-        Ok(Some(count))
+        Ok(Some(count).filter(|count| *count > 0))
     }
 
     /// The object a write is for, read as the caller would read it, and as the caller is shown it.
@@ -151,9 +152,14 @@ impl Gateway {
     }
 
     /// What an answer may repeat of the object that a write was for, in whatever words: an error, or a warning.
-    pub(super) async fn repeats(&self, exchange: &Exchange, masks: Option<&Plan>, answer: &Response<Incoming>) -> Repeats {
+    pub(super) async fn repeats(&self, exchange: &Exchange, decision: &Decision, answer: &Response<Incoming>) -> Repeats {
         let Exchange { operation, .. } = exchange;
         let says_something = !answer.status().is_success() || answer.headers().contains_key(header::WARNING);
+        if says_something && operation.is_mutating() && operation.shape == Shape::Answer && may_hide(&decision.on_object) {
+            // What these hide is known only for an object that is shown.
+            return Repeats::Unknown;
+        }
+        let masks = decision.masks.as_deref();
         let object = operation.target.as_ref().and_then(|target| Some((target.collection(), target.name.as_deref()?)));
         let (Some(masks), Some((collection, name))) = (masks.filter(|masks| masks.reads_objects()), object) else {
             return Repeats::Nothing;
@@ -203,14 +209,17 @@ fn carries(body: &RequestBody, shape: Shape) -> Result<bool, Refusal> {
 /// lies within a list is asked of the list, for the patch's own order may move it.
 fn refuse_reaching(patch: &RequestBody, is_hidden: impl Fn(&str) -> bool) -> Result<(), Refusal> {
     let operations = patch.read_if_known()?.and_then(|patch| patch.as_array());
+    let mut is_as_stored = true;
     for (index, operation) in operations.into_iter().flatten().enumerate() {
         let text = |key: &str| operation[key].as_str().unwrap_or_default();
-        let from = match text("op") {
-            "move" | "copy" => text("from"),
-            "test" => text("path"),
-            _ => continue,
+        let Some(from) = reached(operation) else {
+            is_as_stored = false;
+            continue;
         };
-        if is_hidden(before_lists(from)) {
+        // As long as nothing was changed, an element is the one that is stored there.
+        let is_hidden = if is_as_stored { is_hidden(from) } else { is_hidden(before_lists(from)) };
+        is_as_stored &= text("op") == "test";
+        if is_hidden {
             return Err(Refusal::invalid(format!(
                 "operation {index} of the patch ({} of {from}) reaches a value hidden from you; leave it out, or send a merge patch of the fields you mean",
                 text("op")
@@ -220,10 +229,26 @@ fn refuse_reaching(patch: &RequestBody, is_hidden: impl Fn(&str) -> bool) -> Res
     Ok(())
 }
 
+/// What an operation of a JSON patch takes something from, or tests.
+fn reached(operation: &Value) -> Option<&str> {
+    let text = |key: &str| operation[key].as_str().unwrap_or_default();
+    match text("op") {
+        "move" | "copy" => Some(text("from")),
+        "test" => Some(text("path")),
+        _ => None,
+    }
+}
+
+/// Whether any does.
+fn reaches(patch: &RequestBody) -> Result<bool, Refusal> {
+    let operations = patch.read_if_known()?.and_then(|patch| patch.as_array());
+    Ok(operations.into_iter().flatten().any(|operation| reached(operation).is_some()))
+}
+
 /// A pointer as far as no element of a list is named in it.
 fn before_lists(pointer: &str) -> &str {
     let is_element = |part: &str| part == "-" || !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
-    let mut end = 0;
+    let mut end = pointer.find('/').unwrap_or(pointer.len());
     for part in pointer.split('/').skip(1) {
         if is_element(part) {
             break;
@@ -314,8 +339,8 @@ mod tests {
             r#"{"op":"copy","from":"/data","path":"/metadata/annotations"}"#,
             r#"{"op":"copy","from":"","path":"/x"}"#,
             r#"{"op":"test","path":"/data/password","value":"x"}"#,
-            r#"{"op":"copy","from":"/list/0/value","path":"/x"}"#,
-            r#"{"op":"move","from":"/list/-","path":"/x"}"#,
+            r#"{"op":"add","path":"/list/0","value":{}},{"op":"copy","from":"/list/0/value","path":"/x"}"#,
+            r#"{"op":"remove","path":"/list/0"},{"op":"move","from":"/list/-","path":"/x"}"#,
         ] {
             assert!(refused(operation), "{operation}");
         }
@@ -324,6 +349,7 @@ mod tests {
             r#"{"op":"copy","from":"/metadata/labels/a","path":"/metadata/labels/b"}"#,
             r#"{"op":"test","path":"/metadata/resourceVersion","value":"1"}"#,
             r#"{"op":"remove","path":"/data/password"}"#,
+            r#"{"op":"test","path":"/list/0/name","value":"a"},{"op":"replace","path":"/list/0/image","value":"b"}"#,
         ] {
             assert!(!refused(operation), "{operation}");
         }

@@ -19,7 +19,7 @@ use crate::forward;
 use crate::identify::Caller;
 use crate::record::Event;
 use crate::record::session::{Recording, cannot_record};
-use crate::respond::{self, Completion, Repeats, Work};
+use crate::respond::{self, Completion, Masking, Work};
 use crate::slots::Slot;
 use crate::status::Refusal;
 use crate::stream::Channel;
@@ -139,12 +139,9 @@ impl Gateway {
         let target = exchange.operation.target.as_ref();
         let (namespace, name) = (target.and_then(|t| t.namespace.as_deref()), target.and_then(|t| t.name.as_deref()).unwrap_or_default());
         let path = format!("{}/{}", path_of("", "v1", namespace, "pods"), escape(name));
-        if let Some(pod) = self.upstream.get_own(&path).await? {
-            return Ok(pod);
-        }
-        // Who may not ask is not told that there is none.
+        // It is read with the gateway's own rights: who may not ask is not told whether there is one.
         self.may(exchange).await?;
-        Err(Refusal::not_found(format!("there is no pod {name}")))
+        self.upstream.get_own(&path).await?.ok_or_else(|| Refusal::not_found(format!("there is no pod {name}")))
     }
 
     fn header(&self, exchange: &Exchange, decision: &Decision, pod: Option<&Value>) -> Value {
@@ -177,7 +174,13 @@ impl Gateway {
         let operation = &exchange.operation;
         let sent = self
             .upstream
-            .send_upgrade(&exchange.who, &operation.method, &operation.path_and_query, exchange.headers.clone(), exchange.body.to_send())
+            .send_upgrade(
+                &exchange.who,
+                &operation.method,
+                &operation.path_and_query,
+                exchange.headers.clone(),
+                exchange.body.bytes().clone(),
+            )
             .await;
         let mut upstream = match sent {
             Ok(upstream) => upstream,
@@ -190,7 +193,7 @@ impl Gateway {
             opens.discard();
             // What is not upgraded may go on for long all the same.
             let ends = Some(self.ends(&exchange));
-            return Ok(respond::respond(upstream, Work::Pass, &[], None, &Repeats::Nothing, ends, operation.shape, completion)
+            return Ok(respond::respond(upstream, Work::Pass, Masking::none(), ends, operation.shape, completion)
                 .await
                 .unwrap_or_else(Refusal::into_response));
         };

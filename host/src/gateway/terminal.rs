@@ -73,7 +73,7 @@ impl Gateway {
         let left = time_left(ticket.ends.min(exchange.caller.expires));
         let answered = tokio::select! {
             answered = self.approvals.wait(&ticket.id, left) => answered?,
-            () = terminal.attend() => return Err(client_gone()),
+            refusal = terminal.attend() => return Err(refusal),
         };
         self.release(exchange, answered, event).await
     }
@@ -166,16 +166,19 @@ impl Terminal {
     }
 
     /// Answers what the protocol asks and keeps input, until the caller goes away.
-    async fn attend(&mut self) {
+    async fn attend(&mut self) -> Refusal {
         loop {
             if self.flush().await.is_err() {
-                return;
+                return client_gone();
             }
+            // Not to read is not to notice that there is nobody any more.
             if !self.waiting.has_room() {
-                return std::future::pending().await;
+                return Refusal::too_large(
+                    "more than 1 MiB was sent while the approval was waited for; run the same command again when it is approved",
+                );
             }
             if !self.listen().await {
-                return;
+                return client_gone();
             }
         }
     }

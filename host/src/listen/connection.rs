@@ -1,7 +1,7 @@
 //! One connection of a client: its place among all, and whether it is in use.
 
 use std::cell::Cell;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,7 +39,15 @@ impl Places {
 
     /// A place for a connection from an address.
     pub(super) fn take(&self, address: IpAddr) -> Result<Slot, Full> {
-        self.slots.take(&[&address.to_canonical().to_string()], self.for_one)
+        self.slots.take(&[&neighbourhood(address).to_string()], self.for_one)
+    }
+}
+
+/// The address by which somebody is counted. Of IPv6 one has 2^64 of them: they count as one.
+pub fn neighbourhood(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
+        address => address,
     }
 }
 
@@ -92,9 +100,14 @@ impl Connection {
         }
     }
 
-    /// Waits for as long as a connection may take to end.
-    pub(super) async fn parting() {
-        tokio::time::sleep(PARTING).await;
+    /// Waits for as long as a connection may take to end: what came at the last moment is answered.
+    pub(super) async fn parting(&self) {
+        loop {
+            tokio::time::sleep(PARTING).await;
+            if self.busy.get() == 0 {
+                return;
+            }
+        }
     }
 }
 
@@ -105,5 +118,17 @@ impl Drop for Busy {
     fn drop(&mut self) {
         self.0.busy.set(self.0.busy.get() - 1);
         self.0.used.set(Instant::now());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_network_of_ipv6_is_one_address() {
+        let of = |text: &str| neighbourhood(text.parse().unwrap()).to_string();
+        assert_eq!((of("2001:db8::1"), of("2001:db8::ffff:1:2:3")), ("2001:db8::".into(), "2001:db8::".into()));
+        assert_eq!((of("::ffff:10.0.0.1"), of("10.0.0.1"), of("10.0.0.2")), ("10.0.0.1".into(), "10.0.0.1".into(), "10.0.0.2".into()));
     }
 }

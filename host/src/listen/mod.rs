@@ -25,7 +25,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 pub use certificates::{Ca, Certificates, write_private};
-pub use connection::{Busy, Connection};
+pub use connection::{Busy, Connection, neighbourhood};
 
 use crate::body::Body;
 use crate::gateway::{Gateway, Peer};
@@ -219,7 +219,7 @@ impl Worker {
         }
         tokio::select! {
             ended = served => ended,
-            () = Connection::parting() => Ok(()),
+            () = connection.parting() => Ok(()),
         }
     }
 }

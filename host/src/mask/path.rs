@@ -245,7 +245,7 @@ mod tests {
     fn however_many_ways_lead_to_a_value_it_is_visited_once() {
         let deep = (0..100).fold(json!({"a": 1}), |inner, _| json!({"a": inner, "b": [0]}));
         for (path, count) in
-            [("$..a".repeat(1), 101), (format!("${}..x", "..a".repeat(20)), 0), (format!("${}", "..*".repeat(20)), 3 * 101 + 1)]
+            [("$..a".to_owned(), 101), (format!("${}..x", "..a".repeat(20)), 0), (format!("${}", "..*".repeat(20)), 3 * 101 + 1)]
         {
             let mut visits = 0;
             let (path, mut matches) = (Path::parse(&path).unwrap(), 0);

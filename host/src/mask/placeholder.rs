@@ -145,7 +145,11 @@ pub fn may_be_spelt_in_yaml(body: &[u8]) -> bool {
         }
         false
     };
-    !is_flow || memchr::memchr(b'!', body).is_some() || has_own_escape()
+    let has = |byte: u8| memchr::memchr(byte, body).is_some();
+    match is_flow {
+        true => has(b'!') || has_own_escape(),
+        false => has(b'!') || has(b'\\') || has(b'|') || has(b'>'),
+    }
 }
 
 /// What gzip begins with, in base64 and in base64 of that.

@@ -148,6 +148,11 @@ impl Plan {
         !self.fields.is_empty() || !self.texts.is_empty()
     }
 
+    /// How many masks of text there are: each is a program of its own.
+    pub(super) fn programs(&self) -> usize {
+        self.texts.len()
+    }
+
     /// Whether any mask reads text streams.
     pub fn reads_text(&self) -> bool {
         !self.texts.is_empty() || self.pod_secrets.is_some()

@@ -17,6 +17,8 @@ pub enum Unreadable {
     TooDeep,
     /// One object is over the limit.
     TooLarge,
+    /// What masks of text look for in one object takes too long.
+    TooCostly,
 }
 
 impl fmt::Display for Unreadable {
@@ -24,6 +26,7 @@ impl fmt::Display for Unreadable {
         f.write_str(match self {
             Self::Malformed => "it is not JSON",
             Self::TooDeep => "it is nested too deep",
+            Self::TooCostly => "what its masks of text look for takes too long in one object; see to the patterns of the policy",
             Self::TooLarge => "one object is over limits.object; ask for less, or raise the limit",
         })
     }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
+use std::time::{Duration, Instant};
 
 use super::path::At;
 use super::placeholder::Transform;
@@ -10,6 +11,10 @@ use super::raw::{DEEPEST, Unreadable, key, member, select, skip_space, skip_stri
 use super::sweep::{Hidden, Values};
 use super::{path, placeholder};
 
+/// Texts of which it is measured how long a search takes.
+const LONG: usize = 1024;
+/// How long all searches in one object may take.
+const LONGEST_SEARCH: Duration = Duration::from_secs(1);
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 impl Plan {
@@ -38,6 +43,7 @@ impl Plan {
         let mut hidden = Hidden::default();
         let mut scratch = Vec::with_capacity(object.len());
         self.apply_collecting(object, Extent::Whole, resource, false, &mut scratch, &mut Report::new(), Some(&mut hidden.0))?;
+        hidden.add_parts();
         Ok(hidden)
     }
 
@@ -80,6 +86,7 @@ impl Plan {
             annotations: Vec::new(),
             resource,
             partial,
+            searching: Duration::ZERO,
         };
         let states = if active == 0 { 0 } else { self.start };
         scan.value(states, Place::Root { is_secret }, None, 0)?;
@@ -149,6 +156,8 @@ struct Scan<'a, 'o> {
     values: &'o mut Values,
     /// Spans in `out` of annotation values, and whether each is the last-applied configuration.
     annotations: Vec<(Range<usize>, bool)>,
+    /// How long texts were searched.
+    searching: Duration,
     resource: &'a str,
     partial: bool,
 }
@@ -318,7 +327,10 @@ impl Scan<'_, '_> {
             let start = self.pos;
             let end = skip_value(self.src, start)?;
             self.flush(start);
-            self.plan.apply_collecting(&self.src[start..end], Extent::Whole, "", self.partial, self.out, self.report, Some(self.values))?;
+            // What each hides is looked for in each, and that of all of them in what is around them.
+            let mut own = Values::default();
+            self.plan.apply_collecting(&self.src[start..end], Extent::Whole, "", self.partial, self.out, self.report, Some(&mut own))?;
+            self.values.absorb(own);
             (self.pos, self.copied) = (end, end);
             self.separator(&mut delimiter, b']')?;
         }
@@ -423,6 +435,14 @@ impl Scan<'_, '_> {
     }
 
     fn hide_text(&mut self, start: usize, place: Place) -> Result<(), Unreadable> {
+        // A long text is searched at once: between them it is looked how long that has taken.
+        let began = (self.pos - start > LONG).then(Instant::now);
+        let done = self.hide_in_text(start, place);
+        self.searching += began.map_or(Duration::ZERO, |began| began.elapsed());
+        if self.searching > LONGEST_SEARCH { Err(Unreadable::TooCostly) } else { done }
+    }
+
+    fn hide_in_text(&mut self, start: usize, place: Place) -> Result<(), Unreadable> {
         use base64::Engine;
         use base64::engine::general_purpose::STANDARD;
         let text: String = serde_json::from_slice(&self.src[start..self.pos]).map_err(|_| Unreadable::Malformed)?;

@@ -11,6 +11,10 @@ use super::placeholder::MARKER;
 
 /// Values shorter than this are hidden only where they are the whole text; they occur everywhere by chance.
 const SHORTEST: usize = 4;
+/// Lines of a value that are hidden by themselves.
+const LINE: usize = 8;
+/// Lengths at which a value may be broken off.
+const BEGINNINGS: [usize; 5] = [32, 64, 128, 256, 512];
 /// So many are looked for one after another; more of them all at once.
 const FEW: usize = 16;
 
@@ -42,12 +46,21 @@ impl Values {
         }
         self.together = OnceCell::new();
         self.forms.push(text.to_owned());
+        let before = self.forms.len();
         for escape in [as_json, as_go, as_python, as_php, as_go_quotes] {
             let escaped = escape(text);
-            if escaped != text && !self.forms.contains(&escaped) {
+            // Most are written alike by all; another value's are another matter.
+            if escaped != text && !self.forms[before..].contains(&escaped) {
                 self.forms.push(escaped);
             }
         }
+    }
+
+    /// Takes the values of another.
+    pub(super) fn absorb(&mut self, other: Self) {
+        self.whole.extend(other.whole);
+        self.forms.extend(other.forms);
+        self.together = OnceCell::new();
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -132,6 +145,17 @@ fn as_go_quotes(text: &str) -> String {
 pub struct Hidden(pub(super) Values);
 
 impl Hidden {
+    /// Adds what a diff shows of a value that is long: its lines, and its beginning (`github.com/google/go-cmp`, formatString).
+    pub(super) fn add_parts(&mut self) {
+        let mut parts = Vec::new();
+        for value in &self.0.whole {
+            parts.extend(value.lines().map(str::trim).filter(|line| line.len() >= LINE && line.len() < value.len()).map(str::to_owned));
+            let beginning = |size: usize| (0..=size).rev().find(|end| value.is_char_boundary(*end)).map(|end| value[..end].to_owned());
+            parts.extend(BEGINNINGS.into_iter().filter(|size| *size < value.len()).filter_map(beginning));
+        }
+        parts.iter().for_each(|part| self.0.push(part));
+    }
+
     /// A sentence without the values. Where it repeats one that is too short to be told from chance, the whole of what is quoted goes.
     pub fn hide(&self, text: &str) -> String {
         let mut hidden = self.0.hide(text).into_owned();
@@ -194,6 +218,11 @@ mod tests {
         }
         let mut hidden = Hidden::default();
         hidden.0.add("abc", false);
+        hidden.0.add(&format!("-----BEGIN KEY-----\n{}\n-----END KEY-----", "k".repeat(600)), false);
+        hidden.add_parts();
+        for text in [format!("- {}...", "k".repeat(600)), "-----BEGIN KEY-----\\nkkkkkkkkkkkkkkkk".to_owned()] {
+            assert!(hidden.hide(&text).contains(MARKER), "{text}");
+        }
         assert_eq!(hidden.hide(r#"found "abc", not abcd"#), r#"found "postern-masked", not abcd"#);
     }
 

@@ -18,9 +18,12 @@ const MOST_TEXT: usize = 8 << 20;
 pub struct Document {
     source: Source,
     sight: Sight,
-    /// What of it the policy may see, made when it is first read.
-    seen: OnceLock<Arc<Value>>,
+    /// What of it the policy may see, made when it is first read: once for all handles of the same object.
+    seen: Seen,
 }
+
+/// What of an object a policy may see.
+pub(super) type Seen = Arc<OnceLock<Arc<Value>>>;
 
 #[derive(Debug)]
 enum Source {
@@ -32,13 +35,13 @@ enum Source {
 
 impl Document {
     /// An object that was parsed, and how many bytes it had.
-    pub(super) fn ready(object: Arc<Value>, size: Option<u64>, sight: Sight) -> Self {
-        Self { source: Source::Ready(object, size), sight, seen: OnceLock::new() }
+    pub(super) fn ready(object: Arc<Value>, size: Option<u64>, sight: Sight, seen: Seen) -> Self {
+        Self { source: Source::Ready(object, size), sight, seen }
     }
 
     /// The body of a request.
     pub(super) fn body(body: Arc<RequestBody>, sight: Sight) -> Self {
-        Self { source: Source::Body(body), sight, seen: OnceLock::new() }
+        Self { source: Source::Body(body), sight, seen: Seen::default() }
     }
 
     fn value(&self) -> Result<&Arc<Value>, wasmtime::Error> {

@@ -13,7 +13,7 @@ use super::bindings::postern::policy::host;
 use super::bindings::postern::policy::types::{self, Capabilities, HostDocument, Operation, Surrounding, Verdict};
 use super::bindings::{PolicyModule, PolicyModulePre};
 use super::bound::Bound;
-use super::document::Document;
+use super::document::{Document, Seen};
 use super::engine::ticks;
 use super::live::Live;
 use super::sight::Sight;
@@ -65,6 +65,9 @@ pub struct Call<'a> {
 
 /// The most bytes that a policy hands over in one call, of the host or of its own.
 const MOST_IN_A_CALL: usize = 32 << 20;
+/// The most rules of a manifest, and the most words in them.
+const MOST_RULES: usize = 1000;
+const MOST_WORDS: usize = 10_000;
 /// The most handles it has at a time. One for each way of looking around is what a policy needs.
 const MOST_HANDLES: usize = 1000;
 
@@ -87,6 +90,8 @@ pub struct State {
     table: ResourceTable,
     annotations: Vec<(String, String)>,
     surroundings: Surroundings,
+    /// What the policy sees of them: the Namespace, the stored object, the pod.
+    seen: [Seen; 3],
     sight: Sight,
     runtime: Option<(Arc<Runtime>, String)>,
     counts: bool,
@@ -102,6 +107,7 @@ impl State {
             table: ResourceTable::new(),
             annotations: Vec::new(),
             surroundings: Surroundings::default(),
+            seen: Default::default(),
             sight: Sight::Metadata,
             runtime: None,
             counts: false,
@@ -134,7 +140,15 @@ pub(super) fn describe(runtime: &Runtime, prepared: &Prepared, limits: CallLimit
     let mut store = store(runtime, State::new(limits.memory.0), CallLimits { deadline: limits.deadline.max(LOAD_TIME), ..limits });
     let instance = prepared.module.instance_pre().instantiate(&mut store).map_err(|e| anyhow::anyhow!("{}", explain(&e)))?;
     trusted::check(prepared, &instance, &mut store).map_err(|e| anyhow::anyhow!("its hooks are not those of the contract: {e:#}"))?;
-    describe_in(&instance, &mut store).map_err(|e| anyhow::anyhow!("describe failed: {}", explain(&e)))
+    let manifest = describe_in(&instance, &mut store).map_err(|e| anyhow::anyhow!("describe failed: {}", explain(&e)))?;
+    let words: usize = manifest.rules.iter().map(|r| r.verbs.len() + r.api_groups.len() + r.resources.len() + r.namespaces.len()).sum();
+    // Each request is held against them.
+    anyhow::ensure!(
+        manifest.rules.len() <= MOST_RULES && words <= MOST_WORDS,
+        "its manifest has {} rules with {words} words; at most {MOST_RULES} with {MOST_WORDS} are taken",
+        manifest.rules.len()
+    );
+    Ok(manifest)
 }
 
 /// Asks an instance what it is.
@@ -195,7 +209,7 @@ impl Policy {
     pub fn call_on_object(&self, runtime: &Arc<Runtime>, operation: &Operation, object: Arc<Value>, size: u64) -> Answer {
         let (answer, left) = self.call(runtime, operation, &Surroundings::default(), |instance, store| {
             let hook = trusted::on_object(hook(instance, store, &self.component.on_object)?);
-            let document = Document::ready(object, Some(size), store.data().sight);
+            let document = Document::ready(object, Some(size), store.data().sight, Seen::default());
             let document = store.data_mut().table.push(document)?;
             let borrowed = Resource::new_borrow(document.rep());
             Ok(hook.call(store, (operation, borrowed))?.0)
@@ -296,13 +310,13 @@ impl HostDocument for State {
 
 impl host::Host for State {
     fn look_around(&mut self, which: Surrounding) -> wasmtime::Result<Option<Resource<Document>>> {
-        let object = match which {
-            Surrounding::Namespace => &self.surroundings.namespace,
-            Surrounding::Stored => &self.surroundings.stored,
-            Surrounding::Pod => &self.surroundings.pod,
+        let (object, seen) = match which {
+            Surrounding::Namespace => (&self.surroundings.namespace, &self.seen[0]),
+            Surrounding::Stored => (&self.surroundings.stored, &self.seen[1]),
+            Surrounding::Pod => (&self.surroundings.pod, &self.seen[2]),
         };
         Ok(match object.clone() {
-            Some(object) => Some(self.table.push(Document::ready(object, None, self.sight))?),
+            Some(object) => Some(self.table.push(Document::ready(object, None, self.sight, Arc::clone(seen)))?),
             None => None,
         })
     }

@@ -36,6 +36,11 @@ impl Event {
         event
     }
 
+    /// Whether it is known who asked.
+    pub fn is_of_somebody(&self) -> bool {
+        self.who.is_some()
+    }
+
     /// Whether somebody else does.
     pub fn is_handed_over(&self) -> bool {
         self.is_handed_over

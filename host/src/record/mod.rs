@@ -10,7 +10,7 @@ pub mod rotated;
 pub mod session;
 mod strangers;
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -151,7 +151,7 @@ impl Writer {
     fn open(path: &Path, rotation: Rotation) -> anyhow::Result<Self> {
         let mut file = private(path)?;
         // Of two writers each would break the chain of the other.
-        if let Err(TryLockError::WouldBlock) = file.try_lock() {
+        if !crate::store::take(&file)? {
             anyhow::bail!("another process writes it; each gateway has a log of its own");
         }
         let (mut chain, length) = Chain::resume(&mut file)?;
@@ -179,9 +179,20 @@ impl Writer {
             return Ok(());
         }
         self.file.sync_data()?;
-        std::fs::rename(&self.path, rotated::name(&self.path, self.first))?;
-        let file = private(&self.path)?;
+        let to = rotated::name(&self.path, self.first);
+        if to.exists() {
+            return Err(std::io::Error::other(format!("{} is there already", to.display())));
+        }
+        // The other file is there before this one has another name: what fails leaves all as it is.
+        let next = self.path.with_extension("next");
+        let file = private(&next)?;
+        file.set_len(0)?;
         file.lock()?;
+        std::fs::rename(&self.path, &to)?;
+        if let Err(error) = std::fs::rename(&next, &self.path) {
+            std::fs::rename(&to, &self.path)?;
+            return Err(error);
+        }
         (self.file, self.length, self.first, self.began) = (file, 0, self.chain.next(), SystemTime::now());
         Ok(())
     }

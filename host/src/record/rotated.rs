@@ -1,5 +1,8 @@
 //! The files a log was rotated into, beside the one that is written: `audit.jsonl` becomes `audit.00000000000000000001.jsonl`, by the number of its first event.
 
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// The name of the file that begins with an event.
@@ -22,6 +25,38 @@ pub fn files(log: &Path) -> Vec<PathBuf> {
     files.sort();
     files.push(log.to_owned());
     files
+}
+
+/// A log over all its files, each opened when it is read.
+pub struct Log {
+    rest: VecDeque<PathBuf>,
+    current: Option<File>,
+}
+
+impl Log {
+    /// Begins with the first of them.
+    pub fn open(log: &Path) -> std::io::Result<Self> {
+        // One that cannot be read is told at once.
+        File::open(log)?;
+        Ok(Self { rest: files(log).into(), current: None })
+    }
+}
+
+impl Read for Log {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        loop {
+            if let Some(file) = &mut self.current {
+                match file.read(buffer)? {
+                    0 => self.current = None,
+                    read => return Ok(read),
+                }
+            }
+            match self.rest.pop_front() {
+                Some(next) => self.current = Some(File::open(next)?),
+                None => return Ok(0),
+            }
+        }
+    }
 }
 
 /// The number of the first event of a file that a log was rotated into.

@@ -24,7 +24,7 @@ pub struct Completion {
     pub(super) ended: Option<&'static str>,
     /// The answer's place on a connection that watches share.
     pub(super) place: Option<Place>,
-    _held: Held,
+    held: Held,
 }
 
 /// What an operation holds until its answer is sent: its connection is in use, and it counts among what its caller may have at a time.
@@ -49,7 +49,12 @@ impl Held {
 impl Completion {
     /// Begins to watch over an answer.
     pub fn new(audit: AuditLog, event: Event, began: Instant, held: Held) -> Self {
-        Self { audit, event, began, bytes: 0, ended: None, place: None, _held: held }
+        Self { audit, event, began, bytes: 0, ended: None, place: None, held }
+    }
+
+    /// What is held until the answer is sent, for an answer that is sent when this is over.
+    pub(super) fn held(&mut self) -> Held {
+        std::mem::take(&mut self.held)
     }
 
     /// Ends with a refusal: nothing came back.

@@ -417,7 +417,7 @@ impl Treatment {
             types::Verdict::Mask(masks) => {
                 let masks = masks.into_iter().map(decide::mask).collect::<Result<Vec<_>, _>>()?;
                 decide::check_conditions(policy, &self.operation, &masks)?;
-                Wanted::Masks(self.plans.of(&masks).map_err(|error| error.to_string())?)
+                Wanted::Masks(self.plans.of_policy(&policy.name, &masks).map_err(|error| error.to_string())?)
             }
         })
     }

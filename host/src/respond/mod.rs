@@ -72,22 +72,39 @@ pub enum Repeats {
     Unknown,
 }
 
+/// What is hidden in an answer.
+pub struct Masking<'a> {
+    /// By which policies.
+    pub by: &'a [String],
+    /// How; none where nothing is.
+    pub plan: Option<&'a Plan>,
+    /// What else may show it.
+    pub repeats: Repeats,
+}
+
+impl Masking<'_> {
+    /// Nothing is.
+    pub fn none() -> Self {
+        Self { by: &[], plan: None, repeats: Repeats::Nothing }
+    }
+}
+
 /// The caller's answer. `ends` is ready when one that goes on for long must not.
 pub async fn respond(
     upstream: Response<Incoming>,
     work: Work,
-    masked_by: &[String],
-    masks: Option<&Plan>,
-    repeats: &Repeats,
+    masking: Masking<'_>,
     ends: Option<Ends>,
     shape: Shape,
     completion: Completion,
 ) -> Result<Response<Body>, Refusal> {
     let mut completion = completion;
+    let Masking { by: masked_by, plan: masks, repeats } = masking;
+    let repeats = &repeats;
     completion.event.set("status", upstream.status().as_u16());
     let (mut parts, body) = upstream.into_parts();
     strip(&mut parts.headers);
-    if let Some(masks) = masks {
+    if masks.is_some() || !matches!(repeats, Repeats::Nothing) {
         conceal_warnings(&mut parts.headers, masks, repeats);
     }
     completion.place = parts.extensions.remove();
@@ -153,7 +170,7 @@ async fn whole(
     if !items.report.is_empty() {
         warn(&mut parts.headers, masked_by, "are");
     }
-    Ok(Response::from_parts(parts, Body::full(out)))
+    Ok(Response::from_parts(parts, Body::full(out).holding(completion.held())))
 }
 
 /// A list goes out as it comes. Its beginning is looked at before its head is sent: a short list is known by then, and so are most reasons
@@ -194,7 +211,7 @@ async fn list(
         completion.worked(&items);
         completion.bytes = out.len() as u64;
         completion.ended = Some("ok");
-        return Ok(Response::from_parts(parts, Body::full(out)));
+        return Ok(Response::from_parts(parts, Body::full(out).holding(completion.held())));
     }
     let answer = Answer::new(body, Work::Items(items), out, completion);
     Ok(Response::from_parts(parts, Body::stream(answer)))
@@ -209,13 +226,16 @@ async fn error_answer(
     mut completion: Completion,
 ) -> Result<Response<Body>, Refusal> {
     let bytes = collect(body, 4 << 20).await.ok().flatten().unwrap_or_default();
-    let scrubbed = match (masks, serde_json::from_slice::<Value>(&bytes)) {
-        (Some(plan), Ok(mut status)) => {
-            plan.hide_in_status(&mut status);
+    let must_hide = masks.is_some() || !matches!(repeats, Repeats::Nothing);
+    let scrubbed = match serde_json::from_slice::<Value>(&bytes) {
+        Ok(mut status) if must_hide => {
+            if let Some(plan) = masks {
+                plan.hide_in_status(&mut status);
+            }
             conceal(&mut status, repeats);
             Bytes::from(status.to_string())
         }
-        (Some(_), Err(_)) if parts.status != StatusCode::NOT_FOUND || bytes.len() > 64 => {
+        Err(_) if must_hide && (parts.status != StatusCode::NOT_FOUND || bytes.len() > 64) => {
             Bytes::from_static(b"the error's text is hidden by a policy\n")
         }
         _ => bytes,
@@ -223,7 +243,7 @@ async fn error_answer(
     parts.headers.remove(header::CONTENT_LENGTH);
     completion.bytes = scrubbed.len() as u64;
     completion.ended = Some("ok");
-    Ok(Response::from_parts(parts, Body::full(scrubbed)))
+    Ok(Response::from_parts(parts, Body::full(scrubbed).holding(completion.held())))
 }
 
 /// What is said of an error, without what is hidden in the object it is about.
@@ -242,7 +262,7 @@ fn conceal(status: &mut Value, repeats: &Repeats) {
 }
 
 /// The same for the API server's warnings (RFC 9111, section 5.5, in its first edition).
-fn conceal_warnings(headers: &mut HeaderMap, masks: &Plan, repeats: &Repeats) {
+fn conceal_warnings(headers: &mut HeaderMap, masks: Option<&Plan>, repeats: &Repeats) {
     let said: Vec<String> =
         headers.get_all(header::WARNING).iter().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).collect();
     headers.remove(header::WARNING);
@@ -252,7 +272,7 @@ fn conceal_warnings(headers: &mut HeaderMap, masks: &Plan, repeats: &Repeats) {
             Repeats::Values(hidden) => hidden.hide(&text),
             Repeats::Unknown => "299 - \"a warning is hidden by a policy, for it may repeat what is hidden from you\"".to_owned(),
         };
-        let text = masks.hide_text(&text, &mut Report::new()).unwrap_or(text);
+        let text = masks.and_then(|masks| masks.hide_text(&text, &mut Report::new())).unwrap_or(text);
         if let Ok(value) = HeaderValue::from_str(&text) {
             headers.append(header::WARNING, value);
         }

@@ -1,9 +1,10 @@
 //! The directory a gateway keeps its data in: its own, and nobody else's to read.
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
-use std::io::{Read, Seek, Write};
+use std::io::{ErrorKind, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
@@ -11,6 +12,9 @@ use anyhow::{Context, bail};
 const LOCK: &str = "lock";
 /// What others may read in it, if they are let in: certificates and public keys.
 const PUBLIC: [&str; 2] = ["ca.crt", "session.pub"];
+
+/// How long a process that ends is waited for.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A data directory, held by this process until it is dropped.
 pub struct DataDirectory(#[allow(dead_code)] File);
@@ -35,17 +39,13 @@ impl DataDirectory {
             .mode(0o600)
             .open(&lock)
             .with_context(|| format!("cannot write in the data directory {shown}"))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                let _ = file.read_to_string(&mut holder);
-                bail!(
-                    "the data directory {shown} is in use by the gateway with the process id {}; end that one, or give this one a dataDirectory of its own",
-                    holder.trim()
-                );
-            }
-            Err(TryLockError::Error(error)) => return Err(error).with_context(|| format!("cannot lock {}", lock.display())),
+        if !take(&file).with_context(|| format!("cannot lock {}", lock.display()))? {
+            let mut holder = String::new();
+            let _ = file.read_to_string(&mut holder);
+            bail!(
+                "the data directory {shown} is in use by the gateway with the process id {}; end that one, or give this one a dataDirectory of its own",
+                holder.trim()
+            );
         }
         file.set_len(0)?;
         file.rewind()?;
@@ -62,13 +62,31 @@ impl DataDirectory {
     }
 }
 
+/// Takes the lock on a file; false when another process holds it. One that was just killed may hold it for a moment yet.
+pub fn take(file: &File) -> std::io::Result<bool> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(true),
+            Err(TryLockError::WouldBlock) if Instant::now() < end => std::thread::sleep(Duration::from_millis(50)),
+            Err(TryLockError::WouldBlock) => return Ok(false),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+    }
+}
+
 /// Takes from others what they may do.
 fn close(path: &Path, mode: u32) -> anyhow::Result<()> {
     let now = std::fs::metadata(path)?.permissions().mode() & 0o777;
     if now & !mode != 0 {
         tracing::warn!(path = %path.display(), "others could read or write it (mode {now:03o}); it is closed to them now ({mode:03o})");
-        std::fs::set_permissions(path, Permissions::from_mode(mode))
-            .with_context(|| format!("{} is open to others, and cannot be closed to them", path.display()))?;
+        match std::fs::set_permissions(path, Permissions::from_mode(mode)) {
+            // The root of a volume is somebody else's: whoever mounts it says who reads it.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                tracing::warn!(path = %path.display(), "it is not this user's and stays open to others; see to it where it is made");
+            }
+            changed => changed.with_context(|| format!("{} is open to others, and cannot be closed to them", path.display()))?,
+        }
     }
     Ok(())
 }

@@ -13,7 +13,7 @@ use anyhow::Context;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
 pub use counters::{CounterRow, CounterStore};
-pub use directory::DataDirectory;
+pub use directory::{DataDirectory, take};
 pub use objects::Objects;
 pub use sessions::{SessionIndex, SessionRow, Touched};
 

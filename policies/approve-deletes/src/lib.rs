@@ -1,6 +1,7 @@
 //! Says which operations need an approval, and whose.
 
 use postern_policy_sdk::*;
+use serde_json::Value;
 
 /// The settings.
 #[derive(Deserialize, JsonSchema)]
@@ -57,11 +58,16 @@ impl Policy for ApproveDeletes {
 
     fn rules(&self) -> Vec<Rule> {
         let Settings { verbs, resources, namespaces, .. } = &self.0;
-        vec![rule().verbs(verbs.clone()).resources(resources.clone()).namespaces(namespaces.clone())]
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        Capabilities::empty()
+        let mut rules = vec![rule().verbs(verbs.clone()).resources(resources.clone()).namespaces(namespaces.clone())];
+        if verbs.iter().any(|verb| verb == "delete") {
+            // To delete what cannot be read breaks more than it deletes: of whatever resource.
+            rules.push(rule().verbs(["delete", "deletecollection"]).namespaces(namespaces.clone()));
+            if resources.iter().any(|resource| resource == "pods") {
+                // Two other ways to have a pod deleted.
+                rules.push(rule().verbs(["create"]).resources(["pods/eviction", "evictionrequests"]).namespaces(namespaces.clone()));
+            }
+        }
+        rules
     }
 
     fn on_request(&self, request: &Request) -> Verdict {
@@ -69,12 +75,39 @@ impl Policy for ApproveDeletes {
             return allow();
         }
         let name = request.name().unwrap_or("(all)");
-        let Settings { approvers, required, valid_seconds, .. } = &self.0;
-        approval(format!("{} of {} {name} needs an approval", request.verb, request.resource()), approvers.clone())
+        let Settings { approvers, required, valid_seconds, resources, .. } = &self.0;
+        let (resource, is_unsafe) = (request.resource(), is_unsafe(request));
+        let is_eviction = matches!(resource.as_str(), "pods/eviction" | "evictionrequests");
+        let is_named = resources.iter().any(|named| is_of(named, &resource));
+        if !is_unsafe && !is_eviction && !is_named {
+            return allow();
+        }
+        let what = if is_unsafe { "delete without reading" } else { &request.verb };
+        approval(format!("{what} of {resource} {name} needs an approval"), approvers.clone())
             .required(*required)
             .valid_seconds(*valid_seconds)
             .into()
     }
+}
+
+/// Whether a resource is one that the settings name: `pods`, `pods/exec`, `pods/*`, `*/scale`, `*`.
+fn is_of(named: &str, resource: &str) -> bool {
+    let split =
+        |text: &str| text.split_once('/').map_or((text.to_owned(), None), |(left, right)| (left.to_owned(), Some(right.to_owned())));
+    let ((left, right), (of, sub)) = (split(named), split(resource));
+    named == "*" || (left == "*" || left == of) && (right == sub || right.as_deref() == Some("*") && sub.is_some())
+}
+
+/// Whether a delete is to go on though the object cannot be read (KEP-3926): by its query, or by its body.
+fn is_unsafe(request: &Request) -> bool {
+    const OPTION: &str = "ignoreStoreReadErrorWithClusterBreakingPotential";
+    let asked = |value: &str| !matches!(value, "" | "0" | "false" | "False" | "FALSE" | "f" | "F");
+    matches!(request.verb.as_str(), "delete" | "deletecollection")
+        && (request.queries(OPTION).any(asked)
+            || request
+                .body()
+                .and_then(|body| body.get(&format!("$.{OPTION}")))
+                .is_some_and(|value| value != Value::Bool(false) && !value.is_null()))
 }
 
 export_policy!(ApproveDeletes);
@@ -91,6 +124,26 @@ mod tests {
         assert_eq!((approval.approvers, approval.required), (vec!["sre".to_owned()], 2));
         assert!(approval.reason.contains("web"));
         assert_eq!(delete.dry_run().ask(&policy), allow());
+    }
+
+    #[test]
+    fn other_ways_to_delete_need_one_too() {
+        let of = |resources: &str| kit::policy::<ApproveDeletes>(&format!(r#"{{"approvers":["sre"],"resources":[{resources}]}}"#)).unwrap();
+        let (pods, deployments) = (of(r#""pods""#), of(r#""deployments""#));
+        for resource in ["pods/eviction", "evictionrequests.lifecycle.k8s.io"] {
+            let evict = kit::operation("create", resource).named("web");
+            assert!(matches!(evict.ask(&pods), Verdict::RequireApproval(_)), "{resource}");
+        }
+        assert_eq!(deployments.rules().len(), 2);
+        let delete = kit::operation("delete", "secrets").named("x");
+        assert_eq!(delete.ask(&deployments), allow());
+        for unsafe_delete in [
+            delete.query("ignoreStoreReadErrorWithClusterBreakingPotential", "true"),
+            delete.body(serde_json::json!({"ignoreStoreReadErrorWithClusterBreakingPotential": true})),
+        ] {
+            let Verdict::RequireApproval(approval) = unsafe_delete.ask(&deployments) else { panic!() };
+            assert!(approval.reason.contains("without reading"), "{}", approval.reason);
+        }
     }
 
     #[test]

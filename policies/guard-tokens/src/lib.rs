@@ -30,10 +30,18 @@ impl Policy for GuardTokens {
     }
 
     fn rules(&self) -> Vec<Rule> {
-        let requests = ["certificatesigningrequests", "certificatesigningrequests/approval", "certificatesigningrequests/status"];
+        let requests = [
+            "certificatesigningrequests",
+            "certificatesigningrequests/approval",
+            "certificatesigningrequests/status",
+            "podcertificaterequests",
+            "podcertificaterequests/status",
+        ];
         vec![
             rule().resources(["serviceaccounts/token"]),
             rule().verbs(["create", "update", "patch"]).api_groups(["certificates.k8s.io"]).resources(requests),
+            // What a pod has in memory, its credentials among it (KEP-5823).
+            rule().verbs(["create", "update", "patch"]).resources(["pods/checkpoint", "podcheckpoints"]),
             // A Secret of this type is filled with a token that never ends.
             rule().verbs(["create", "update", "patch"]).api_groups([""]).resources(["secrets"]),
         ]
@@ -80,6 +88,8 @@ mod tests {
             "serviceaccounts/token",
             "certificatesigningrequests.certificates.k8s.io",
             "certificatesigningrequests.certificates.k8s.io/approval",
+            "podcertificaterequests.certificates.k8s.io",
+            "podcheckpoints.node.k8s.io",
         ] {
             let create = kit::operation("create", resource).named("x");
             assert!(create.ask(&policy).is_block(), "{resource}");

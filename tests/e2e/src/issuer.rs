@@ -79,6 +79,11 @@ impl Issuer {
         self.shared.keys.lock().unwrap().push((id.to_owned(), KeyPair::generate().unwrap()));
     }
 
+    /// Takes a key back.
+    pub fn remove_key(&self, id: &str) {
+        self.shared.keys.lock().unwrap().retain(|(known, _)| known != id);
+    }
+
     /// Answers nobody any more, or again.
     pub fn set_down(&self, is_down: bool) {
         self.shared.is_down.store(is_down, Ordering::Relaxed);

@@ -183,6 +183,11 @@ pub fn send(gateway: &Gateway, request: &str, patience: Duration) -> String {
     tls::exchange(&gateway.address, &gateway.ca(), request.as_bytes(), patience).expect("the gateway is there")
 }
 
+/// The same, for an address.
+pub fn send_at(address: &str, ca: &Path, request: &str, patience: Duration) -> String {
+    tls::exchange(address, ca, request.as_bytes(), patience).expect("the server is there")
+}
+
 /// Sends bytes as they are, and reads nothing of what comes back.
 pub fn open(gateway: &Gateway, request: &str) -> anyhow::Result<Unread> {
     tls::open(&gateway.address, &gateway.ca(), request.as_bytes())

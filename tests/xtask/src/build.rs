@@ -11,7 +11,7 @@ use testbed::cache;
 
 const KUBERNETES: &str = "-s -w -X k8s.io/component-base/version.gitVersion=v1.37.2 -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=37";
 /// The pack, and one that tests the sandbox.
-const POLICIES: [&str; 17] = [
+const POLICIES: [&str; 18] = [
     "approve-deletes",
     "cel-rules",
     "exfiltration-budget",
@@ -19,6 +19,7 @@ const POLICIES: [&str; 17] = [
     "guard-exec",
     "guard-proxy",
     "guard-rbac",
+    "guard-secret-refs",
     "guard-tokens",
     "image-allow-list",
     "mask-env",

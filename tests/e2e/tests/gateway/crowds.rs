@@ -81,3 +81,61 @@ fn a_thousand_followed_logs_of_one_caller_end_no_policy() {
     })
     .unwrap();
 }
+
+#[test]
+fn failed_logins_fill_no_log() {
+    let mut s = setup(vec![], "");
+    let path = format!("/{}", "x".repeat(60_000));
+    for n in 0..200 {
+        let answer = e2e::raw(&s.gateway, &format!("GET {path}{n} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"));
+        assert_eq!(code(&answer), 401, "{answer}");
+    }
+    s.kubectl(&["get", "pods"]).success();
+    s.gateway.process.terminate(Duration::from_secs(20)).unwrap();
+    let log = std::fs::read_to_string(s.gateway.audit()).unwrap();
+    assert!(log.len() < 100_000, "{} bytes", log.len());
+    let events: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let failed: Vec<_> = events.iter().filter(|event| event["verdict"] == "unauthenticated").collect();
+    let told: u64 = failed.iter().map(|event| event["failedLogins"].as_u64().unwrap_or(1)).sum();
+    assert!(told == 200 && failed.len() < 50, "{told} told of in {} events", failed.len());
+}
+
+#[test]
+fn one_caller_has_so_many_watches_and_requests_and_no_more() {
+    let s = setup(vec![], "limits: {watchesPerCaller: 3}\n");
+    let path = format!("/api/v1/namespaces/{}/configmaps?watch=1", s.namespace);
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\r\n", s.token);
+    let watches: Vec<_> = (0..3).map(|_| open(&s.gateway, &request).unwrap()).collect();
+    wait_until("no more is let", Duration::from_secs(10), || {
+        let answer = e2e::send(&s.gateway, &request, Duration::from_millis(500));
+        Ok(code(&answer) == 429 && answer.contains("limits.watchesPerCaller"))
+    })
+    .unwrap();
+    s.kubectl(&["get", "pods"]).success();
+    let other = cluster().token("approver", testbed::AUDIENCE).unwrap();
+    assert_eq!(code(&e2e::send(&s.gateway, &request.replace(&s.token, &other), Duration::from_secs(1))), 200);
+    drop(watches);
+    wait_until("places come back", Duration::from_secs(20), || {
+        Ok(code(&e2e::send(&s.gateway, &request, Duration::from_millis(500))) == 200)
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_caller_who_cancels_watches_ends_no_others() {
+    let s = setup_with(GatewayOptions { listen: ", threads: 1".into(), ..GatewayOptions::default() });
+    let path = format!("/api/v1/namespaces/{}/configmaps?watch=1&timeoutSeconds=25", s.namespace);
+    let of = |token: &str| format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\r\n");
+    let other = cluster().token("approver", testbed::AUDIENCE).unwrap();
+    std::thread::scope(|scope| {
+        let quiet = scope.spawn(|| e2e::send(&s.gateway, &of(&other), Duration::from_secs(40)));
+        std::thread::sleep(Duration::from_secs(1));
+        // More than a connection counts by default.
+        let cancelled = || (0..350).for_each(|_| drop(e2e::send(&s.gateway, &of(&s.token), Duration::from_millis(30))));
+        let cancelling: Vec<_> = (0..4).map(|_| scope.spawn(cancelled)).collect();
+        cancelling.into_iter().for_each(|thread| thread.join().unwrap());
+        s.direct(&["create", "configmap", "after"]).success();
+        let seen = quiet.join().unwrap();
+        assert!(code(&seen) == 200 && seen.contains("\"name\":\"after\""), "{seen}");
+    });
+}

@@ -76,3 +76,39 @@ fn the_cluster_sees_the_service_account_or_the_caller_and_never_the_token() {
     let refused = s.get("/api/v1/namespaces", "");
     assert!(code(&refused) == 403 && refused.contains("access rule"), "{refused}");
 }
+
+#[test]
+fn a_service_account_that_is_made_anew_locks_nobody_out() {
+    let robot = serde_json::json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "robot", "namespace": "postern"}});
+    let make = || cluster().apply(&robot).unwrap();
+    make();
+    cluster()
+        .apply(
+            &serde_json::json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "robot"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
+            "subjects": [{"kind": "ServiceAccount", "name": "robot", "namespace": "postern"}]}),
+        )
+        .unwrap();
+    let s = setup_with(GatewayOptions {
+        access: "[{as: {serviceAccount: {namespace: postern, name: robot}}}]".into(),
+        ..GatewayOptions::default()
+    });
+    let delete = || s.direct(&["-n", "postern", "delete", "serviceaccount", "robot"]).success().to_owned();
+    assert_eq!(code(&with_token(&s, &s.token)), 200);
+    delete();
+    make();
+    // The token that the gateway had is good no longer, and nobody notices.
+    for _ in 0..3 {
+        let answer = with_token(&s, &s.token);
+        assert_eq!(code(&answer), 200, "{answer}");
+    }
+    delete();
+    // The API server itself remembers for some seconds that a token was good.
+    let mut answer = String::new();
+    testbed::wait_until("it is known that the account is gone", std::time::Duration::from_secs(30), || {
+        answer = with_token(&s, &s.token);
+        Ok(code(&answer) != 200)
+    })
+    .unwrap();
+    assert!(code(&answer) == 403 && answer.contains("postern/robot") && answer.contains("does not exist"), "{answer}");
+}

@@ -97,3 +97,20 @@ fn an_issuer_that_is_down_from_the_start_is_503_until_it_is_there() {
     issuer.set_down(false);
     wait_until("its keys are there", Duration::from_secs(20), || Ok(code(&ask(&s, &token)) == 200)).unwrap();
 }
+
+#[test]
+fn a_token_whose_key_was_taken_back_is_good_no_longer() {
+    let issuer = Issuer::start();
+    let s = before(&issuer);
+    let claims = json!({"tenant": "acme"});
+    let (first, again) = (issuer.token("first", 600, &claims), issuer.token("first", 600, &claims));
+    assert_eq!(code(&ask(&s, &first)), 200, "seen before, and remembered");
+    issuer.add_key("second");
+    issuer.remove_key("first");
+    // A key that nobody knows has the keys fetched anew.
+    let second = issuer.token("second", 600, &claims);
+    wait_until("the new keys are known", Duration::from_secs(20), || Ok(code(&ask(&s, &second)) == 200)).unwrap();
+    for token in [first, again] {
+        assert_eq!(code(&ask(&s, &token)), 401);
+    }
+}

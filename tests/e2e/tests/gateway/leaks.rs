@@ -14,6 +14,14 @@ fn send(s: &Setup, method: &str, path: &str, media_type: &str, body: &str) -> St
     ))
 }
 
+struct Stops<'a>(&'a std::sync::atomic::AtomicBool);
+
+impl Drop for Stops<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
 fn shows(answer: &str) -> bool {
     answer.contains(SECRET) || answer.contains(ENCODED)
 }
@@ -107,6 +115,8 @@ fn a_busy_masked_object_is_changed_without_a_conflict_of_the_gateways_own() {
     }
     let path = format!("/api/v1/namespaces/{namespace}/secrets/db");
     std::thread::scope(|scope| {
+        // However it ends, the writers end too.
+        let _stops = Stops(&writing);
         for writer in 0..3 {
             let (s, writing) = (&s, &writing);
             scope.spawn(move || {
@@ -132,7 +142,6 @@ fn a_busy_masked_object_is_changed_without_a_conflict_of_the_gateways_own() {
                 assert!(code(&answer) == 200 && !shows(&answer), "{n} {media_type}: {answer}");
             }
         }
-        writing.store(false, std::sync::atomic::Ordering::Relaxed);
     });
     assert_eq!(s.direct(&["get", "secret", "db", "-o", "jsonpath={.data.password}"]).success(), ENCODED);
 }

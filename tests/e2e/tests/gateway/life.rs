@@ -226,3 +226,42 @@ fn a_command_that_outlasts_the_drain_is_told_goodbye() {
     assert!(ended.failure().contains("the gateway is being stopped"), "{}", ended.err);
     assert!(s.events().iter().any(|e| e["ended"] == "gateway-stopped"));
 }
+
+#[test]
+fn a_data_directory_is_one_gateways_and_nobody_elses_to_read() {
+    use std::os::unix::fs::PermissionsExt;
+    let s = setup(vec![], "");
+    let data = s.gateway.directory.join("data");
+    let config = s.gateway.directory.join("postern.yaml");
+    let second = Ran::new(Gateway::postern(&["serve", "--config", config.to_str().unwrap()]).unwrap());
+    let why = format!("in use by the gateway with the process id {}", s.gateway.process.id());
+    assert!(second.failure().contains(&why), "{}", second.err);
+    s.kubectl(&["get", "pods"]).success();
+    for entry in std::fs::read_dir(&data).unwrap().flatten().filter(|entry| entry.path().is_file()) {
+        let (mode, name) = (entry.metadata().unwrap().permissions().mode() & 0o077, entry.file_name());
+        assert!(mode == 0 || name == "ca.crt" || name == "session.pub", "{name:?} is open to others: {mode:03o}");
+    }
+    assert_eq!(std::fs::metadata(&data).unwrap().permissions().mode() & 0o777, 0o700);
+}
+
+#[test]
+fn an_audit_log_goes_on_in_another_file_and_verifies_across_them() {
+    let s = setup(vec![], "audit: {rotateSize: 8Ki}\n");
+    for n in 0..20 {
+        s.kubectl(&["create", "configmap", &format!("c{n}"), "--from-literal=a=b"]).success();
+    }
+    let log = s.gateway.audit();
+    let files =
+        std::fs::read_dir(log.parent().unwrap()).unwrap().flatten().filter(|f| f.file_name().to_string_lossy().starts_with("audit."));
+    let mut files: Vec<_> = files.map(|file| file.path()).collect();
+    files.sort();
+    assert!(files.len() > 3, "{files:?}");
+    let audit = |args: &[&str]| Ran::new(Gateway::postern(&[&["audit", "--file", log.to_str().unwrap()], args].concat()).unwrap());
+    assert!(audit(&["verify"]).success().contains("the chain is whole"));
+    assert!(audit(&["list"]).success().matches("create configmaps").count() >= 20, "events of all files are listed");
+    // A file that is gone is found, and one that is kept elsewhere is said to be.
+    std::fs::remove_file(&files[0]).unwrap();
+    audit(&["verify"]).failure();
+    let first = files[1].file_stem().unwrap().to_str().unwrap().rsplit_once('.').unwrap().1.trim_start_matches('0').to_owned();
+    assert!(audit(&["verify", "--first", &first]).success().contains("the chain is whole"));
+}

@@ -14,6 +14,8 @@ fn before(issuer: &Issuer, mappings: &str) -> Setup {
     setup_with(GatewayOptions { issuers: issuer.entry(mappings), access: AS_THEMSELVES.into(), ..GatewayOptions::default() })
 }
 
+type Subject = Vec<(DnType, DnValue)>;
+
 /// Asks the API server, through the gateway, who is asking: its answer, and the user it names.
 fn who(s: &Setup, token: &str) -> (String, Value) {
     let review = r#"{"apiVersion":"authentication.k8s.io/v1","kind":"SelfSubjectReview"}"#;
@@ -106,7 +108,7 @@ fn a_certificate_names_here_whom_it_names_there_or_nobody() {
     let (name, group) = (DnType::CommonName, DnType::OrganizationName);
     let second = |last| DnType::CustomDnType(vec![2, 5, 4, last]);
     let bmp = |text: &str| DnValue::BmpString(BmpString::try_from(text).unwrap());
-    let subjects: [(&str, Vec<(DnType, DnValue)>, bool); 7] = [
+    let subjects: [(&str, Subject, bool); 7] = [
         ("plain", vec![(name.clone(), "ann".into()), (group.clone(), "dev".into()), (second(10), "ops".into())], true),
         ("blank", vec![(name.clone(), " ".into())], false),
         ("trailing", vec![(name.clone(), "ann ".into())], false),

@@ -241,3 +241,48 @@ fn a_body_that_only_a_look_at_each_object_would_mask_is_not_kept() {
     let shown = s.session(&["show", &id, "--bodies"]).success().to_owned();
     assert!(shown.contains("request: not kept") && shown.contains("postern-masked") && !shown.contains("typed-token"), "{shown}");
 }
+
+/// Whoever may write where recordings lie, and has no key, takes a seal off and writes what he likes: no gateway signs that.
+#[test]
+fn what_this_gateway_did_not_write_it_does_not_sign() {
+    let mut s = setup(vec![], "");
+    s.kubectl(&["exec", "web", "--", "echo", "harmless"]).success();
+    let id = id(&s);
+    let stream = finished(&s, &id);
+    let file = stream.rsplit('/').next().unwrap();
+    let place = s.gateway.directory.join("data/sessions").join(&id);
+    s.gateway.process.terminate(Duration::from_secs(20)).unwrap();
+    let sealed = place.join(format!("{file}.stream"));
+    let (bytes, part) = (std::fs::read(&sealed).unwrap(), place.join(format!("{file}.stream.part")));
+    // The magic line, then one frame that nobody recorded, and its hash counted anew.
+    let mut forged = bytes[..bytes.iter().position(|b| *b == b'\n').unwrap() + 1].to_vec();
+    let mut frames = vec![b'o'];
+    frames.extend_from_slice(&[0; 8]);
+    frames.extend_from_slice(&6u32.to_be_bytes());
+    frames.extend_from_slice(b"forged");
+    let digest = |bytes: &[u8]| {
+        let out =
+            Command::new("sh").args(["-c", "sha256sum | cut -d' ' -f1"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        std::io::Write::write_all(&mut out.stdin.as_ref().unwrap(), bytes).unwrap();
+        let text = String::from_utf8(out.wait_with_output().unwrap().stdout).unwrap();
+        (0..32).map(|n| u8::from_str_radix(&text[2 * n..2 * n + 2], 16).unwrap()).collect::<Vec<u8>>()
+    };
+    let hash = digest(&[digest(&forged), frames.clone()].concat());
+    forged.extend_from_slice(&frames);
+    forged.push(b'#');
+    forged.extend_from_slice(&[0; 8]);
+    forged.extend_from_slice(&32u32.to_be_bytes());
+    forged.extend_from_slice(&hash);
+    std::fs::remove_file(&sealed).unwrap();
+    std::fs::write(&part, &forged).unwrap();
+    let again = Gateway::start(cluster(), &s.gateway.directory.clone(), &GatewayOptions::default()).unwrap();
+    assert!(again.log().contains("this gateway did not write"), "{}", again.log());
+    assert_eq!(std::fs::read(&part).unwrap(), forged, "it stays as it is, unsigned");
+    // One recording in the place of another.
+    std::fs::remove_file(&part).unwrap();
+    let other = place.join("other.stream");
+    std::fs::write(&other, &bytes).unwrap();
+    std::fs::write(&sealed, &bytes).unwrap();
+    let verify = e2e::Ran::new(again.session(&["verify", &id]).unwrap());
+    assert!(verify.failure().contains("stands in the place of"), "{}", verify.err);
+}

@@ -84,3 +84,58 @@ fn who_shares_a_connection_shares_nothing_else() {
     .unwrap();
     assert!(connections(s.gateway.process.id()) < 8);
 }
+
+/// As browsers and informers in Java ask: the answer is that of the API server itself, decided and masked.
+#[test]
+fn a_watch_and_a_log_over_websocket_are_those_of_the_api_server() {
+    let s = setup_with(GatewayOptions { policies: vec![("20-mask", "mask-secrets", String::new())], ..GatewayOptions::default() });
+    let ask = |path: &str, protocols: &str| {
+        let head = format!(
+            "GET {path} HTTP/1.1\r\nHost: x\r\nOrigin: https://x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{protocols}"
+        );
+        let through = e2e::send(&s.gateway, &format!("{head}Authorization: Bearer {}\r\n\r\n", s.token), Duration::from_secs(3));
+        let token = cluster().token("acts-as", &cluster().issuer()).unwrap();
+        let direct = e2e::send_at(
+            &format!("127.0.0.1:{}", cluster().port),
+            &cluster().directory.join("ca.crt"),
+            &format!("{head}Authorization: Bearer {token}\r\n\r\n"),
+            Duration::from_secs(3),
+        );
+        (through, direct)
+    };
+    let body = |answer: &str| answer.split_once("\r\n\r\n").map_or(String::new(), |(_, body)| body.to_owned());
+    let pods = format!("/api/v1/namespaces/{}/pods?watch=true&allowWatchBookmarks=true&timeoutSeconds=600", s.namespace);
+    let (through, direct) = ask(&pods, "");
+    for answer in [&through, &direct] {
+        assert!(code(answer) == 101 && answer.to_lowercase().contains("sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo="), "{answer}");
+        assert!(body(answer).contains(r#"{"type":"ADDED","object":{"kind":"Pod""#), "{answer}");
+    }
+    assert_eq!(body(&through), body(&direct), "the same frames");
+    let secrets = format!("/api/v1/namespaces/{}/secrets?watch=1", s.namespace);
+    let (through, direct) = ask(&secrets, "");
+    assert!(direct.contains("aHVudGVyMi1pcy1zZWNyZXQ=") && through.contains("cG9zdGVybi1tYXNrZWQ="), "{through}");
+    assert!(code(&through) == 101 && !through.contains("aHVudGVyMi1pcy1zZWNyZXQ="), "{through}");
+    let event = s.events().into_iter().rfind(|event| event["stage"] == "completed" && event["target"]["resource"] == "secrets").unwrap();
+    assert_eq!((&event["verb"], &event["verdict"]), (&json!("watch"), &json!("mask")), "{event}");
+    let log = format!("/api/v1/namespaces/{}/pods/web/log?tailLines=2", s.namespace);
+    for protocols in ["", "Sec-WebSocket-Protocol: binary.k8s.io\r\n", "Sec-WebSocket-Protocol: base64.binary.k8s.io\r\n"] {
+        let (through, direct) = ask(&log, protocols);
+        assert!(code(&through) == 101 && code(&direct) == 101, "{protocols}: {through} {direct}");
+        assert_eq!(
+            body(&through).trim_end_matches(|c: char| c.is_control() || c == '\u{fffd}'),
+            body(&direct).trim_end_matches(|c: char| c.is_control() || c == '\u{fffd}'),
+            "{protocols}"
+        );
+    }
+    // What is refused is refused before it is upgraded, as there.
+    let (through, _) = ask(&log, "Sec-WebSocket-Protocol: channel.k8s.io\r\n");
+    assert_eq!(code(&through), 400, "{through}");
+    // The token as a protocol, which browsers have no other way to send.
+    use base64::Engine;
+    let token = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(&s.token);
+    let head = format!(
+        "GET {pods} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: base64url.bearer.authorization.k8s.io.{token}, base64.binary.k8s.io\r\n\r\n"
+    );
+    let answer = e2e::send(&s.gateway, &head, Duration::from_secs(3));
+    assert!(code(&answer) == 101 && !answer.contains(&token) && answer.contains("\"ADDED\""), "{answer}");
+}
