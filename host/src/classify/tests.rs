@@ -39,15 +39,9 @@ fn a_delete_is_a_dry_run_only_where_the_api_server_reads_it() {
 
 #[test]
 fn a_dry_run_is_not_believed_where_the_api_server_acts_all_the_same() {
-    for path in [
-        "/api/v1/namespaces/n/serviceaccounts/s/token",
-        "/api/v1/namespaces/n/pods/p/exec",
-        "/api/v1/namespaces/n/pods/p/attach",
-        "/api/v1/namespaces/n/pods/p/portforward",
-        "/api/v1/namespaces/n/services/s/proxy/x",
-        "/api/v1/nodes/n/proxy/x",
-        "/unknown",
-    ] {
+    for path in
+        ["/api/v1/namespaces/n/serviceaccounts/s/token", "/api/v1/namespaces/n/services/s/proxy/x", "/api/v1/nodes/n/proxy/x", "/unknown"]
+    {
         for method in [Method::POST, Method::PUT, Method::DELETE] {
             let operation = classify(method.clone(), &format!("{path}?dryRun=All"));
             assert!(!operation.dry_run, "{method} {path}");
@@ -56,6 +50,12 @@ fn a_dry_run_is_not_believed_where_the_api_server_acts_all_the_same() {
         }
     }
     assert!(classify(Method::POST, "/api/v1/namespaces/n/pods/p/eviction?dryRun=All").dry_run);
+    // A stream has no such parameter.
+    for stream in ["exec", "attach", "portforward"] {
+        let uri = format!("/api/v1/namespaces/n/pods/p/{stream}?dryRun=All");
+        let why = Operation::classify(&Method::POST, &uri.parse().unwrap()).unwrap_err();
+        assert!(why.message.contains("dryRun"), "{}", why.message);
+    }
 }
 
 proptest::proptest! {

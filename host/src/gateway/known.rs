@@ -107,11 +107,8 @@ mod tests {
     fn what_is_kept_is_bounded_in_bytes_and_once_for_each_pod() {
         let known = KnownValues::default();
         let value = "correct horse battery staple ".repeat(200);
-        let fetch = |version: u32| Fetched {
-            version: version.to_string(),
-            at: Instant::now(),
-            literals: Literals::of([value.as_bytes()]).unwrap().map(Arc::new),
-        };
+        let literals = Literals::of([value.as_bytes()]).unwrap().map(Arc::new);
+        let fetch = |version: u32| Fetched { version: version.to_string(), at: Instant::now(), literals: literals.clone() };
         (0..1000).for_each(|version| known.keep("pod".into(), fetch(version)));
         assert_eq!(known.0.lock().unwrap().len(), 1);
         assert!(known.get("pod", "999").is_some() && known.get("pod", "998").is_none());

@@ -1,5 +1,8 @@
 //! What the gateway says of its policies: a file in its data directory, which `postern policy list` reads.
 
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -125,7 +128,10 @@ impl Report {
     /// Writes it whole.
     pub fn write(&self, file: &Path) -> anyhow::Result<()> {
         let partial = file.with_extension("partial");
-        std::fs::write(&partial, serde_json::to_vec(self)?).with_context(|| partial.display().to_string())?;
+        let _ = std::fs::remove_file(&partial);
+        let mut open = OpenOptions::new();
+        open.write(true).create_new(true).mode(0o600);
+        open.open(&partial).and_then(|mut to| to.write_all(&serde_json::to_vec(self)?)).with_context(|| partial.display().to_string())?;
         std::fs::rename(&partial, file).with_context(|| file.display().to_string())
     }
 

@@ -64,9 +64,10 @@ impl RecordingFile {
     pub fn append(&mut self, key: &SigningKey, frames: &[u8], count: u64) -> std::io::Result<()> {
         let hash = format::next_hash(&self.hash, frames);
         let mut chain = Vec::with_capacity(format::HEAD + 2 * hash.len());
-        format::frame(Kind::Chain, 0, &key.vouch(&self.recording, &hash), &mut chain);
+        let vouched = key.vouch(&self.recording, &hash);
+        format::frame(Kind::Chain, 0, &vouched, &mut chain);
         self.write(&[frames, &chain])?;
-        (self.hash, self.frames) = (hash, self.frames + count + 1);
+        (self.hash, self.frames) = (format::hash_past(&hash, &vouched), self.frames + count + 1);
         Ok(())
     }
 
@@ -122,6 +123,7 @@ impl RecordingFile {
                     key.has_vouched(&recording, frame.payload),
                     "this gateway did not write the frames from byte {from} on: they were put there, or another gateway or an older one wrote them"
                 );
+                hash = format::hash_past(&hash, frame.payload);
                 (from, frames, since) = (reader.at(), frames + since, 0);
             }
         }

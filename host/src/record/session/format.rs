@@ -78,6 +78,14 @@ pub fn first_hash() -> [u8; 32] {
     hash_of(digest(&SHA256, MAGIC).as_ref())
 }
 
+/// The hash after a frame of the chain: what vouches for it is hashed as well, or nobody without the key would see it changed.
+pub fn hash_past(hash: &[u8; 32], payload: &[u8]) -> [u8; 32] {
+    match payload.get(hash.len()..) {
+        Some(vouched) if !vouched.is_empty() => next_hash(hash, vouched),
+        _ => *hash,
+    }
+}
+
 /// The hash after some frames.
 pub fn next_hash(before: &[u8; 32], frames: &[u8]) -> [u8; 32] {
     let mut context = Context::new(&SHA256);

@@ -110,6 +110,7 @@ pub fn verify(recording: &str, file: &[u8], key: &[u8]) -> anyhow::Result<Verdic
                 if frame.payload.get(..hash.len()) != Some(&hash) || !matches!(frame.payload.len(), 32 | 64) {
                     anyhow::bail!("the frames from byte {from} to byte {} do not give their hash: something there was changed", frame.at);
                 }
+                hash = format::hash_past(&hash, frame.payload);
                 from = reader.at();
             }
             Kind::Seal => {
