@@ -16,12 +16,14 @@ use crate::identify::{self, Caller, name};
 use crate::json::RequestBody;
 use crate::record::Event;
 use crate::respond::Held;
-use crate::slots::Slot;
+use crate::slots::{Slot, Slots};
 use crate::status::Refusal;
 use crate::stream::messages::Opening;
 
 /// What of a path is recorded before it is known who asks for it.
 const LONGEST_SHOWN: usize = 512;
+/// The longest body of a request to the gateway's own API, which takes a number.
+const OWN_BODY: usize = 64 << 10;
 
 /// What a request turned out to be.
 pub(super) enum Admitted {
@@ -65,7 +67,8 @@ impl Gateway {
         identify::strip(&mut headers)?;
         let limits = &self.config.limits;
         if parts.uri.path().starts_with(approve::api::PREFIX) || parts.uri.path() == "/postern" {
-            let body = read_request(body, limits.request_body.0, limits.request_body_time.duration()).await?;
+            held.count(take(&self.requests, limits.requests_per_caller, "requestsPerCaller", &caller)?);
+            let body = read_request(body, limits.request_body.0.min(OWN_BODY), limits.request_body_time.duration()).await?;
             let asked = Asked::parse(&parts.method, &parts.uri, &body)?;
             if let Asked::Answer(id, approve, reuse) = &asked {
                 // Who lets what pass is on the disk before it passes.
@@ -155,9 +158,7 @@ impl Gateway {
             Shape::Log if operation.is_followed() => (&self.watches, limits.watches_per_caller, "watchesPerCaller"),
             _ => (&self.requests, limits.requests_per_caller, "requestsPerCaller"),
         };
-        slots.take(&[&caller.issuer, &caller.username], most).map_err(|_| {
-            Refusal::too_many_requests(format!("you have {most} of these under way (limits.{name}); end one or wait, then try again"))
-        })
+        take(slots, most, name, caller)
     }
 
     /// Names of ServiceAccounts are for the cluster's own issuer to give.
@@ -168,6 +169,12 @@ impl Gateway {
         }
         name::check_service_account(username, groups, Box::pin(self.upstream.is_own_issuer(issuer)).await?)
     }
+}
+
+fn take(slots: &Arc<Slots>, most: usize, name: &str, caller: &Caller) -> Result<Slot, Refusal> {
+    slots.take(&[&caller.issuer, &caller.username], most).map_err(|_| {
+        Refusal::too_many_requests(format!("you have {most} of these under way (limits.{name}); end one or wait, then try again"))
+    })
 }
 
 /// Whether a request asks for another protocol on its connection.

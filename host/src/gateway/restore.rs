@@ -169,7 +169,8 @@ impl Gateway {
         }
         let path = format!("{collection}/{}", escape(name));
         match self.read_as_caller(exchange, &path).await {
-            Ok((StatusCode::NOT_FOUND, _)) => Repeats::Nothing,
+            // Any other answer may speak of one that is gone since.
+            Ok((StatusCode::NOT_FOUND, _)) if answer.status() == StatusCode::NOT_FOUND => Repeats::Nothing,
             Ok((status, bytes)) if status.is_success() => {
                 masks.hidden_in(&bytes, exchange.resource()).map_or(Repeats::Unknown, Repeats::Values)
             }

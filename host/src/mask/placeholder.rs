@@ -157,6 +157,11 @@ const PACKED: [&[u8]; 2] = [b"H4sI", b"SDRzS"];
 /// The most that is unpacked of one body: Helm's releases are below 1 MiB, packed.
 const MOST_UNPACKED: u64 = 32 << 20;
 
+/// What beginning to unpack a text costs, as so many bytes: very many that hold nothing are too much as well.
+const TO_UNPACK: u64 = 64 << 10;
+/// The head and the tail of gzip (RFC 1952) around nothing.
+const SHORTEST_PACKED: usize = 20;
+
 /// Whether a body may hold something that is packed as Helm packs its releases: gzip in base64, once or twice.
 pub fn may_be_packed(body: &[u8]) -> bool {
     PACKED.iter().any(|begin| memchr::memmem::find(body, begin).is_some())
@@ -196,7 +201,8 @@ fn unpacked(text: &[u8], left: &mut u64) -> Option<bool> {
         _ if text.starts_with(PACKED[1]) => once().and_then(|inner| STANDARD.decode(inner).ok()),
         _ => None,
     };
-    let Some(packed) = packed else { return Some(false) };
+    let Some(packed) = packed.filter(|packed| packed.len() >= SHORTEST_PACKED) else { return Some(false) };
+    *left = left.checked_sub(TO_UNPACK)?;
     let (mut gzip, mut window, mut piece) = (flate2::read::MultiGzDecoder::new(packed.as_slice()), Vec::new(), vec![0; 64 << 10]);
     loop {
         // What is no gzip, or ends in the middle, nobody unpacks either.
@@ -264,5 +270,13 @@ mod tests {
         assert_eq!(hide_base64(Transform::Redact, b"c2VjcmV0", &key), STANDARD.encode(MARKER));
         assert_eq!(REDACTED, format!("\"{MARKER}\"").as_bytes());
         assert_eq!(REDACTED_BASE64, format!("\"{}\"", STANDARD.encode(MARKER)).as_bytes());
+    }
+
+    #[test]
+    fn very_many_packed_texts_are_too_much() {
+        let packed = STANDARD.encode([&[0x1f, 0x8b, 8, 0][..], &[0; 20]].concat());
+        assert!(packed.starts_with("H4sI"));
+        assert_eq!(appears_within(&vec![packed.clone(); 100].into()), Some(false));
+        assert_eq!(appears_within(&vec![packed; 100_000].into()), None);
     }
 }

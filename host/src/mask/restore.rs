@@ -66,9 +66,11 @@ impl Stored<'_> {
                     if at == "$" && key == "stringData" {
                         continue;
                     }
+                    // Elsewhere it is a text like any other: it would come back as it is stored where nothing hides it.
+                    let is_last_applied = at == "$.metadata.annotations" && key == LAST_APPLIED;
                     let at = format!("{at}.{key}");
                     let (shown, stored) = (shown.and_then(|v| v.get(key)), stored.and_then(|v| v.get(key)));
-                    count += if key == LAST_APPLIED { self.last_applied(value, &at)? } else { self.walk(value, shown, stored, &at)? };
+                    count += if is_last_applied { self.last_applied(value, &at)? } else { self.walk(value, shown, stored, &at)? };
                 }
             }
             Value::Array(elements) => {
@@ -166,6 +168,22 @@ mod tests {
         let mut part = json!({"stringData": {"password": "postern-masked"}});
         assert_eq!(stored.restore(&mut part), Ok(1));
         assert_eq!(part["stringData"]["password"], "hunter2");
+    }
+
+    /// Read back, a template's annotation is a text like any other, and pods are made of it.
+    #[test]
+    fn what_was_last_applied_is_put_right_in_its_own_place_only() {
+        let (object, shown) = secret();
+        let stored = Stored { object: &object, shown: &shown, whole: true };
+        let applied = json!({"kind": "Secret", "stringData": {"password": "postern-masked"}}).to_string();
+        for mut body in [
+            json!({"spec": {"template": {"metadata": {"annotations": {LAST_APPLIED: applied}}}}}),
+            json!({"data": {LAST_APPLIED: applied}}),
+            json!({"metadata": {"labels": {LAST_APPLIED: applied}}}),
+        ] {
+            assert!(stored.restore(&mut body).unwrap_err().0.ends_with(LAST_APPLIED), "{body}");
+            assert!(!body.to_string().contains("hunter2"), "{body}");
+        }
     }
 
     #[test]

@@ -144,6 +144,22 @@ fn as_go_quotes(text: &str) -> String {
 #[derive(Debug, Default)]
 pub struct Hidden(pub(super) Values);
 
+/// What stands for a quoted value.
+const MARKED: &str = "\"postern-masked\"";
+
+/// How long a quoted value is that a text begins with, its quotes included; 0 where it begins with none of these.
+fn quoted_in(text: &str, values: &HashSet<String>) -> usize {
+    for quote in ["\\\"", "\"", "'"] {
+        let Some(inner) = text.strip_prefix(quote) else { continue };
+        for length in 1..SHORTEST {
+            if inner.get(length..).is_some_and(|after| after.starts_with(quote)) && values.contains(&inner[..length]) {
+                return 2 * quote.len() + length;
+            }
+        }
+    }
+    0
+}
+
 impl Hidden {
     /// Adds what a diff shows of a value that is long: its lines, and its beginning (`github.com/google/go-cmp`, formatString).
     pub(super) fn add_parts(&mut self) {
@@ -158,15 +174,16 @@ impl Hidden {
 
     /// A sentence without the values. Where it repeats one that is too short to be told from chance, the whole of what is quoted goes.
     pub fn hide(&self, text: &str) -> String {
-        let mut hidden = self.0.hide(text).into_owned();
-        for short in self.0.whole.iter().filter(|value| value.len() < SHORTEST) {
-            for quoted in [format!("\"{short}\""), format!("'{short}'"), format!("\\\"{short}\\\"")] {
-                if hidden.contains(&quoted) {
-                    hidden = hidden.replace(&quoted, &format!("\"{MARKER}\""));
-                }
-            }
+        let hidden = self.0.hide(text);
+        let (mut plain, mut rest) = (String::with_capacity(hidden.len()), hidden.as_ref());
+        while let Some(at) = rest.find(['"', '\'', '\\']) {
+            plain.push_str(&rest[..at]);
+            rest = &rest[at..];
+            let length = quoted_in(rest, &self.0.whole);
+            plain.push_str(if length > 0 { MARKED } else { &rest[..1] });
+            rest = &rest[length.max(1)..];
         }
-        hidden
+        plain + rest
     }
 
     /// The same for every text in a value.
@@ -224,6 +241,8 @@ mod tests {
             assert!(hidden.hide(&text).contains(MARKER), "{text}");
         }
         assert_eq!(hidden.hide(r#"found "abc", not abcd"#), r#"found "postern-masked", not abcd"#);
+        let text = r#"'abc' \"abc\" "ab" "abcd" "é" '"#;
+        assert_eq!(hidden.hide(text), r#""postern-masked" "postern-masked" "ab" "abcd" "é" '"#);
     }
 
     /// One after another they would be looked for through 55 GB.
@@ -233,5 +252,14 @@ mod tests {
         (0..50_000).for_each(|n| values.add(&format!("value-{n:08}"), false));
         let text = "value-0000 ".repeat(20_000);
         (0..5).for_each(|_| assert_eq!(values.hide(&text), text));
+    }
+
+    /// One after another they would be looked for through 600 GB.
+    #[test]
+    fn very_many_short_values_are_looked_for_together() {
+        let mut hidden = Hidden::default();
+        (0..200_000).filter_map(char::from_u32).for_each(|c| hidden.0.add(&c.to_string(), false));
+        let text = "\"yy\" ".repeat(500_000);
+        assert_eq!(hidden.hide(&text), text);
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::Looking;
-use super::items::{Items, Stop, require_object};
+use super::items::{Items, Stop, is_table, require_object};
 use super::lexer::{Lexer, array_start};
 use super::partial;
 use crate::mask::{RowObject, Unreadable, member};
@@ -211,7 +211,7 @@ enum Subject<'a> {
 
 impl<'a> Subject<'a> {
     fn of(object: &'a [u8]) -> Result<Self, Unreadable> {
-        if member(object, b"kind")? != Some(b"\"Table\"") {
+        if !is_table(object)? {
             return Ok(Self::Object(object));
         }
         let Some((start, true)) = array_start(object) else { return Ok(Self::Table(object)) };

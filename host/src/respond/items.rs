@@ -199,12 +199,11 @@ impl Items {
 
     /// One object, or a Table of it.
     fn whole(&mut self, object: &[u8], out: &mut Vec<u8>) -> Result<(), Stop> {
-        let kind = member(object, b"kind")?;
-        if kind == Some(b"\"Status\"") {
+        if is_kind(object, b"\"Status\"", b"\"v1\"")? {
             out.extend_from_slice(object);
             return Ok(());
         }
-        if kind == Some(b"\"Table\"") {
+        if is_table(object)? {
             self.table(object, out)?;
             // The one row of the one object.
             return if self.state == State::Whole && self.hidden > 0 { Err(Stop::Hidden) } else { Ok(()) };
@@ -361,6 +360,16 @@ impl Items {
 }
 
 /// Goes before each element but the first that is kept.
+/// Whether it is a Table of the API server's own, and not a custom resource whose kind is called so.
+pub(super) fn is_table(object: &[u8]) -> Result<bool, Unreadable> {
+    is_kind(object, b"\"Table\"", b"\"meta.k8s.io/")
+}
+
+/// Whether an object is of a kind, and of a version that begins so.
+fn is_kind(object: &[u8], kind: &[u8], version: &[u8]) -> Result<bool, Unreadable> {
+    Ok(member(object, b"kind")? == Some(kind) && member(object, b"apiVersion")?.is_some_and(|of| of.starts_with(version)))
+}
+
 fn comma(kept: &mut bool, out: &mut Vec<u8>) {
     if std::mem::replace(kept, true) {
         out.push(b',');

@@ -67,11 +67,23 @@ fn a_list_keeps_its_frame() {
 
 #[test]
 fn rows_of_a_table_show_metadata() {
-    let table = json!({"kind": "Table", "columnDefinitions": [{"name": "Name"}], "rows": [{"cells": ["s", 1], "object": {"kind": "Secret", "metadata": {"name": "s"}, "data": {"a": "c2VjcmV0"}}}]});
+    let table = json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "columnDefinitions": [{"name": "Name"}], "rows": [{"cells": ["s", 1], "object": {"kind": "Secret", "metadata": {"name": "s"}, "data": {"a": "c2VjcmV0"}}}]});
     for (verb, text) in [("list", table.to_string()), ("get", table.to_string())] {
         let masked: Value = serde_json::from_str(&run(verb, Shape::Answer, &text)).unwrap();
         assert_eq!(masked["rows"][0]["object"]["kind"], "PartialObjectMetadata", "{verb}");
         assert!(!masked.to_string().contains("c2VjcmV0"));
+    }
+}
+
+/// A custom resource may be called anything.
+#[test]
+fn a_kind_that_is_called_like_one_of_the_api_servers_is_masked_like_any_other() {
+    for kind in ["Table", "Status", "List", "WatchEvent"] {
+        let object = json!({"kind": kind, "apiVersion": "example.com/v1", "metadata": {"name": "s"}, "data": {"a": "c2VjcmV0"}, "rows": [], "items": []});
+        let read: Value = serde_json::from_str(&run("get", Shape::Answer, &object.to_string())).unwrap();
+        assert_eq!(read["data"]["a"], HIDDEN, "{kind}");
+        let event = json!({"type": "ADDED", "object": object}).to_string() + "\n";
+        assert!(!run("watch", Shape::Watch, &event).contains("c2VjcmV0"), "{kind}");
     }
 }
 
