@@ -1,7 +1,7 @@
 //! The values a pod knows: those of the Secrets it mounts or takes its environment from. Fetched with the gateway's own credential, kept for a
 //! moment, shown nowhere.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -60,10 +60,17 @@ impl Gateway {
             return Ok(literals);
         }
         let mut values: Vec<Zeroizing<Vec<u8>>> = Vec::new();
-        for name in secrets_of(pod) {
+        for (name, is_needed) in secrets_of(pod) {
             let path = format!("{}/{}", path_of("", "v1", Some(namespace), "secrets"), escape(&name));
-            // One that is not there has no value in the pod either.
-            let Some(secret) = self.upstream.get_own(&path).await? else { continue };
+            let Some(secret) = self.upstream.get_own(&path).await? else {
+                if is_needed {
+                    return Err(Refusal::forbidden(format!(
+                        "a policy hides the values of this pod's Secrets, and the Secret {name} is not there any more: what the pod has of it is not known. Make it again, or the pod"
+                    )));
+                }
+                // A pod that runs without it has no value of it.
+                continue;
+            };
             let data = secret["data"].as_object().into_iter().flatten();
             values.extend(data.filter_map(|(_, value)| {
                 base64::engine::general_purpose::STANDARD.decode(value.as_str().unwrap_or_default()).ok().map(Zeroizing::new)
@@ -77,24 +84,29 @@ impl Gateway {
     }
 }
 
-/// The Secrets a pod mounts, alone or in a projection, or takes its environment from, in any of its containers.
-fn secrets_of(pod: &Value) -> BTreeSet<String> {
+/// The Secrets a pod mounts, alone or in a projection, or takes its environment from, in any of its containers; and whether it began with each of them:
+/// it does not begin without one that is not optional.
+fn secrets_of(pod: &Value) -> BTreeMap<String, bool> {
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
-    let mut names = BTreeSet::new();
-    let mut add = |name: &Value| names.extend(name.as_str().map(str::to_owned));
+    let mut names = BTreeMap::new();
+    let mut add = |reference: &Value, key: &str| {
+        if let Some(name) = reference[key].as_str() {
+            *names.entry(name.to_owned()).or_insert(false) |= reference["optional"] != true;
+        }
+    };
     let spec = &pod["spec"];
     for volume in list(&spec["volumes"]) {
-        add(&volume["secret"]["secretName"]);
-        list(&volume["projected"]["sources"]).iter().for_each(|source| add(&source["secret"]["name"]));
+        add(&volume["secret"], "secretName");
+        list(&volume["projected"]["sources"]).iter().for_each(|source| add(&source["secret"], "name"));
         for driver in ["csi", "flexVolume", "cephfs", "iscsi", "rbd", "scaleIO", "storageos"] {
-            add(&volume[driver]["secretRef"]["name"]);
-            add(&volume[driver]["nodePublishSecretRef"]["name"]);
+            add(&volume[driver]["secretRef"], "name");
+            add(&volume[driver]["nodePublishSecretRef"], "name");
         }
-        add(&volume["azureFile"]["secretName"]);
+        add(&volume["azureFile"], "secretName");
     }
     for container in ["containers", "initContainers", "ephemeralContainers"].iter().flat_map(|kind| list(&spec[*kind])) {
-        list(&container["envFrom"]).iter().for_each(|from| add(&from["secretRef"]["name"]));
-        list(&container["env"]).iter().for_each(|env| add(&env["valueFrom"]["secretKeyRef"]["name"]));
+        list(&container["envFrom"]).iter().for_each(|from| add(&from["secretRef"], "name"));
+        list(&container["env"]).iter().for_each(|env| add(&env["valueFrom"]["secretKeyRef"], "name"));
     }
     names
 }
@@ -122,10 +134,12 @@ mod tests {
         let pod = serde_json::json!({"spec": {
             "volumes": [{"secret": {"secretName": "a"}}, {"projected": {"sources": [{"secret": {"name": "b"}}]}}, {"csi": {"nodePublishSecretRef": {"name": "c"}}}],
             "containers": [{"envFrom": [{"secretRef": {"name": "d"}}, {"configMapRef": {"name": "x"}}], "env": [{"valueFrom": {"secretKeyRef": {"name": "e", "key": "k"}}}]}],
-            "initContainers": [{"envFrom": [{"secretRef": {"name": "f"}}]}],
+            "initContainers": [{"envFrom": [{"secretRef": {"name": "f", "optional": true}}]}],
             "ephemeralContainers": [{"env": [{"valueFrom": {"secretKeyRef": {"name": "g"}}}]}],
         }});
-        assert_eq!(secrets_of(&pod).into_iter().collect::<String>(), "abcdefg");
+        let names = secrets_of(&pod);
+        assert_eq!(names.keys().cloned().collect::<String>(), "abcdefg");
+        assert!(!names["f"] && names.iter().all(|(name, is_needed)| *is_needed || name == "f"), "one that is optional need not be there");
         assert!(secrets_of(&serde_json::json!({})).is_empty());
     }
 }

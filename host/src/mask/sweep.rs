@@ -258,8 +258,8 @@ mod tests {
     #[test]
     fn very_many_short_values_are_looked_for_together() {
         let mut hidden = Hidden::default();
-        (0..200_000).filter_map(char::from_u32).for_each(|c| hidden.0.add(&c.to_string(), false));
+        (u32::from(b'!')..200_000).filter_map(char::from_u32).for_each(|c| hidden.0.add(&c.to_string(), false));
         let text = "\"yy\" ".repeat(500_000);
-        assert_eq!(hidden.hide(&text), text);
+        assert!(hidden.hide(&text) == text);
     }
 }

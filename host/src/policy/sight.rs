@@ -15,7 +15,7 @@ use crate::policy::bindings::postern::policy::types::{Capabilities, Target};
 pub(super) enum Sight {
     /// What kind of thing it is, and its metadata without annotations.
     Metadata,
-    /// All, unless it says of itself that it is a Secret.
+    /// All, unless an object of the API server's says of itself that it is a Secret.
     Bodies,
     /// All but the values of a Secret.
     Secret,

@@ -62,7 +62,7 @@ impl Policy for ApproveDeletes {
         if verbs.iter().any(|verb| verb == "delete") {
             // To delete what cannot be read breaks more than it deletes: of whatever resource.
             rules.push(rule().verbs(["delete", "deletecollection"]).namespaces(namespaces.clone()));
-            if resources.iter().any(|resource| resource == "pods") {
+            if resources.iter().any(|named| is_of(named, "pods") || is_of(named, "pods/eviction")) {
                 // Two other ways to have a pod deleted.
                 rules.push(rule().verbs(["create"]).resources(["pods/eviction", "evictionrequests"]).namespaces(namespaces.clone()));
             }
@@ -135,6 +135,9 @@ mod tests {
             assert!(matches!(evict.ask(&pods), Verdict::RequireApproval(_)), "{resource}");
         }
         assert_eq!(deployments.rules().len(), 2);
+        for all in [r#""*""#, r#""pods/*""#, r#""*/eviction""#] {
+            assert_eq!(of(all).rules().len(), 3, "{all}");
+        }
         let delete = kit::operation("delete", "secrets").named("x");
         assert_eq!(delete.ask(&deployments), allow());
         for unsafe_delete in [
