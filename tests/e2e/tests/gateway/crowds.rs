@@ -106,19 +106,18 @@ fn one_caller_has_so_many_watches_and_requests_and_no_more() {
     let path = format!("/api/v1/namespaces/{}/configmaps?watch=1", s.namespace);
     let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\r\n", s.token);
     let watches: Vec<_> = (0..3).map(|_| open(&s.gateway, &request).unwrap()).collect();
-    wait_until("no more is let", Duration::from_secs(10), || {
-        let answer = e2e::send(&s.gateway, &request, Duration::from_millis(500));
+    wait_until("no more is let", Duration::from_secs(30), || {
+        let answer = e2e::send(&s.gateway, &request, Duration::from_secs(2));
         Ok(code(&answer) == 429 && answer.contains("limits.watchesPerCaller"))
     })
     .unwrap();
     s.kubectl(&["get", "pods"]).success();
     let other = cluster().token("approver", testbed::AUDIENCE).unwrap();
-    assert_eq!(code(&e2e::send(&s.gateway, &request.replace(&s.token, &other), Duration::from_secs(1))), 200);
+    // A watch is read for as long as that: on a busy machine it begins late.
+    let is_let = |request: &str| Ok(code(&e2e::send(&s.gateway, request, Duration::from_secs(2))) == 200);
+    wait_until("another is let", Duration::from_secs(20), || is_let(&request.replace(&s.token, &other))).unwrap();
     drop(watches);
-    wait_until("places come back", Duration::from_secs(20), || {
-        Ok(code(&e2e::send(&s.gateway, &request, Duration::from_millis(500))) == 200)
-    })
-    .unwrap();
+    wait_until("places come back", Duration::from_secs(30), || is_let(&request)).unwrap();
 }
 
 #[test]
