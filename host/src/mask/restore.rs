@@ -11,6 +11,8 @@ use super::placeholder;
 
 /// kubectl's own copy of what was applied, as JSON in a text.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+/// Where it is. Elsewhere it is a text like any other: put right it would come back, as it is stored, where nothing hides it.
+const ITS_PLACE: [&str; 3] = ["metadata", "annotations", LAST_APPLIED];
 
 /// An object as it is stored, and as it was shown.
 pub struct Stored<'a> {
@@ -38,6 +40,7 @@ impl Stored<'_> {
                 count += self.leaf(value, shown.get(key), stored.get(key), &format!("$.stringData.{key}"))?;
             }
         }
+        count += self.last_applied(body, &ITS_PLACE, "$")?;
         Ok(count + self.walk(body, Some(self.shown), Some(self.object), "$")?)
     }
 
@@ -50,6 +53,7 @@ impl Stored<'_> {
             let Some(value) = operation.get_mut("value") else { continue };
             let moves = pointer.split('/').any(|part| part == "-" || part.parse::<u64>().is_ok());
             if !moves {
+                count += within(&pointer).map_or(Ok(0), |steps| self.last_applied(value, steps, &at))?;
                 count += self.walk(value, self.shown.pointer(&pointer), self.object.pointer(&pointer), &at)?;
             } else if let Some(place) = place_of_placeholder(value, &at) {
                 return Err(Unrestorable(place));
@@ -66,11 +70,9 @@ impl Stored<'_> {
                     if at == "$" && key == "stringData" {
                         continue;
                     }
-                    // Elsewhere it is a text like any other: it would come back as it is stored where nothing hides it.
-                    let is_last_applied = at == "$.metadata.annotations" && key == LAST_APPLIED;
                     let at = format!("{at}.{key}");
                     let (shown, stored) = (shown.and_then(|v| v.get(key)), stored.and_then(|v| v.get(key)));
-                    count += if is_last_applied { self.last_applied(value, &at)? } else { self.walk(value, shown, stored, &at)? };
+                    count += self.walk(value, shown, stored, &at)?;
                 }
             }
             Value::Array(elements) => {
@@ -113,13 +115,26 @@ impl Stored<'_> {
         }
     }
 
-    /// The text is an object of its own, of which the fields are those of the object itself.
-    fn last_applied(&self, value: &mut Value, at: &str) -> Result<u64, Unrestorable> {
+    /// Puts what was last applied right, which is so many steps from a value. The text is an object of its own, of which the fields are those of the object itself.
+    fn last_applied(&self, value: &mut Value, steps: &[&str], at: &str) -> Result<u64, Unrestorable> {
+        if let [step, rest @ ..] = steps {
+            return value.get_mut(step).map_or(Ok(0), |inner| self.last_applied(inner, rest, &format!("{at}.{step}")));
+        }
         let Some(text) = value.as_str().filter(|text| placeholder::appears_in(text.as_bytes())) else { return Ok(0) };
         let mut object: Value = serde_json::from_str(text).map_err(|_| Unrestorable(at.to_owned()))?;
         let count = self.restore(&mut object).map_err(|inner| Unrestorable(format!("{at}{}", inner.0.trim_start_matches('$'))))?;
         *value = format!("{object}\n").into();
         Ok(count)
+    }
+}
+
+/// The steps to what was last applied from what a JSON pointer names, where that is around it.
+fn within(pointer: &str) -> Option<&'static [&'static str]> {
+    match pointer {
+        "" => Some(&ITS_PLACE),
+        "/metadata" => Some(&ITS_PLACE[1..]),
+        "/metadata/annotations" => Some(&ITS_PLACE[2..]),
+        _ => None,
     }
 }
 
@@ -180,9 +195,26 @@ mod tests {
             json!({"spec": {"template": {"metadata": {"annotations": {LAST_APPLIED: applied}}}}}),
             json!({"data": {LAST_APPLIED: applied}}),
             json!({"metadata": {"labels": {LAST_APPLIED: applied}}}),
+            json!({"metadata.annotations": {LAST_APPLIED: applied}}),
+            json!({"metadata": {"annotations.kubectl": {LAST_APPLIED: applied}}}),
         ] {
             assert!(stored.restore(&mut body).unwrap_err().0.ends_with(LAST_APPLIED), "{body}");
             assert!(!body.to_string().contains("hunter2"), "{body}");
+        }
+        let patch = |path: &str, value: Value| json!([{"op": "add", "path": path, "value": value}]);
+        for (mut elsewhere, place) in [
+            (patch("/spec/template/metadata/annotations", json!({LAST_APPLIED: applied})), LAST_APPLIED),
+            (patch("/data", json!({"": applied})), "$[0].value."),
+            (patch("/metadata/labels", json!({"metadata.annotations": {LAST_APPLIED: applied}})), LAST_APPLIED),
+        ] {
+            assert!(stored.restore_patch(&mut elsewhere).unwrap_err().0.ends_with(place), "{elsewhere}");
+        }
+        for mut its_own in [
+            patch("/metadata/annotations", json!({LAST_APPLIED: applied})),
+            patch("/metadata", json!({"annotations": {LAST_APPLIED: applied}})),
+            patch("", json!({"metadata": {"annotations": {LAST_APPLIED: applied}}})),
+        ] {
+            assert_eq!(stored.restore_patch(&mut its_own), Ok(1), "{its_own}");
         }
     }
 
