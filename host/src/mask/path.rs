@@ -247,7 +247,6 @@ mod tests {
         for (path, count) in
             [("$..a".to_owned(), 101), (format!("${}..x", "..a".repeat(20)), 0), (format!("${}", "..*".repeat(20)), 3 * 101 + 1)]
         {
-            let mut visits = 0;
             let (path, mut matches) = (Path::parse(&path).unwrap(), 0);
             let _ = path.visit(&deep, &mut |_, _| {
                 matches += 1;
@@ -257,8 +256,7 @@ mod tests {
                 1 + value.as_object().into_iter().flatten().map(|(_, v)| nodes(v)).sum::<usize>()
                     + value.as_array().into_iter().flatten().map(nodes).sum::<usize>()
             }
-            visits += matches;
-            assert!(visits <= nodes(&deep) && matches <= count, "{matches}");
+            assert!(matches <= nodes(&deep) && matches <= count, "{matches}");
         }
         assert_eq!(selected("$..a..a", &json!({"a": {"a": {"a": 1}}})).len(), 2);
         assert_eq!(selected("$..['it\\'s']", &json!({"it's": 1}))[0].0, "$['it\\'s']");

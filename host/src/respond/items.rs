@@ -359,7 +359,6 @@ impl Items {
     }
 }
 
-/// Goes before each element but the first that is kept.
 /// Whether it is a Table of the API server's own, and not a custom resource whose kind is called so.
 pub(super) fn is_table(object: &[u8]) -> Result<bool, Unreadable> {
     is_kind(object, b"\"Table\"", b"\"meta.k8s.io/")
@@ -370,6 +369,7 @@ fn is_kind(object: &[u8], kind: &[u8], version: &[u8]) -> Result<bool, Unreadabl
     Ok(member(object, b"kind")? == Some(kind) && member(object, b"apiVersion")?.is_some_and(|of| of.starts_with(version)))
 }
 
+/// Goes before each element but the first that is kept.
 fn comma(kept: &mut bool, out: &mut Vec<u8>) {
     if std::mem::replace(kept, true) {
         out.push(b',');

@@ -7,12 +7,12 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Response, header};
 use http_body_util::BodyExt;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::frames;
-use super::websocket::{Heard, Inbox, accept_of, close, pong};
+use super::websocket::{Heard, Inbox, accept_of, close, pong, switching};
 use crate::body::Body;
 use crate::classify::Shape;
 use crate::status::Refusal;
@@ -71,16 +71,7 @@ impl Opening {
 
     /// The answer that opens the connection.
     pub fn response(&self) -> Response<Body> {
-        let mut response = Response::new(Body::default());
-        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-        let headers = response.headers_mut();
-        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-        headers.insert(header::SEC_WEBSOCKET_ACCEPT, self.accept.clone());
-        if let Some(protocol) = &self.protocol {
-            headers.insert(header::SEC_WEBSOCKET_PROTOCOL, protocol.clone());
-        }
-        response
+        switching(&self.accept, self.protocol.as_ref())
     }
 
     /// Tells an answer to its end, or until the caller goes away: then the answer is dropped, and is recorded as one whose client is gone.

@@ -48,15 +48,22 @@ impl Handshake {
 
     /// The answer that opens the connection.
     pub fn response(&self) -> Response<Body> {
-        let mut response = Response::new(Body::default());
-        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-        let headers = response.headers_mut();
-        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-        headers.insert(header::SEC_WEBSOCKET_ACCEPT, self.accept.clone());
-        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(self.protocol));
-        response
+        switching(&self.accept, Some(&HeaderValue::from_static(self.protocol)))
     }
+}
+
+/// The answer that opens a connection, in a protocol if one was agreed on.
+pub(super) fn switching(accept: &HeaderValue, protocol: Option<&HeaderValue>) -> Response<Body> {
+    let mut response = Response::new(Body::default());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept.clone());
+    if let Some(protocol) = protocol {
+        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, protocol.clone());
+    }
+    response
 }
 
 /// What a handshake is accepted with, of its key (RFC 6455, section 4.2.2).
