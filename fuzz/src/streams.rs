@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use http::{HeaderMap, HeaderValue, Method, header};
-use postern::mask::{Mask, Plan, Selector, TextMask, TextRules, TokenKey, Transform};
+use postern::mask::{Mask, Plan, Scope, Selector, TextMask, TextRules, TokenKey, Transform};
 use postern::record::session::format::MAGIC;
 use postern::record::session::read::Recorded;
 use postern::record::session::seal::{Verdict, verify};
@@ -116,7 +116,7 @@ pub fn text(data: &[u8]) {
             when: vec![],
         });
         let plan = Plan::compile(&masks, &TokenKey::new(&[1; 32])).expect("the masks compile");
-        plan.text_rules(None)
+        plan.text_rules(None, Scope::default())
     });
     let Some((how, data)) = data.split_first() else { return };
     let (whole, cut) = pieces(data);

@@ -34,7 +34,7 @@ use crate::forward::{As, Upstream};
 use crate::identify::{Caller, Identifier, Presented};
 use crate::json::RequestBody;
 use crate::listen::{Connection, neighbourhood};
-use crate::mask::Plans;
+use crate::mask::{Plans, Scope};
 use crate::policy::bindings::postern::policy::types;
 use crate::policy::{Directory, PolicySet};
 use crate::record::session::Sessions;
@@ -125,6 +125,13 @@ impl Exchange {
     /// The resource; empty where there is none.
     fn resource(&self) -> &str {
         self.operation.target.as_ref().map(|t| t.resource.as_str()).unwrap_or_default()
+    }
+
+    /// Where tokens in text that flows are compared: in what comes from one pod.
+    fn scope(&self) -> Scope {
+        let target = self.operation.target.as_ref();
+        let text = |of: Option<&String>| of.cloned().unwrap_or_default();
+        Scope::of(self.resource(), &text(target.and_then(|t| t.namespace.as_ref())), &text(target.and_then(|t| t.name.as_ref())))
     }
 
     /// The headers of what is read for this operation, in JSON, as the caller.

@@ -12,7 +12,7 @@ use crate::body::collect;
 use crate::classify::{Shape, escape};
 use crate::decide::{Decision, may_hide};
 use crate::json::{RequestBody, write_for_yaml};
-use crate::mask::{Plan, Report, Stored, placeholder};
+use crate::mask::{Plan, Report, Stored, Unrestorable, placeholder};
 use crate::record::Event;
 use crate::respond::Repeats;
 use crate::status::Refusal;
@@ -116,7 +116,13 @@ impl Gateway {
         }
         let stored = Stored { object: &object, shown: &shown, whole: operation.method == Method::PUT };
         let restored = if is_json_patch { stored.restore_patch(&mut body) } else { stored.restore(&mut body) };
-        let count = restored.map_err(|place| unrestorable(&place.0))?;
+        let count = restored.map_err(|why| match why {
+            Unrestorable::Unknown(place) => unrestorable(&place),
+            // As kube-apiserver says it of an older version, so that clients read again and repeat.
+            Unrestorable::Changed(place) => Refusal::conflict(format!(
+                "{place} carries the token of a value hidden from you, and another value is stored there by now; read the object again, then try again"
+            )),
+        })?;
         // What a patch takes from somewhere is allowed for what is there now: by and by something hidden may be.
         if count == 0 && (carries || !(is_json_patch && reaches(original)?)) {
             return unless_carried();

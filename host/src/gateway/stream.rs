@@ -118,7 +118,7 @@ impl Gateway {
             }
             _ => None,
         };
-        let rules = masks.map(|masks| masks.text_rules(known)).filter(|rules| !rules.is_empty());
+        let rules = masks.map(|masks| masks.text_rules(known, exchange.scope())).filter(|rules| !rules.is_empty());
         // A port carries what it likes: what flows there is no text.
         let is_port = exchange.operation.shape == Shape::Stream && exchange.operation.command.is_none();
         let terminal = exchange.operation.command.as_ref().is_some_and(|command| command.tty);

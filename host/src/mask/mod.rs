@@ -2,8 +2,8 @@
 //!
 //! [`path`] is the language masks are written in, [`plan`] what one operation's masks compile to ([`Plans`] remembers them), [`scan`] the single pass that
 //! applies them, [`rows`] what a Table needs beside it, [`sweep`] what hides the same values elsewhere, [`text`] hides values in
-//! text that flows, [`restore`] puts right what comes back, and [`placeholder`] how a hidden value is written and
-//! recognised when it comes back.
+//! text that flows, [`restore`] puts right what comes back, [`placeholder`] is how a hidden value is written and
+//! recognised when it comes back, and [`token`] how equal ones are told from different ones.
 
 mod literals;
 pub mod path;
@@ -16,9 +16,10 @@ mod rows;
 mod scan;
 mod sweep;
 mod text;
+mod token;
 
 pub use literals::Literals;
-pub use placeholder::{MARKER, TokenKey, Transform};
+pub use placeholder::{MARKER, Transform};
 pub use plan::{Condition, Mask, Plan, Report, Selector};
 pub use plans::Plans;
 pub use raw::{Unreadable, member};
@@ -26,3 +27,4 @@ pub use restore::{Stored, Unrestorable};
 pub use rows::RowObject;
 pub use sweep::Hidden;
 pub use text::{TextMask, TextRules};
+pub use token::{Scope, TokenKey};

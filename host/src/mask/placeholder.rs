@@ -1,8 +1,9 @@
 //! How a hidden value is written, and how it is known when it comes back.
 
-use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+
+use super::token::{Scope, TokenKey};
 
 /// How a masked value is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -43,31 +44,10 @@ const MARKER_BASE64: &[u8] = b"cG9zdGVybi1tYXNrZW";
 /// The marker where it stands at the other two offsets of a base64 group.
 const MARKER_BASE64_OFFSETS: [&[u8]; 2] = [b"Bvc3Rlcm4tbWFza2Vk", b"wb3N0ZXJuLW1hc2tlZ"];
 
-/// The key tokens are made with. It never leaves the gateway.
-#[derive(Clone)]
-pub struct TokenKey(hmac::Key);
-
-impl TokenKey {
-    /// Takes 32 random bytes.
-    pub fn new(key: &[u8]) -> Self {
-        Self(hmac::Key::new(hmac::HMAC_SHA256, key))
-    }
-
-    fn token(&self, value: &[u8]) -> String {
-        hmac::sign(&self.0, value).as_ref()[..8].iter().map(|b| format!("{b:02x}")).collect()
-    }
-}
-
-impl std::fmt::Debug for TokenKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("TokenKey")
-    }
-}
-
 /// What is written in the place of a text.
-pub(super) fn hide(transform: Transform, value: &[u8], key: &TokenKey) -> String {
+pub(super) fn hide(transform: Transform, value: &[u8], key: &TokenKey, scope: &Scope) -> String {
     match transform {
-        Transform::Tokenize => format!("{MARKER}-t-{}", key.token(value)),
+        Transform::Tokenize => format!("{MARKER}-t-{}", key.token(scope, value)),
         Transform::KeepLast(count) => {
             // A value that would be half shown is not shown at all.
             let text = std::str::from_utf8(value).unwrap_or_default();
@@ -82,9 +62,29 @@ pub(super) fn hide(transform: Transform, value: &[u8], key: &TokenKey) -> String
 }
 
 /// What is written in the place of base64 text: base64 of what stands for its bytes.
-pub(super) fn hide_base64(transform: Transform, value: &[u8], key: &TokenKey) -> String {
+pub(super) fn hide_base64(transform: Transform, value: &[u8], key: &TokenKey, scope: &Scope) -> String {
     let bytes = STANDARD.decode(value).unwrap_or_else(|_| value.to_vec());
-    STANDARD.encode(hide(transform, &bytes, key))
+    STANDARD.encode(hide(transform, &bytes, key, scope))
+}
+
+/// What a text is that stands for one hidden value and nothing else, as it is or in base64.
+pub(super) fn stands_alone(text: &str) -> Option<Alone> {
+    let decoded = text.as_bytes().starts_with(MARKER_BASE64).then(|| STANDARD.decode(text).ok()).flatten();
+    let text = decoded.as_deref().unwrap_or(text.as_bytes()).strip_prefix(MARKER.as_bytes())?;
+    match text.strip_prefix(b"-t-") {
+        _ if text.is_empty() => Some(Alone::Fixed),
+        Some(digits) if digits.len() == 16 && digits.iter().all(u8::is_ascii_hexdigit) => Some(Alone::Token),
+        _ => None,
+    }
+}
+
+/// A placeholder by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Alone {
+    /// Whatever is hidden there.
+    Fixed,
+    /// The value it was made of.
+    Token,
 }
 
 /// Whether a body of any encoding carries a placeholder: plain, in base64 at any offset or broken into lines, or spelt with JSON escapes, also within JSON
@@ -246,7 +246,7 @@ mod tests {
     fn a_placeholder_is_known_in_every_spelling() {
         let key = TokenKey::new(&[7; 32]);
         for transform in [Transform::Redact, Transform::Tokenize, Transform::KeepLast(4)] {
-            let plain = hide(transform, b"correct horse battery", &key);
+            let plain = hide(transform, b"correct horse battery", &key, &Scope::default());
             assert!(appears_in(plain.as_bytes()));
             for offset in 0..3 {
                 let encoded = STANDARD.encode(format!("{}{plain}", "x".repeat(offset)));
@@ -261,15 +261,26 @@ mod tests {
 
     #[test]
     fn equal_values_have_equal_tokens_and_short_ones_keep_nothing() {
-        let key = TokenKey::new(&[7; 32]);
-        assert_eq!(hide(Transform::Tokenize, b"a", &key), hide(Transform::Tokenize, b"a", &key));
-        assert_ne!(hide(Transform::Tokenize, b"a", &key), hide(Transform::Tokenize, b"b", &key));
-        assert_ne!(hide(Transform::Tokenize, b"a", &key), hide(Transform::Tokenize, b"a", &TokenKey::new(&[8; 32])));
-        assert_eq!(hide(Transform::KeepLast(4), b"1234567", &key), MARKER);
-        assert_eq!(hide(Transform::KeepLast(4), b"12345678", &key), "postern-masked-5678");
-        assert_eq!(hide_base64(Transform::Redact, b"c2VjcmV0", &key), STANDARD.encode(MARKER));
+        let (key, scope) = (TokenKey::new(&[7; 32]), Scope::of("secrets", "default", "db"));
+        let hide = |transform: Transform, value: &[u8]| hide(transform, value, &key, &scope);
+        assert_eq!(hide(Transform::Tokenize, b"a"), hide(Transform::Tokenize, b"a"));
+        assert_ne!(hide(Transform::Tokenize, b"a"), hide(Transform::Tokenize, b"b"));
+        assert_eq!(hide(Transform::KeepLast(4), b"1234567"), MARKER);
+        assert_eq!(hide(Transform::KeepLast(4), b"12345678"), "postern-masked-5678");
+        assert_eq!(hide_base64(Transform::Redact, b"c2VjcmV0", &key, &scope), STANDARD.encode(MARKER));
         assert_eq!(REDACTED, format!("\"{MARKER}\"").as_bytes());
         assert_eq!(REDACTED_BASE64, format!("\"{}\"", STANDARD.encode(MARKER)).as_bytes());
+    }
+
+    #[test]
+    fn a_placeholder_by_itself_is_told_from_a_text_with_one() {
+        assert_eq!(stands_alone("postern-masked"), Some(Alone::Fixed));
+        assert_eq!(stands_alone("cG9zdGVybi1tYXNrZWQ="), Some(Alone::Fixed));
+        assert_eq!(stands_alone("postern-masked-t-48d1763b879fda85"), Some(Alone::Token));
+        assert_eq!(stands_alone(&STANDARD.encode("postern-masked-t-48d1763b879fda85")), Some(Alone::Token));
+        for other in ["", "a postern-masked", "postern-masked-t-48d1763b879fda8", "postern-masked-5678", "cG9zdGVybi1tYXNrZWQ"] {
+            assert_eq!(stands_alone(other), None, "{other}");
+        }
     }
 
     #[test]

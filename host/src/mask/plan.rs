@@ -8,8 +8,9 @@ use regex::Regex;
 
 use super::literals::Literals;
 use super::path::{At, Path, PathError, Step};
-use super::placeholder::{TokenKey, Transform};
+use super::placeholder::Transform;
 use super::text::{Pattern, TextRules};
+use super::token::{Scope, TokenKey};
 
 /// Most masks and most steps of all their paths one operation may have.
 pub(super) const MOST_MASKS: usize = 64;
@@ -60,6 +61,8 @@ pub struct Plan {
     pub(super) start: u128,
     pub(super) descending: u128,
     pub(super) key: TokenKey,
+    /// Whether any mask writes tokens.
+    pub(super) tokenizes: bool,
 }
 
 #[derive(Debug)]
@@ -83,8 +86,16 @@ pub type Report = BTreeMap<String, u64>;
 impl Plan {
     /// Compiles masks; an error is an invalid answer of the policy that gave them.
     pub fn compile(masks: &[Mask], key: &TokenKey) -> Result<Self, InvalidMask> {
-        let mut plan =
-            Self { fields: Vec::new(), texts: Vec::new(), pod_secrets: None, steps: Vec::new(), start: 0, descending: 0, key: key.clone() };
+        let mut plan = Self {
+            fields: Vec::new(),
+            texts: Vec::new(),
+            pod_secrets: None,
+            steps: Vec::new(),
+            start: 0,
+            descending: 0,
+            key: key.clone(),
+            tokenizes: masks.iter().any(|mask| mask.how == Transform::Tokenize),
+        };
         if masks.len() > MOST_MASKS {
             return Err(InvalidMask(format!("{} masks; at most {MOST_MASKS} are taken", masks.len())));
         }
@@ -163,10 +174,10 @@ impl Plan {
         self.pod_secrets.is_some()
     }
 
-    /// What is hidden in text that flows, with the values of the pod's Secrets.
-    pub fn text_rules(&self, known: Option<Arc<Literals>>) -> Arc<TextRules> {
+    /// What is hidden in text that flows from a pod, with the values of the pod's Secrets.
+    pub fn text_rules(&self, known: Option<Arc<Literals>>, scope: Scope) -> Arc<TextRules> {
         let patterns = self.texts.iter().map(|text| Arc::clone(&text.flowing)).collect();
-        Arc::new(TextRules { patterns, literals: known.zip(self.pod_secrets), key: self.key.clone() })
+        Arc::new(TextRules { patterns, literals: known.zip(self.pod_secrets), key: self.key.clone(), scope })
     }
 
     /// The states after a member or an element, and the mask that ends there.
@@ -207,7 +218,7 @@ impl Plan {
                 let end = text.rfind(": ").filter(|end| *end >= start).unwrap_or(text.len());
                 hidden = format!("{}{}{}", &text[..start], super::placeholder::MARKER, &text[end..]);
             }
-            *message = self.hide_text(&hidden, &mut Report::new()).unwrap_or(hidden).into();
+            *message = self.hide_text(&hidden, &Scope::default(), &mut Report::new()).unwrap_or(hidden).into();
         };
         if let Some(message) = status.get_mut("message") {
             hide(message);
@@ -250,7 +261,7 @@ impl Plan {
     }
 
     /// Hides what the text masks match in a line or a string. None when nothing matches.
-    pub fn hide_text(&self, text: &str, report: &mut Report) -> Option<String> {
+    pub fn hide_text(&self, text: &str, scope: &Scope, report: &mut Report) -> Option<String> {
         let mut hidden: Option<String> = None;
         for mask in &self.texts {
             let current = hidden.as_deref().unwrap_or(text);
@@ -259,7 +270,7 @@ impl Plan {
                 count += 1;
                 match mask.how {
                     Transform::Remove => String::new(),
-                    how => super::placeholder::hide(how, found[0].as_bytes(), &self.key),
+                    how => super::placeholder::hide(how, found[0].as_bytes(), &self.key, scope),
                 }
             });
             if count > 0 {

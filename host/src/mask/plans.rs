@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::placeholder::TokenKey;
 use super::plan::{InvalidMask, Mask, Plan};
+use super::token::TokenKey;
 
 /// Most plans kept, and most programs of masks of text in them. Masks that differ with every caller fill this; it is emptied then.
 const MOST: usize = 512;

@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 
-use super::placeholder;
+use super::placeholder::{self, Alone};
 
 /// kubectl's own copy of what was applied, as JSON in a text.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
@@ -26,7 +26,23 @@ pub struct Stored<'a> {
 
 /// A placeholder that cannot be put right: its place, as a JSONPath.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Unrestorable(pub String);
+pub enum Unrestorable {
+    /// Nothing is hidden there, or nothing that it could stand for.
+    Unknown(String),
+    /// It is the token of another value than the one that is stored by now.
+    Changed(String),
+}
+
+impl Unrestorable {
+    /// The same at another place: what was last applied is an object of its own.
+    fn within(self, at: &str) -> Self {
+        let place = |inner: String| format!("{at}{}", inner.trim_start_matches('$'));
+        match self {
+            Self::Unknown(inner) => Self::Unknown(place(inner)),
+            Self::Changed(inner) => Self::Changed(place(inner)),
+        }
+    }
+}
 
 impl Stored<'_> {
     /// Puts a whole object or a part of it right; how many values were.
@@ -56,7 +72,7 @@ impl Stored<'_> {
                 count += within(&pointer).map_or(Ok(0), |steps| self.last_applied(value, steps, &at))?;
                 count += self.walk(value, self.shown.pointer(&pointer), self.object.pointer(&pointer), &at)?;
             } else if let Some(place) = place_of_placeholder(value, &at) {
-                return Err(Unrestorable(place));
+                return Err(Unrestorable::Unknown(place));
             }
         }
         Ok(count)
@@ -89,15 +105,21 @@ impl Stored<'_> {
     }
 
     fn leaf(&self, leaf: &mut Value, shown: Option<&Value>, stored: Option<&Value>, at: &str) -> Result<u64, Unrestorable> {
+        let alone = leaf.as_str().and_then(placeholder::stands_alone);
         if let (Some(shown), Some(stored)) = (shown, stored)
-            && leaf == shown
             && stored != shown
         {
-            *leaf = stored.clone();
-            return Ok(1);
+            // Who writes the placeholder without more means whatever is there.
+            if leaf == shown || alone == Some(Alone::Fixed) {
+                *leaf = stored.clone();
+                return Ok(1);
+            }
+            if alone == Some(Alone::Token) {
+                return Err(Unrestorable::Changed(at.to_owned()));
+            }
         }
         match leaf.as_str().is_some_and(|text| placeholder::appears_in(text.as_bytes())) {
-            true => Err(Unrestorable(at.to_owned())),
+            true => Err(Unrestorable::Unknown(at.to_owned())),
             false => Ok(0),
         }
     }
@@ -121,8 +143,8 @@ impl Stored<'_> {
             return value.get_mut(step).map_or(Ok(0), |inner| self.last_applied(inner, rest, &format!("{at}.{step}")));
         }
         let Some(text) = value.as_str().filter(|text| placeholder::appears_in(text.as_bytes())) else { return Ok(0) };
-        let mut object: Value = serde_json::from_str(text).map_err(|_| Unrestorable(at.to_owned()))?;
-        let count = self.restore(&mut object).map_err(|inner| Unrestorable(format!("{at}{}", inner.0.trim_start_matches('$'))))?;
+        let mut object: Value = serde_json::from_str(text).map_err(|_| Unrestorable::Unknown(at.to_owned()))?;
+        let count = self.restore(&mut object).map_err(|inner| inner.within(at))?;
         *value = format!("{object}\n").into();
         Ok(count)
     }
@@ -169,6 +191,28 @@ mod tests {
         (of("hunter2", applied("hunter2")), of("postern-masked", applied("postern-masked")))
     }
 
+    fn unknown(restored: Result<u64, Unrestorable>) -> String {
+        match restored {
+            Err(Unrestorable::Unknown(place)) => place,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_token_stands_for_its_own_value_and_the_fixed_placeholder_for_any() {
+        let of = |token: &str| json!({"data": {"password": STANDARD.encode(token)}, "plain": "a"});
+        let (object, shown) = (of("hunter3"), of("postern-masked-t-00000000000000aa"));
+        let stored = Stored { object: &object, shown: &shown, whole: true };
+        for mut body in [shown.clone(), of("postern-masked")] {
+            assert_eq!(stored.restore(&mut body), Ok(1));
+            assert_eq!(body, object);
+        }
+        let mut stale = of("postern-masked-t-00000000000000bb");
+        assert_eq!(stored.restore(&mut stale), Err(Unrestorable::Changed("$.data.password".into())));
+        assert_eq!(unknown(stored.restore(&mut json!({"plain": "postern-masked"}))), "$.plain");
+        assert_eq!(unknown(stored.restore(&mut json!({"plain": "postern-masked-t-00000000000000bb"}))), "$.plain");
+    }
+
     #[test]
     fn what_was_shown_is_put_right_and_the_rest_stays() {
         let (object, shown) = secret();
@@ -198,7 +242,7 @@ mod tests {
             json!({"metadata.annotations": {LAST_APPLIED: applied}}),
             json!({"metadata": {"annotations.kubectl": {LAST_APPLIED: applied}}}),
         ] {
-            assert!(stored.restore(&mut body).unwrap_err().0.ends_with(LAST_APPLIED), "{body}");
+            assert!(unknown(stored.restore(&mut body)).ends_with(LAST_APPLIED), "{body}");
             assert!(!body.to_string().contains("hunter2"), "{body}");
         }
         let patch = |path: &str, value: Value| json!([{"op": "add", "path": path, "value": value}]);
@@ -207,7 +251,7 @@ mod tests {
             (patch("/data", json!({"": applied})), "$[0].value."),
             (patch("/metadata/labels", json!({"metadata.annotations": {LAST_APPLIED: applied}})), LAST_APPLIED),
         ] {
-            assert!(stored.restore_patch(&mut elsewhere).unwrap_err().0.ends_with(place), "{elsewhere}");
+            assert!(unknown(stored.restore_patch(&mut elsewhere)).ends_with(place), "{elsewhere}");
         }
         for mut its_own in [
             patch("/metadata/annotations", json!({LAST_APPLIED: applied})),
@@ -228,7 +272,7 @@ mod tests {
             (json!({"list": [{"name": "c", "value": "postern-masked"}]}), "$.list[0].value"),
             (json!({"data": {"password": STANDARD.encode("xpostern-masked")}}), "$.data.password"),
         ] {
-            assert_eq!(stored.restore(&mut body), Err(Unrestorable(place.into())));
+            assert_eq!(unknown(stored.restore(&mut body)), place);
         }
     }
 
@@ -240,6 +284,6 @@ mod tests {
         assert_eq!(stored.restore_patch(&mut patch), Ok(1));
         assert_eq!(patch[0]["value"], object["data"]);
         let mut patch = json!([{"op": "remove", "path": "/list/0"}, {"op": "replace", "path": "/list/0/value", "value": "postern-masked"}]);
-        assert_eq!(stored.restore_patch(&mut patch), Err(Unrestorable("$[1].value".into())));
+        assert_eq!(unknown(stored.restore_patch(&mut patch)), "$[1].value");
     }
 }

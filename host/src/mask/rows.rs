@@ -5,6 +5,7 @@ use super::plan::{Plan, Report};
 use super::raw::{Unreadable, member};
 use super::scan::Extent;
 use super::sweep::Values;
+use super::token::Scope;
 
 /// What a Table's client asked to find in a row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,9 +32,10 @@ impl Plan {
         let object = member(row, b"object")?.unwrap_or(b"null");
         let mut values = Values::default();
         let mut masked = Vec::with_capacity(object.len());
-        self.apply_collecting(object, Extent::Whole, resource, false, &mut masked, report, Some(&mut values))?;
+        let scope = self.scope_of(object, resource)?;
+        self.apply_collecting(object, Extent::Whole, resource, false, &scope, &mut masked, report, Some(&mut values))?;
         let mut cells = serde_json::from_slice(member(row, b"cells")?.unwrap_or(b"[]")).map_err(|_| Unreadable::Malformed)?;
-        self.hide_cells(&mut cells, &values, report);
+        self.hide_cells(&mut cells, &values, &scope, report);
         out.extend_from_slice(b"{\"cells\":");
         serde_json::to_writer(&mut *out, &cells).map_err(|_| Unreadable::Malformed)?;
         if let Some(conditions) = member(row, b"conditions")? {
@@ -56,14 +58,14 @@ impl Plan {
         Ok(())
     }
 
-    fn hide_cells(&self, cells: &mut serde_json::Value, values: &Values, report: &mut Report) {
+    fn hide_cells(&self, cells: &mut serde_json::Value, values: &Values, scope: &Scope, report: &mut Report) {
         match cells {
             serde_json::Value::String(text) => {
                 let hidden = values.hide(text).into_owned();
-                *text = self.hide_text(&hidden, report).unwrap_or(hidden);
+                *text = self.hide_text(&hidden, scope, report).unwrap_or(hidden);
             }
-            serde_json::Value::Array(list) => list.iter_mut().for_each(|cell| self.hide_cells(cell, values, report)),
-            serde_json::Value::Object(map) => map.values_mut().for_each(|cell| self.hide_cells(cell, values, report)),
+            serde_json::Value::Array(list) => list.iter_mut().for_each(|cell| self.hide_cells(cell, values, scope, report)),
+            serde_json::Value::Object(map) => map.values_mut().for_each(|cell| self.hide_cells(cell, values, scope, report)),
             number => {
                 let hidden = values.hide(&number.to_string()) == placeholder::MARKER;
                 if hidden {

@@ -9,6 +9,7 @@ use super::placeholder::Transform;
 use super::plan::{MOST_MASKS, Plan, Report};
 use super::raw::{DEEPEST, Unreadable, key, member, select, skip_space, skip_string, skip_value};
 use super::sweep::{Hidden, Values};
+use super::token::Scope;
 use super::{path, placeholder};
 
 /// Texts of which it is measured how long a search takes.
@@ -21,7 +22,7 @@ impl Plan {
     /// Masks one object, appending it to `out`. `partial` says that the server sent only its metadata, so that conditions on
     /// other fields cannot be told and are taken to hold.
     pub fn apply(&self, object: &[u8], resource: &str, partial: bool, out: &mut Vec<u8>, report: &mut Report) -> Result<(), Unreadable> {
-        self.apply_collecting(object, Extent::Whole, resource, partial, out, report, None).map(drop)
+        self.apply_collecting(object, Extent::Whole, resource, partial, &self.scope_of(object, resource)?, out, report, None).map(drop)
     }
 
     /// Masks the object that `text` begins with, if it is all there, and says where it ends: nobody need look for its end before. None, with `out` as it
@@ -31,7 +32,8 @@ impl Plan {
             return None;
         }
         let before = out.len();
-        let end = self.apply_collecting(text, Extent::First, resource, partial, out, report, None);
+        let scope = self.scope_of(text, resource).ok()?;
+        let end = self.apply_collecting(text, Extent::First, resource, partial, &scope, out, report, None);
         if end.is_err() {
             out.truncate(before);
         }
@@ -42,9 +44,16 @@ impl Plan {
     pub fn hidden_in(&self, object: &[u8], resource: &str) -> Result<Hidden, Unreadable> {
         let mut hidden = Hidden::default();
         let mut scratch = Vec::with_capacity(object.len());
-        self.apply_collecting(object, Extent::Whole, resource, false, &mut scratch, &mut Report::new(), Some(&mut hidden.0))?;
+        let scope = self.scope_of(object, resource)?;
+        self.apply_collecting(object, Extent::Whole, resource, false, &scope, &mut scratch, &mut Report::new(), Some(&mut hidden.0))?;
         hidden.add_parts();
         Ok(hidden)
+    }
+
+    /// Where an object's tokens are compared; nowhere when there are none.
+    pub(super) fn scope_of(&self, object: &[u8], resource: &str) -> Result<Scope, Unreadable> {
+        let object = &object[skip_space(object, 0)..];
+        if self.tokenizes { Scope::of_object(&Scope::default(), object, resource) } else { Ok(Scope::default()) }
     }
 
     /// Masks an object and says where it ends. Somebody who looks for the hidden values elsewhere gives a place for them; the object's own annotations are
@@ -56,6 +65,7 @@ impl Plan {
         extent: Extent,
         resource: &str,
         partial: bool,
+        scope: &Scope,
         out: &mut Vec<u8>,
         report: &mut Report,
         values: Option<&mut Values>,
@@ -86,6 +96,7 @@ impl Plan {
             annotations: Vec::new(),
             resource,
             partial,
+            scope,
             searching: Duration::ZERO,
         };
         let states = if active == 0 { 0 } else { self.start };
@@ -160,6 +171,8 @@ struct Scan<'a, 'o> {
     searching: Duration,
     resource: &'a str,
     partial: bool,
+    /// Where its tokens are compared.
+    scope: &'a Scope,
 }
 
 impl Scan<'_, '_> {
@@ -329,7 +342,9 @@ impl Scan<'_, '_> {
             self.flush(start);
             // What each hides is looked for in each, and that of all of them in what is around them.
             let mut own = Values::default();
-            self.plan.apply_collecting(&self.src[start..end], Extent::Whole, "", self.partial, self.out, self.report, Some(&mut own))?;
+            let element = &self.src[start..end];
+            let scope = if self.plan.tokenizes { Scope::of_object(self.scope, element, "")? } else { Scope::default() };
+            self.plan.apply_collecting(element, Extent::Whole, "", self.partial, &scope, self.out, self.report, Some(&mut own))?;
             self.values.absorb(own);
             (self.pos, self.copied) = (end, end);
             self.separator(&mut delimiter, b']')?;
@@ -368,6 +383,8 @@ impl Scan<'_, '_> {
                             Extent::Whole,
                             self.resource,
                             self.partial,
+                            // Of the object it is an annotation of, whatever it is called in there.
+                            self.scope,
                             &mut masked,
                             self.report,
                             Some(self.values),
@@ -380,7 +397,7 @@ impl Scan<'_, '_> {
                 };
             }
             hidden = self.values.hide(&hidden).into_owned();
-            if let Some(replaced) = self.plan.hide_text(&hidden, self.report) {
+            if let Some(replaced) = self.plan.hide_text(&hidden, self.scope, self.report) {
                 hidden = replaced;
             }
             if hidden != text {
@@ -413,8 +430,8 @@ impl Scan<'_, '_> {
                 // A mask of text may hide what this one would show.
                 let how = self.plan.of_text(&text, is_bytes).map_or(how, |of_text| how.stronger(of_text));
                 let hidden = match is_bytes {
-                    true => placeholder::hide_base64(how, text.as_bytes(), &self.plan.key),
-                    false => placeholder::hide(how, text.as_bytes(), &self.plan.key),
+                    true => placeholder::hide_base64(how, text.as_bytes(), &self.plan.key, self.scope),
+                    false => placeholder::hide(how, text.as_bytes(), &self.plan.key, self.scope),
                 };
                 self.write(start, &serde_json::to_vec(&hidden).map_err(|_| Unreadable::Malformed)?, field);
             }
@@ -451,9 +468,9 @@ impl Scan<'_, '_> {
                 .decode(&text)
                 .ok()
                 .and_then(|bytes| String::from_utf8(bytes).ok())
-                .and_then(|plain| self.plan.hide_text(&plain, self.report))
+                .and_then(|plain| self.plan.hide_text(&plain, self.scope, self.report))
                 .map(|hidden| STANDARD.encode(hidden)),
-            _ => self.plan.hide_text(&text, self.report),
+            _ => self.plan.hide_text(&text, self.scope, self.report),
         };
         if let Some(hidden) = hidden {
             let written = serde_json::to_vec(&hidden).map_err(|_| Unreadable::Malformed)?;

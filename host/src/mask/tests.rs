@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
-use super::super::placeholder::TokenKey;
 use super::super::plan::{Condition, Mask, Selector};
+use super::super::token::TokenKey;
 use super::*;
 use crate::mask::RowObject;
 

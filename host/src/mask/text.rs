@@ -12,8 +12,9 @@ use regex_automata::hybrid::dfa::{Cache, DFA};
 use regex_automata::{Anchored, Input};
 
 use super::literals::Literals;
-use super::placeholder::{self, TokenKey, Transform};
+use super::placeholder::{self, Transform};
 use super::plan::{InvalidMask, Report};
+use super::token::{Scope, TokenKey};
 
 /// How long a short beginning is held back on a terminal, or at the end of a line.
 const SHORT_WAIT: Duration = Duration::from_millis(40);
@@ -93,6 +94,8 @@ pub struct TextRules {
     pub literals: Option<(Arc<Literals>, Transform)>,
     /// What tokens are made with.
     pub key: TokenKey,
+    /// Where they are compared.
+    pub scope: Scope,
 }
 
 impl TextRules {
@@ -222,7 +225,7 @@ impl TextMask {
         }
         let value = shown.clone().map_or(&pending[at.clone()], |range| &plain.text(pending)[range]);
         if how != Transform::Remove {
-            out.extend_from_slice(placeholder::hide(how, value, &self.rules.key).as_bytes());
+            out.extend_from_slice(placeholder::hide(how, value, &self.rules.key, &self.rules.scope).as_bytes());
         }
         // Colours that changed within the match go on after it.
         let Some(range) = shown.filter(|range| at.len() > range.len()) else { return };

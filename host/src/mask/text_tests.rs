@@ -4,7 +4,7 @@ use base64::Engine;
 fn rules(patterns: &[&str], values: &[&str]) -> Arc<TextRules> {
     let patterns = patterns.iter().map(|p| Arc::new(Pattern::compile(p, Transform::Redact).unwrap())).collect();
     let literals = Literals::of(values.iter().map(|v| v.as_bytes())).unwrap().map(|l| (Arc::new(l), Transform::Redact));
-    Arc::new(TextRules { patterns, literals, key: TokenKey::new(&[1; 32]) })
+    Arc::new(TextRules { patterns, literals, key: TokenKey::new(&[1; 32]), scope: Scope::default() })
 }
 
 fn masked(rules: &Arc<TextRules>, pieces: &[&[u8]]) -> String {

@@ -19,7 +19,7 @@ use crate::classify::Shape;
 use crate::config::{Policies, Unmatched};
 use crate::decide::{Decider, Decision};
 use crate::identify;
-use crate::mask::{Plans, TokenKey};
+use crate::mask::{Plans, Scope, TokenKey};
 use crate::policy::bindings::postern::policy::types;
 use crate::policy::{Cache, CallLimits, Counters, Directory, Loader, Policy, PolicySet, Runtime};
 use crate::respond::{Asked, Items, Stop, Treatment};
@@ -161,7 +161,7 @@ impl Rehearsal<'_> {
 
     /// What becomes of what a container writes: of each piece what is said of it, and what the caller is shown. A stream that was ended shows no more.
     pub fn chunks(&mut self, pieces: &[(types::Channel, Vec<u8>)]) -> Vec<(Said, Vec<u8>)> {
-        let rules = self.decision.masks.as_ref().filter(|masks| masks.reads_text()).map(|masks| masks.text_rules(None));
+        let rules = self.decision.masks.as_ref().filter(|masks| masks.reads_text()).map(|masks| masks.text_rules(None, Scope::default()));
         let mut filter = Filter::new(std::mem::take(&mut self.decision.live), rules, false);
         let mut shown = Vec::new();
         for (channel, data) in pieces {

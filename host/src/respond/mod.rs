@@ -28,7 +28,7 @@ pub use items::{Items, Stop, Treatment};
 
 use crate::body::{Body, collect};
 use crate::classify::Shape;
-use crate::mask::{Hidden, Plan, Report, Unreadable};
+use crate::mask::{Hidden, Plan, Report, Scope, Unreadable};
 use crate::status::Refusal;
 use crate::stream::end::Ends;
 use crate::stream::filter::Filter;
@@ -272,7 +272,7 @@ fn conceal_warnings(headers: &mut HeaderMap, masks: Option<&Plan>, repeats: &Rep
             Repeats::Values(hidden) => hidden.hide(&text),
             Repeats::Unknown => "299 - \"a warning is hidden by a policy, for it may repeat what is hidden from you\"".to_owned(),
         };
-        let text = masks.and_then(|masks| masks.hide_text(&text, &mut Report::new())).unwrap_or(text);
+        let text = masks.and_then(|masks| masks.hide_text(&text, &Scope::default(), &mut Report::new())).unwrap_or(text);
         if let Ok(value) = HeaderValue::from_str(&text) {
             headers.append(header::WARNING, value);
         }

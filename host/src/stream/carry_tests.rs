@@ -2,7 +2,7 @@ use super::*;
 use std::sync::Arc;
 
 use crate::identify::Caller;
-use crate::mask::{Literals, TextRules, TokenKey, Transform};
+use crate::mask::{Literals, Scope, TextRules, TokenKey, Transform};
 use crate::record::session::Sessions;
 use crate::record::session::read::Recorded;
 use crate::store::SessionIndex;
@@ -81,7 +81,7 @@ async fn what_was_sent_already_goes_first_and_never_holds_up_the_answer() {
 async fn what_one_channel_holds_for_a_moment_does_not_cut_short_what_the_other_holds() {
     let ((client, caller), (mut command, server)) = (duplex(4096), duplex(4096));
     let literals = Literals::of([&b"hunter2-is-secret"[..]]).unwrap().map(|known| (Arc::new(known), Transform::Redact));
-    let rules = TextRules { patterns: Vec::new(), literals, key: TokenKey::new(&[1; 32]) };
+    let rules = TextRules { patterns: Vec::new(), literals, key: TokenKey::new(&[1; 32]), scope: Scope::default() };
     let setup = Setup { filter: Filter::new(Vec::new(), Some(Arc::new(rules)), false), ..setup() };
     let local = tokio::task::LocalSet::new();
     local

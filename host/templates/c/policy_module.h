@@ -131,7 +131,7 @@ typedef struct postern_policy_types_transform_t {
 
 // The fixed placeholder `postern-masked`.
 #define POSTERN_POLICY_TYPES_TRANSFORM_REDACT 0
-// A keyed token: equal values give equal tokens, and the value cannot be recovered.
+// A keyed token: in one object, or in what one pod writes, equal values give equal tokens; the value cannot be recovered.
 #define POSTERN_POLICY_TYPES_TRANSFORM_TOKENIZE 1
 // The placeholder and the last characters, as many as given and at most 16; a value under twice that long is redacted.
 #define POSTERN_POLICY_TYPES_TRANSFORM_KEEP_LAST 2

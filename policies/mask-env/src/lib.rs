@@ -52,7 +52,9 @@ impl Policy for MaskEnv {
         let pods = PODS.iter().filter(|(resource, _)| *resource == target.resource);
         let masks: Vec<Mask> = pods
             .flat_map(|(_, spec)| {
-                ["containers", "initContainers", "ephemeralContainers"].map(|of| mask(format!("{spec}.{of}[*].env[*].value")))
+                let kinds = ["containers", "initContainers", "ephemeralContainers"];
+                // A token, so that whoever reads, compares and writes sees what changed.
+                kinds.map(|of| mask(format!("{spec}.{of}[*].env[*].value")).how(Transform::Tokenize))
             })
             .collect();
         masks.into()
@@ -71,10 +73,12 @@ mod tests {
         let get = kit::operation("get", "cronjobs.batch").named("x");
         let Verdict::Mask(masks) = get.ask(&policy) else { panic!() };
         assert_eq!(masks.len(), 3);
-        assert!(masks.contains(&mask("$.spec.jobTemplate.spec.template.spec.initContainers[*].env[*].value")));
+        assert!(masks.contains(&mask("$.spec.jobTemplate.spec.template.spec.initContainers[*].env[*].value").how(Transform::Tokenize)));
         assert_eq!(get.by("ann", &["dev"]).ask(&policy), allow());
         let revision = kit::operation("get", "controllerrevisions.apps").ask(&policy);
-        assert!(matches!(revision, Verdict::Mask(masks) if masks.contains(&mask("$.data.spec.template.spec.containers[*].env[*].value"))));
+        assert!(
+            matches!(revision, Verdict::Mask(masks) if masks.contains(&mask("$.data.spec.template.spec.containers[*].env[*].value").how(Transform::Tokenize)))
+        );
         // Each of these answers with the pod itself.
         for form in ["pods", "pods/status", "pods/ephemeralcontainers", "pods/resize"] {
             assert!(policy.rules()[0].resources.contains(&form.to_owned()), "{form}");

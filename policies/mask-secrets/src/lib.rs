@@ -10,15 +10,15 @@ const HELM: &str = "helm.sh/release.v1";
 const STREAMS: [&str; 3] = ["pods/exec", "pods/attach", "pods/log"];
 
 /// The settings.
-#[derive(Deserialize, JsonSchema)]
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Settings {
     /// Groups that get Helm releases whole.
     helm_groups: Vec<String>,
     /// Groups that see every value.
     unmasked_groups: Vec<String>,
-    /// redact, tokenize or keep-last.
-    how: How,
+    /// redact, tokenize or keep-last. Unless it is said: tokens in objects, so that a value that changed reads differently, and the placeholder in streams.
+    how: Option<How>,
     /// Further fields to hide, by resource.
     fields: Vec<Fields>,
     /// Whether the values of the Secrets a pod mounts or takes its environment from are hidden in what its containers write: exec, attach
@@ -36,19 +36,12 @@ struct Fields {
     paths: Vec<String>,
 }
 
-#[derive(Clone, Copy, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 enum How {
-    #[default]
     Redact,
     Tokenize,
     KeepLast(u8),
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self { helm_groups: Vec::new(), unmasked_groups: Vec::new(), how: How::Redact, fields: Vec::new(), pod_secrets: false }
-    }
 }
 
 /// The policy.
@@ -81,12 +74,21 @@ impl Policy for MaskSecrets {
             return allow();
         }
         let Some(target) = &request.target else { return allow() };
+        let is_stream = STREAMS.contains(&request.resource().as_str());
         let how = match how {
-            How::Redact => Transform::Redact,
-            How::Tokenize => Transform::Tokenize,
-            How::KeepLast(n) => Transform::KeepLast(*n),
+            Some(How::Redact) => Transform::Redact,
+            Some(How::Tokenize) => Transform::Tokenize,
+            Some(How::KeepLast(n)) => Transform::KeepLast(*n),
+            // What is read, compared and written again must show a change.
+            None => {
+                if is_stream {
+                    Transform::Redact
+                } else {
+                    Transform::Tokenize
+                }
+            }
         };
-        if STREAMS.contains(&request.resource().as_str()) {
+        if is_stream {
             return if *hides_pod_secrets { vec![pod_secrets().how(how)].into() } else { allow() };
         }
         let of_fields = fields.iter().filter(|f| f.resource == target.resource).flat_map(|f| &f.paths);

@@ -8,6 +8,7 @@ mod changes;
 mod clients;
 mod crowds;
 mod encodings;
+mod equal;
 mod failures;
 mod guide;
 mod identity;

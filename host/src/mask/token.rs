@@ -1,0 +1,100 @@
+//! Tokens: what stands for a value so that equal ones stay equal and different ones different, in one object and nowhere else.
+//!
+//! A token that were the same everywhere would be a way to guess: whoever may create an object of his own, if only with `dryRun`, could try values there until
+//! one reads like somebody else's. So the object's own name is hashed with the value: to compare one must be able to write that very object.
+
+use aws_lc_rs::hmac;
+
+use super::raw::{Unreadable, member};
+
+/// The key tokens are made with. It never leaves the gateway.
+#[derive(Clone)]
+pub struct TokenKey(hmac::Key);
+
+impl TokenKey {
+    /// Takes 32 random bytes.
+    pub fn new(key: &[u8]) -> Self {
+        Self(hmac::Key::new(hmac::HMAC_SHA256, key))
+    }
+
+    /// Sixteen hexadecimal digits for a value in a scope: the first 64 bits of an HMAC-SHA-256 of both.
+    pub(super) fn token(&self, scope: &Scope, value: &[u8]) -> String {
+        let mut text = hmac::Context::with_key(&self.0);
+        // No part of a scope has a zero byte in it, so that no two scopes and values are written alike.
+        text.update(&scope.0);
+        text.update(&[0, 0]);
+        text.update(value);
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let digits = text.sign().as_ref()[..8].iter().flat_map(|b| [DIGITS[usize::from(b >> 4)], DIGITS[usize::from(b & 15)]]).collect();
+        String::from_utf8(digits).unwrap_or_default()
+    }
+}
+
+impl std::fmt::Debug for TokenKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TokenKey")
+    }
+}
+
+/// Where tokens are compared: within one object. The default is what belongs to none, an error's text for example.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scope(Vec<u8>);
+
+impl Scope {
+    /// What is written of one object. A resource and its subresources are the same object.
+    pub fn of(resource: &str, namespace: &str, name: &str) -> Self {
+        Self::default().within(resource, namespace.as_bytes(), name.as_bytes())
+    }
+
+    /// The scope of an object as JSON has it. One that lies in another adds to the other's: what is in it may have been written to look like any object.
+    pub(super) fn of_object(around: &Self, object: &[u8], resource: &str) -> Result<Self, Unreadable> {
+        let metadata = member(object, b"metadata")?.filter(|metadata| metadata.starts_with(b"{")).unwrap_or(b"{}");
+        let text = |name: &[u8]| Ok(member(metadata, name)?.unwrap_or_default());
+        // Names have nothing that JSON writes in two ways (RFC 1123, and path segment names).
+        let plain = |raw: &'_ [u8]| raw.strip_prefix(b"\"").and_then(|raw| raw.strip_suffix(b"\"")).unwrap_or(raw).to_vec();
+        Ok(around.within(resource, &plain(text(b"namespace")?), &plain(text(b"name")?)))
+    }
+
+    fn within(&self, resource: &str, namespace: &[u8], name: &[u8]) -> Self {
+        let resource = resource.split('/').next().unwrap_or_default();
+        let mut scope = self.0.clone();
+        for part in [resource.as_bytes(), namespace, name] {
+            scope.extend(part.iter().filter(|byte| **byte != 0));
+            scope.push(0);
+        }
+        Self(scope)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_compared_in_one_object_and_nowhere_else() {
+        let key = TokenKey::new(&[7; 32]);
+        let db = Scope::of("secrets", "shop", "db");
+        assert_eq!(key.token(&db, b"a"), key.token(&db, b"a"));
+        assert_eq!(key.token(&db, b"a").len(), 16);
+        let of = |resource: &str, object: &str| Scope::of_object(&Scope::default(), object.as_bytes(), resource).unwrap();
+        assert_eq!(of("secrets", r#"{"data":{"a":"b"},"metadata":{"name":"db","namespace":"shop"}}"#), db);
+        assert_eq!(of("secrets/status", r#"{"metadata":{"namespace":"shop","name":"db"}}"#), db);
+        let mut tokens = vec![key.token(&db, b"a"), key.token(&db, b"b"), TokenKey::new(&[8; 32]).token(&db, b"a")];
+        for other in [
+            Scope::default(),
+            Scope::of("configmaps", "shop", "db"),
+            Scope::of("secrets", "shop", "db2"),
+            Scope::of("secrets", "shopdb", ""),
+            Scope::of("secrets", "", "shopdb"),
+            of("widgets", "{}"),
+            Scope::of_object(&of("widgets", r#"{"metadata":{"name":"mine"}}"#), br#"{"metadata":{"name":"db","namespace":"shop"}}"#, "")
+                .unwrap(),
+        ] {
+            tokens.push(key.token(&other, b"a"));
+        }
+        let count = tokens.len();
+        tokens.sort();
+        tokens.dedup();
+        assert_eq!(tokens.len(), count);
+    }
+}
