@@ -90,6 +90,7 @@ impl http_body::Body for Body {
 pub async fn read_request(mut body: Incoming, limit: usize, time: Duration) -> Result<Bytes, Refusal> {
     let too_large = || Refusal::too_large(format!("the request body is over the gateway's limit of {limit} bytes (limits.requestBody)"));
     if http_body::Body::size_hint(&body).lower() > limit as u64 {
+        linger(body).await;
         return Err(too_large());
     }
     if http_body::Body::is_end_stream(&body) {
@@ -98,7 +99,7 @@ pub async fn read_request(mut body: Incoming, limit: usize, time: Duration) -> R
     match tokio::time::timeout(time, collect_from(&mut body, limit)).await {
         Ok(Ok(Some(bytes))) => Ok(bytes),
         Ok(Ok(None)) => {
-            let _ = tokio::time::timeout(LINGER, discard(&mut body)).await;
+            linger(body).await;
             Err(too_large())
         }
         Ok(Err(error)) => Err(Refusal::bad_request(format!("the request body could not be read: {error}"))),
@@ -106,6 +107,11 @@ pub async fn read_request(mut body: Incoming, limit: usize, time: Duration) -> R
             Err(Refusal::timeout(format!("the request body did not arrive within {} seconds (limits.requestBodyTime)", time.as_secs())))
         }
     }
+}
+
+/// Takes in what comes of a body that nobody reads, for a while: see [`discard`].
+pub async fn linger(mut body: Incoming) {
+    let _ = tokio::time::timeout(LINGER, discard(&mut body)).await;
 }
 
 /// Takes in the rest of a body that is too large, up to a point: a connection closed while its client still sends is reset, and the answer

@@ -123,7 +123,7 @@ impl Operation {
             (true, _) => info.verb.clone(),
             (false, _) => method.as_str().to_ascii_lowercase(),
         };
-        // kube-apiserver takes a delete's options from its body when there is one: see `Operation::with_delete_options`.
+        // kube-apiserver takes a delete's options from its body when there is one: see `Operation::take_delete_options`.
         let dry_run = knows_dry_run(method, &info, shape) && target.query.iter().any(|(k, v)| k == "dryRun" && v == "All");
         let path_and_query = uri.path_and_query().map_or_else(|| target.path.clone(), |p| p.as_str().to_owned());
         Ok(Self {
@@ -141,13 +141,13 @@ impl Operation {
 
     /// A delete with a body takes its options from there and not from the query; a dry run is only believed where the API
     /// server would believe it.
-    pub fn with_delete_options(mut self, body: &RequestBody) -> Result<Self, Refusal> {
+    pub fn take_delete_options(&mut self, body: &RequestBody) -> Result<(), Refusal> {
         if self.method == Method::DELETE && self.shape == Shape::Answer && self.target.is_some() && !body.is_empty() {
             let options = body.read_if_known()?;
             let dry_run = options.and_then(|options| Some(options.get("dryRun")?.as_array()?.iter().any(|v| v == "All")));
             self.dry_run = dry_run.unwrap_or(false);
         }
-        Ok(self)
+        Ok(())
     }
 
     /// `resource` or `resource/subresource`; none without a target.

@@ -1,7 +1,8 @@
 use super::*;
 
-fn with_options(operation: Operation, body: &'static [u8], media_type: &str) -> Result<Operation, Refusal> {
-    operation.with_delete_options(&RequestBody::new(bytes::Bytes::from_static(body), media_type))
+fn with_options(mut operation: Operation, body: &'static [u8], media_type: &str) -> Result<Operation, Refusal> {
+    operation.take_delete_options(&RequestBody::new(bytes::Bytes::from_static(body), media_type))?;
+    Ok(operation)
 }
 
 fn classify(method: Method, uri: &str) -> Operation {

@@ -6,6 +6,7 @@ mod issuer;
 mod kubeconfig;
 mod shared;
 mod upgrade;
+mod upload;
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -27,8 +28,9 @@ pub use credential::{As, access_for};
 pub use kubeconfig::{Access, OwnToken};
 pub use shared::Place;
 pub use upgrade::{Lasting, Tunnelled, tunnel};
+pub use upload::Upload;
 
-use crate::body::collect;
+use crate::body::{BoxError, collect};
 use crate::config::Limits;
 use crate::status::Refusal;
 use burst::{Burst, Filling};
@@ -118,7 +120,7 @@ impl Upstream {
                 )))
             })
         };
-        let ready = self.request(who, method, path_and_query, headers, body).await?;
+        let ready = self.request(who, method, path_and_query, headers, Full::new(body)).await?;
         self.with_a_good_credential(who, ready, send).await
     }
 
@@ -136,24 +138,27 @@ impl Upstream {
             // What another server says behind the API server is its own.
             return Ok(answer);
         }
-        let refused = || {
-            Refusal::unavailable(
-                "the API server does not take the credential that the gateway has for you; try again, or see to the gateway's access (its log says more)",
-            )
-        };
-        tracing::warn!(?who, "the API server does not take the credential of the gateway");
-        let As::ServiceAccount(account) = who else { return Err(refused()) };
+        let refused = self.forget(who, again.headers()).await;
+        let As::ServiceAccount(account) = who else { return Err(refused) };
         let mut again = again;
-        if let Some(header) = again.headers().get(header::AUTHORIZATION) {
-            self.tokens.discard(account, header).await;
-        }
         again.headers_mut().insert(header::AUTHORIZATION, self.tokens.token(self, account).await?);
         let headers = again.headers().clone();
         let answer = send((kind, again)).await?;
         match answer.status() == StatusCode::UNAUTHORIZED && !self.takes_credential(kind, &headers).await {
-            true => Err(refused()),
+            true => Err(refused),
             false => Ok(answer),
         }
+    }
+
+    /// Forgets a token that is not taken, and says what its caller is told.
+    async fn forget(&self, who: &As, sent_with: &HeaderMap) -> Refusal {
+        tracing::warn!(?who, "the API server does not take the credential of the gateway");
+        if let (As::ServiceAccount(account), Some(header)) = (who, sent_with.get(header::AUTHORIZATION)) {
+            self.tokens.discard(account, header).await;
+        }
+        Refusal::unavailable(
+            "the API server does not take the credential that the gateway has for you; try again, or see to the gateway's access (its log says more)",
+        )
     }
 
     /// Whether the API server takes the credential in these headers; true where that cannot be known.
@@ -190,7 +195,7 @@ impl Upstream {
                 Err(Refusal::gateway_timeout(format!("the API server did not answer within {} seconds", self.response_time.as_secs())))
             })
         };
-        let ready = self.request(who, &Method::GET, path_and_query, headers, Bytes::new()).await?;
+        let ready = self.request(who, &Method::GET, path_and_query, headers, Full::new(Bytes::new())).await?;
         self.with_a_good_credential(who, ready, send).await
     }
 
@@ -212,7 +217,7 @@ impl Upstream {
                 Err(_) => Err(Refusal::gateway_timeout("the API server did not answer the upgrade in time")),
             }
         };
-        let ready = self.request(who, method, path_and_query, headers, body).await?;
+        let ready = self.request(who, method, path_and_query, headers, Full::new(body)).await?;
         self.with_a_good_credential(who, ready, send).await
     }
 
@@ -241,14 +246,14 @@ impl Upstream {
         Ok((status, body))
     }
 
-    async fn request(
+    async fn request<B>(
         &self,
         who: &As,
         method: &Method,
         path_and_query: &str,
         mut headers: HeaderMap,
-        body: Bytes,
-    ) -> Result<(Kind, Request<Full<Bytes>>), Refusal> {
+        body: B,
+    ) -> Result<(Kind, Request<B>), Refusal> {
         let kind = match who {
             As::ServiceAccount(account) => {
                 let token = self.tokens.token(self, account).await?;
@@ -268,7 +273,7 @@ impl Upstream {
         headers.insert(header::HOST, self.authority.clone());
         let uri =
             if self.access.prefix.is_empty() { path_and_query.parse() } else { format!("{}{path_and_query}", self.access.prefix).parse() };
-        let mut request = Request::new(Full::new(body));
+        let mut request = Request::new(body);
         *request.method_mut() = method.clone();
         *request.uri_mut() = uri.map_err(|_| Refusal::bad_request("the request target cannot be forwarded"))?;
         *request.headers_mut() = headers;
@@ -309,7 +314,10 @@ impl Upstream {
         }
     }
 
-    async fn connect(&self, kind: Kind) -> Result<SendRequest<Full<Bytes>>, Refusal> {
+    async fn connect<B>(&self, kind: Kind) -> Result<SendRequest<B>, Refusal>
+    where
+        B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + 'static,
+    {
         let stream = self.dial(kind, false).await?.ok_or_else(|| Refusal::unavailable("the API server cannot be reached"))?;
         let (sender, connection) = hyper::client::conn::http1::Builder::new()
             .handshake(TokioIo::new(Filling(stream)))

@@ -1,9 +1,11 @@
 //! The first stages: who is calling, and what is asked.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, header};
 use hyper::body::Incoming;
 
@@ -24,6 +26,9 @@ use crate::stream::messages::Opening;
 const LONGEST_SHOWN: usize = 512;
 /// The longest body of a request to the gateway's own API, which takes a number.
 const OWN_BODY: usize = 64 << 10;
+
+/// Bodies for proxied servers that are not worth a connection of their own.
+const SHORT: u64 = 64 << 10;
 
 /// What a request turned out to be.
 pub(super) enum Admitted {
@@ -108,16 +113,9 @@ impl Gateway {
             // A cookie is for something behind a proxy; the API server itself knows none.
             headers.remove(header::COOKIE);
         }
-        let body = read_request(body, limits.request_body.0, limits.request_body_time.duration()).await?;
-        if let Some(encoding) = headers.get(header::CONTENT_ENCODING).filter(|e| !body.is_empty() && *e != "identity") {
-            let shown = encoding.to_str().unwrap_or("?");
-            return Err(Refusal::unsupported_media_type(format!(
-                "a request body with Content-Encoding {shown} is not read; send it plain"
-            )));
-        }
-        let body = Arc::new(RequestBody::new(body, content_type(&headers)?));
-        let operation = operation.with_delete_options(&body)?;
-        Ok(Admitted::Operation(Box::new(Exchange {
+        content_type(&headers)?;
+        let streams = operation.shape == Shape::Proxy && !headers.contains_key(header::UPGRADE) && !is_short(&body);
+        let mut exchange = Exchange {
             id,
             began,
             received_at,
@@ -125,13 +123,43 @@ impl Gateway {
             operation,
             who,
             headers,
-            body,
+            body: Arc::new(RequestBody::new(Bytes::new(), "")),
+            upload: Rc::new(Cell::new(Some(body))),
             held,
             restored: None,
             opening,
             described: OnceCell::new(),
-        })))
+        };
+        if !streams {
+            self.take_in(&mut exchange).await?;
+        }
+        Ok(Admitted::Operation(Box::new(exchange)))
     }
+
+    /// Reads the body of a request whole.
+    pub(super) async fn take_in(&self, exchange: &mut Exchange) -> Result<(), Refusal> {
+        let Some(upload) = exchange.upload.take() else { return Ok(()) };
+        let limits = &self.config.limits;
+        let body = read_request(upload, limits.request_body.0, limits.request_body_time.duration()).await?;
+        let mut read = RequestBody::new(body, content_type(&exchange.headers)?);
+        if let Some(coding) = exchange.headers.get(header::CONTENT_ENCODING).filter(|coding| *coding != "identity") {
+            read = read.packed(coding.to_str().unwrap_or("?"));
+        }
+        // kube-apiserver reads no such body either, whoever is asked; what is behind a proxy may.
+        if exchange.operation.shape != Shape::Proxy
+            && let Some(refusal) = read.is_packed()
+        {
+            return Err(refusal);
+        }
+        exchange.operation.take_delete_options(&read)?;
+        exchange.body = Arc::new(read);
+        Ok(())
+    }
+}
+
+/// Whether a body is known to be short: it is read at once, and may be sent again where a connection broke.
+fn is_short(body: &Incoming) -> bool {
+    http_body::Body::size_hint(body).upper().is_some_and(|size| size <= SHORT)
 }
 
 impl Gateway {

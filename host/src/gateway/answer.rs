@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use http::{HeaderValue, Method, Response, header};
+use http::{HeaderMap, HeaderValue, Method, Response, header};
+use hyper::body::Incoming;
 
-use super::{Exchange, Gateway};
+use super::{Exchange, Gateway, is_unread};
 use crate::body::Body;
 use crate::classify::Shape;
 use crate::decide::Decision;
+use crate::forward::Upload;
 use crate::record::Event;
 use crate::respond::{self, Asked, Completion, Items, Masking, Repeats, Treatment, Work};
 use crate::status::Refusal;
@@ -25,6 +27,20 @@ impl Gateway {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Sends what a caller says to a proxied server as it comes, for as long as the caller may.
+    async fn send_upload(&self, exchange: &mut Exchange, path: &str, headers: HeaderMap) -> Result<Response<Incoming>, Refusal> {
+        let Some(body) = exchange.upload.take() else { return Err(Refusal::internal("there is no body to send on")) };
+        let (who, method) = (&exchange.who, &exchange.operation.method);
+        let upload = Upload::new(body, self.config.limits.stream_idle_time.duration());
+        tokio::select! {
+            answer = self.upstream.send_upload(who, method, path, headers, upload) => answer,
+            end = self.ends(exchange) => Err(end.refusal()),
+            () = tokio::time::sleep(self.config.limits.stream_time.duration()) => {
+                Err(Refusal::timeout("the request went on for longer than limits.streamTime"))
+            }
+        }
     }
 
     pub(super) async fn answer(&self, mut exchange: Exchange, mut decision: Decision, event: Event) -> Result<Response<Body>, Refusal> {
@@ -65,6 +81,7 @@ impl Gateway {
             Shape::Answer if exchange.restored.is_some() => {
                 Box::pin(self.send_until_settled(&mut exchange, &decision, &path, headers)).await
             }
+            Shape::Proxy if is_unread(&exchange.upload) => Box::pin(self.send_upload(&mut exchange, &path, headers)).await,
             shape => {
                 // What a server behind the API server reads is none of its.
                 let body = if shape == Shape::Proxy { exchange.body.bytes().clone() } else { exchange.body.to_send() };

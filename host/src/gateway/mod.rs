@@ -12,7 +12,7 @@ mod restore;
 mod stream;
 mod terminal;
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -26,9 +26,9 @@ use hyper_util::rt::TokioIo;
 use tokio::sync::watch;
 
 use crate::approve::{Approvals, State};
-use crate::body::Body;
+use crate::body::{Body, linger};
 use crate::classify::{Operation, Shape};
-use crate::config::Config;
+use crate::config::{Config, KeepBodies};
 use crate::decide::{self, Decider, Decision};
 use crate::forward::{As, Upstream};
 use crate::identify::{Caller, Identifier, Presented};
@@ -107,6 +107,8 @@ struct Exchange {
     who: As,
     headers: HeaderMap,
     body: Arc<RequestBody>,
+    /// A body that goes on to a proxied server as it comes, unless somebody reads it.
+    upload: Unread,
     /// What it holds until its answer is sent.
     held: Held,
     /// A watch or a log that is told over WebSocket.
@@ -142,6 +144,17 @@ impl Exchange {
             (AUDIT_ID, self.audit_id()),
         ])
     }
+}
+
+/// A body that nobody has read yet. Whoever refuses its request takes it in for a while, so that the client gets to the answer.
+type Unread = Rc<Cell<Option<Incoming>>>;
+
+/// Whether there is one.
+fn is_unread(body: &Unread) -> bool {
+    let unread = body.take();
+    let is_there = unread.is_some();
+    body.set(unread);
+    is_there
 }
 
 /// A request that was not answered yet. Its client may go away before it is, and then nobody goes on with it: that is how it ended.
@@ -187,7 +200,14 @@ impl Gateway {
                 self.audit.record(&event.hand_over(), "completed");
                 return response;
             }
-            Ok(Admitted::Operation(exchange)) => self.carry_out(*exchange, upgrade, event).await,
+            Ok(Admitted::Operation(exchange)) => {
+                let unread = Rc::clone(&exchange.upload);
+                let result = self.carry_out(*exchange, upgrade, event).await;
+                if let Some(body) = result.is_err().then(|| unread.take()).flatten() {
+                    Box::pin(linger(body)).await;
+                }
+                result
+            }
             Err(refusal) => Err(refusal),
         };
         result.unwrap_or_else(|refusal| {
@@ -202,10 +222,13 @@ impl Gateway {
     /// Decide, approve, and send. What needs an approval waits here, or on the caller's terminal.
     async fn carry_out(
         self: &Arc<Self>,
-        exchange: Exchange,
+        mut exchange: Exchange,
         mut upgrade: Option<OnUpgrade>,
         event: &mut Event,
     ) -> Result<Response<Body>, Refusal> {
+        if self.reads_upload(&exchange) {
+            self.take_in(&mut exchange).await?;
+        }
         let mut decision = self.decide(&exchange).await.inspect_err(|_| {
             event.set("verdict", "failed");
         })?;
@@ -216,6 +239,8 @@ impl Gateway {
         if !decision.approvals.is_empty() {
             // They are asked anew at the release; until then their instances are somebody else's.
             decision.live.clear();
+            // What is approved is these bytes.
+            self.take_in(&mut exchange).await?;
             let ticket = self.ask(&exchange, &decision, event)?;
             if ticket.state == State::Pending
                 && exchange.operation.command.is_some()
@@ -305,10 +330,24 @@ impl Gateway {
         self.audit.record(event, "refused");
     }
 
+    /// Whether somebody reads what is sent to a proxied server: a policy that may, or a rule that keeps bodies.
+    fn reads_upload(&self, exchange: &Exchange) -> bool {
+        is_unread(&exchange.upload)
+            && (self.keeps(&exchange.operation) != KeepBodies::Metadata || self.in_force().read_bodies_of(&exchange.operation))
+    }
+
+    /// The policies in force.
+    fn in_force(&self) -> Arc<PolicySet> {
+        self.policies.as_ref().map_or_else(|| Arc::new(PolicySet::default()), |p| p.current())
+    }
+
     async fn decide(&self, exchange: &Exchange) -> Result<Decision, Refusal> {
-        let set = self.policies.as_ref().map_or_else(|| Arc::new(PolicySet::default()), |p| p.current());
+        let set = self.in_force();
         let runtime = self.policies.as_ref().map(|p| p.runtime());
         let decider = Decider { policies: &set, runtime, unmatched: self.config.policies.unmatched, plans: &self.plans };
+        if is_unread(&exchange.upload) && set.read_bodies_of(&exchange.operation) {
+            return Err(Refusal::unavailable("the policies changed just now, and read what you send; try again"));
+        }
         let needs = decider.needs(&exchange.operation);
         if !needs.is_empty() {
             // What stands beside an operation is read with the gateway's own rights: who may not do it would be told by the answer what exists.

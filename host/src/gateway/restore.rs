@@ -81,7 +81,8 @@ impl Gateway {
         tries: u32,
     ) -> Result<Option<u64>, Refusal> {
         let operation = &exchange.operation;
-        let carries = operation.is_mutating() && carries(original, operation.shape)?;
+        // What is behind a proxy is no object of the cluster's, and its bodies pass unread.
+        let carries = operation.is_mutating() && operation.shape != Shape::Proxy && carries(original, operation.shape)?;
         let is_change = matches!(operation.method, Method::PUT | Method::PATCH) && operation.shape == Shape::Answer;
         let is_json_patch = original.media_type() == JSON_PATCH;
         let unless_carried = || if carries { Err(unrestorable("the body")) } else { Ok(None) };
@@ -96,6 +97,10 @@ impl Gateway {
         let mut body = match original.read_if_known()? {
             Some(value) => Value::clone(value),
             None if carries => return original.read().map(|_| None).map_err(Refusal::clone),
+            // What was put right would be sent without what is not known of it.
+            None if original.read_partly().is_some_and(|known| masks.may_have_left(known)) => {
+                return original.read().map(|_| None).map_err(Refusal::clone);
+            }
             // Nothing is in it that a mask left.
             None => return Ok(None),
         };

@@ -8,7 +8,8 @@ use http::StatusCode;
 use serde_json::Value;
 
 use super::yaml;
-use crate::protobuf;
+use crate::mask::path::Path;
+use crate::protobuf::{self, Unknown};
 use crate::status::Refusal;
 
 /// A request body as it came.
@@ -16,15 +17,40 @@ use crate::status::Refusal;
 pub struct RequestBody {
     bytes: Bytes,
     media_type: String,
-    parsed: OnceLock<Result<Arc<Value>, Refusal>>,
-    wanted: AtomicBool,
+    /// How it is packed, where it is.
+    coding: Option<String>,
+    parsed: OnceLock<Result<Parsed, Refusal>>,
+    /// Why the whole of it cannot be read, where a part can.
+    partly: OnceLock<Refusal>,
+    /// Whether a policy was told so.
+    refused: AtomicBool,
+}
+
+/// What was read of a body.
+#[derive(Debug)]
+struct Parsed {
+    value: Arc<Value>,
+    /// What is in it beside that, in protobuf newer than the gateway.
+    unknown: Vec<Unknown>,
 }
 
 impl RequestBody {
     /// Takes a body and its Content-Type.
     pub fn new(bytes: Bytes, content_type: &str) -> Self {
         let media_type = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        Self { bytes, media_type, parsed: OnceLock::new(), wanted: AtomicBool::new(false) }
+        Self { bytes, media_type, coding: None, parsed: OnceLock::new(), partly: OnceLock::new(), refused: AtomicBool::new(false) }
+    }
+
+    /// The same, with a Content-Encoding: it is not read.
+    pub fn packed(self, coding: &str) -> Self {
+        let shown = coding.chars().filter(|c| !c.is_control()).take(40).collect();
+        Self { coding: Some(shown), ..self }
+    }
+
+    /// The refusal of one that is packed; none where there is nothing in it.
+    pub fn is_packed(&self) -> Option<Refusal> {
+        let coding = self.coding.as_ref().filter(|_| !self.bytes.is_empty())?;
+        Some(Refusal::unsupported_media_type(format!("a request body with Content-Encoding {coding} is not read; send it plain")))
     }
 
     /// The bytes.
@@ -42,15 +68,44 @@ impl RequestBody {
         &self.media_type
     }
 
-    /// The object in it, for a policy; a refusal when it is in an encoding that is not decoded, or is no object.
+    /// The object in it, for a policy; a refusal when it is in an encoding that is not decoded, or is no object, or has more in it than is known.
     pub fn value(&self) -> Result<&Arc<Value>, &Refusal> {
-        self.wanted.store(true, Ordering::Relaxed);
-        self.read()
+        self.told(self.read())
+    }
+
+    /// The same, for a policy that reads along one path only: what is not known elsewhere is nothing to it.
+    pub fn value_along(&self, path: &Path) -> Result<&Arc<Value>, &Refusal> {
+        self.told(self.parsed().and_then(|parsed| {
+            let reached = parsed.unknown.iter().find(|unknown| path.may_reach(unknown.at(), |name| unknown.may_be(name)));
+            reached.map_or(Ok(&parsed.value), |unknown| Err(self.is_partly_known(unknown)))
+        }))
+    }
+
+    /// Remembers that a policy was refused.
+    fn told<'a>(&self, read: Result<&'a Arc<Value>, &'a Refusal>) -> Result<&'a Arc<Value>, &'a Refusal> {
+        if read.is_err() {
+            self.refused.store(true, Ordering::Relaxed);
+        }
+        read
     }
 
     /// The same for the gateway itself: no policy is held to have asked.
     pub fn read(&self) -> Result<&Arc<Value>, &Refusal> {
-        self.parsed.get_or_init(|| self.parse().map(Arc::new)).as_ref()
+        let parsed = self.parsed()?;
+        parsed.unknown.first().map_or(Ok(&parsed.value), |unknown| Err(self.is_partly_known(unknown)))
+    }
+
+    /// What can be read of it: some of it may be missing.
+    pub fn read_partly(&self) -> Option<&Arc<Value>> {
+        self.parsed().ok().map(|parsed| &parsed.value)
+    }
+
+    fn parsed(&self) -> Result<&Parsed, &Refusal> {
+        self.parsed.get_or_init(|| self.parse()).as_ref()
+    }
+
+    fn is_partly_known(&self, unknown: &Unknown) -> &Refusal {
+        self.partly.get_or_init(|| not_decoded(unknown))
     }
 
     /// The same for what goes without it where it is in an encoding that is not decoded; what is garbled, or may be read in two ways, is refused.
@@ -64,13 +119,16 @@ impl RequestBody {
 
     /// Why the body could not be read, if a policy tried since this was asked last.
     pub fn refusal(&self) -> Option<&Refusal> {
-        self.parsed.get().filter(|_| self.wanted.swap(false, Ordering::Relaxed)).and_then(|parsed| parsed.as_ref().err())
+        if !self.refused.swap(false, Ordering::Relaxed) {
+            return None;
+        }
+        self.parsed.get().and_then(|parsed| parsed.as_ref().err()).or(self.partly.get())
     }
 
     /// What is sent on: the bytes that came. Of YAML that was read here it is what was read, in JSON, so that nobody reads it in another way.
     pub fn to_send(&self) -> Bytes {
         match self.parsed.get() {
-            Some(Ok(value)) if self.is_yaml() => super::write_for_yaml(value).into(),
+            Some(Ok(parsed)) if self.is_yaml() => super::write_for_yaml(&parsed.value).into(),
             _ => self.bytes.clone(),
         }
     }
@@ -80,7 +138,18 @@ impl RequestBody {
         matches!(self.media_type.as_str(), "application/yaml" | "application/apply-patch+yaml")
     }
 
-    fn parse(&self) -> Result<Value, Refusal> {
+    fn parse(&self) -> Result<Parsed, Refusal> {
+        if let Some(refusal) = self.is_packed() {
+            return Err(refusal);
+        }
+        if self.media_type == "application/vnd.kubernetes.protobuf" {
+            let decoded = protobuf::decode(&self.bytes).map_err(|why| not_decoded(&why))?;
+            return Ok(Parsed { value: Arc::new(decoded.value), unknown: decoded.unknown });
+        }
+        self.parse_text().map(|value| Parsed { value: Arc::new(value), unknown: Vec::new() })
+    }
+
+    fn parse_text(&self) -> Result<Value, Refusal> {
         let not_valid = |why: String| Refusal::bad_request(format!("the request body cannot be read, and here it must be read: {why}"));
         let json = || super::read(&self.bytes);
         match self.media_type.as_str() {
@@ -100,16 +169,17 @@ impl RequestBody {
                 }),
                 _ => yaml::read(&self.bytes).map_err(|e| not_valid(e.to_string())),
             },
-            "application/vnd.kubernetes.protobuf" => protobuf::decode(&self.bytes).map_err(|why| {
-                Refusal::unsupported_media_type(format!(
-                    "here this request's body must be read, and its protobuf cannot be decoded: {why}; send application/json"
-                ))
-            }),
             other => Err(Refusal::unsupported_media_type(format!(
                 "here this request's body must be read, and {other} is not decoded by the gateway; send application/json"
             ))),
         }
     }
+}
+
+fn not_decoded(why: &dyn std::fmt::Display) -> Refusal {
+    Refusal::unsupported_media_type(format!(
+        "here this request's body must be read, and its protobuf cannot be decoded: {why}; send application/json"
+    ))
 }
 
 /// Whether the places of a JSON patch are named as RFC 6901 has it. kube-apiserver's library (`gopkg.in/evanphx/json-patch.v4`) takes others too: it passes over
@@ -177,6 +247,46 @@ mod tests {
                 code("application/json-patch+json", &serde_json::json!([{"op": "test", "path": place}]).to_string()).is_ok(),
                 "{place}"
             );
+        }
+    }
+
+    /// The v1 ConfigMap `{metadata: {name: a}, data: {k: v}}` with a field 100, in itself or in its metadata.
+    fn newer(within_metadata: bool) -> RequestBody {
+        let (odd, own) = (&b"\xa2\x06\x01x"[..], &b"\x0a\x01a"[..]);
+        let metadata = if within_metadata { [own, odd].concat() } else { own.to_vec() };
+        let outside = if within_metadata { &[][..] } else { odd };
+        let raw = [&[0x0a, metadata.len() as u8], &metadata[..], b"\x12\x06\x0a\x01k\x12\x01v", outside].concat();
+        let meta = b"\x0a\x02v1\x12\x09ConfigMap";
+        let body = [&b"k8s\0\x0a"[..], &[meta.len() as u8], meta, &[0x12, raw.len() as u8], &raw].concat();
+        RequestBody::new(body.into(), "application/vnd.kubernetes.protobuf")
+    }
+
+    /// What lies where a newer Kubernetes put it is told to who reads there, and to nobody else.
+    #[test]
+    fn a_field_that_is_not_known_refuses_only_who_may_be_reading_it() {
+        let reads = |body: &RequestBody, path: &str| body.value_along(&Path::parse(path).unwrap()).is_ok();
+        let own = newer(false);
+        // What the gateway itself could not read is not held against a policy.
+        assert!(own.read().is_err());
+        for path in ["$.data.k", "$.metadata.name", "$.metadata", "$.data.*", "$.metadata.labels.x", "$.kind"] {
+            assert!(reads(&own, path), "{path}");
+            assert!(own.refusal().is_none());
+        }
+        for path in ["$.newer", "$.*", "$..k", "$.newer.deep", "$.*.name"] {
+            assert!(!reads(&own, path), "{path}");
+            assert_eq!(own.refusal().unwrap().code, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+        }
+        let of_metadata = newer(true);
+        for path in ["$.data.k", "$.metadata.name", "$.kind", "$.newer", "$.data", "$.*.name"] {
+            assert!(reads(&of_metadata, path), "{path}");
+        }
+        for path in ["$.metadata", "$.metadata.newer", "$.metadata.*", "$.*", "$..name", "$['metadata']..x"] {
+            assert!(!reads(&of_metadata, path), "{path}");
+        }
+        for body in [own, of_metadata] {
+            assert!(body.value().is_err() && body.read().is_err() && body.read_if_known().unwrap().is_none());
+            assert_eq!(body.read_partly().unwrap()["data"]["k"], "v");
+            assert_eq!(body.to_send(), body.bytes());
         }
     }
 

@@ -125,6 +125,27 @@ impl Path {
         }
     }
 
+    /// Whether it may lead to what is not known of a document, to something around it, or into it: a member of the object at `at`, of which only some names
+    /// can be told that they are not its own.
+    pub fn may_reach<'a>(&self, at: impl Iterator<Item = At<'a>>, may_be: impl Fn(&str) -> bool) -> bool {
+        let mut states = START;
+        for place in at {
+            let (next, ends) = self.step(states, place);
+            if ends || next == 0 {
+                return ends;
+            }
+            states = next;
+        }
+        self.steps.iter().enumerate().filter(|(bit, _)| states & (1 << bit) != 0).any(|(_, step)| {
+            step.descend
+                || match &step.what {
+                    Child::Name(name) => may_be(name),
+                    Child::Any => true,
+                    Child::Index(_) => false,
+                }
+        })
+    }
+
     /// The states after a member or an element, and whether the path ends there.
     pub(super) fn step(&self, states: States, at: At<'_>) -> (States, bool) {
         let (mut next, mut ends, mut rest) = (0, false, states);

@@ -14,6 +14,7 @@ use super::loader::{Loader, PolicyFile};
 use super::origin::{Module, Origin};
 use super::report::Report;
 use super::{Broken, Cache, CallLimits, Policy, Runtime};
+use crate::classify::Operation;
 use crate::config::Policies;
 use crate::share::lock::{FILE, Lock, Locked};
 
@@ -33,6 +34,13 @@ pub struct PolicySet {
     pub broken: Vec<Broken>,
     /// Required policies that are missing or broken: while there is one, nothing passes.
     pub missing: Vec<String>,
+}
+
+impl PolicySet {
+    /// Whether a policy may read the body of an operation.
+    pub fn read_bodies_of(&self, operation: &Operation) -> bool {
+        self.policies.iter().any(|policy| policy.reads_bodies() && policy.matches(operation))
+    }
 }
 
 /// The watched directory.

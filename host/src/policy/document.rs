@@ -45,22 +45,27 @@ impl Document {
         Self { source: Source::Body(body), sight, seen: Seen::default() }
     }
 
-    fn value(&self) -> Result<&Arc<Value>, wasmtime::Error> {
-        let whole = match &self.source {
-            Source::Ready(value, _) => value,
-            Source::Body(body) => body.value().map_err(|refusal| wasmtime::Error::msg(refusal.message.clone()))?,
+    /// The object, for who reads all of it, or along one path.
+    fn value(&self, along: Option<&Path>) -> Result<&Arc<Value>, wasmtime::Error> {
+        let whole = match (&self.source, along) {
+            (Source::Ready(value, _), _) => Ok(value),
+            (Source::Body(body), None) => body.value(),
+            (Source::Body(body), Some(path)) => body.value_along(path),
         };
+        let whole = whole.map_err(|refusal| wasmtime::Error::msg(refusal.message.clone()))?;
         Ok(self.seen.get_or_init(|| sight::of(whole, self.sight)))
     }
 
     pub(super) fn get(&self, path: &str) -> Result<Option<String>, wasmtime::Error> {
-        Ok(self.compile(path)?.first(self.value()?).map(Value::to_string))
+        let path = self.compile(path)?;
+        Ok(path.first(self.value(Some(&path))?).map(Value::to_string))
     }
 
     pub(super) fn select(&self, path: &str) -> Result<Vec<(String, String)>, wasmtime::Error> {
         let (mut found, mut size, mut too_much) = (Vec::new(), 0, None);
         // What is over a limit is known before it is written.
-        let _ = self.compile(path)?.visit(self.value()?, &mut |at, value| {
+        let path = self.compile(path)?;
+        let _ = path.visit(self.value(Some(&path))?, &mut |at, value| {
             size += normalized_length(at);
             if found.len() >= MOST_MATCHES {
                 // A policy that saw some of them would decide about what it did not see.
@@ -79,7 +84,7 @@ impl Document {
     }
 
     pub(super) fn json(&self) -> Result<String, wasmtime::Error> {
-        Ok(self.value()?.to_string())
+        Ok(self.value(None)?.to_string())
     }
 
     pub(super) fn size(&self) -> Result<u64, wasmtime::Error> {

@@ -114,6 +114,11 @@ impl Policy {
         any(&self.rules) && any(&self.narrowed)
     }
 
+    /// Whether it may read the bodies of requests.
+    pub fn reads_bodies(&self) -> bool {
+        self.on_request() && self.granted.contains(Capabilities::BODIES)
+    }
+
     /// Whether it is called before anything reaches the cluster.
     pub fn on_request(&self) -> bool {
         self.manifest.hooks.contains(Hooks::REQUEST)

@@ -3,8 +3,9 @@
 use serde_json::{Map, Value};
 
 use super::schema::{self, Message, Type};
+use super::unknown::{Place, Trace};
 use super::wire::{Field, Wire};
-use super::{DEEPEST, Undecodable, scalar};
+use super::{DEEPEST, Undecodable, scalar, short};
 
 /// A value, and whether Go would call it zero.
 struct Decoded {
@@ -19,12 +20,12 @@ impl Decoded {
 }
 
 /// Decodes a message.
-pub(super) fn message(message: &Message, bytes: &[u8], depth: usize) -> Result<Value, Undecodable> {
-    decode_message(message, &[bytes], depth).map(|decoded| decoded.value)
+pub(super) fn message(message: &'static Message, bytes: &[u8], depth: usize, trace: &mut Trace) -> Result<Value, Undecodable> {
+    trace.object(message, |trace| decode_message(message, &[bytes], depth, trace)).map(|decoded| decoded.value)
 }
 
 /// A message that comes in pieces is one: protobuf merges them.
-fn decode_message(message: &Message, pieces: &[&[u8]], depth: usize) -> Result<Decoded, Undecodable> {
+fn decode_message(message: &'static Message, pieces: &[&[u8]], depth: usize, trace: &mut Trace) -> Result<Decoded, Undecodable> {
     if depth > DEEPEST {
         return Err(Undecodable::new("it is nested too deep"));
     }
@@ -32,16 +33,22 @@ fn decode_message(message: &Message, pieces: &[&[u8]], depth: usize) -> Result<D
     for piece in pieces {
         let mut wire = Wire::new(piece);
         while let Some((number, field)) = wire.next()? {
-            let index =
-                message.fields.iter().position(|field| field.number == number).ok_or_else(|| {
-                    Undecodable::new(format!("{} has a field {number} that the gateway does not know", short(message.name)))
-                })?;
-            found[index].push(field);
+            match message.fields.iter().position(|field| field.number == number) {
+                Some(index) => found[index].push(field),
+                None => trace.meets(number)?,
+            }
         }
     }
     let (mut object, mut zero) = (Map::new(), true);
     for (field, found) in message.fields.iter().zip(found) {
-        let decoded = decode_field(field, &found, depth).map_err(|why| match why.0.contains(" of ") {
+        if field.elsewhere && found.is_empty() {
+            continue;
+        }
+        let decoded = match field.inline {
+            true => decode_field(field, &found, depth, trace),
+            false => trace.within(Place::Name(field.name.to_owned()), |trace| decode_field(field, &found, depth, trace)),
+        };
+        let decoded = decoded.map_err(|why| match why.0.contains(" of ") {
             // The innermost place says most.
             true => why,
             false => Undecodable::new(format!("{} of {}: {why}", field.name, short(message.name))),
@@ -56,11 +63,6 @@ fn decode_message(message: &Message, pieces: &[&[u8]], depth: usize) -> Result<D
         }
     }
     Ok(Decoded::new(Value::Object(object), zero))
-}
-
-/// The type's name without its package's path.
-fn short(name: &str) -> &str {
-    name.rsplit('/').next().unwrap_or(name)
 }
 
 /// What `omitempty` leaves out: false, 0, null, and empty texts, lists and maps; never a struct.
@@ -81,39 +83,51 @@ fn is_empty(field: &schema::Field, decoded: &Decoded) -> bool {
     }
 }
 
-fn decode_field(field: &schema::Field, found: &[Field<'_>], depth: usize) -> Result<Decoded, Undecodable> {
+fn decode_field(field: &schema::Field, found: &[Field<'_>], depth: usize, trace: &mut Trace) -> Result<Decoded, Undecodable> {
     if field.map {
-        return map(field, found, depth);
+        return map(field, found, depth, trace);
     }
     if field.repeated {
-        return repeated(field, found, depth);
+        return repeated(field, found, depth, trace);
     }
     if found.is_empty() {
-        return Ok(if field.pointer { Decoded::new(Value::Null, true) } else { default(field.kind, depth)? });
+        return Ok(if field.pointer { Decoded::new(Value::Null, true) } else { default(field.kind, depth, trace)? });
     }
-    let mut decoded = value(field.kind, found, depth)?;
+    let mut decoded = match (field.inline, field.kind) {
+        (true, Type::Message(index)) => inlined(index, found, depth, trace)?,
+        _ => value(field.kind, found, depth, trace)?,
+    };
     // A pointer that is there is not zero, whatever it points to.
     decoded.zero &= !field.pointer;
     Ok(decoded)
 }
 
-fn repeated(field: &schema::Field, found: &[Field<'_>], depth: usize) -> Result<Decoded, Undecodable> {
+/// A message whose members are those of the object around it.
+fn inlined(index: usize, found: &[Field<'_>], depth: usize, trace: &mut Trace) -> Result<Decoded, Undecodable> {
+    let pieces = found.iter().map(bytes_of).collect::<Result<Vec<_>, _>>()?;
+    decode_message(schema::table().message(index), &pieces, depth + 1, trace)
+}
+
+fn repeated(field: &schema::Field, found: &[Field<'_>], depth: usize, trace: &mut Trace) -> Result<Decoded, Undecodable> {
     let mut list = Vec::new();
     for one in found {
         match (field.kind, one) {
             (Type::Int | Type::Uint | Type::Bool, Field::Bytes(packed)) => {
                 let mut packed = Wire::new(packed);
                 while let Some(number) = packed.packed()? {
-                    list.push(value(field.kind, &[Field::Varint(number)], depth)?.value);
+                    list.push(value(field.kind, &[Field::Varint(number)], depth, trace)?.value);
                 }
             }
-            _ => list.push(value(field.kind, std::slice::from_ref(one), depth)?.value),
+            _ => {
+                let element = trace.within(Place::Index(list.len()), |trace| value(field.kind, std::slice::from_ref(one), depth, trace))?;
+                list.push(element.value);
+            }
         }
     }
     Ok(if found.is_empty() { Decoded::new(Value::Null, true) } else { Decoded::new(Value::Array(list), false) })
 }
 
-fn map(field: &schema::Field, found: &[Field<'_>], depth: usize) -> Result<Decoded, Undecodable> {
+fn map(field: &schema::Field, found: &[Field<'_>], depth: usize, trace: &mut Trace) -> Result<Decoded, Undecodable> {
     if found.is_empty() {
         return Ok(Decoded::new(Value::Null, true));
     }
@@ -131,9 +145,11 @@ fn map(field: &schema::Field, found: &[Field<'_>], depth: usize) -> Result<Decod
         let value = match (values.last(), field.kind) {
             (None, Type::Bytes) => Value::String(String::new()),
             (None, Type::Strings) => Value::Array(Vec::new()),
-            (None, kind) => default(kind, depth)?.value,
+            (None, kind) => default(kind, depth, trace)?.value,
             // Upstream reads a value anew each time it comes.
-            (Some(last), kind) => value(kind, std::slice::from_ref(last), depth)?.value,
+            (Some(last), kind) => {
+                trace.within(Place::Name(key.clone()), |trace| value(kind, std::slice::from_ref(last), depth, trace))?.value
+            }
         };
         members.insert(key, value);
     }
@@ -148,7 +164,7 @@ fn bytes_of<'a>(field: &Field<'a>) -> Result<&'a [u8], Undecodable> {
 }
 
 /// What a field that is not there is.
-fn default(kind: Type, depth: usize) -> Result<Decoded, Undecodable> {
+fn default(kind: Type, depth: usize, trace: &mut Trace) -> Result<Decoded, Undecodable> {
     Ok(match kind {
         Type::Bool => Decoded::new(false.into(), true),
         Type::Int | Type::Uint | Type::Double | Type::IntOrString => Decoded::new(0.into(), true),
@@ -156,15 +172,21 @@ fn default(kind: Type, depth: usize) -> Result<Decoded, Undecodable> {
         Type::Bytes | Type::Strings | Type::Time | Type::MicroTime | Type::Raw => Decoded::new(Value::Null, true),
         Type::Duration => Decoded::new("0s".into(), true),
         Type::Quantity => Decoded::new("0".into(), true),
-        Type::Message(index) => decode_message(schema::table().message(index), &[], depth + 1)?,
+        Type::Message(index) => object(index, &[], depth, trace)?,
         Type::PropsOrBool(_) => Decoded::new(false.into(), true),
         Type::PropsOrArray(_) | Type::PropsOrStrings(_) => Decoded::new(Value::Null, true),
     })
 }
 
+/// A message with an object of its own.
+fn object(index: usize, pieces: &[&[u8]], depth: usize, trace: &mut Trace) -> Result<Decoded, Undecodable> {
+    let message = schema::table().message(index);
+    trace.object(message, |trace| decode_message(message, pieces, depth + 1, trace))
+}
+
 /// A value; of several the last counts, and messages are merged.
-fn value(kind: Type, found: &[Field<'_>], depth: usize) -> Result<Decoded, Undecodable> {
-    let Some(last) = found.last() else { return default(kind, depth) };
+fn value(kind: Type, found: &[Field<'_>], depth: usize, trace: &mut Trace) -> Result<Decoded, Undecodable> {
+    let Some(last) = found.last() else { return default(kind, depth, trace) };
     let number = || match last {
         Field::Varint(number) => Ok(*number),
         _ => Err(Undecodable::new("something else stands where a number is")),
@@ -196,14 +218,14 @@ fn value(kind: Type, found: &[Field<'_>], depth: usize) -> Result<Decoded, Undec
         }
         Type::Message(index) => {
             let pieces = found.iter().map(bytes_of).collect::<Result<Vec<_>, _>>()?;
-            decode_message(schema::table().message(index), &pieces, depth + 1)?
+            object(index, &pieces, depth, trace)?
         }
         Type::Time | Type::MicroTime => match scalar::time(bytes_of(last)?, kind == Type::MicroTime)? {
             Some(time) => Decoded::new(time, false),
             None => Decoded::new(Value::Null, true),
         },
         Type::Duration => {
-            let [Some(Field::Varint(nanos))] = fields(last, [1])? else { return default(kind, depth) };
+            let [Some(Field::Varint(nanos))] = fields(last, [1])? else { return default(kind, depth, trace) };
             Decoded::new(scalar::duration(nanos.cast_signed()).into(), nanos == 0)
         }
         Type::Quantity => match fields(last, [1])? {
@@ -212,7 +234,7 @@ fn value(kind: Type, found: &[Field<'_>], depth: usize) -> Result<Decoded, Undec
                 let zero = text == "0";
                 Decoded::new(text.into(), zero)
             }
-            [None] => default(kind, depth)?,
+            [None] => default(kind, depth, trace)?,
         },
         Type::IntOrString => {
             let [which, number, text] = fields(last, [1, 2, 3])?;
@@ -225,8 +247,8 @@ fn value(kind: Type, found: &[Field<'_>], depth: usize) -> Result<Decoded, Undec
                 _ => return Err(Undecodable::new("it is neither a number nor a text")),
             }
         }
-        Type::Raw => raw(last, depth)?,
-        Type::PropsOrBool(_) | Type::PropsOrArray(_) | Type::PropsOrStrings(_) => props(kind, last, depth)?,
+        Type::Raw => raw(last, depth, trace)?,
+        Type::PropsOrBool(_) | Type::PropsOrArray(_) | Type::PropsOrStrings(_) => props(kind, last, depth, trace)?,
     })
 }
 
@@ -242,14 +264,14 @@ fn fields<'a, const N: usize>(field: &Field<'a>, numbers: [u32; N]) -> Result<[O
 }
 
 /// An object within an object: JSON as it is, or protobuf once more.
-fn raw(field: &Field<'_>, depth: usize) -> Result<Decoded, Undecodable> {
+fn raw(field: &Field<'_>, depth: usize, trace: &mut Trace) -> Result<Decoded, Undecodable> {
     let [raw] = fields(field, [1])?;
     let raw = raw.as_ref().map_or(Ok(&[][..]), bytes_of)?;
     if raw.is_empty() {
         return Ok(Decoded::new(Value::Null, true));
     }
     if raw.starts_with(super::PREFIX) {
-        return Ok(Decoded::new(super::decode_at(raw, depth + 1)?, false));
+        return Ok(Decoded::new(super::decode_at(raw, depth + 1, trace)?, false));
     }
     let value = crate::json::read(raw).map_err(|why| {
         Undecodable::new(format!("an object within it is neither protobuf nor JSON that can be read in one way only: {why}"))
@@ -258,9 +280,10 @@ fn raw(field: &Field<'_>, depth: usize) -> Result<Decoded, Undecodable> {
 }
 
 /// The three types of `apiextensions.k8s.io` that are one thing or another (`types_jsonschema.go`, `marshal.go`).
-fn props(kind: Type, field: &Field<'_>, depth: usize) -> Result<Decoded, Undecodable> {
-    let (Type::PropsOrBool(index) | Type::PropsOrArray(index) | Type::PropsOrStrings(index)) = kind else { return default(kind, depth) };
-    let schema = schema::table().message(index);
+fn props(kind: Type, field: &Field<'_>, depth: usize, trace: &mut Trace) -> Result<Decoded, Undecodable> {
+    let (Type::PropsOrBool(index) | Type::PropsOrArray(index) | Type::PropsOrStrings(index)) = kind else {
+        return default(kind, depth, trace);
+    };
     let (mut number, mut one, mut list) = (None, Vec::new(), Vec::new());
     let mut wire = Wire::new(bytes_of(field)?);
     while let Some((at, field)) = wire.next()? {
@@ -271,7 +294,7 @@ fn props(kind: Type, field: &Field<'_>, depth: usize) -> Result<Decoded, Undecod
             _ => return Err(Undecodable::new(format!("it has a field {at} that nobody knows"))),
         }
     }
-    let whole = |pieces: &[&[u8]]| decode_message(schema, pieces, depth + 1).map(|decoded| decoded.value);
+    let mut whole = |pieces: &[&[u8]]| object(index, pieces, depth, trace).map(|decoded| decoded.value);
     let value = match kind {
         Type::PropsOrArray(_) if !list.is_empty() => list.iter().map(|piece| whole(&[*piece])).collect::<Result<Vec<_>, _>>()?.into(),
         Type::PropsOrStrings(_) if !list.is_empty() => list.iter().map(|text| scalar::string(text)).collect::<Result<Vec<_>, _>>()?.into(),

@@ -2,17 +2,21 @@
 //!
 //! A body is `k8s\0`, then a `runtime.Unknown` that names its type and holds the object
 //! (`k8s.io/apimachinery/pkg/runtime/serializer/protobuf`). What the fields of a type are is in [`schema`], a table made from upstream's own types by
-//! `cargo xtask schema`. A type or a field the table does not have cannot be decoded, and says so: nothing is left out silently.
+//! `cargo xtask schema`. A type the table does not have cannot be decoded, and of a field it
+//! does not have it is said where it lies: nothing is left out silently.
 
 mod decode;
 mod scalar;
 mod schema;
+mod unknown;
 mod wire;
 
 use std::fmt;
 
 use serde_json::Value;
 
+use unknown::Trace;
+pub use unknown::Unknown;
 use wire::{Field, Wire};
 
 /// What a body begins with.
@@ -38,12 +42,28 @@ impl Undecodable {
     }
 }
 
-/// Decodes a body.
-pub fn decode(body: &[u8]) -> Result<Value, Undecodable> {
-    decode_at(body, 0)
+/// A body, decoded.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Decoded {
+    /// What of it is known.
+    pub value: Value,
+    /// What is in it beside that.
+    pub unknown: Vec<Unknown>,
 }
 
-fn decode_at(body: &[u8], depth: usize) -> Result<Value, Undecodable> {
+/// Decodes a body.
+pub fn decode(body: &[u8]) -> Result<Decoded, Undecodable> {
+    let mut trace = Trace::new(schema::nothing());
+    let value = decode_at(body, 0, &mut trace)?;
+    Ok(Decoded { value, unknown: trace.into_found() })
+}
+
+/// The type's name without its package's path.
+fn short(name: &str) -> &str {
+    name.rsplit('/').next().unwrap_or(name)
+}
+
+fn decode_at(body: &[u8], depth: usize, trace: &mut Trace) -> Result<Value, Undecodable> {
     if depth > DEEPEST {
         return Err(Undecodable::new("it is nested too deep"));
     }
@@ -75,12 +95,12 @@ fn decode_at(body: &[u8], depth: usize) -> Result<Value, Undecodable> {
     let message = schema::table().kind(&api_version, &kind).ok_or_else(|| {
         let shown = |text: &str| text.chars().filter(|c| !c.is_control()).take(100).collect::<String>();
         Undecodable::new(format!(
-            "the gateway does not know the type {} {} (it knows those of Kubernetes 1.37)",
+            "the gateway does not know the type {} {} (it knows those of Kubernetes 1.28 to 1.38)",
             shown(&api_version),
             shown(&kind)
         ))
     })?;
-    let mut value = decode::message(message, raw, depth + 1)?;
+    let mut value = decode::message(message, raw, depth + 1, trace)?;
     if let Some(object) = value.as_object_mut() {
         object.insert("kind".into(), kind.into());
         object.insert("apiVersion".into(), api_version.into());
@@ -101,7 +121,8 @@ mod tests {
     #[test]
     fn a_config_map_is_what_kubernetes_makes_of_it() {
         // metadata {name: "a"}, data {"k": "v"}
-        let value = decode(&unknown("ConfigMap", b"\x0a\x03\x0a\x01a\x12\x06\x0a\x01k\x12\x01v")).unwrap();
+        let Decoded { value, unknown } = decode(&unknown("ConfigMap", b"\x0a\x03\x0a\x01a\x12\x06\x0a\x01k\x12\x01v")).unwrap();
+        assert!(unknown.is_empty());
         assert_eq!(value, serde_json::json!({"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "a"}, "data": {"k": "v"}}));
     }
 
@@ -109,10 +130,41 @@ mod tests {
     fn what_is_not_known_is_told_and_never_left_out() {
         let why = |kind: &str, raw: &[u8]| decode(&unknown(kind, raw)).unwrap_err().to_string();
         assert!(why("Gizmo", b"").contains("does not know the type v1 Gizmo"));
-        assert!(why("ConfigMap", b"\xa2\x06\x01x").contains("field 100"));
         assert!(why("ConfigMap", b"\x0a\x7f").contains("ends"));
         assert!(why("ConfigMap", b"\x08\x01").contains("metadata"), "a number where a message is");
         assert!(decode(b"{}").is_err());
+    }
+
+    #[test]
+    fn of_a_field_that_is_not_known_it_is_known_where_it_lies() {
+        let field = |number: u8, bytes: &[u8]| [&[number << 3 | 2, bytes.len() as u8], bytes].concat();
+        let odd = b"\xa2\x06\x01x";
+        let of = |kind: &str, raw: &[u8]| {
+            let Decoded { unknown, .. } = decode(&unknown(kind, raw)).unwrap();
+            unknown.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(of("ConfigMap", odd), ["$ (v1.ConfigMap) has a field 100 that the gateway does not know"]);
+        let metadata = field(1, odd);
+        assert_eq!(of("ConfigMap", &metadata), ["$.metadata (v1.ObjectMeta) has a field 100 that the gateway does not know"]);
+        // spec.volumes[1], whose source is inlined, and spec.containers[0].
+        let volumes = [field(1, b""), field(1, &[field(1, b"v"), field(2, odd)].concat())].concat();
+        let spec = field(2, &[volumes, field(2, odd)].concat());
+        let told = of("Pod", &spec);
+        assert!(
+            told[0].starts_with("$.spec.volumes[1] (v1.Volume)") && told[1].starts_with("$.spec.containers[0] (v1.Container)"),
+            "{told:?}"
+        );
+        let found = decode(&unknown("Pod", &spec)).unwrap().unknown;
+        assert!(!found[0].may_be("name") && !found[0].may_be("nfs") && found[0].may_be("newer"));
+        // Very many of them are no object of a newer Kubernetes.
+        let many: Vec<u8> = (0..300).flat_map(|_| field(2, odd)).collect();
+        let length = |bytes: Vec<u8>| {
+            let size = bytes.len();
+            [&[0x12, size as u8 & 0x7f | 0x80, (size >> 7) as u8][..], &bytes].concat()
+        };
+        let meta = [field(1, b"v1"), field(2, b"Pod")].concat();
+        let body = [PREFIX, &field(1, &meta), &length(length(many))].concat();
+        assert!(decode(&body).unwrap_err().to_string().contains("more than 256"));
     }
 
     proptest::proptest! {

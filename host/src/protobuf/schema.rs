@@ -1,4 +1,4 @@
-//! The table of types, made from upstream's by `cargo xtask schema`.
+//! The tables of types, made from upstream's by `cargo xtask schema`: those of one Kubernetes, and what others, older and newer, have beside them.
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -39,6 +39,8 @@ pub(super) struct Field {
     pub(super) inline: bool,
     pub(super) omit_empty: bool,
     pub(super) omit_zero: bool,
+    /// Whether the Kubernetes of the first table does not have it: where it is not there, it is not written either.
+    pub(super) elsewhere: bool,
 }
 
 /// A message: its fields in the order of upstream's struct.
@@ -58,7 +60,13 @@ pub(super) struct Table {
 /// The table, read when it is first needed.
 pub(super) fn table() -> &'static Table {
     static TABLE: OnceLock<Table> = OnceLock::new();
-    TABLE.get_or_init(|| Table::parse(include_str!("schema.txt")))
+    TABLE.get_or_init(|| Table::parse(include_str!("schema.txt"), include_str!("schema-others.txt")))
+}
+
+/// A message without fields.
+pub(super) fn nothing() -> &'static Message {
+    static NOTHING: Message = Message { name: "", fields: Vec::new() };
+    &NOTHING
 }
 
 impl Table {
@@ -75,19 +83,39 @@ impl Table {
     }
 
     /// Reads lines that the generator wrote; what it did not write is left out, and a test compares the whole with a new one.
-    fn parse(text: &'static str) -> Self {
+    fn parse(text: &'static str, others: &'static str) -> Self {
         let mut table = Self::default();
-        for line in text.lines() {
+        let (mut current, mut extends) = (usize::MAX, false);
+        // In the second, messages are known by their names, and may have fields in the first.
+        let mut names: HashMap<&str, usize> = HashMap::new();
+        let named = |text: &'static str, line: &str| text.lines().filter_map(|text| text.strip_prefix(line)).collect::<Vec<_>>();
+        let first = named(text, "message ").into_iter().filter_map(|message| message.split_once(' ')).map(|(_, name)| name);
+        for name in first.chain(named(others, "message ")) {
+            let next = names.len();
+            names.entry(name).or_insert(next);
+        }
+        let number_of = |text: &str| text.strip_prefix('@').map_or_else(|| text.parse().ok(), |name| names.get(name).copied());
+        for line in text.lines().chain(others.lines()) {
             let words: Vec<&str> = line.split(' ').collect();
             match words[..] {
                 ["kind", version, kind, index] => {
-                    table.kinds.insert((version, kind), index.parse().unwrap_or(usize::MAX));
+                    table.kinds.insert((version, kind), number_of(index).unwrap_or(usize::MAX));
                 }
                 ["message", index, name] if index.parse() == Ok(table.messages.len()) => {
+                    current = table.messages.len();
                     table.messages.push(Message { name, fields: Vec::new() });
                 }
+                ["message", name] => {
+                    current = names.get(name).copied().unwrap_or(usize::MAX);
+                    extends = current != table.messages.len();
+                    if !extends {
+                        table.messages.push(Message { name, fields: Vec::new() });
+                    }
+                }
                 [number, name, flags, kind] => {
-                    if let (Some(message), Ok(number), Some(kind)) = (table.messages.last_mut(), number.parse(), Type::parse(kind)) {
+                    if let (Some(message), Ok(number), Some(kind)) =
+                        (table.messages.get_mut(current), number.parse(), Type::parse(kind, number_of))
+                    {
                         let has = |flag| flags.contains(flag);
                         message.fields.push(Field {
                             number,
@@ -99,6 +127,7 @@ impl Table {
                             inline: has('i'),
                             omit_empty: has('o'),
                             omit_zero: has('z'),
+                            elsewhere: extends,
                         });
                     }
                 }
@@ -110,7 +139,7 @@ impl Table {
 }
 
 impl Type {
-    fn parse(text: &str) -> Option<Self> {
+    fn parse(text: &str, message: impl Fn(&str) -> Option<usize>) -> Option<Self> {
         Some(match text {
             "bool" => Self::Bool,
             "int" => Self::Int,
@@ -126,10 +155,10 @@ impl Type {
             "intorstring" => Self::IntOrString,
             "raw" => Self::Raw,
             _ => match text.split_once(':') {
-                Some(("propsorbool", index)) => Self::PropsOrBool(index.parse().ok()?),
-                Some(("propsorarray", index)) => Self::PropsOrArray(index.parse().ok()?),
-                Some(("propsorstrings", index)) => Self::PropsOrStrings(index.parse().ok()?),
-                _ => Self::Message(text.parse().ok()?),
+                Some(("propsorbool", index)) => Self::PropsOrBool(message(index)?),
+                Some(("propsorarray", index)) => Self::PropsOrArray(message(index)?),
+                Some(("propsorstrings", index)) => Self::PropsOrStrings(message(index)?),
+                _ => Self::Message(message(text)?),
             },
         })
     }
@@ -141,12 +170,25 @@ mod tests {
 
     #[test]
     fn every_line_of_the_table_is_understood() {
-        let text = include_str!("schema.txt");
+        let text = concat!(include_str!("schema.txt"), include_str!("schema-others.txt"));
         let table = table();
-        let lines = |first: &str| text.lines().filter(|line| line.starts_with(first)).count();
-        assert_eq!((table.kinds.len(), table.messages.len()), (lines("kind "), lines("message ")));
+        let is_of = |line: &&str| line.starts_with("kind ") || line.starts_with("message ");
+        assert_eq!(table.kinds.len(), text.lines().filter(|line| line.starts_with("kind ")).count());
+        let names: std::collections::HashSet<&str> =
+            text.lines().filter(|line| line.starts_with("message ")).filter_map(|line| line.rsplit(' ').next()).collect();
+        assert_eq!(table.messages.iter().map(|message| message.name).collect::<std::collections::HashSet<_>>(), names);
+        assert_eq!(table.messages.len(), names.len());
         let fields: usize = table.messages.iter().map(|message| message.fields.len()).sum();
-        assert_eq!(fields, text.lines().count() - table.kinds.len() - table.messages.len());
+        assert_eq!(fields, text.lines().filter(|line| !is_of(line)).count());
+        for message in &table.messages {
+            let numbers: std::collections::HashSet<u32> = message.fields.iter().map(|field| field.number).collect();
+            assert_eq!(numbers.len(), message.fields.len(), "{}", message.name);
+        }
+        // Of 1.38 and of 1.28: what neither has is in the first table.
+        for (version, kind) in [("v1", "Pod"), ("scheduling.k8s.io/v1beta1", "CompositePodGroup"), ("policy/v1beta1", "PodSecurityPolicy")]
+        {
+            assert!(table.kind(version, kind).is_some(), "{kind}");
+        }
         assert!(table.kinds.values().all(|index| *index < table.messages.len()));
         for field in table.messages.iter().flat_map(|message| &message.fields) {
             if let Type::Message(index) | Type::PropsOrBool(index) | Type::PropsOrArray(index) | Type::PropsOrStrings(index) = field.kind {

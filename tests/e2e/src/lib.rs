@@ -128,6 +128,13 @@ impl Setup {
         send(&self.gateway, &request, patience)
     }
 
+    /// Megabytes of memory the gateway holds.
+    pub fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.gateway.process.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+    }
+
     /// The audit events so far.
     pub fn events(&self) -> Vec<Value> {
         std::thread::sleep(Duration::from_millis(150));

@@ -28,6 +28,8 @@ fn every_type_is_decoded_as_upstream_does() {
         let expected: Value = serde_json::from_slice(json).unwrap();
         let kind = format!("{} {}", expected["apiVersion"], expected["kind"]);
         let decoded = postern::protobuf::decode(protobuf).unwrap_or_else(|why| panic!("seed {seed}, {kind}: {why}\n{expected}"));
+        assert!(decoded.unknown.is_empty(), "seed {seed}, {kind}: {:?}", decoded.unknown);
+        let decoded = decoded.value;
         if decoded != expected {
             panic!("seed {seed}, {kind}: {}", difference("$", &decoded, &expected).unwrap_or_default());
         }

@@ -201,17 +201,6 @@ fn run_part(part: &[&str], mut cargo: Command) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Makes the table that protobuf is decoded with anew, from the types of the pinned Kubernetes.
-pub(crate) fn schema() -> anyhow::Result<()> {
-    go("kubernetes", "protobuf", "./protobuf", "-s -w")?;
-    let table = Command::new(cache().join("bin/protobuf")).arg("schema").output()?;
-    if !table.status.success() {
-        bail!("the table cannot be made: {}", String::from_utf8_lossy(&table.stderr));
-    }
-    let file = root().join("host/src/protobuf/schema.txt");
-    std::fs::write(&file, table.stdout).with_context(|| format!("cannot write {}", file.display()))
-}
-
 /// Builds and runs the bench, with nginx to compare with.
 pub(crate) fn run_bench(arguments: &[String], environment: &[(&str, PathBuf)]) -> anyhow::Result<()> {
     debian("nginx", "which the bench compares with,", || testbed::nginx().is_some())?;
@@ -252,11 +241,15 @@ pub(crate) fn cargo() -> Command {
 }
 
 /// Builds a Go program unless it was built from the same module before.
-fn go(module: &str, name: &str, package: &str, flags: &str) -> anyhow::Result<()> {
+pub(crate) fn go(module: &str, name: &str, package: &str, flags: &str) -> anyhow::Result<()> {
     let directory = root().join("tests/go").join(module);
     let mut inputs = std::fs::read_to_string(directory.join("go.mod"))? + flags;
     if let Some(local) = package.strip_prefix("./") {
-        inputs += &std::fs::read_to_string(directory.join(local).join("main.go"))?;
+        let mut files = std::fs::read_dir(directory.join(local))?.map(|entry| Ok(entry?.path())).collect::<anyhow::Result<Vec<_>>>()?;
+        files.sort();
+        for file in files {
+            inputs += &std::fs::read_to_string(file)?;
+        }
     }
     let (binary, stamp) = (cache().join("bin").join(name), cache().join("bin").join(format!("{name}.from")));
     if binary.exists() && std::fs::read_to_string(&stamp).is_ok_and(|s| s == inputs) {

@@ -7,6 +7,7 @@ mod fuzz;
 mod play;
 mod policies;
 mod release;
+mod schema;
 mod sessions;
 
 use clap::{Parser, Subcommand};
@@ -67,7 +68,11 @@ enum Command {
         profile: Option<std::path::PathBuf>,
     },
     /// Makes the table that protobuf is decoded with, after the pinned version of Kubernetes changed.
-    Schema,
+    Schema {
+        /// What other versions of Kubernetes add to it too, which is fetched from their modules.
+        #[arg(long)]
+        others: bool,
+    },
     /// Makes what is derived from the contract, after it changed: the bindings of the C template, and its page of reference.
     Bindings,
     /// A cluster and a gateway in the background.
@@ -107,7 +112,7 @@ fn main() -> anyhow::Result<()> {
             build::everything()?;
             demo::run(once)
         }
-        Command::Schema => build::schema(),
+        Command::Schema { others } => schema::write(others),
         Command::Bindings => bindings::write(),
         Command::Test { program } => {
             build::everything()?;

@@ -21,6 +21,7 @@ mod objects;
 mod pack;
 mod parity;
 mod policies;
+mod proxies;
 mod rights;
 mod sandbox;
 mod sessions;

@@ -16,11 +16,6 @@ fn checked(directory: &Path) -> Ran {
     Ran::new(Gateway::postern(&["policy", "check", directory.to_str().unwrap()]).unwrap())
 }
 
-fn memory(s: &e2e::Setup) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", s.gateway.process.id())).unwrap();
-    status.lines().find(|line| line.starts_with("VmRSS")).unwrap().split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
-}
-
 #[test]
 fn loops_and_allocations_in_any_hook_end_and_harm_nobody() {
     let hooks = ["loop-on-object", "allocate-on-object", "loop-on-chunk", "allocate-on-chunk", "trap-on-chunk"];
@@ -45,7 +40,7 @@ fn loops_and_allocations_in_any_hook_end_and_harm_nobody() {
         // Nobody else is harmed, and what the sandbox took is given back.
         assert!(s.kubectl(&["get", "pods"]).ok);
     }
-    assert!(memory(&s) < 400, "{} MB", memory(&s));
+    assert!(s.memory() < 400, "{} MB", s.memory());
 }
 
 #[test]
@@ -123,7 +118,7 @@ fn huge_strings_and_lists_are_bounded_both_ways() {
     assert!(ran.success().contains("done") && began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
     let ran = s.kubectl(&["-n", "huge-chunk", "exec", "web", "--", "echo", "small"]);
     assert!(ran.out.len() >= 24 << 20 || !ran.ok, "{} bytes", ran.out.len());
-    assert!(s.kubectl(&["get", "pods"]).ok && memory(&s) < 400, "{} MB", memory(&s));
+    assert!(s.kubectl(&["get", "pods"]).ok && s.memory() < 400, "{} MB", s.memory());
 }
 
 /// Where the host puts what it hands over the guest's own `cabi_realloc` says: one that calls the host from there would find it in the middle of a call.
@@ -145,7 +140,7 @@ fn what_many_ways_lead_to_and_what_is_selected_cost_what_is_there() {
             body.len()
         ))
     };
-    let before = memory(&s);
+    let before = s.memory();
     // Four hundred bytes, nested sixty deep: more ways than atoms.
     let deep = format!("{{\"kind\":\"ConfigMap\",\"a\":{}1{}}}", "{\"a\":".repeat(60), "}".repeat(60));
     let began = Instant::now();
@@ -158,7 +153,7 @@ fn what_many_ways_lead_to_and_what_is_selected_cost_what_is_there() {
     let wide = format!("{{\"{}\":[{}0]}}", "k".repeat(280_000), "{\"image\":1},".repeat(9_000));
     let answer = post("select-images", &wide);
     assert!(code(&answer) == 500 && answer.contains("more than 8 MiB"), "{}", &answer[..answer.len().min(400)]);
-    assert!(memory(&s) < before + 150, "{} MB, {before} before", memory(&s));
+    assert!(s.memory() < before + 150, "{} MB, {before} before", s.memory());
     assert!(s.kubectl(&["get", "pods"]).ok);
 }
 
@@ -226,7 +221,7 @@ fn a_module_of_another_version_of_the_contract_is_told_so() {
 #[test]
 fn two_hundred_modules_serve_at_once_on_one_engine() {
     let s = setup(vec![("000", "no-bulk-export", String::new())], "");
-    let alone = memory(&s);
+    let alone = s.memory();
     let module = std::fs::read(testbed::policy("no-bulk-export")).unwrap();
     for n in 1..200 {
         std::fs::write(s.gateway.directory.join(format!("policies.d/{n:03}.partial")), &module).unwrap();
@@ -242,7 +237,7 @@ fn two_hundred_modules_serve_at_once_on_one_engine() {
     assert_eq!(code(&s.get(&format!("/api/v1/namespaces/{}/secrets", s.namespace), "")), 200);
     let event = s.events().into_iter().rfind(|e| e["verb"] == "list" && e["stage"] == "completed").unwrap();
     assert_eq!(event["policies"].as_array().unwrap().len(), 200);
-    let grown = memory(&s).saturating_sub(alone);
+    let grown = s.memory().saturating_sub(alone);
     assert!(grown < 200, "199 more modules took {grown} MB");
 }
 

@@ -123,6 +123,43 @@ fn protobuf_secret(namespace: &str, value: &[u8]) -> Vec<u8> {
     [b"k8s\0".as_slice(), &field(1, &type_meta), &field(2, &raw)].concat()
 }
 
+/// A Go client newer than the gateway sends what the gateway has no name for. kube-apiserver passes over it, and so does the gateway where no policy may be
+/// reading it.
+#[test]
+fn a_field_newer_than_the_gateway_refuses_only_who_may_be_reading_it() {
+    let field = |number: u8, bytes: &[u8]| [&[number << 3 | 2, bytes.len() as u8], bytes].concat();
+    let newer = b"\xa2\x06\x01x";
+    let body = |name: &str, in_metadata: bool| {
+        let metadata = [field(1, name.as_bytes()), if in_metadata { newer.to_vec() } else { Vec::new() }].concat();
+        let data = field(2, &[field(1, b"ok"), field(2, b"yes")].concat());
+        let outside = if in_metadata { Vec::new() } else { newer.to_vec() };
+        let type_meta = [field(1, b"v1"), field(2, b"ConfigMap")].concat();
+        [b"k8s\0".as_slice(), &field(1, &type_meta), &field(2, &[field(1, &metadata), data, outside].concat())].concat()
+    };
+    let cel =
+        "settings:\n  match: [{verbs: [create], resources: [configmaps]}]\n  validations: [{expression: 'object.data.ok == \"yes\"'}]\n";
+    let s = setup(
+        vec![("30-reads", "misbehaves", "settings: {does: read-body}\nrules: [{verbs: [create], resources: [configmaps]}]\n".into())],
+        "",
+    );
+    let all = setup(vec![("30-cel", "cel-rules", cel.into())], "");
+    for (number, in_metadata) in [false, true].into_iter().enumerate() {
+        let create = |s: &Setup| {
+            let path = format!("/api/v1/namespaces/{}/configmaps", s.namespace);
+            send(s, "POST", &path, "application/vnd.kubernetes.protobuf", &body(&format!("newer-{number}"), in_metadata))
+        };
+        let along_its_path = create(&s);
+        assert_eq!(code(&along_its_path), 201, "{along_its_path}");
+        let whole = create(&all);
+        let place = if in_metadata { "$.metadata (v1.ObjectMeta)" } else { "$ (v1.ConfigMap)" };
+        assert!(
+            code(&whole) == 415 && whole.contains(&format!("{place} has a field 100")) && whole.contains("send application/json"),
+            "{whole}"
+        );
+    }
+    assert_eq!(s.direct(&["get", "configmap", "newer-0", "newer-1", "-o", "jsonpath={.items[*].data.ok}"]).success(), "yes yes");
+}
+
 #[test]
 fn a_placeholder_where_nothing_was_hidden_is_refused_and_named() {
     let s = masked();

@@ -31,6 +31,8 @@ var (
 	directory  = flag.String("directory", "", "where things are kept")
 )
 
+var forNode = []byte("/api/v1/nodes/node-1/proxy")
+
 func main() {
 	flag.Parse()
 	serving := must(tls.LoadX509KeyPair(*cert, *key))
@@ -67,8 +69,8 @@ func relay(conn *tls.Conn, name string, config *tls.Config, client tls.Certifica
 		if n > 0 {
 			must(passed.Write(buffer[:n]))
 			said := buffer[:n]
-			if forNode := []byte("GET /api/v1/nodes/node-1/proxy"); bytes.HasPrefix(said, forNode) {
-				said = append([]byte("GET "), said[len(forNode):]...)
+			if method, path, _ := bytes.Cut(said[:min(n, 64)], []byte(" ")); server == nil && bytes.HasPrefix(path, forNode) {
+				said = append(append(bytes.Clone(method), ' '), said[len(method)+1+len(forNode):]...)
 				asServer := config.Clone()
 				asServer.Certificates = []tls.Certificate{client}
 				if server, err = tls.Dial("tcp", *node, asServer); err != nil {

@@ -127,6 +127,20 @@ func serve(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		portforward.ServePortForward(w, r, node{}, pod, "", options, idle, 30*time.Second, portforward.SupportedProtocols)
+	case "carry":
+		// /carry/x/y?give=N: tells how much came, and gives N bytes.
+		took, err := io.Copy(io.Discard, r.Body)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		fmt.Fprintf(w, "took %d\n", took)
+		give, _ := strconv.ParseInt(r.URL.Query().Get("give"), 10, 64)
+		for piece := make([]byte, 64<<10); give > 0; give -= int64(len(piece)) {
+			if _, err := w.Write(piece[:min(give, int64(len(piece)))]); err != nil {
+				return
+			}
+		}
 	case "containerLogs":
 		w.Header().Set("Content-Type", "text/plain")
 		out := &limited{w, math.MaxInt64}

@@ -8,20 +8,16 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/binary"
-	"fmt"
 	"log"
 	"math/rand"
 	"os"
 	"reflect"
-	"sort"
 	"strconv"
-	"strings"
 	"time"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apiextensionsv1beta1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1beta1"
 	"k8s.io/apimachinery/pkg/api/apitesting/fuzzer"
-	"k8s.io/apimachinery/pkg/api/resource"
 	metafuzzer "k8s.io/apimachinery/pkg/apis/meta/fuzzer"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -29,18 +25,22 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apimachinery/pkg/runtime/serializer/json"
 	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
-	"k8s.io/apimachinery/pkg/util/intstr"
 	kubernetes "k8s.io/client-go/kubernetes/scheme"
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 	apiregistrationv1beta1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1beta1"
 	"sigs.k8s.io/randfill"
 )
 
-type marshaler interface{ Marshal() ([]byte, error) }
-
-var scheme = runtime.NewScheme()
-
 func main() {
+	// What JSON makes of these is not what their fields say.
+	special[reflect.TypeFor[apiextensionsv1.JSON]()] = "raw"
+	special[reflect.TypeFor[apiextensionsv1beta1.JSON]()] = "raw"
+	special[reflect.TypeFor[apiextensionsv1.JSONSchemaPropsOrBool]()] = "propsorbool"
+	special[reflect.TypeFor[apiextensionsv1beta1.JSONSchemaPropsOrBool]()] = "propsorbool"
+	special[reflect.TypeFor[apiextensionsv1.JSONSchemaPropsOrArray]()] = "propsorarray"
+	special[reflect.TypeFor[apiextensionsv1beta1.JSONSchemaPropsOrArray]()] = "propsorarray"
+	special[reflect.TypeFor[apiextensionsv1.JSONSchemaPropsOrStringArray]()] = "propsorstrings"
+	special[reflect.TypeFor[apiextensionsv1beta1.JSONSchemaPropsOrStringArray]()] = "propsorstrings"
 	for _, add := range []func(*runtime.Scheme) error{kubernetes.AddToScheme, apiextensionsv1.AddToScheme, apiextensionsv1beta1.AddToScheme,
 		apiregistrationv1.AddToScheme, apiregistrationv1beta1.AddToScheme, metav1.AddMetaToScheme} {
 		if err := add(scheme); err != nil {
@@ -65,149 +65,6 @@ func main() {
 	log.Fatal("usage: protobuf schema | protobuf pairs N SEED")
 }
 
-// kinds are all registered types that have protobuf, in order.
-func kinds() []schema.GroupVersionKind {
-	var all []schema.GroupVersionKind
-	for gvk, t := range scheme.AllKnownTypes() {
-		if _, ok := reflect.New(t).Interface().(marshaler); ok && gvk.Version != runtime.APIVersionInternal {
-			all = append(all, gvk)
-		}
-	}
-	sort.Slice(all, func(a, b int) bool { return all[a].String() < all[b].String() })
-	return all
-}
-
-// What JSON makes of these is not what their fields say.
-var special = map[reflect.Type]string{
-	reflect.TypeFor[metav1.Time]():                                       "time",
-	reflect.TypeFor[metav1.MicroTime]():                                  "microtime",
-	reflect.TypeFor[metav1.Duration]():                                   "duration",
-	reflect.TypeFor[resource.Quantity]():                                 "quantity",
-	reflect.TypeFor[intstr.IntOrString]():                                "intorstring",
-	reflect.TypeFor[runtime.RawExtension]():                              "raw",
-	reflect.TypeFor[metav1.FieldsV1]():                                   "raw",
-	reflect.TypeFor[apiextensionsv1.JSON]():                              "raw",
-	reflect.TypeFor[apiextensionsv1beta1.JSON]():                         "raw",
-	reflect.TypeFor[apiextensionsv1.JSONSchemaPropsOrBool]():             "propsorbool",
-	reflect.TypeFor[apiextensionsv1beta1.JSONSchemaPropsOrBool]():        "propsorbool",
-	reflect.TypeFor[apiextensionsv1.JSONSchemaPropsOrArray]():            "propsorarray",
-	reflect.TypeFor[apiextensionsv1beta1.JSONSchemaPropsOrArray]():       "propsorarray",
-	reflect.TypeFor[apiextensionsv1.JSONSchemaPropsOrStringArray]():      "propsorstrings",
-	reflect.TypeFor[apiextensionsv1beta1.JSONSchemaPropsOrStringArray](): "propsorstrings",
-}
-
-type tables struct {
-	ids   map[reflect.Type]int
-	queue []reflect.Type
-}
-
-// message numbers a struct, and sees to it that it is printed.
-func (t *tables) message(of reflect.Type) int {
-	id, ok := t.ids[of]
-	if !ok {
-		id = len(t.ids)
-		t.ids[of] = id
-		t.queue = append(t.queue, of)
-	}
-	return id
-}
-
-// name is how the table spells the type of a value.
-func (t *tables) name(of reflect.Type) string {
-	if of.Kind() == reflect.Pointer {
-		of = of.Elem()
-	}
-	if name, ok := special[of]; ok {
-		if strings.HasPrefix(name, "props") {
-			// Its schema is a message of its own.
-			field, _ := of.FieldByName("Schema")
-			return fmt.Sprintf("%s:%d", name, t.message(field.Type.Elem()))
-		}
-		return name
-	}
-	switch of.Kind() {
-	case reflect.Bool:
-		return "bool"
-	case reflect.Int32, reflect.Int64, reflect.Int:
-		return "int"
-	case reflect.Uint32, reflect.Uint64:
-		return "uint"
-	case reflect.Float64:
-		return "double"
-	case reflect.String:
-		return "string"
-	case reflect.Struct:
-		return strconv.Itoa(t.message(of))
-	case reflect.Slice:
-		if of.Elem().Kind() == reflect.Uint8 {
-			return "bytes"
-		}
-		if _, ok := reflect.New(of).Interface().(marshaler); ok && of.Elem().Kind() == reflect.String {
-			return "strings" // a message with the strings as its field 1
-		}
-	}
-	log.Fatalf("no name for %v", of)
-	return ""
-}
-
-func table(out *bufio.Writer) {
-	t := &tables{ids: map[reflect.Type]int{}}
-	for _, gvk := range kinds() {
-		fmt.Fprintf(out, "kind %s %s %d\n", gvk.GroupVersion(), gvk.Kind, t.message(scheme.AllKnownTypes()[gvk]))
-	}
-	for len(t.queue) > 0 {
-		of := t.queue[0]
-		t.queue = t.queue[1:]
-		fmt.Fprintf(out, "message %d %s.%s\n", t.ids[of], of.PkgPath(), of.Name())
-		for i := range of.NumField() {
-			t.field(out, of, of.Field(i))
-		}
-	}
-}
-
-// field prints "NUMBER NAME FLAGS TYPE". Flags: p pointer, r repeated, m map, i inline, o omitempty, z omitzero, - none.
-func (t *tables) field(out *bufio.Writer, of reflect.Type, field reflect.StructField) {
-	tag, ok := field.Tag.Lookup("protobuf")
-	if !ok || tag == "-" {
-		if field.Name != "TypeMeta" && field.IsExported() && field.Tag.Get("json") != "-" {
-			log.Printf("%v.%s has no protobuf", of, field.Name)
-		}
-		return
-	}
-	number := strings.Split(tag, ",")[1]
-	parts := strings.Split(field.Tag.Get("json"), ",")
-	name, flags, kind := parts[0], "", field.Type
-	for _, option := range parts[1:] {
-		flags += map[string]string{"omitempty": "o", "omitzero": "z", "inline": "i"}[option]
-	}
-	if field.Anonymous && name == "" && !strings.Contains(flags, "i") {
-		flags += "i"
-	}
-	if name == "" && !strings.Contains(flags, "i") {
-		name = field.Name
-	}
-	if kind.Kind() == reflect.Pointer {
-		flags, kind = flags+"p", kind.Elem()
-	}
-	_, isMessage := reflect.New(kind).Interface().(marshaler)
-	switch {
-	case kind.Kind() == reflect.Map:
-		if kind.Key().Kind() != reflect.String {
-			log.Fatalf("%v.%s: a map whose keys are no strings", of, field.Name)
-		}
-		flags, kind = flags+"m", kind.Elem()
-	case kind.Kind() == reflect.Slice && kind.Elem().Kind() != reflect.Uint8 && !isMessage:
-		flags, kind = flags+"r", kind.Elem()
-	}
-	if name == "" {
-		name = "-"
-	}
-	if flags == "" {
-		flags = "-"
-	}
-	fmt.Fprintf(out, "%s %s %s %s\n", number, name, flags, t.name(kind))
-}
-
 func pairs(out *bufio.Writer, count int, seed int64) {
 	source := rand.NewSource(seed)
 	codecs := serializer.NewCodecFactory(scheme)
@@ -219,7 +76,9 @@ func pairs(out *bufio.Writer, count int, seed int64) {
 		return []interface{}{
 			func(j *apiextensionsv1.JSON, c randfill.Continue) { j.Raw = value(c) },
 			func(j *apiextensionsv1beta1.JSON, c randfill.Continue) { j.Raw = value(c) },
-			func(f *metav1.FieldsV1, c randfill.Continue) { f.SetRawBytes([]byte(`{"f:metadata":{"f:labels":{".":{},"f:a":{}}}}`)) },
+			func(f *metav1.FieldsV1, c randfill.Continue) {
+				f.SetRawBytes([]byte(`{"f:metadata":{"f:labels":{".":{},"f:a":{}}}}`))
+			},
 			func(r *runtime.RawExtension, c randfill.Continue) {
 				r.Object, r.Raw = nil, []byte(`{"apiVersion":"unknown/v1","kind":"Something","key":`+string(value(c))+`}`)
 			},

@@ -1,0 +1,82 @@
+//! A request body that goes to a proxied server as it comes: the gateway does not keep it, and does not read it.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Response, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::{As, Upstream, gone};
+use crate::body::BoxError;
+use crate::status::Refusal;
+
+/// What a caller sends.
+pub struct Upload {
+    body: Incoming,
+    /// How long nothing may come.
+    idle: Duration,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl Upload {
+    /// Takes a body, and how long it may stand still.
+    pub fn new(body: Incoming, idle: Duration) -> Self {
+        Self { body, idle, timer: Box::pin(sleep_until(Instant::now() + idle)) }
+    }
+}
+
+impl Body for Upload {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
+            let next = Instant::now() + self.idle;
+            self.timer.as_mut().reset(next);
+            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+        }
+        // What stands still holds a connection to the API server.
+        std::task::ready!(self.timer.as_mut().poll(cx));
+        Poll::Ready(Some(Err("nothing came of the request's body for too long (limits.streamIdleTime)".into())))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Upstream {
+    /// Sends a request whose body comes piece by piece, on a connection of its own. It cannot be sent again: where the API server does not take the gateway's
+    /// credential, that is forgotten, and the caller told to try again.
+    pub async fn send_upload(
+        &self,
+        who: &As,
+        method: &Method,
+        path_and_query: &str,
+        headers: HeaderMap,
+        upload: Upload,
+    ) -> Result<Response<Incoming>, Refusal> {
+        let (kind, request) = self.request(who, method, path_and_query, headers, upload).await?;
+        let sent_with = request.headers().clone();
+        let mut sender = self.connect(kind).await?;
+        let answer = sender.send_request(request).await.map_err(|error| match error.is_user() {
+            // What went wrong is on the caller's side.
+            true => Refusal::timeout(
+                "the request's body broke off, or nothing came of it for longer than limits.streamIdleTime; the operation may have been carried out in part",
+            ),
+            false => gone(&error),
+        })?;
+        match answer.status() == StatusCode::UNAUTHORIZED && !self.takes_credential(kind, &sent_with).await {
+            true => Err(self.forget(who, &sent_with).await),
+            false => Ok(answer),
+        }
+    }
+}
