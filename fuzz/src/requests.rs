@@ -102,8 +102,8 @@ pub fn protobuf(data: &[u8]) {
         }
         _ => protobuf::decode(data),
     };
-    if let Ok(value) = value {
-        let text = value.to_string();
+    if let Ok(decoded) = value {
+        let text = decoded.value.to_string();
         let again: Value = serde_json::from_str(&text).expect("what is decoded is JSON");
         assert_eq!(again.to_string(), text);
     }

@@ -33,6 +33,11 @@ pub fn binary(name: &str) -> PathBuf {
     cache().join("bin").join(name)
 }
 
+/// A folder of `tests/clients`, with what it asks for installed.
+pub fn clients(language: &str) -> PathBuf {
+    cache().join("clients").join(language)
+}
+
 /// The gateway's binary: the one that was built last, unless `POSTERN_PROGRAM` names another.
 pub fn postern() -> PathBuf {
     std::env::var_os("POSTERN_PROGRAM").map_or_else(|| built("postern"), PathBuf::from)

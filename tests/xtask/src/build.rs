@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use testbed::cache;
 
+use crate::clients;
+
 const KUBERNETES: &str = "-s -w -X k8s.io/component-base/version.gitVersion=v1.37.2 -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=37";
 /// The pack, and one that tests the sandbox.
 const POLICIES: [&str; 18] = [
@@ -69,6 +71,7 @@ pub(crate) fn everything() -> anyhow::Result<()> {
     gateway.args(["build", "--release", "--locked", "-p", "postern-host", "-p", "e2e"]);
     step("the gateway", gateway)?;
     policies()?;
+    clients::node()?;
     FOREIGN.into_iter().try_for_each(|(name, language)| foreign(name, language))
 }
 
@@ -124,7 +127,7 @@ fn foreign(name: &str, language: &str) -> anyhow::Result<()> {
 }
 
 /// Copies a folder's files; gives back all that was in them.
-fn copied(from: &Path, to: &Path) -> anyhow::Result<Vec<u8>> {
+pub(crate) fn copied(from: &Path, to: &Path) -> anyhow::Result<Vec<u8>> {
     std::fs::create_dir_all(to)?;
     let mut entries: Vec<PathBuf> = std::fs::read_dir(from)?.flatten().map(|entry| entry.path()).collect();
     entries.sort();
@@ -142,7 +145,7 @@ fn copied(from: &Path, to: &Path) -> anyhow::Result<Vec<u8>> {
     Ok(all)
 }
 
-/// What only the tests need: an S3 server, and clients of other versions, which must not notice the gateway either.
+/// What only the tests need: an S3 server, and clients of other versions and languages, which must not notice the gateway either.
 fn for_the_tests() -> anyhow::Result<()> {
     go("versitygw", "versitygw", "github.com/versity/versitygw/cmd/versitygw", "-s -w")?;
     go("cosign", "cosign", "github.com/sigstore/cosign/v3/cmd/cosign", "-s -w")?;
@@ -150,6 +153,10 @@ fn for_the_tests() -> anyhow::Result<()> {
     let mut kube_rs = cargo();
     kube_rs.args(["build", "--release", "--locked", "-p", "kube-rs"]);
     step("a client of kube-rs", kube_rs)?;
+    go("stern", "stern", "github.com/stern/stern", "-s -w")?;
+    go("k9s", "k9s", "github.com/derailed/k9s", "-s -w")?;
+    clients::python()?;
+    clients::java()?;
     ["kubectl-1.28", "kubectl-1.30", "kubectl-1.32", "kubectl-1.34"]
         .into_iter()
         .try_for_each(|kubectl| go(kubectl, kubectl, "./.", "-s -w"))

@@ -2,6 +2,7 @@
 
 mod bindings;
 mod build;
+mod clients;
 mod demo;
 mod fuzz;
 mod play;

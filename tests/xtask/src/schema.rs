@@ -67,7 +67,7 @@ fn printed(command: &mut Command) -> anyhow::Result<String> {
 
 /// The table of another version, from a module of its own.
 fn of_version(version: &str) -> anyhow::Result<String> {
-    let folder = cache().join("made/schema").join(version);
+    let folder = cache().join("schema").join(version);
     std::fs::create_dir_all(&folder)?;
     std::fs::copy(root().join("tests/go/kubernetes/protobuf/table.go"), folder.join("table.go"))?;
     std::fs::write(folder.join("main.go"), MAIN)?;

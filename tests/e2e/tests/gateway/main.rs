@@ -1,5 +1,6 @@
 //! Real clients, a gateway, and a real API server.
 
+mod agents;
 mod approvals;
 mod attacks;
 mod bodies;
@@ -14,6 +15,7 @@ mod guide;
 mod identity;
 mod informers;
 mod issuers;
+mod languages;
 mod leaks;
 mod life;
 mod names;

@@ -1,0 +1,83 @@
+"""Uses a cluster by k9s as somebody at a terminal does, and prints what was on its screen.
+
+usage: terminal.py K9S KUBECONFIG NAMESPACE HOME
+
+The namespace has a pod `web`. kubectl is on the PATH: k9s opens shells by it.
+"""
+
+import fcntl
+import os
+import pty
+import re
+import select
+import struct
+import sys
+import termios
+import time
+
+import pyte
+
+ROWS, COLUMNS = 40, 150
+
+
+class Terminal:
+    def __init__(self, command, environment):
+        self.screen = pyte.Screen(COLUMNS, ROWS)
+        self.stream = pyte.ByteStream(self.screen)
+        self.child, self.fd = pty.fork()
+        if self.child == 0:
+            os.execvpe(command[0], command, environment)
+        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
+
+    def text(self):
+        return "\n".join(line.rstrip() for line in self.screen.display)
+
+    def read(self, seconds):
+        if select.select([self.fd], [], [], seconds)[0]:
+            try:
+                self.stream.feed(os.read(self.fd, 65536))
+            except OSError:
+                return False
+        return True
+
+    def wait(self, pattern, seconds=30):
+        """The screen once it shows something."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            alive = self.read(0.1)
+            if found := re.search(pattern, self.text(), re.MULTILINE):
+                return found
+            if not alive:
+                break
+        sys.exit(f"{pattern!r} was not on the screen:\n{self.text()}")
+
+    def type(self, keys):
+        os.write(self.fd, keys.encode())
+        time.sleep(0.3)
+
+
+k9s, kubeconfig, namespace, home = sys.argv[1:]
+environment = os.environ | {"TERM": "xterm-256color", "HOME": home, "XDG_CONFIG_HOME": home, "XDG_STATE_HOME": home, "XDG_DATA_HOME": home, "KUBECONFIG": kubeconfig}
+at = Terminal([k9s, "--kubeconfig", kubeconfig, "--namespace", namespace, "--logoless", "--crumbsless", "--command", "pods"], environment)
+at.wait(r"web\b.*Running")
+at.type("/web\r")
+print("pods:", bool(at.wait(r"web\b.*1/1.*Running")))
+at.type("d")
+print("describe:", at.wait(r"Name:\s+(\S+)")[1], at.wait(r"Node:\s+(\S+)")[1])
+at.type("\x1b")
+at.wait(r"web\b.*Running")
+at.type("l")
+print("logs:", at.wait(r"of web, token (tok|postern-masked)")[1])
+at.type("\x1b")
+at.wait(r"web\b.*Running")
+at.type("s")
+# Where a shell is refused, the screen says so, and why.
+shell = at.wait(r"[#$] *$|is not allowed|Shell (?:exec )?failed")[0]
+opened = not re.search("not allowed|failed", shell)
+print("shell:", "opened" if opened else "refused")
+if opened:
+    at.type("echo from-$((40+2))\r")
+    print("typed:", at.wait("from-42")[0])
+    at.type("exit\r")
+    at.wait(r"web\b.*Running")
+at.type(":q\r")
