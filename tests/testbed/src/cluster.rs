@@ -168,7 +168,7 @@ impl Cluster {
         let group = |name: &str| json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": name});
         self.apply(&bind("issuer-discovery", "system:service-account-issuer-discovery", group("system:unauthenticated")))?;
         self.apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "postern"}}))?;
-        for account in ["caller", "approver", "acts-as"] {
+        for account in ["caller", "approver", "agent", "acts-as"] {
             self.apply(&json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": account, "namespace": "postern"}}))?;
         }
         // What the gateway itself may: ask for tokens, impersonate, and read what policies declare they need.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use testbed::{AUDIENCE, Cluster, Gateway, GatewayOptions, Registry, cache, wait_until};
 
 use crate::play::Play;
-use crate::{policies, sessions};
+use crate::{agent, policies, sessions};
 
 /// A running testbed.
 pub(crate) struct Bed {
@@ -38,6 +38,7 @@ impl Bed {
         let gateway = Gateway::start(&cluster, &directory.join("gateway"), &options)?;
         let caller = gateway.kubeconfig("caller", &cluster.token("caller", AUDIENCE)?)?;
         let approver = gateway.kubeconfig("approver", &cluster.token("approver", AUDIENCE)?)?;
+        gateway.kubeconfig("agent", &cluster.token("agent", AUDIENCE)?)?;
         cluster.run_pod("default", "web")?;
         cluster.apply(&json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "db", "namespace": "default"}, "stringData": {"password": "hunter2-is-secret", "user": "admin"}}))?;
         let password = json!({"name": "PASSWORD", "valueFrom": {"secretKeyRef": {"name": "db", "key": "password"}}});
@@ -79,9 +80,10 @@ pub(crate) fn run(once: bool) -> anyhow::Result<()> {
         println!("   postern audit --file data/audit.jsonl list");
         println!("   postern session --data-directory data list");
         println!(
-            "The policies are in policies.d, the configuration is postern.yaml. To write one (docs/writing-a-policy.md), run this in another terminal:"
+            "The policies are in policies.d, the configuration is postern.yaml. To write one (docs/writing-a-policy.md), or to give an AI agent the cluster (docs/agents.md), run this in another terminal:"
         );
-        println!("export DEMO={} PATH={}:$PATH", bed.gateway.directory.display(), programs().join(":"));
+        let policies = cache().join("policies");
+        println!("export DEMO={} POLICIES={} PATH={}:$PATH", bed.gateway.directory.display(), policies.display(), programs().join(":"));
         // Ctrl-C ends this process, and with it all it started.
         loop {
             std::thread::sleep(Duration::from_secs(3600));
@@ -172,6 +174,7 @@ fn scenes(bed: &Bed, play: &mut Play) -> anyhow::Result<()> {
 
     sessions::a_password_never_shows(play)?;
     sessions::a_session_is_replayed(play)?;
+    agent::an_agent_asks(bed, play)?;
 
     play.scene("Helm works unchanged");
     let chart = bed.gateway.directory.join("chart");

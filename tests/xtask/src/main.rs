@@ -1,5 +1,6 @@
 //! The project's commands: `cargo xtask demo`, `cargo xtask test`, and the tasks beneath them.
 
+mod agent;
 mod bindings;
 mod build;
 mod clients;

@@ -1,11 +1,12 @@
-//! `docs/writing-a-policy.md`, followed to the letter: its commands are run exactly as it prints them, one after another.
+//! Pages of the docs, followed to the letter: their commands are run exactly as they print them, one after another.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use e2e::{Ran, scratch, setup};
-use testbed::wait_until;
+use e2e::{Ran, cluster, scratch, setup};
+use serde_json::json;
+use testbed::{AUDIENCE, wait_until};
 
 /// A block of the page.
 struct Block {
@@ -75,4 +76,98 @@ fn who_follows_the_page_has_a_policy_that_guards() {
         }
     }
     assert!(written == 2 && run >= 14, "{written} files, {run} commands");
+}
+
+#[test]
+fn who_follows_the_page_gives_an_agent_a_cluster() {
+    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/agents.md")).unwrap();
+    // What the page says the demo's gateway has.
+    let policies = vec![
+        ("20-mask-secrets", "mask-secrets", "settings: {podSecrets: true}\n".to_owned()),
+        ("30-guard-exec", "guard-exec", String::new()),
+        ("40-approve-deletes", "approve-deletes", "settings: {approvers: ['postern:approver'], resources: [deployments]}\n".to_owned()),
+        ("50-no-bulk-export", "no-bulk-export", "settings: {resources: [secrets]}\n".to_owned()),
+    ];
+    let s = setup(policies, "");
+    for name in ["agent", "approver"] {
+        // In the namespace of this test: the demo's is `default`.
+        let kubeconfig = s.gateway.kubeconfig(name, &cluster().token(name, AUDIENCE).unwrap()).unwrap();
+        let args = ["--kubeconfig", kubeconfig.to_str().unwrap(), "config", "set-context", "--current", "--namespace", &s.namespace];
+        Ran::new(Command::new(testbed::binary("kubectl")).args(args).output().unwrap()).success();
+    }
+    cluster().run_pod(&s.namespace, "app").unwrap();
+    let path = [testbed::postern().parent().unwrap(), &testbed::cache().join("bin")].map(|place| place.display().to_string()).join(":");
+    let path = format!("{path}:{}", std::env::var("PATH").unwrap());
+    let shell = |text: &str| {
+        let mut shell = Command::new("bash");
+        shell.args(["-euc", text]).current_dir(&s.gateway.directory).env("PATH", &path).env("DEMO", &s.gateway.directory);
+        shell.env("POLICIES", testbed::cache().join("policies"));
+        shell
+    };
+    let serves = |names: &[&str]| {
+        let config = s.gateway.directory.join("postern.yaml");
+        wait_until("the policies serve", Duration::from_secs(60), || {
+            let list = Ran::new(testbed::Gateway::postern(&["policy", "list", "--config", config.to_str().unwrap()])?);
+            let serves = |name: &str| list.out.lines().any(|line| line.starts_with(name) && line.contains(" serving"));
+            Ok(names.iter().all(|name| serves(name)) && list.out.contains("10-agents") == names.contains(&"10-agents-read-only"))
+        })
+        .unwrap();
+    };
+    let (mut printed, mut told, mut waits, mut ran) = (String::new(), String::new(), None, 0);
+    for block in blocks(&page) {
+        match (block.kind.as_str(), &block.file) {
+            ("sh", _) => {
+                let output = Ran::new(shell(&block.text).output().unwrap());
+                printed += output.success();
+                match &block.text {
+                    text if text.contains("10-agents-read-only.wasm\npostern") => serves(&["10-agents-read-only", "60-agents-budget"]),
+                    text if text.contains("15-agents-ask.wasm") => serves(&["15-agents-ask", "60-agents-budget"]),
+                    _ => {}
+                }
+                ran += 1;
+            }
+            ("sh refused", _) => {
+                told = Ran::new(shell(&block.text).output().unwrap()).failure().to_owned();
+                ran += 1;
+            }
+            ("text", _) => assert!(told.contains(block.text.trim()), "{}: {told}", block.text),
+            ("sh waits", _) => {
+                waits = Some(shell(&block.text).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
+                let list = shell("postern approval --kubeconfig approver.kubeconfig list --json");
+                let mut list = list;
+                wait_until("it waits", Duration::from_secs(30), || Ok(Ran::new(list.output()?).out.contains("an agent changes something")))
+                    .unwrap();
+            }
+            ("json", _) => {
+                // What it says of the server is what is tried with it.
+                let told: serde_json::Value = serde_json::from_str(&block.text).unwrap();
+                let args = &told["mcpServers"]["kubernetes"]["args"];
+                let pinned = std::fs::read_to_string(testbed::clients("node").join("package.json")).unwrap();
+                let pinned: serde_json::Value = serde_json::from_str(&pinned).unwrap();
+                assert_eq!(
+                    args[1],
+                    json!(format!("kubernetes-mcp-server@{}", pinned["dependencies"]["kubernetes-mcp-server"].as_str().unwrap()))
+                );
+                let calls = json!([["pods_list_in_namespace", {"namespace": s.namespace}], ["pods_delete", {"name": "web", "namespace": s.namespace}]]);
+                let mut agent = Command::new("node");
+                agent
+                    .arg(testbed::clients("node").join("mcp.mjs"))
+                    .arg("kubernetes-mcp-server")
+                    .arg(s.gateway.directory.join("agent.kubeconfig"));
+                let answered = Ran::new(agent.arg(calls.to_string()).output().unwrap());
+                assert!(
+                    answered.success().contains("web") && answered.out.contains("blocked by policy 10-agents-read-only"),
+                    "{}",
+                    answered.out
+                );
+            }
+            (_, Some(file)) => std::fs::write(s.gateway.directory.join(file), &block.text).unwrap(),
+            (kind, None) => panic!("the page has a block of {kind} that belongs nowhere"),
+        }
+    }
+    let done = Ran::new(waits.unwrap().wait_with_output().unwrap());
+    assert!(done.success().contains("pod/web labeled"), "{}{}", done.out, done.err);
+    let masked = "cG9zdGVybi1tYXNrZW";
+    assert!(printed.contains(masked) && !printed.contains("aHVudGVyMi") && printed.contains("system:serviceaccount:postern:"), "{printed}");
+    assert!(ran >= 9, "{ran} blocks were run");
 }
