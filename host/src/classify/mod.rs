@@ -5,6 +5,7 @@ mod query;
 mod request_info;
 mod selector;
 mod target;
+mod would_be;
 
 use http::{Method, Uri};
 use serde::Serialize;

@@ -42,6 +42,9 @@ pub struct Config {
     /// Who may use `nodes/*/proxy`, which reaches every container of a node. Nobody unless named here.
     #[serde(default)]
     pub nodes_proxy: Subjects,
+    /// Who is not warned of what policies hide: `--warnings-as-errors`, or a script that reads standard error.
+    #[serde(default)]
+    pub without_warnings: Subjects,
     /// The policies.
     #[serde(default)]
     pub policies: Policies,

@@ -38,6 +38,8 @@ pub struct Decision {
     pub answers: Vec<PolicyAnswer>,
     /// Names of the policies whose masks apply.
     pub masked_by: Vec<String>,
+    /// Of these, the ones of which callers are warned.
+    pub warned_of: Vec<String>,
     /// Whether approvals were asked for, and given.
     pub approved: bool,
 }
@@ -153,7 +155,7 @@ impl Decider<'_> {
             if policy.on_object() {
                 decision.on_object.push(Arc::clone(policy));
             }
-            let stays = policy.on_chunk() && matches!(operation.shape, Shape::Stream | Shape::Log);
+            let stays = policy.on_chunk() && matches!(operation.shape, Shape::Stream | Shape::Log) && !around.only_asks;
             if !policy.on_request() && !stays {
                 continue;
             }
@@ -179,6 +181,9 @@ impl Decider<'_> {
             };
             // What the policy could not read it cannot have decided about.
             if let Some(refusal) = body.and_then(|b| b.refusal()) {
+                if around.only_asks {
+                    continue;
+                }
                 decision.record(policy, "failed", Some(refusal.message.clone()), answer.annotations);
                 if policy.mode == Mode::Observe {
                     continue;
@@ -304,6 +309,9 @@ impl Decision {
             Checked::Mask(more) => {
                 masks.extend(more);
                 self.masked_by.push(policy.name.clone());
+                if policy.warns {
+                    self.warned_of.push(policy.name.clone());
+                }
             }
             Checked::Approval(requirement) => self.approvals.push(requirement),
             Checked::Block(reason, hint) => {

@@ -118,7 +118,9 @@ impl Gateway {
             _ => Work::Pass,
         };
         let shape = operation.shape;
-        let masking = Masking { by: &decision.masked_by, plan: decision.masks.as_deref(), repeats };
+        let caller = &exchange.caller;
+        let quiet = self.config.without_warnings.contains(&caller.username, &caller.groups);
+        let masking = Masking { by: if quiet { &[] } else { &decision.warned_of }, plan: decision.masks.as_deref(), repeats };
         let ends = matches!(shape, Shape::Watch | Shape::Log | Shape::Proxy).then(|| self.ends(&exchange));
         // A refusal here has been recorded by the completion that was dropped with it.
         let response = respond::respond(upstream, work, masking, ends, shape, completion).await.unwrap_or_else(Refusal::into_response);

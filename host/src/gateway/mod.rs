@@ -9,6 +9,7 @@ mod keep;
 mod known;
 mod look_around;
 mod restore;
+mod review;
 mod stream;
 mod terminal;
 
@@ -48,6 +49,7 @@ use admit::{Admitted, wants_upgrade};
 pub use grant::Rights;
 pub use known::KnownValues;
 use restore::Restored;
+use review::is_review;
 use stream::Opens;
 
 /// All that requests are handled with.
@@ -287,6 +289,7 @@ impl Gateway {
         // From here the operation was sent: its completion is recorded by whoever carries the answer.
         match opens {
             Some(opens) => Box::pin(self.stream(exchange, opens, upgrade, event.hand_over())).await,
+            None if is_review(&exchange.operation) && !decision.reads_objects() => Box::pin(self.review(exchange, event.hand_over())).await,
             None => {
                 let opening = exchange.opening.take();
                 let response = self.answer(exchange, decision, event.hand_over()).await?;

@@ -41,6 +41,12 @@ impl RequestBody {
         Self { bytes, media_type, coding: None, parsed: OnceLock::new(), partly: OnceLock::new(), refused: AtomicBool::new(false) }
     }
 
+    /// The body of an operation that is only asked about: there will be one, and it is not known.
+    pub fn not_there() -> Self {
+        let unknown = Refusal::bad_request("there is no body yet");
+        Self { parsed: OnceLock::from(Err(unknown)), ..Self::new(Bytes::new(), "") }
+    }
+
     /// The same, with a Content-Encoding: it is not read.
     pub fn packed(self, coding: &str) -> Self {
         let shown = coding.chars().filter(|c| !c.is_control()).take(40).collect();

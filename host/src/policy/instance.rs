@@ -51,6 +51,8 @@ pub struct Surroundings {
     pub stored: Option<Arc<Value>>,
     /// The pod.
     pub pod: Option<Arc<Value>>,
+    /// Whether the operation is only asked about: what is counted is told, and not added to.
+    pub only_asks: bool,
 }
 
 /// What a call is about.
@@ -339,6 +341,7 @@ impl host::Host for State {
         if key.len() > 256 {
             return Err(wasmtime::Error::msg("count: the key is over 256 bytes long"));
         }
+        let amount = if self.surroundings.only_asks { 0 } else { amount };
         runtime
             .counters
             .add(policy, key, amount, window_seconds, identify::now())

@@ -37,6 +37,8 @@ pub struct PolicyFile {
     pub mode: Mode,
     /// What becomes of an operation when it fails.
     pub on_failure: OnFailure,
+    /// Whether callers are warned of what it hides: unless it says no.
+    pub warnings: Option<bool>,
     /// Narrower rules.
     pub rules: Vec<Rule>,
     /// What one call may use.
@@ -115,6 +117,7 @@ impl Loader {
             signer: None,
             mode: file.mode,
             on_failure: file.on_failure,
+            warns: file.warnings.unwrap_or(true),
             granted,
             narrowed: file.rules,
             limits,

@@ -62,6 +62,8 @@ pub struct Policy {
     pub mode: Mode,
     /// What becomes of an operation when it fails.
     pub on_failure: OnFailure,
+    /// Whether callers are warned of what it hides.
+    pub warns: bool,
     /// What it asks for and was granted.
     pub granted: Capabilities,
     /// Narrower rules from its file; empty when there are none.

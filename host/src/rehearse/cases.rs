@@ -202,6 +202,7 @@ impl Case {
             namespace: self.around.namespace.clone().map(Arc::new),
             stored: self.around.stored.clone().map(Arc::new),
             pod: self.around.pod.clone().map(Arc::new),
+            only_asks: false,
         };
         let given = self.operation.given(self.body.as_ref(), around).context("operation")?;
         for Counted { key, window, amount } in &self.counted {

@@ -38,6 +38,9 @@ const PREVIEW: usize = 64 << 10;
 /// The same where policies look at each object: one of them may end the answer, and what is sent by then cannot be taken back.
 const PREVIEW_OF_OBJECTS: usize = 8 << 20;
 
+/// What is told of the names of policies in a warning.
+const LONGEST_NAMES: usize = 500;
+
 /// What is done with the body.
 pub enum Work {
     /// It passes as it is.
@@ -74,7 +77,7 @@ pub enum Repeats {
 
 /// What is hidden in an answer.
 pub struct Masking<'a> {
-    /// By which policies.
+    /// By which policies, as far as the caller is warned of them.
     pub by: &'a [String],
     /// How; none where nothing is.
     pub plan: Option<&'a Plan>,
@@ -142,12 +145,24 @@ pub async fn respond(
     Ok(Response::from_parts(parts, Body::stream(answer)))
 }
 
+/// An answer of the API server's with another object in its place, all of it there.
+pub fn told(mut parts: Parts, object: String, mut completion: Completion) -> Response<Body> {
+    strip(&mut parts.headers);
+    parts.headers.remove(header::CONTENT_LENGTH);
+    completion.answered(parts.status, object.len());
+    Response::from_parts(parts, Body::full(object).holding(completion.held()))
+}
+
 /// Tells the user, who sees it in kubectl, that what is shown is not all there is.
 fn warn(headers: &mut HeaderMap, masked_by: &[String], how_sure: &str) {
-    for policy in masked_by {
-        if let Ok(value) = HeaderValue::from_str(&format!("299 - \"values in this answer {how_sure} hidden by policy {policy}\"")) {
-            headers.append(header::WARNING, value);
-        }
+    let policies = match masked_by {
+        [] => return,
+        [policy] => format!("policy {policy}"),
+        // One for all of them: clients and proxies take so many headers and no more, and those of the API server come first.
+        several => format!("policies {}", several.join(", ").chars().take(LONGEST_NAMES).collect::<String>()),
+    };
+    if let Ok(value) = HeaderValue::from_str(&format!("299 - \"values in this answer {how_sure} hidden by {policies}\"")) {
+        headers.append(header::WARNING, value);
     }
 }
 

@@ -94,6 +94,11 @@ impl Setup {
         Ran::new(Gateway::kubectl(&self.caller, &[&["-n", &self.namespace], args].concat()).unwrap())
     }
 
+    /// Runs kubectl with another kubeconfig, in the test's namespace unless another is named.
+    pub fn kubectl_of(&self, kubeconfig: &Path, args: &[&str]) -> Ran {
+        Ran::new(Gateway::kubectl(kubeconfig, &[&["-n", &self.namespace], args].concat()).unwrap())
+    }
+
     /// Runs kubectl without the gateway, as the ServiceAccount the gateway acts as.
     pub fn direct(&self, args: &[&str]) -> Ran {
         Ran::new(Gateway::kubectl(&cluster().acts_as_kubeconfig().unwrap(), &[&["-n", &self.namespace], args].concat()).unwrap())

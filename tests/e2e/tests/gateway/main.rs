@@ -29,6 +29,7 @@ mod sandbox;
 mod sessions;
 mod sharing;
 mod streams;
+mod told;
 mod tool;
 mod upstream;
 mod verdicts;
