@@ -6,22 +6,25 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use base64::Engine;
+use bytes::Bytes;
 use clap::Args;
+use http::{Method, StatusCode};
+use serde_json::json;
 use tokio::sync::watch;
 
 use crate::approve::Approvals;
 use crate::cli::terminal::say;
 use crate::config::Config;
-use crate::forward::{Access, Upstream};
+use crate::forward::{Access, As, Upstream};
 use crate::gateway::{Gateway, KnownValues};
 use crate::identify::{CertificateCa, Identifier, now};
 use crate::listen::{Ca, Certificates, Listener, write_private};
 use crate::mask::{Plans, TokenKey};
 use crate::policy::report::Report;
-use crate::policy::{Cache, Counters, Directory, Runtime, secret};
+use crate::policy::{Cache, Counters, Directory, PolicySet, Runtime, secret};
 use crate::record::session::Sessions;
 use crate::record::session::spool::Uploader;
-use crate::record::{AuditLog, Strangers};
+use crate::record::{AuditLog, Event, Strangers};
 use crate::slots::Slots;
 use crate::store::{CounterStore, DataDirectory, Objects, SessionIndex, Store};
 
@@ -121,7 +124,15 @@ async fn serve(config: Config, personal: bool, address_file: Option<PathBuf>) ->
         }
         None => None,
     };
-    let _watching = policies.as_ref().map(|p| p.watch()).transpose()?;
+    let _watching = match &policies {
+        Some(policies) => {
+            policies.warn_of_missing();
+            tell_policies(&audit, &policies.current());
+            let audit = audit.clone();
+            policies.watch(move |set| tell_policies(&audit, set))?
+        }
+        None => None,
+    };
     let certificates = Certificates::load(&config.listen, &ca)?;
     let listener = Listener::bind(&config.listen.address, certificates).await?;
     let address = listener.address()?;
@@ -153,6 +164,7 @@ async fn serve(config: Config, personal: bool, address_file: Option<PathBuf>) ->
         std::fs::rename(&partial, &file)?;
     }
     say!("postern serves https://{address}");
+    tell_of_upstream(Arc::clone(&gateway.upstream), gateway.audit.clone())?;
     if personal {
         let file = data.join("kubeconfig");
         write_private(&file, kubeconfig(&ca, &address.to_string())?.as_bytes())?;
@@ -195,6 +207,47 @@ async fn serve(config: Config, personal: bool, address_file: Option<PathBuf>) ->
         policies.retire();
     }
     served
+}
+
+/// Records what is in force, by name and digest, and what should be and is not.
+fn tell_policies(audit: &AuditLog, set: &PolicySet) {
+    let mut event = Event::default();
+    let in_force: Vec<_> =
+        set.policies.iter().map(|policy| json!({"name": policy.name, "digest": policy.digest, "mode": policy.mode})).collect();
+    event.set("inForce", in_force);
+    if !set.broken.is_empty() {
+        event.set("notLoaded", &set.broken);
+    }
+    if !set.missing.is_empty() {
+        event.set("missing", &set.missing);
+    }
+    if !set.gone.is_empty() {
+        event.set("gone", &set.gone);
+    }
+    audit.record(&event, "policies");
+}
+
+/// Says, and records, that the API server cannot be reached when the gateway starts: nothing passes until it can.
+fn tell_of_upstream(upstream: Arc<Upstream>, audit: AuditLog) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // Connections stay on the thread that opened them.
+    std::thread::Builder::new().name("upstream".into()).spawn(move || {
+        tokio::task::LocalSet::new().block_on(&runtime, look_at_upstream(&upstream, &audit));
+    })?;
+    Ok(())
+}
+
+async fn look_at_upstream(upstream: &Upstream, audit: &AuditLog) {
+    let asked = upstream.ask(&As::Gateway, &Method::GET, "/version", Bytes::new()).await;
+    let why = match asked {
+        Ok((status, _)) if status != StatusCode::UNAUTHORIZED => return,
+        Ok(_) => "it does not take the gateway's credential (401)".to_owned(),
+        Err(refusal) => refusal.message,
+    };
+    tracing::error!(%why, "the API server cannot be asked: nothing passes until it can");
+    let mut event = Event::default();
+    event.set("apiServer", why);
+    audit.record(&event, "unreachable");
 }
 
 fn kubeconfig(ca: &Ca, address: &str) -> anyhow::Result<String> {

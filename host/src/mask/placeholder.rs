@@ -47,7 +47,7 @@ const MARKER_BASE64_OFFSETS: [&[u8]; 2] = [b"Bvc3Rlcm4tbWFza2Vk", b"wb3N0ZXJuLW1
 /// What is written in the place of a text.
 pub(super) fn hide(transform: Transform, value: &[u8], key: &TokenKey, scope: &Scope) -> String {
     match transform {
-        Transform::Tokenize => format!("{MARKER}-t-{}", key.token(scope, value)),
+        Transform::Tokenize => String::from_utf8_lossy(&token(value, key, scope)).into_owned(),
         Transform::KeepLast(count) => {
             // A value that would be half shown is not shown at all.
             let text = std::str::from_utf8(value).unwrap_or_default();
@@ -60,6 +60,19 @@ pub(super) fn hide(transform: Transform, value: &[u8], key: &TokenKey, scope: &S
         Transform::Redact | Transform::Remove => MARKER.into(),
     }
 }
+
+/// What a token is written as: it needs no escape in JSON, and its base64 no padding.
+pub(super) fn token(value: &[u8], key: &TokenKey, scope: &Scope) -> [u8; TOKEN] {
+    let mut written = [0; TOKEN];
+    let (head, digits) = written.split_at_mut(TOKEN - 16);
+    head.copy_from_slice(TOKEN_HEAD);
+    digits.copy_from_slice(&key.token(scope, value));
+    written
+}
+
+/// How long a token is, and what it begins with.
+pub(super) const TOKEN: usize = TOKEN_HEAD.len() + 16;
+const TOKEN_HEAD: &[u8] = b"postern-masked-t-";
 
 /// What is written in the place of base64 text: base64 of what stands for its bytes.
 pub(super) fn hide_base64(transform: Transform, value: &[u8], key: &TokenKey, scope: &Scope) -> String {
@@ -265,6 +278,7 @@ mod tests {
         let hide = |transform: Transform, value: &[u8]| hide(transform, value, &key, &scope);
         assert_eq!(hide(Transform::Tokenize, b"a"), hide(Transform::Tokenize, b"a"));
         assert_ne!(hide(Transform::Tokenize, b"a"), hide(Transform::Tokenize, b"b"));
+        assert!(hide(Transform::Tokenize, b"a").starts_with(&format!("{MARKER}-t-")) && TOKEN % 3 == 0);
         assert_eq!(hide(Transform::KeepLast(4), b"1234567"), MARKER);
         assert_eq!(hide(Transform::KeepLast(4), b"12345678"), "postern-masked-5678");
         assert_eq!(hide_base64(Transform::Redact, b"c2VjcmV0", &key, &scope), STANDARD.encode(MARKER));

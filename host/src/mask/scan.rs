@@ -98,6 +98,7 @@ impl Plan {
             partial,
             scope,
             searching: Duration::ZERO,
+            decoded: Vec::new(),
         };
         let states = if active == 0 { 0 } else { self.start };
         scan.value(states, Place::Root { is_secret }, None, 0)?;
@@ -169,6 +170,8 @@ struct Scan<'a, 'o> {
     annotations: Vec<(Range<usize>, bool)>,
     /// How long texts were searched.
     searching: Duration,
+    /// Room for what a text stands for.
+    decoded: Vec<u8>,
     resource: &'a str,
     partial: bool,
     /// Where its tokens are compared.
@@ -425,6 +428,9 @@ impl Scan<'_, '_> {
         self.hidden.push((start..self.pos, is_bytes));
         match self.plan.fields[field].how {
             Transform::Redact => self.write(start, if is_bytes { placeholder::REDACTED_BASE64 } else { placeholder::REDACTED }, field),
+            Transform::Tokenize if self.plan.texts.is_empty() && memchr::memchr(b'\\', raw).is_none() => {
+                self.write_token(start, is_bytes, field)
+            }
             how => {
                 let text: String = serde_json::from_slice(raw).map_err(|_| Unreadable::Malformed)?;
                 // A mask of text may hide what this one would show.
@@ -437,6 +443,30 @@ impl Scan<'_, '_> {
             }
         }
         Ok(())
+    }
+
+    /// Writes a token in the place of a text without escapes: what most Secrets are.
+    fn write_token(&mut self, start: usize, is_bytes: bool, field: usize) {
+        use base64::Engine;
+        use base64::engine::general_purpose::STANDARD;
+        let value = &self.src[start + 1..self.pos - 1];
+        self.decoded.clear();
+        let is_decoded = is_bytes && STANDARD.decode_vec(value, &mut self.decoded).is_ok();
+        let token = placeholder::token(if is_decoded { &self.decoded } else { value }, &self.plan.key, self.scope);
+        self.flush(start);
+        self.out.push(b'"');
+        match is_bytes {
+            true => {
+                let mut encoded = [0; placeholder::TOKEN / 3 * 4];
+                // Room for just that: a token's length is a multiple of three.
+                let length = STANDARD.encode_slice(token, &mut encoded).unwrap_or_default();
+                self.out.extend_from_slice(&encoded[..length]);
+            }
+            false => self.out.extend_from_slice(&token),
+        }
+        self.out.push(b'"');
+        self.copied = self.pos;
+        self.count(field);
     }
 
     /// Remembers the values that were hidden, to look for them elsewhere.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use arc_swap::ArcSwap;
 use notify::Watcher;
+use serde::Serialize;
 
 use super::loader::{Loader, PolicyFile};
 use super::origin::{Module, Origin};
@@ -34,6 +35,17 @@ pub struct PolicySet {
     pub broken: Vec<Broken>,
     /// Required policies that are missing or broken: while there is one, nothing passes.
     pub missing: Vec<String>,
+    /// Those that served since the gateway started, and are in the directory no more.
+    pub gone: Vec<Gone>,
+}
+
+/// A policy that vanished.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Gone {
+    /// Its name.
+    pub name: String,
+    /// The SHA-256 of its module and settings.
+    pub digest: String,
 }
 
 impl PolicySet {
@@ -105,13 +117,26 @@ impl Directory {
     }
 
     /// Loads the directory anew and swaps it in.
-    pub fn reload(&self) {
+    fn reload(&self) {
+        let before = self.current();
         let set = self.load();
         for broken in &set.broken {
             tracing::error!(policy = %broken.name, error = %broken.error, serving_last_good = broken.serving_last_good, "the policy does not load");
         }
+        for Gone { name, digest } in set.gone.iter().filter(|gone| !before.gone.contains(gone)) {
+            tracing::warn!(policy = %name, %digest, "the policy is in the directory no more, and no longer in force");
+        }
         tracing::info!(policies = set.policies.len(), "the policy directory was read");
         self.swap_in(set);
+        self.warn_of_missing();
+    }
+
+    /// Says loudly that nothing passes, and why.
+    pub fn warn_of_missing(&self) {
+        let missing = &self.current().missing;
+        if !missing.is_empty() {
+            tracing::error!(?missing, "required policies are not in force: nothing passes until they are");
+        }
     }
 
     fn swap_in(&self, set: PolicySet) {
@@ -143,8 +168,8 @@ impl Directory {
         }
     }
 
-    /// Watches the directory for as long as the returned guard lives.
-    pub fn watch(self: &Arc<Self>) -> anyhow::Result<Option<impl Send + Sync + 'static>> {
+    /// Watches the directory for as long as the returned guard lives, and tells of what is in force whenever that was read anew.
+    pub fn watch(self: &Arc<Self>, told: impl Fn(&PolicySet) + Send + 'static) -> anyhow::Result<Option<impl Send + Sync + 'static>> {
         let Some(directory) = self.config.directory.clone() else { return Ok(None) };
         let (sender, receiver) = std::sync::mpsc::channel();
         let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
@@ -157,7 +182,7 @@ impl Directory {
         let this = Arc::clone(self);
         std::thread::Builder::new().name("policies".into()).spawn(move || {
             let mut seen = this.fingerprint();
-            let mut told = 0;
+            let mut calls = 0;
             loop {
                 match receiver.recv_timeout(TOLD_EVERY) {
                     Ok(()) => {
@@ -166,7 +191,7 @@ impl Directory {
                         while Instant::now() < patience && receiver.recv_timeout(QUIET).is_ok() {}
                     }
                     Err(RecvTimeoutError::Timeout) => {
-                        this.tell_calls(&mut told);
+                        this.tell_calls(&mut calls);
                         continue;
                     }
                     Err(RecvTimeoutError::Disconnected) => break,
@@ -176,6 +201,7 @@ impl Directory {
                 if now != seen {
                     seen = now;
                     this.reload();
+                    told(&this.current());
                 }
             }
         })?;
@@ -202,7 +228,12 @@ impl Directory {
             Err(error) => {
                 // A directory that cannot be read tells nothing about what was removed.
                 let broken = Broken { name: "*".into(), error: format!("{error:#}"), serving_last_good: !before.policies.is_empty() };
-                return PolicySet { policies: before.policies.clone(), broken: vec![broken], missing: self.config.required.clone() };
+                return PolicySet {
+                    policies: before.policies.clone(),
+                    broken: vec![broken],
+                    missing: self.config.required.clone(),
+                    gone: before.gone.clone(),
+                };
             }
         };
         let names: Vec<String> = files.keys().cloned().collect();
@@ -226,6 +257,9 @@ impl Directory {
         set.policies.sort_by(|a, b| a.name.cmp(&b.name));
         let serves = |name: &&String| set.policies.iter().any(|p| p.name == **name);
         set.missing = self.config.required.iter().filter(|name| !serves(name)).cloned().collect();
+        let no_more = before.policies.iter().map(|policy| Gone { name: policy.name.clone(), digest: policy.digest.clone() });
+        let gone: Vec<Gone> = before.gone.iter().cloned().chain(no_more).filter(|gone| !serves(&&gone.name)).collect();
+        set.gone = gone;
         set
     }
 
@@ -262,9 +296,8 @@ impl Directory {
             let kind = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_owned();
             let Some(name) = path.file_stem().and_then(|s| s.to_str()).filter(|name| !name.starts_with('.')) else { continue };
             let module = path.with_extension("wasm");
-            // A file without a module beside it is one that names where its module is; what else lies there is no policy.
-            let names_one = || !module.exists() && PolicyFile::beside(&module).map_or(true, |file| file.source.is_some());
-            if kind == "wasm" || kind == "yaml" && names_one() {
+            // A file without a module beside it names where its module is, or has lost it, which is told: somebody means it to guard.
+            if kind == "wasm" || kind == "yaml" && !module.exists() {
                 files.insert(name.to_owned(), module);
             }
         }

@@ -49,7 +49,10 @@ impl Origin {
             (true, None) => self.beside(file),
             (false, Some(source)) => self.fetched(source),
             (true, Some(source)) => bail!("{} lies there, and its .yaml names the source {source}: remove one of the two", file.display()),
-            (false, None) => bail!("{} is not there", file.display()),
+            (false, None) => bail!(
+                "its settings are there, and its module {} is not, nor do they name a source; put it there, or remove the settings",
+                file.display()
+            ),
         }
     }
 

@@ -68,6 +68,8 @@ pub enum State {
     LastGood,
     /// It is broken, and there was no version before it.
     NotLoaded,
+    /// It served since the gateway started, and is in the directory no more.
+    Gone,
 }
 
 impl State {
@@ -77,6 +79,26 @@ impl State {
             Self::Serving => "serving",
             Self::LastGood => "last-good",
             Self::NotLoaded => "not-loaded",
+            Self::Gone => "gone",
+        }
+    }
+}
+
+impl Line {
+    /// What is to be said of one that is not in force.
+    fn without_policy(name: &str, state: State, digest: &str, error: String) -> Self {
+        Self {
+            name: name.to_owned(),
+            state,
+            version: String::new(),
+            digest: digest.to_owned(),
+            mode: Mode::default(),
+            on_failure: OnFailure::default(),
+            granted: Vec::new(),
+            counts: Counts::default(),
+            signer: None,
+            summary: String::new(),
+            error: Some(error),
         }
     }
 }
@@ -102,18 +124,13 @@ impl Report {
                 error: error(&policy.name),
             })
             .collect();
-        policies.extend(set.broken.iter().filter(|b| !set.policies.iter().any(|p| p.name == b.name)).map(|broken| Line {
-            name: broken.name.clone(),
-            state: if broken.serving_last_good { State::LastGood } else { State::NotLoaded },
-            version: String::new(),
-            digest: String::new(),
-            mode: Mode::default(),
-            on_failure: OnFailure::default(),
-            granted: Vec::new(),
-            counts: Counts::default(),
-            signer: None,
-            summary: String::new(),
-            error: Some(broken.error.clone()),
+        policies.extend(set.broken.iter().filter(|b| !set.policies.iter().any(|p| p.name == b.name)).map(|broken| {
+            let state = if broken.serving_last_good { State::LastGood } else { State::NotLoaded };
+            Line::without_policy(&broken.name, state, "", broken.error.clone())
+        }));
+        policies.extend(set.gone.iter().map(|gone| {
+            let why = "it is in the directory no more".to_owned();
+            Line::without_policy(&gone.name, State::Gone, &gone.digest, why)
         }));
         policies.sort_by(|a, b| a.name.cmp(&b.name));
         let locked: Vec<_> = set.policies.iter().filter_map(|policy| policy.locked.clone()).collect();

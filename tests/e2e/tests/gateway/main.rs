@@ -13,6 +13,7 @@ mod equal;
 mod failures;
 mod guide;
 mod identity;
+mod in_force;
 mod informers;
 mod issuers;
 mod languages;

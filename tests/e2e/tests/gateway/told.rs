@@ -15,7 +15,8 @@ fn guarded(config: &str) -> Setup {
         (
             "60-budget",
             "exfiltration-budget",
-            "grants: [bodies, counters, streams]\nsettings: {secretValues: {block: 3}, objects: {}, bytes: {}, resources: [secrets]}\n".to_owned(),
+            "grants: [bodies, counters, streams]\nsettings: {secretValues: {block: 3}, objects: {}, bytes: {}, resources: [secrets]}\n"
+                .to_owned(),
         ),
     ];
     setup(policies, config)

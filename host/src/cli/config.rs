@@ -1,0 +1,74 @@
+//! Looks at a configuration.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use clap::Subcommand;
+
+use super::terminal::{self, say};
+use crate::config::Config;
+use crate::forward::{Access, Upstream};
+use crate::identify::Identifier;
+use crate::listen::{Ca, Certificates};
+use crate::rehearse::Stage;
+use crate::store::{DataDirectory, Objects};
+
+#[derive(Subcommand)]
+pub(super) enum ConfigCommand {
+    /// Says whether `serve` would take a configuration: its files, keys, issuers and policies are read too.
+    Check {
+        /// The file.
+        file: PathBuf,
+    },
+    /// Prints the JSON Schema of the configuration.
+    Schema,
+}
+
+impl ConfigCommand {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        match self {
+            Self::Check { file } => {
+                check(&file)?;
+                say!("{} is valid", file.display());
+            }
+            Self::Schema => terminal::out(&Config::schema()),
+        }
+        Ok(())
+    }
+}
+
+/// All that `serve` does before it listens, but for the data directory: that may be a running gateway's, and is not touched.
+fn check(file: &Path) -> anyhow::Result<()> {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let config = Config::load(file)?;
+    let access = Access::load(&config.cluster)?;
+    let upstream = Upstream::new(access, &config.cluster.service_account_issuers, &config.limits)?;
+    Identifier::new(&config.authentication, upstream.ca())?;
+    if let Some(store) = &config.sessions.object_store {
+        Objects::open(store)?;
+    }
+    let scratch = Scratch(std::env::temp_dir().join(format!("postern-check-{}", std::process::id())));
+    let _held = DataDirectory::open(&scratch.0)?;
+    Certificates::load(&config.listen, &Ca::open(&scratch.0)?)?;
+    config.listen.address.parse::<std::net::SocketAddr>().map(drop).or_else(|_| {
+        std::net::ToSocketAddrs::to_socket_addrs(&config.listen.address)
+            .map(drop)
+            .with_context(|| format!("listen.address {}", config.listen.address))
+    })?;
+    if config.policies.directory.is_some() {
+        let set = Stage::with(&config.policies)?.directory(&config.policies, &scratch.0, true)?.current();
+        if !set.missing.is_empty() {
+            bail!("policies.required: {} is not in force, so that nothing would pass; put it into the directory", set.missing.join(", "));
+        }
+    }
+    Ok(())
+}
+
+/// A directory for what a gateway would keep.
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
