@@ -192,7 +192,12 @@ pub fn raw_at(address: &str, ca: &Path, request: &str) -> String {
 
 /// Sends bytes as they are, and goes away after a while whether there was an answer or not.
 pub fn send(gateway: &Gateway, request: &str, patience: Duration) -> String {
-    tls::exchange(&gateway.address, &gateway.ca(), request.as_bytes(), patience).expect("the gateway is there")
+    send_bytes(gateway, request.as_bytes(), patience)
+}
+
+/// The same, for bytes that are no text.
+pub fn send_bytes(gateway: &Gateway, request: &[u8], patience: Duration) -> String {
+    tls::exchange(&gateway.address, &gateway.ca(), request, patience).expect("the gateway is there")
 }
 
 /// The same, for an address.

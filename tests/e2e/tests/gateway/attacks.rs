@@ -1,7 +1,10 @@
 //! Attempts to get past.
 
-use e2e::{code, raw, setup};
+use std::time::{Duration, Instant};
+
+use e2e::{cluster, code, raw, scratch, setup, setup_with};
 use serde_json::json;
+use testbed::{Between, GatewayOptions, wait_until};
 
 #[test]
 fn what_has_no_normal_form_is_400() {
@@ -121,7 +124,7 @@ fn everything_that_passed_was_decided_and_recorded_and_the_chain_is_whole() {
 
 #[test]
 fn nothing_passes_while_the_log_cannot_be_written() {
-    let directory = e2e::scratch("small");
+    let directory = scratch("small");
     let mounted = std::process::Command::new("mount")
         .args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"])
         .arg(&directory)
@@ -154,7 +157,7 @@ fn an_error_of_the_api_server_repeats_no_hidden_value() {
     let s = setup(vec![("20-mask", "mask-secrets", settings.into())], "");
     let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "wrong"},
         "spec": {"type": "ExternalName", "externalName": "Hidden_Value"}});
-    let file = e2e::scratch("service").join("service.json");
+    let file = scratch("service").join("service.json");
     std::fs::write(&file, service.to_string()).unwrap();
     let create = ["create", "--validate=false", "-f", file.to_str().unwrap()];
     assert!(s.direct(&create).failure().contains("Hidden_Value"), "the API server repeats what is wrong");
@@ -172,9 +175,9 @@ fn an_error_of_the_api_server_repeats_no_hidden_value() {
 
 #[test]
 fn the_api_server_gone_is_a_clean_503() {
-    let directory = e2e::scratch("lonely");
+    let directory = scratch("lonely");
     let lonely = testbed::Cluster::start(&directory).unwrap();
-    let gateway = testbed::Gateway::start(&lonely, &e2e::scratch("gateway"), &testbed::GatewayOptions::default()).unwrap();
+    let gateway = testbed::Gateway::start(&lonely, &scratch("gateway"), &GatewayOptions::default()).unwrap();
     let token = lonely.token("caller", testbed::AUDIENCE).unwrap();
     let get = || {
         raw(&gateway, &format!("GET /api/v1/namespaces HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\r\n"))
@@ -183,4 +186,71 @@ fn the_api_server_gone_is_a_clean_503() {
     drop(lonely);
     let answer = get();
     assert!(matches!(code(&answer), 502 | 503) && answer.contains("API server"), "{answer}");
+}
+
+/// What a client sends before it was told that its connection is upgraded is no request of its own that goes past the stages, nor part of the one before.
+#[test]
+fn bytes_behind_an_upgrade_reach_nothing_unseen() {
+    let between = Between::start(cluster(), &scratch("between")).unwrap();
+    let s = setup_with(GatewayOptions {
+        kubeconfig: Some(between.kubeconfig(cluster()).unwrap()),
+        config: "nodesProxy: {users: ['system:serviceaccount:postern:caller']}\n".into(),
+        ..GatewayOptions::default()
+    });
+    let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: v4.channel.k8s.io\r\n";
+    let smuggled = "GET /api/v1/secrets?smuggled=1 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let exec = format!("/api/v1/namespaces/{}/pods/web/exec?command=true&stdout=true", s.namespace);
+    // One that is upgraded, one that is refused there, and one that no server upgrades.
+    for path in [exec.as_str(), "/api/v1/nodes/node-1/proxy/nothing", "/api/v1/namespaces/default/services/none/proxy/"] {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n{upgrade}\r\n{smuggled}", s.token);
+        let answer = e2e::send(&s.gateway, &request, Duration::from_secs(3));
+        assert!(!answer.contains("SecretList") && !answer.contains("aHVudGVyMi"), "{path}: {answer}");
+    }
+    // The same without its end: HTTP/1.0 knows no chunks, and who reads them all the same sees another request in them.
+    let old = format!(
+        "POST /api/v1/namespaces/{}/configmaps HTTP/1.0\r\nHost: x\r\nAuthorization: Bearer {}\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{smuggled}",
+        s.namespace, s.token
+    );
+    let answer = e2e::send(&s.gateway, &old, Duration::from_secs(3));
+    assert!(code(&answer) == 400 && !answer.contains("SecretList"), "{answer}");
+    for seen in between.seen().unwrap() {
+        assert!(!seen.target.contains("smuggled"), "{seen:?}");
+    }
+    // What a proxied server would be asked for in another way than the request says.
+    let proxied = "/api/v1/nodes/node-1/proxy/containerLogs/default/web/main";
+    for header in [
+        "X-Original-URL: /exec/default/web/main",
+        "X-Rewrite-URL: /run",
+        "X-HTTP-Method-Override: DELETE",
+        "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__",
+    ] {
+        let answer = s.get(proxied, &format!("{header}\r\n"));
+        assert_eq!(code(&answer), 400, "{header}: {answer}");
+    }
+}
+
+/// Requests that need a token which cannot be had do not wait one behind the other.
+#[test]
+fn tokens_that_cannot_be_had_are_asked_for_once_for_all_who_wait() {
+    let between = Between::start(cluster(), &scratch("between")).unwrap();
+    let s = setup_with(GatewayOptions {
+        kubeconfig: Some(between.kubeconfig(cluster()).unwrap()),
+        config: "limits: {responseTime: 2}\n".into(),
+        ..GatewayOptions::default()
+    });
+    between.hold(true).unwrap();
+    let ask = || {
+        let began = Instant::now();
+        let answer = s.get("/api/v1/namespaces/default/pods", "");
+        assert!(matches!(code(&answer), 503 | 504), "{answer}");
+        began.elapsed()
+    };
+    let alone = ask();
+    let together = Instant::now();
+    std::thread::scope(|scope| {
+        (0..6).map(|_| scope.spawn(ask)).collect::<Vec<_>>().into_iter().for_each(|one| assert!(one.join().is_ok()))
+    });
+    assert!(together.elapsed() < alone * 3, "{:?} for six, {alone:?} for one", together.elapsed());
+    between.hold(false).unwrap();
+    wait_until("it answers again", Duration::from_secs(20), || Ok(code(&s.get("/api/v1/namespaces/default/pods", "")) == 200)).unwrap();
 }

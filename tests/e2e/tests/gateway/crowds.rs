@@ -138,3 +138,91 @@ fn a_caller_who_cancels_watches_ends_no_others() {
         assert!(code(&seen) == 200 && seen.contains("\"name\":\"after\""), "{seen}");
     });
 }
+
+/// The attacks of this file and their like, all at once and without end: after a minute the gateway holds no more than after a third of one.
+#[test]
+fn memory_stays_flat_under_all_of_it_for_a_minute() {
+    let policies = vec![
+        ("20-mask-secrets", "mask-secrets", "settings: {podSecrets: true}\n".to_owned()),
+        (
+            "40-approve",
+            "approve-deletes",
+            "settings: {approvers: ['postern:approver'], verbs: [create], resources: [pods/exec]}\n".to_owned(),
+        ),
+    ];
+    let s = setup(policies, "limits: {streamsPerCaller: 20, requestHeadTime: 3}\napprovals: {hold: 2}\n");
+    let (secret, value) = (format!("/api/v1/namespaces/{}/secrets/db", s.namespace), "v".repeat(200_000));
+    let patch = scratch("patch").join("patch.json");
+    std::fs::write(&patch, serde_json::json!({"stringData": {"large": value}}).to_string()).unwrap();
+    s.direct(&["patch", "secret", "db", "--patch-file", patch.to_str().unwrap()]).success();
+    let from = serde_json::json!({"envFrom": [{"secretRef": {"name": "db"}}]});
+    cluster().run_pod_with(&s.namespace, "app", &from).unwrap();
+    let of = |method: &str, path: &str, more: &str| {
+        format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {}\r\n{more}\r\n", s.token)
+    };
+    let pods = format!("/api/v1/namespaces/{}/pods", s.namespace);
+    let websocket = "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: v5.channel.k8s.io\r\n";
+    let waits = of("GET", &format!("{pods}/web/exec?command=cat&stdin=true&stdout=true"), websocket)
+        .replace("Connection: close", "Connection: Upgrade");
+    // Input that is sent before anybody said yes: frames of a kilobyte, masked with nothing.
+    let input = [&[0x82, 0xfe, 4, 0, 0, 0, 0, 0][..], &[0; 1024]].concat().repeat(2_000);
+    let waits = [waits.as_bytes(), &input].concat();
+    let stranger = format!("GET /{} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "x".repeat(60_000));
+    let watch = of("GET", &format!("{pods}?watch=1"), "");
+    let (address, ca): (SocketAddr, _) = (s.gateway.address.parse().unwrap(), s.gateway.ca());
+    let end = Instant::now() + Duration::from_secs(62);
+    let again = |attack: &(dyn Fn(u32) + Sync)| {
+        let mut number = 0;
+        while Instant::now() < end {
+            attack(number);
+            number += 1;
+        }
+        number
+    };
+    let (held, most) = std::thread::scope(|scope| {
+        let strangers = scope.spawn(|| {
+            again(&|_| {
+                drop(e2e::raw(&s.gateway, &stranger));
+                std::thread::sleep(Duration::from_millis(10));
+            })
+        });
+        let watches = scope.spawn(|| again(&|_| drop(e2e::send(&s.gateway, &watch, Duration::from_millis(40)))));
+        let waiting = scope.spawn(|| again(&|_| drop(e2e::send_bytes(&s.gateway, &waits, Duration::from_millis(150)))));
+        let idle = scope.spawn(|| {
+            again(&|n| {
+                drop(e2e::idle(IpAddr::from([127, 0, 0, 3 + (n % 5) as u8]), address, &ca));
+                std::thread::sleep(Duration::from_millis(20));
+            })
+        });
+        // Each time the pod is another one, and what it knows of its Secrets is asked for anew.
+        let relabelled = scope.spawn(|| {
+            again(&|n| {
+                let patch = format!("{{\"metadata\":{{\"labels\":{{\"n\":\"{n}\"}}}}}}");
+                let head = of(
+                    "PATCH",
+                    &format!("{pods}/app"),
+                    &format!("Content-Type: application/merge-patch+json\r\nContent-Length: {}\r\n", patch.len()),
+                );
+                e2e::raw(&s.gateway, &(head + &patch));
+                e2e::raw(&s.gateway, &of("GET", &format!("{pods}/app/log"), ""));
+                e2e::raw(&s.gateway, &of("GET", &secret, ""));
+            })
+        });
+        std::thread::sleep(Duration::from_secs(20));
+        let held = s.memory();
+        let mut most = 0;
+        while Instant::now() < end {
+            most = most.max(s.memory());
+            std::thread::sleep(Duration::from_millis(500));
+        }
+        let counts = [strangers, watches, waiting, idle, relabelled].map(|thread| thread.join().unwrap());
+        println!(
+            "in a minute: {counts:?} failed logins, watches, waiting execs, idle connections, new labels; {held} MiB held, {most} at most"
+        );
+        assert!(counts.iter().all(|count| *count > 20), "{counts:?}");
+        (held, most)
+    });
+    // Two megabytes of input each, 200 KB of a Secret each, 60 KB of a path each: hundreds of megabytes, if they were kept.
+    assert!(most < held + 60, "{held} MiB, then {most}");
+    assert_eq!(code(&s.get(&pods, "")), 200);
+}
