@@ -7,6 +7,7 @@ mod bodies;
 mod capabilities;
 mod changes;
 mod clients;
+mod constrained;
 mod crowds;
 mod encodings;
 mod equal;
