@@ -61,6 +61,14 @@ pub struct Target {
 }
 
 impl Target {
+    /// The resource with its group, as kubectl writes it: `deployments.apps`.
+    pub fn full_resource(&self) -> String {
+        match self.api_group.as_str() {
+            "" => self.resource.clone(),
+            group => format!("{}.{group}", self.resource),
+        }
+    }
+
     /// The path of its collection.
     pub fn collection(&self) -> String {
         let namespace = self.namespace.as_deref().filter(|_| self.resource != "namespaces");

@@ -47,7 +47,9 @@ fn check(file: &Path) -> anyhow::Result<()> {
     if let Some(store) = &config.sessions.object_store {
         Objects::open(store)?;
     }
-    let scratch = Scratch(std::env::temp_dir().join(format!("postern-check-{}", std::process::id())));
+    let scratch = Scratch(std::env::temp_dir().join(format!("postern-check-{}-{}", std::process::id(), crate::identify::now())));
+    // Made here, and by nobody before: a link would lead elsewhere.
+    std::fs::create_dir(&scratch.0).with_context(|| scratch.0.display().to_string())?;
     let _held = DataDirectory::open(&scratch.0)?;
     Certificates::load(&config.listen, &Ca::open(&scratch.0)?)?;
     config.listen.address.parse::<std::net::SocketAddr>().map(drop).or_else(|_| {

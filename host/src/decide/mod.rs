@@ -200,7 +200,9 @@ impl Decider<'_> {
                     }
                 }
                 Err(why) => {
-                    tracing::warn!(policy = %policy.name, %why, "the policy failed");
+                    if !around.only_asks {
+                        tracing::warn!(policy = %policy.name, %why, "the policy failed");
+                    }
                     decision.record(policy, "failed", Some(why.clone()), answer.annotations);
                     if policy.mode == Mode::Enforce && (policy.on_failure == OnFailure::Refuse || answer.exhausted) {
                         decision.refusal = Some(Refusal::internal(format!("the policy {} failed, so nothing passed: {why}", policy.name)));

@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -64,7 +64,11 @@ impl Upstream {
         headers: HeaderMap,
         upload: Upload,
     ) -> Result<Response<Incoming>, Refusal> {
-        let (kind, request) = self.request(who, method, path_and_query, headers, upload).await?;
+        let (kind, mut request) = self.request(who, method, path_and_query, headers, upload).await?;
+        if request.body().size_hint().exact().is_none() {
+            // Of a GET the client's library would leave out a body whose length nobody knows.
+            request.headers_mut().insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
         let sent_with = request.headers().clone();
         let mut sender = self.connect(kind).await?;
         let answer = sender.send_request(request).await.map_err(|error| match error.is_user() {

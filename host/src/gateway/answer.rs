@@ -108,7 +108,7 @@ impl Gateway {
                     runtime: self.policies.as_ref().map(|p| Arc::clone(p.runtime())),
                     operation: self.describe_answer(&exchange, &decision),
                     plans: Arc::clone(&self.plans),
-                    resource: operation.target.as_ref().map(|t| t.resource.clone()).unwrap_or_default(),
+                    resource: exchange.resource(),
                     asked,
                     look_back: self.look_back(&exchange, &decision),
                 };

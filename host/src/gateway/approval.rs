@@ -79,7 +79,7 @@ fn shown(exchange: &Exchange, decision: &Decision) -> Result<Option<Value>, Refu
         Shape::Answer => exchange.body.read_if_known()?,
         _ => exchange.body.read().ok(),
     };
-    let text = body.and_then(|body| masked(body, decision.masks.as_deref(), exchange.resource()));
+    let text = body.and_then(|body| masked(body, decision.masks.as_deref(), &exchange.resource()));
     Ok(text.and_then(|text| serde_json::from_slice(&text).ok()))
 }
 

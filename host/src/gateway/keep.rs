@@ -37,7 +37,7 @@ impl Gateway {
             _ => exchange.body.read_if_known()?,
         };
         let text = match body {
-            Some(value) if !may_hide(&decision.on_object) => masked(value, decision.masks.as_deref(), exchange.resource()),
+            Some(value) if !may_hide(&decision.on_object) => masked(value, decision.masks.as_deref(), &exchange.resource()),
             _ => None,
         };
         let mut kept = Kept::new(sessions.clone(), exchange, Kind::Request, self.config.sessions.largest_body.0);

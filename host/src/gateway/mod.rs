@@ -28,7 +28,7 @@ use tokio::sync::watch;
 
 use crate::approve::{Approvals, State};
 use crate::body::{Body, linger};
-use crate::classify::{Operation, Shape};
+use crate::classify::{Operation, Shape, Target};
 use crate::config::{Config, KeepBodies};
 use crate::decide::{self, Decider, Decision};
 use crate::forward::{As, Upstream};
@@ -126,16 +126,16 @@ impl Exchange {
         HeaderValue::from_str(&self.id).unwrap_or(HeaderValue::from_static("postern"))
     }
 
-    /// The resource; empty where there is none.
-    fn resource(&self) -> &str {
-        self.operation.target.as_ref().map(|t| t.resource.as_str()).unwrap_or_default()
+    /// The resource with its group, as masks know it; empty where there is none.
+    fn resource(&self) -> String {
+        self.operation.target.as_ref().map(Target::full_resource).unwrap_or_default()
     }
 
     /// Where tokens in text that flows are compared: in what comes from one pod.
     fn scope(&self) -> Scope {
         let target = self.operation.target.as_ref();
         let text = |of: Option<&String>| of.cloned().unwrap_or_default();
-        Scope::of(self.resource(), &text(target.and_then(|t| t.namespace.as_ref())), &text(target.and_then(|t| t.name.as_ref())))
+        Scope::of(&self.resource(), &text(target.and_then(|t| t.namespace.as_ref())), &text(target.and_then(|t| t.name.as_ref())))
     }
 
     /// The headers of what is read for this operation, in JSON, as the caller.
@@ -357,7 +357,8 @@ impl Gateway {
             Box::pin(self.may(exchange)).await?;
         }
         let around = self.look_around(&exchange.operation, &needs).await?;
-        let body = Some(&exchange.body).filter(|body| !body.is_empty());
+        let passing = is_unread(&exchange.upload).then(|| Arc::new(RequestBody::passing()));
+        let body = passing.as_ref().or(Some(&exchange.body).filter(|body| !body.is_empty()));
         Ok(decider.decide(&|| self.describe(exchange), &exchange.operation, body, &around))
     }
 

@@ -157,7 +157,7 @@ impl Gateway {
             return Ok(None);
         }
         let mut shown = Vec::with_capacity(bytes.len());
-        masks.apply(&bytes, exchange.resource(), false, &mut shown, &mut Report::new()).map_err(|_| unreadable())?;
+        masks.apply(&bytes, &exchange.resource(), false, &mut shown, &mut Report::new()).map_err(|_| unreadable())?;
         let parse = |bytes: &[u8]| serde_json::from_slice(bytes).map_err(|_| unreadable());
         Ok(Some((parse(&bytes)?, parse(&shown)?)))
     }
@@ -183,7 +183,7 @@ impl Gateway {
             // Any other answer may speak of one that is gone since.
             Ok((StatusCode::NOT_FOUND, _)) if answer.status() == StatusCode::NOT_FOUND => Repeats::Nothing,
             Ok((status, bytes)) if status.is_success() => {
-                masks.hidden_in(&bytes, exchange.resource()).map_or(Repeats::Unknown, Repeats::Values)
+                masks.hidden_in(&bytes, &exchange.resource()).map_or(Repeats::Unknown, Repeats::Values)
             }
             _ => Repeats::Unknown,
         }
@@ -209,7 +209,11 @@ fn carries(body: &RequestBody, shape: Shape) -> Result<bool, Refusal> {
     if shape != Shape::Answer || !is_spelt && !placeholder::may_be_packed(body.bytes()) {
         return Ok(false);
     }
-    match body.read_if_known()? {
+    let known = match body.read_if_known()? {
+        Some(value) => Some(value),
+        None => body.read_partly(),
+    };
+    match known {
         Some(value) => placeholder::appears_within(value).ok_or_else(|| {
             Refusal::invalid("the body holds something packed that is too large to be looked through for values hidden from you")
         }),

@@ -4,6 +4,7 @@
 //! say is told where it does not depend on a body or on the words of a command. Nothing is counted by being asked about.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use http::{HeaderValue, Method, Response, StatusCode};
 use serde_json::{Value, json};
@@ -19,8 +20,10 @@ use crate::respond::{self, Completion, Masking, Work};
 use crate::status::Refusal;
 
 /// How many operations policies are asked about for one list of rules, and how many reasons are told.
-const MOST_ASKED: usize = 400;
+const MOST_ASKED: usize = 800;
 const MOST_REASONS: usize = 20;
+/// How long policies are asked for one list.
+const LONGEST: Duration = Duration::from_millis(500);
 /// Commands that are as different as commands are: what is said of both does not depend on which it is.
 const COMMANDS: [&[&str]; 2] = [&["true"], &["sh", "-c", "id"]];
 
@@ -48,6 +51,10 @@ pub(super) fn is_review(operation: &Operation) -> bool {
 impl Gateway {
     /// Answers a review, with what the policies would say.
     pub(super) async fn review(&self, mut exchange: Exchange, event: Event) -> Result<Response<Body>, Refusal> {
+        let mut event = event;
+        if let Some(asked) = exchange.body.read().ok().and_then(|body| body.get("spec")) {
+            event.set("asked", asked);
+        }
         let completion = Completion::new(self.audit.clone(), event, exchange.began, std::mem::take(&mut exchange.held));
         let mut headers = std::mem::take(&mut exchange.headers);
         respond::rewrite(&mut headers);
@@ -61,7 +68,8 @@ impl Gateway {
         }
         let (parts, body) = answer.into_parts();
         let read = collect(body, self.config.limits.object.0).await.ok().flatten();
-        let Some(mut review) = read.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok()) else {
+        let review = read.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
+        let Some(mut review) = review.filter(|review| review["status"].is_object()) else {
             return Ok(
                 completion.failed(Refusal::bad_gateway("the API server's review cannot be read, so what policies say cannot be told"))
             );
@@ -70,6 +78,7 @@ impl Gateway {
             true => self.of_rules(&exchange, &mut review).await,
             false => self.of_access(&exchange, &mut review).await,
         };
+        let kept = self.keep_response(&exchange);
         let mut response = respond::told(parts, review.to_string(), completion);
         let quiet = self.config.without_warnings.contains(&exchange.caller.username, &exchange.caller.groups);
         for warning in warnings.into_iter().filter(|_| !quiet) {
@@ -78,7 +87,10 @@ impl Gateway {
                 response.headers_mut().append(http::header::WARNING, value);
             }
         }
-        Ok(response)
+        Ok(match kept {
+            Some(kept) => response.map(|body| kept.of(body)),
+            None => response,
+        })
     }
 
     /// One question: a yes that a policy would refuse is a no, with the policy's words.
@@ -103,14 +115,17 @@ impl Gateway {
         let namespace = review.pointer("/spec/namespace").and_then(Value::as_str).unwrap_or_default().to_owned();
         let rules = review.pointer_mut("/status/resourceRules").and_then(Value::as_array_mut).map(std::mem::take).unwrap_or_default();
         let (mut kept, mut reasons, mut asked, mut is_all) = (Vec::new(), Vec::new(), 0, true);
+        let began = Instant::now();
         for rule in rules {
             let list = |key: &str| -> Vec<String> {
                 rule[key].as_array().into_iter().flatten().filter_map(|text| text.as_str().map(str::to_owned)).collect()
             };
             let (verbs, groups, resources, names) = (list("verbs"), list("apiGroups"), list("resources"), list("resourceNames"));
-            let cost = verbs.len() * groups.len() * resources.len() * names.len().max(1);
+            // An exec is asked about twice.
+            let sizes = [verbs.len(), groups.len(), resources.len(), names.len(), COMMANDS.len()];
+            let cost = sizes.into_iter().map(|size| size.max(1)).fold(1, usize::saturating_mul);
             let has_several = [&verbs, &groups, &resources].into_iter().flatten().any(|text| text.contains('*'));
-            if has_several || asked + cost > MOST_ASKED {
+            if has_several || cost > MOST_ASKED - asked || began.elapsed() > LONGEST {
                 is_all = false;
                 kept.push(rule);
                 continue;
@@ -122,6 +137,8 @@ impl Gateway {
                     let mut is_left = names.is_empty();
                     for name in names.iter().map(String::as_str).chain(names.is_empty().then_some("")) {
                         let target = target(group, resource, &namespace, name);
+                        // Others on this thread have their turn between two questions.
+                        tokio::task::yield_now().await;
                         match self.would_say(exchange, verb, target, false).await {
                             Said::Blocked(why) => {
                                 is_left &= !names.is_empty();
@@ -146,7 +163,6 @@ impl Gateway {
                     kept.push(rule);
                 }
             }
-            tokio::task::yield_now().await;
         }
         review["status"]["resourceRules"] = json!(kept);
         if !is_all && self.in_force().policies.iter().any(|policy| policy.on_request()) {
@@ -206,7 +222,9 @@ fn said(decision: &Decision) -> Said {
     }
     match decision.approvals.first() {
         Some(asked) => {
-            Said::Waits(format!("policy {} has it wait for an approval by {}: {}", asked.policy, asked.approvers.join(", "), asked.reason))
+            // What a policy names is text of its own.
+            let groups: String = asked.approvers.join(", ").chars().filter(|c| !c.is_control()).take(300).collect();
+            Said::Waits(format!("policy {} has it wait for an approval by {groups}: {}", asked.policy, asked.reason))
         }
         None => Said::Nothing,
     }

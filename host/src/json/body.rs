@@ -19,6 +19,8 @@ pub struct RequestBody {
     media_type: String,
     /// How it is packed, where it is.
     coding: Option<String>,
+    /// Whether there is one that is not here: it passes unread, or is only asked about.
+    is_elsewhere: bool,
     parsed: OnceLock<Result<Parsed, Refusal>>,
     /// Why the whole of it cannot be read, where a part can.
     partly: OnceLock<Refusal>,
@@ -38,13 +40,27 @@ impl RequestBody {
     /// Takes a body and its Content-Type.
     pub fn new(bytes: Bytes, content_type: &str) -> Self {
         let media_type = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        Self { bytes, media_type, coding: None, parsed: OnceLock::new(), partly: OnceLock::new(), refused: AtomicBool::new(false) }
+        Self {
+            bytes,
+            media_type,
+            coding: None,
+            is_elsewhere: false,
+            parsed: OnceLock::new(),
+            partly: OnceLock::new(),
+            refused: AtomicBool::new(false),
+        }
     }
 
     /// The body of an operation that is only asked about: there will be one, and it is not known.
     pub fn not_there() -> Self {
         let unknown = Refusal::bad_request("there is no body yet");
-        Self { parsed: OnceLock::from(Err(unknown)), ..Self::new(Bytes::new(), "") }
+        Self { parsed: OnceLock::from(Err(unknown)), is_elsewhere: true, ..Self::new(Bytes::new(), "") }
+    }
+
+    /// The body of a request for a proxied server that goes on as it comes: there is one, and nobody reads it.
+    pub fn passing() -> Self {
+        let unread = Refusal::forbidden("what is proxied passes unread, unless a policy is granted bodies; this one is not, and reads it");
+        Self { parsed: OnceLock::from(Err(unread)), is_elsewhere: true, ..Self::new(Bytes::new(), "") }
     }
 
     /// The same, with a Content-Encoding: it is not read.
@@ -62,6 +78,17 @@ impl RequestBody {
     /// The bytes.
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
+    }
+
+    /// Its size, for a policy; a refusal where nobody has it.
+    pub fn size(&self) -> Result<u64, &Refusal> {
+        match self.parsed.get() {
+            Some(Err(refusal)) if self.is_elsewhere => {
+                self.refused.store(true, Ordering::Relaxed);
+                Err(refusal)
+            }
+            _ => Ok(self.bytes.len() as u64),
+        }
     }
 
     /// Whether there is none.
@@ -294,6 +321,15 @@ mod tests {
             assert_eq!(body.read_partly().unwrap()["data"]["k"], "v");
             assert_eq!(body.to_send(), body.bytes());
         }
+    }
+
+    #[test]
+    fn of_a_body_that_is_elsewhere_nothing_is_told() {
+        for body in [RequestBody::passing(), RequestBody::not_there()] {
+            assert!(body.size().is_err() && body.refusal().is_some() && body.refusal().is_none());
+            assert!(body.value_along(&Path::parse("$.kind").unwrap()).is_err());
+        }
+        assert_eq!(RequestBody::new(Bytes::from_static(b"{}"), "").size().ok(), Some(2));
     }
 
     #[test]

@@ -270,7 +270,7 @@ impl Plan {
                 count += 1;
                 match mask.how {
                     Transform::Remove => String::new(),
-                    how => super::placeholder::hide(how, found[0].as_bytes(), &self.key, scope),
+                    how => super::placeholder::hide(how, found[0].as_bytes(), &self.key, scope, ""),
                 }
             });
             if count > 0 {

@@ -81,6 +81,8 @@ impl Plan {
             }
             active |= u64::from(holds) << index;
         }
+        // Without its group: what a type's bytes are does not depend on it.
+        let resource = resource.split('.').next().unwrap_or_default();
         let is_secret = resource == "secrets" || member(object, b"kind")? == Some(b"\"Secret\"");
         let mut scan = Scan {
             plan: self,
@@ -98,6 +100,7 @@ impl Plan {
             partial,
             scope,
             searching: Duration::ZERO,
+            member: 0..0,
             decoded: Vec::new(),
         };
         let states = if active == 0 { 0 } else { self.start };
@@ -170,6 +173,8 @@ struct Scan<'a, 'o> {
     annotations: Vec<(Range<usize>, bool)>,
     /// How long texts were searched.
     searching: Duration,
+    /// Where the name of the member is that is being read.
+    member: Range<usize>,
     /// Room for what a text stands for.
     decoded: Vec<u8>,
     resource: &'a str,
@@ -225,6 +230,7 @@ impl Scan<'_, '_> {
                 return Err(Unreadable::Malformed);
             }
             self.pos = skip_string(self.src, key_start)?;
+            let around = std::mem::replace(&mut self.member, key_start..self.pos);
             let key = key(&self.src[key_start..self.pos])?;
             let key = key.as_ref();
             self.pos = skip_space(self.src, self.pos);
@@ -238,6 +244,7 @@ impl Scan<'_, '_> {
             if hide.is_some_and(|field| self.plan.fields[field].how == Transform::Remove) {
                 self.collect_removed(inner)?;
                 self.remove(&mut delimiter, &mut kept, hide)?;
+                self.member = around;
                 continue;
             }
             let is_string = self.src.get(self.pos) == Some(&b'"');
@@ -248,6 +255,7 @@ impl Scan<'_, '_> {
             } else {
                 self.value(next, inner, hide, depth + 1)?;
             }
+            self.member = around;
             kept = true;
             self.separator(&mut delimiter, b'}')?;
         }
@@ -429,15 +437,16 @@ impl Scan<'_, '_> {
         match self.plan.fields[field].how {
             Transform::Redact => self.write(start, if is_bytes { placeholder::REDACTED_BASE64 } else { placeholder::REDACTED }, field),
             Transform::Tokenize if self.plan.texts.is_empty() && memchr::memchr(b'\\', raw).is_none() => {
-                self.write_token(start, is_bytes, field)
+                return self.write_token(start, is_bytes, field);
             }
             how => {
                 let text: String = serde_json::from_slice(raw).map_err(|_| Unreadable::Malformed)?;
                 // A mask of text may hide what this one would show.
                 let how = self.plan.of_text(&text, is_bytes).map_or(how, |of_text| how.stronger(of_text));
+                let member = name_of(self.src, &self.member)?;
                 let hidden = match is_bytes {
-                    true => placeholder::hide_base64(how, text.as_bytes(), &self.plan.key, self.scope),
-                    false => placeholder::hide(how, text.as_bytes(), &self.plan.key, self.scope),
+                    true => placeholder::hide_base64(how, text.as_bytes(), &self.plan.key, self.scope, &member),
+                    false => placeholder::hide(how, text.as_bytes(), &self.plan.key, self.scope, &member),
                 };
                 self.write(start, &serde_json::to_vec(&hidden).map_err(|_| Unreadable::Malformed)?, field);
             }
@@ -446,13 +455,14 @@ impl Scan<'_, '_> {
     }
 
     /// Writes a token in the place of a text without escapes: what most Secrets are.
-    fn write_token(&mut self, start: usize, is_bytes: bool, field: usize) {
+    fn write_token(&mut self, start: usize, is_bytes: bool, field: usize) -> Result<(), Unreadable> {
         use base64::Engine;
         use base64::engine::general_purpose::STANDARD;
         let value = &self.src[start + 1..self.pos - 1];
         self.decoded.clear();
         let is_decoded = is_bytes && STANDARD.decode_vec(value, &mut self.decoded).is_ok();
-        let token = placeholder::token(if is_decoded { &self.decoded } else { value }, &self.plan.key, self.scope);
+        let member = name_of(self.src, &self.member)?;
+        let token = placeholder::token(if is_decoded { &self.decoded } else { value }, &self.plan.key, self.scope, &member);
         self.flush(start);
         self.out.push(b'"');
         match is_bytes {
@@ -467,6 +477,7 @@ impl Scan<'_, '_> {
         self.out.push(b'"');
         self.copied = self.pos;
         self.count(field);
+        Ok(())
     }
 
     /// Remembers the values that were hidden, to look for them elsewhere.
@@ -538,6 +549,11 @@ impl Scan<'_, '_> {
             self.copied = upto;
         }
     }
+}
+
+/// The name of a member that is read, or of the one around it; empty where there is none.
+fn name_of<'a>(src: &'a [u8], member: &Range<usize>) -> Result<Cow<'a, str>, Unreadable> {
+    if member.is_empty() { Ok(Cow::Borrowed("")) } else { key(&src[member.clone()]) }
 }
 
 /// Fields that hold bytes are base64 in JSON: typed clients decode them, so what replaces them must decode.

@@ -1,7 +1,8 @@
 //! Tokens: what stands for a value so that equal ones stay equal and different ones different, in one object and nowhere else.
 //!
 //! A token that were the same everywhere would be a way to guess: whoever may create an object of his own, if only with `dryRun`, could try values there until
-//! one reads like somebody else's. So the object's own name is hashed with the value: to compare one must be able to write that very object.
+//! one reads like somebody else's. So the object's own name is hashed with the value, and the member's: to compare one must be able to write that very object, and
+//! one request tries one value.
 
 use aws_lc_rs::hmac;
 
@@ -17,12 +18,14 @@ impl TokenKey {
         Self(hmac::Key::new(hmac::HMAC_SHA256, key))
     }
 
-    /// Sixteen hexadecimal digits for a value in a scope: the first 64 bits of an HMAC-SHA-256 of both.
-    pub(super) fn token(&self, scope: &Scope, value: &[u8]) -> [u8; 16] {
+    /// Sixteen hexadecimal digits for a value of a member in a scope: the first 64 bits of an HMAC-SHA-256 of all three.
+    pub(super) fn token(&self, scope: &Scope, member: &str, value: &[u8]) -> [u8; 16] {
         let mut text = hmac::Context::with_key(&self.0);
-        // No part of a scope has a zero byte in it, so that no two scopes and values are written alike.
+        // Each part after its length, so that no two are written alike.
+        text.update(&length(&scope.0));
         text.update(&scope.0);
-        text.update(&[0, 0]);
+        text.update(&length(member.as_bytes()));
+        text.update(member.as_bytes());
         text.update(value);
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let (tag, mut token) = (text.sign(), [0; 16]);
@@ -31,6 +34,10 @@ impl TokenKey {
         }
         token
     }
+}
+
+fn length(part: &[u8]) -> [u8; 8] {
+    (part.len() as u64).to_be_bytes()
 }
 
 impl std::fmt::Debug for TokenKey {
@@ -44,7 +51,7 @@ impl std::fmt::Debug for TokenKey {
 pub struct Scope(Vec<u8>);
 
 impl Scope {
-    /// What is written of one object. A resource and its subresources are the same object.
+    /// What is written of one object. A resource is written as kubectl has it, with its group: `deployments.apps`. It and its subresources are the same object.
     pub fn of(resource: &str, namespace: &str, name: &str) -> Self {
         Self::default().within(resource, namespace.as_bytes(), name.as_bytes())
     }
@@ -62,8 +69,8 @@ impl Scope {
         let resource = resource.split('/').next().unwrap_or_default();
         let mut scope = self.0.clone();
         for part in [resource.as_bytes(), namespace, name] {
-            scope.extend(part.iter().filter(|byte| **byte != 0));
-            scope.push(0);
+            scope.extend(length(part));
+            scope.extend(part);
         }
         Self(scope)
     }
@@ -77,15 +84,22 @@ mod tests {
     fn tokens_are_compared_in_one_object_and_nowhere_else() {
         let key = TokenKey::new(&[7; 32]);
         let db = Scope::of("secrets", "shop", "db");
-        assert_eq!(key.token(&db, b"a"), key.token(&db, b"a"));
+        assert_eq!(key.token(&db, "k", b"a"), key.token(&db, "k", b"a"));
 
         let of = |resource: &str, object: &str| Scope::of_object(&Scope::default(), object.as_bytes(), resource).unwrap();
         assert_eq!(of("secrets", r#"{"data":{"a":"b"},"metadata":{"name":"db","namespace":"shop"}}"#), db);
         assert_eq!(of("secrets/status", r#"{"metadata":{"namespace":"shop","name":"db"}}"#), db);
-        let mut tokens = vec![key.token(&db, b"a"), key.token(&db, b"b"), TokenKey::new(&[8; 32]).token(&db, b"a")];
+        let mut tokens = vec![
+            key.token(&db, "k", b"a"),
+            key.token(&db, "l", b"a"),
+            key.token(&db, "", b"ka"),
+            key.token(&db, "k", b"b"),
+            TokenKey::new(&[8; 32]).token(&db, "k", b"a"),
+        ];
         for other in [
             Scope::default(),
             Scope::of("configmaps", "shop", "db"),
+            Scope::of("secrets.example.com", "shop", "db"),
             Scope::of("secrets", "shop", "db2"),
             Scope::of("secrets", "shopdb", ""),
             Scope::of("secrets", "", "shopdb"),
@@ -93,7 +107,7 @@ mod tests {
             Scope::of_object(&of("widgets", r#"{"metadata":{"name":"mine"}}"#), br#"{"metadata":{"name":"db","namespace":"shop"}}"#, "")
                 .unwrap(),
         ] {
-            tokens.push(key.token(&other, b"a"));
+            tokens.push(key.token(&other, "k", b"a"));
         }
         let count = tokens.len();
         tokens.sort();

@@ -91,7 +91,7 @@ impl Document {
         Ok(match &self.source {
             Source::Ready(_, Some(size)) => *size,
             Source::Ready(value, None) => value.to_string().len() as u64,
-            Source::Body(body) => body.bytes().len() as u64,
+            Source::Body(body) => body.size().map_err(|refusal| wasmtime::Error::msg(refusal.message.clone()))?,
         })
     }
 

@@ -247,7 +247,9 @@ impl Policy {
             Ok(instance) => hook(instance, &mut store).map_err(|error| explain(&error)),
             Err(error) => Err(explain(error)),
         };
-        self.stats.add(outcome(&verdict), began.elapsed());
+        if !surroundings.only_asks {
+            self.stats.add(outcome(&verdict), began.elapsed());
+        }
         let exhausted = instance.as_ref().is_err_and(|error| error.is::<PoolConcurrencyLimitError>());
         let state = store.data_mut();
         let answer = Answer { verdict, annotations: std::mem::take(&mut state.annotations), memory: state.bound.memory, exhausted };

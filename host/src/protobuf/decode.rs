@@ -294,11 +294,14 @@ fn props(kind: Type, field: &Field<'_>, depth: usize, trace: &mut Trace) -> Resu
             _ => return Err(Undecodable::new(format!("it has a field {at} that nobody knows"))),
         }
     }
-    let mut whole = |pieces: &[&[u8]]| object(index, pieces, depth, trace).map(|decoded| decoded.value);
     let value = match kind {
-        Type::PropsOrArray(_) if !list.is_empty() => list.iter().map(|piece| whole(&[*piece])).collect::<Result<Vec<_>, _>>()?.into(),
+        Type::PropsOrArray(_) if !list.is_empty() => {
+            let element = |(at, piece): (usize, &&[u8])| trace.within(Place::Index(at), |trace| object(index, &[*piece], depth, trace));
+            let elements = list.iter().enumerate().map(element).map(|decoded| decoded.map(|decoded| decoded.value));
+            elements.collect::<Result<Vec<_>, _>>()?.into()
+        }
         Type::PropsOrStrings(_) if !list.is_empty() => list.iter().map(|text| scalar::string(text)).collect::<Result<Vec<_>, _>>()?.into(),
-        _ if !one.is_empty() => whole(&one)?,
+        _ if !one.is_empty() => object(index, &one, depth, trace)?.value,
         Type::PropsOrBool(_) => Value::Bool(matches!(number, Some(Field::Varint(number)) if number != 0)),
         _ => Value::Null,
     };

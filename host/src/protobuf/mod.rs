@@ -165,6 +165,28 @@ mod tests {
         let meta = [field(1, b"v1"), field(2, b"Pod")].concat();
         let body = [PREFIX, &field(1, &meta), &length(length(many))].concat();
         assert!(decode(&body).unwrap_err().to_string().contains("more than 256"));
+        // Nor are a few that lie behind a key as long as a body: what is kept of them, and what is done for each, does not grow with it.
+        let sized = |number: u8, bytes: &[u8]| {
+            let mut length = Vec::new();
+            let mut rest = bytes.len();
+            while rest >= 0x80 {
+                length.push(rest as u8 | 0x80);
+                rest >>= 7;
+            }
+            [&[number << 3 | 2][..], &length, &[rest as u8], bytes].concat()
+        };
+        let behind = |key: usize, times: usize| {
+            let entry = [sized(1, "k".repeat(key).as_bytes()), sized(2, &odd.repeat(times))].concat();
+            let schema = sized(36, &[]);
+            let _ = schema;
+            // spec.versions[0].schema.openAPIV3Schema.properties (apiextensions/v1, generated.proto: 7, 4, 1, 29).
+            let properties = [vec![29 << 3 & 0x7f | 0x82, 1], sized(0, &entry)[1..].to_vec()].concat();
+            let spec = sized(2, &sized(7, &sized(4, &sized(1, &properties))));
+            let meta = [field(1, b"apiextensions.k8s.io/v1"), field(2, b"CustomResourceDefinition")].concat();
+            [PREFIX, &field(1, &meta), &sized(2, &spec)].concat()
+        };
+        assert_eq!(decode(&behind(10, 1000)).unwrap().unknown.len(), 1);
+        assert!(decode(&behind(1 << 20, 300_000)).unwrap_err().to_string().contains("too long"));
     }
 
     proptest::proptest! {

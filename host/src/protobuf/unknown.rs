@@ -6,8 +6,9 @@ use super::Undecodable;
 use super::schema::{self, Message, Type};
 use crate::mask::path::At;
 
-/// Most of them that are kept of one body. A body with more is none that a newer Kubernetes would send.
+/// Most of them that are kept of one body, and bytes of the ways to them: keys of maps are the sender's. A body with more is none that a newer Kubernetes would send.
 const MOST: usize = 256;
+const MOST_BYTES: usize = 64 << 10;
 
 /// A field that is not in the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +27,15 @@ pub struct Unknown {
 pub(super) enum Place {
     Name(String),
     Index(usize),
+}
+
+impl Place {
+    fn size(&self) -> usize {
+        match self {
+            Self::Name(name) => name.len(),
+            Self::Index(_) => 8,
+        }
+    }
 }
 
 impl Unknown {
@@ -62,12 +72,16 @@ pub(super) struct Trace {
     at: Vec<Place>,
     /// The message whose JSON object is being written: one that is inlined writes into its parent's.
     object: &'static Message,
+    /// Which message that is, and which one had the last unknown field.
+    number: u64,
+    last: (u64, u32),
     found: Vec<Unknown>,
+    bytes: usize,
 }
 
 impl Trace {
     pub(super) fn new(object: &'static Message) -> Self {
-        Self { at: Vec::new(), object, found: Vec::new() }
+        Self { at: Vec::new(), object, number: 1, last: (0, 0), found: Vec::new(), bytes: 0 }
     }
 
     pub(super) fn into_found(self) -> Vec<Unknown> {
@@ -76,11 +90,15 @@ impl Trace {
 
     /// Remembers a field of the message that is being read.
     pub(super) fn meets(&mut self, number: u32) -> Result<(), Undecodable> {
-        if self.found.last().is_some_and(|last| last.number == number && last.at == self.at) {
+        // The same again and again is one.
+        if std::mem::replace(&mut self.last, (self.number, number)) == (self.number, number) {
             return Ok(());
         }
-        if self.found.len() >= MOST {
-            return Err(Undecodable::new(format!("it has more than {MOST} fields that the gateway does not know")));
+        self.bytes += self.at.iter().map(Place::size).sum::<usize>();
+        if self.found.len() >= MOST || self.bytes > MOST_BYTES {
+            return Err(Undecodable::new(format!(
+                "it has more than {MOST} fields that the gateway does not know, or the ways to them are too long"
+            )));
         }
         let mut known = vec!["kind", "apiVersion"];
         names_of(self.object, &mut known);
@@ -99,7 +117,10 @@ impl Trace {
     /// Reads a message with an object of its own.
     pub(super) fn object<T>(&mut self, message: &'static Message, work: impl FnOnce(&mut Self) -> T) -> T {
         let around = std::mem::replace(&mut self.object, message);
+        // A number of its own for each, also for one that is left and entered again.
+        self.number += 1;
         let done = work(self);
+        self.number += 1;
         self.object = around;
         done
     }

@@ -140,7 +140,7 @@ impl Rehearsal<'_> {
             runtime: Some(Arc::clone(&self.stage.loader.runtime)),
             operation: Arc::clone(&self.given.described),
             plans: Arc::clone(&self.stage.plans),
-            resource: self.given.operation.target.as_ref().map(|target| target.resource.clone()).unwrap_or_default(),
+            resource: self.given.operation.target.as_ref().map(crate::classify::Target::full_resource).unwrap_or_default(),
             asked: Asked::default(),
             look_back: None,
         };

@@ -171,7 +171,7 @@ impl Registry {
     pub(super) async fn referrers(&self, of: &Reference, kind: &str) -> anyhow::Result<Vec<Reference>> {
         let asking = || format!("cannot ask what refers to {of}");
         let index = within(SHORT, self.client.pull_referrers(of, None)).await.and_then(|index| Ok(index?)).with_context(asking)?;
-        let fits = index.manifests.into_iter().filter(|entry| entry.artifact_type.as_deref().is_none_or(|own| own == kind));
+        let fits = index.manifests.into_iter().filter(|entry| may_be(entry.artifact_type.as_deref(), kind));
         Ok(fits.map(|entry| of.clone_with_digest(entry.digest)).collect())
     }
 
@@ -188,6 +188,12 @@ impl Registry {
         self.client.push(to, &[layer], config, &self.auth, Some(manifest)).await.with_context(|| format!("cannot push to {to}"))?;
         Ok(())
     }
+}
+
+/// Whether an entry of an index may be of a kind. One without a kind, and one of the empty configuration's (cosign 3.0 wrote that into the fallback tag of registries
+/// without the referrers API), are looked into.
+fn may_be(artifact_type: Option<&str>, kind: &str) -> bool {
+    artifact_type.is_none_or(|own| own == kind || own == "application/vnd.oci.empty.v1+json")
 }
 
 async fn within<T>(time: Duration, work: impl Future<Output = T>) -> anyhow::Result<T> {
@@ -216,4 +222,16 @@ fn credential(of: &Reference) -> anyhow::Result<RegistryAuth> {
 /// Reads a file of CAs.
 pub fn ca_file(file: Option<&Path>) -> anyhow::Result<Option<Vec<u8>>> {
     file.map(|file| std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))).transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn entries_that_do_not_say_what_they_are_are_looked_into() {
+        let kind = "application/vnd.dev.sigstore.bundle.v0.3+json";
+        for own in [None, Some(kind), Some("application/vnd.oci.empty.v1+json")] {
+            assert!(super::may_be(own, kind), "{own:?}");
+        }
+        assert!(!super::may_be(Some("application/spdx+json"), kind));
+    }
 }

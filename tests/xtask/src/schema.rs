@@ -51,7 +51,7 @@ pub(crate) fn write(others: bool) -> anyhow::Result<()> {
     let mut all = Schema::parse(&table);
     let mut more = Schema::default();
     for version in OTHERS {
-        all.add(Schema::parse(&of_version(version)?), &mut more);
+        all.add(Schema::parse(&of_version(version)?), &mut more)?;
     }
     let file = folder.join("schema-others.txt");
     std::fs::write(&file, more.text()).with_context(|| format!("cannot write {}", file.display()))
@@ -125,7 +125,7 @@ impl Schema {
     }
 
     /// Adds what is not there yet, and tells it. Only what is reached from a kind, or from a message that was there, is of use.
-    fn add(&mut self, other: Self, told: &mut Self) {
+    fn add(&mut self, other: Self, told: &mut Self) -> anyhow::Result<()> {
         for (kind, message) in other.kinds {
             if !self.kinds.contains_key(&kind) {
                 self.kinds.insert(kind.clone(), message.clone());
@@ -137,11 +137,16 @@ impl Schema {
             let names: BTreeSet<String> = known.values().map(|field| field[0].clone()).collect();
             let is_new = known.is_empty() && !told.messages.contains_key(&name);
             for (number, field) in fields {
-                if let Some(there) = known.get(&number).filter(|there| there[0] != field[0] || there[2] != field[2]) {
-                    println!("   {name} {number} is {} {} in one version and {} {} in another", there[0], there[2], field[0], field[2]);
+                // What is known of a message is taken for all there is of that name (`protobuf/unknown.rs`): neither may a number have two names, nor a name two
+                // numbers.
+                match known.get(&number) {
+                    Some(there) if there[0] != field[0] => {
+                        bail!("{name} {number} is {} in one version and {} in another", there[0], field[0])
+                    }
+                    None if field[0] != "-" && names.contains(&field[0]) => bail!("{name} has {} under two numbers", field[0]),
+                    _ => {}
                 }
-                // A name that moved to another number is two things: the older stays unknown.
-                if !known.contains_key(&number) && (field[0] == "-" || !names.contains(&field[0])) {
+                if !known.contains_key(&number) {
                     known.insert(number, field.clone());
                     told.messages.entry(name.clone()).or_default().insert(number, field);
                 }
@@ -150,6 +155,7 @@ impl Schema {
                 told.messages.entry(name).or_default();
             }
         }
+        Ok(())
     }
 
     fn text(&self) -> String {
