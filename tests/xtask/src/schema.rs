@@ -1,5 +1,6 @@
 //! The tables that protobuf is decoded with, made from upstream's own types: one of the pinned Kubernetes, and what other versions have beside it.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::Path;
@@ -146,8 +147,8 @@ impl Schema {
                     None if field[0] != "-" && names.contains(&field[0]) => bail!("{name} has {} under two numbers", field[0]),
                     _ => {}
                 }
-                if !known.contains_key(&number) {
-                    known.insert(number, field.clone());
+                if let Entry::Vacant(place) = known.entry(number) {
+                    place.insert(field.clone());
                     told.messages.entry(name.clone()).or_default().insert(number, field);
                 }
             }
