@@ -40,8 +40,8 @@ class Terminal:
                 return False
         return True
 
-    def wait(self, pattern, seconds=30):
-        """The screen once it shows something."""
+    def look(self, pattern, seconds):
+        """The screen once it shows something; none when it does not."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             alive = self.read(0.1)
@@ -49,6 +49,12 @@ class Terminal:
                 return found
             if not alive:
                 break
+        return None
+
+    def wait(self, pattern, seconds=60):
+        """The same, for what must be there."""
+        if found := self.look(pattern, seconds):
+            return found
         sys.exit(f"{pattern!r} was not on the screen:\n{self.text()}")
 
     def type(self, keys):
@@ -70,9 +76,14 @@ at.type("l")
 print("logs:", at.wait(r"of web, token (tok|postern-masked)")[1])
 at.type("\x1b")
 at.wait(r"web\b.*Running")
-at.type("s")
-# Where a shell is refused, the screen says so, and why.
-shell = at.wait(r"[#$] *$|is not allowed|Shell (?:exec )?failed")[0]
+# Where a shell is refused, the screen says so, and why, but not for long.
+SHELL = r"[#$] *$|is not allowed|Shell (?:exec )?failed"
+shell = None
+for _ in range(5):
+    at.type("s")
+    if shell := at.look(SHELL, 8):
+        break
+shell = (shell or at.wait(SHELL))[0]
 opened = not re.search("not allowed|failed", shell)
 print("shell:", "opened" if opened else "refused")
 if opened:

@@ -69,7 +69,7 @@ func relay(conn *tls.Conn, name string, config *tls.Config, client tls.Certifica
 		if n > 0 {
 			must(passed.Write(buffer[:n]))
 			said := buffer[:n]
-			if method, path, _ := bytes.Cut(said[:min(n, 64)], []byte(" ")); server == nil && bytes.HasPrefix(path, forNode) {
+			if method, path, _ := bytes.Cut(said[:min(n, 64)], []byte(" ")); bytes.HasPrefix(path, forNode) {
 				said = append(append(bytes.Clone(method), ' '), said[len(method)+1+len(forNode):]...)
 				asServer := config.Clone()
 				asServer.Certificates = []tls.Certificate{client}
