@@ -1,5 +1,6 @@
 //! Looks at a configuration.
 
+use std::net::ToSocketAddrs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -52,11 +53,7 @@ fn check(file: &Path) -> anyhow::Result<()> {
     std::fs::create_dir(&scratch.0).with_context(|| scratch.0.display().to_string())?;
     let _held = DataDirectory::open(&scratch.0)?;
     Certificates::load(&config.listen, &Ca::open(&scratch.0)?)?;
-    config.listen.address.parse::<std::net::SocketAddr>().map(drop).or_else(|_| {
-        std::net::ToSocketAddrs::to_socket_addrs(&config.listen.address)
-            .map(drop)
-            .with_context(|| format!("listen.address {}", config.listen.address))
-    })?;
+    config.listen.address.to_socket_addrs().with_context(|| format!("listen.address {}", config.listen.address))?;
     if config.policies.directory.is_some() {
         let set = Stage::with(&config.policies)?.directory(&config.policies, &scratch.0, true)?.current();
         if !set.missing.is_empty() {

@@ -19,13 +19,16 @@ pub struct Upload {
     body: Incoming,
     /// How long nothing may come.
     idle: Duration,
+    /// When it is over at the latest: its answer may end before it does.
+    end: Instant,
     timer: Pin<Box<Sleep>>,
 }
 
 impl Upload {
-    /// Takes a body, and how long it may stand still.
-    pub fn new(body: Incoming, idle: Duration) -> Self {
-        Self { body, idle, timer: Box::pin(sleep_until(Instant::now() + idle)) }
+    /// Takes a body, how long it may stand still, and how long it may take.
+    pub fn new(body: Incoming, idle: Duration, longest: Duration) -> Self {
+        let (now, end) = (Instant::now(), Instant::now() + longest);
+        Self { body, idle, end, timer: Box::pin(sleep_until(end.min(now + idle))) }
     }
 }
 
@@ -34,14 +37,19 @@ impl Body for Upload {
     type Error = BoxError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
-            let next = Instant::now() + self.idle;
+        let now = Instant::now();
+        if now < self.end
+            && let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx)
+        {
+            let next = self.end.min(now + self.idle);
             self.timer.as_mut().reset(next);
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
         // What stands still holds a connection to the API server.
         std::task::ready!(self.timer.as_mut().poll(cx));
-        Poll::Ready(Some(Err("nothing came of the request's body for too long (limits.streamIdleTime)".into())))
+        Poll::Ready(Some(Err(
+            "nothing came of the request's body for too long, or it took too long (limits.streamIdleTime, streamTime)".into()
+        )))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -74,7 +82,7 @@ impl Upstream {
         let answer = sender.send_request(request).await.map_err(|error| match error.is_user() {
             // What went wrong is on the caller's side.
             true => Refusal::timeout(
-                "the request's body broke off, or nothing came of it for longer than limits.streamIdleTime; the operation may have been carried out in part",
+                "the request's body broke off, or nothing came of it for longer than limits.streamIdleTime, or it took longer than limits.streamTime; the operation may have been carried out in part",
             ),
             false => gone(&error),
         })?;

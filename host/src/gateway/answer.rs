@@ -33,11 +33,12 @@ impl Gateway {
     async fn send_upload(&self, exchange: &mut Exchange, path: &str, headers: HeaderMap) -> Result<Response<Incoming>, Refusal> {
         let Some(body) = exchange.upload.take() else { return Err(Refusal::internal("there is no body to send on")) };
         let (who, method) = (&exchange.who, &exchange.operation.method);
-        let upload = Upload::new(body, self.config.limits.stream_idle_time.duration());
+        let limits = &self.config.limits;
+        let upload = Upload::new(body, limits.stream_idle_time.duration(), limits.stream_time.duration());
         tokio::select! {
             answer = self.upstream.send_upload(who, method, path, headers, upload) => answer,
             end = self.ends(exchange) => Err(end.refusal()),
-            () = tokio::time::sleep(self.config.limits.stream_time.duration()) => {
+            () = tokio::time::sleep(limits.stream_time.duration()) => {
                 Err(Refusal::timeout("the request went on for longer than limits.streamTime"))
             }
         }

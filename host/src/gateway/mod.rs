@@ -134,8 +134,8 @@ impl Exchange {
     /// Where tokens in text that flows are compared: in what comes from one pod.
     fn scope(&self) -> Scope {
         let target = self.operation.target.as_ref();
-        let text = |of: Option<&String>| of.cloned().unwrap_or_default();
-        Scope::of(&self.resource(), &text(target.and_then(|t| t.namespace.as_ref())), &text(target.and_then(|t| t.name.as_ref())))
+        let namespace = target.and_then(|t| t.namespace.as_deref()).unwrap_or_default();
+        Scope::of(&self.resource(), namespace, target.and_then(|t| t.name.as_deref()).unwrap_or_default())
     }
 
     /// The headers of what is read for this operation, in JSON, as the caller.
@@ -196,6 +196,7 @@ impl Gateway {
         };
         let event = &mut unanswered.event;
         let upgrade = wants_upgrade(request.headers()).then(|| hyper::upgrade::on(&mut request));
+        let mut unread = Unread::default();
         let result = match self.admit(&peer, request, began, received_at, id, event).await {
             Ok(Admitted::Own(response)) => {
                 event.set("status", response.status().as_u16());
@@ -203,22 +204,24 @@ impl Gateway {
                 return response;
             }
             Ok(Admitted::Operation(exchange)) => {
-                let unread = Rc::clone(&exchange.upload);
-                let result = self.carry_out(*exchange, upgrade, event).await;
-                if let Some(body) = result.is_err().then(|| unread.take()).flatten() {
-                    Box::pin(linger(body)).await;
-                }
-                result
+                unread = Rc::clone(&exchange.upload);
+                self.carry_out(*exchange, upgrade, event).await
             }
             Err(refusal) => Err(refusal),
         };
-        result.unwrap_or_else(|refusal| {
-            let mut event = event.hand_over();
-            if event.is_of_somebody() || self.strangers.count(neighbourhood(peer.address.ip())) {
-                self.refused(&refusal, &mut event);
-            }
-            refusal.into_response()
-        })
+        let refusal = match result {
+            Ok(response) => return response,
+            Err(refusal) => refusal,
+        };
+        let mut event = event.hand_over();
+        if event.is_of_somebody() || self.strangers.count(neighbourhood(peer.address.ip())) {
+            self.refused(&refusal, &mut event);
+        }
+        // It is in the log by now: whoever hangs up meanwhile was refused all the same.
+        if let Some(body) = unread.take() {
+            Box::pin(linger(body)).await;
+        }
+        refusal.into_response()
     }
 
     /// Decide, approve, and send. What needs an approval waits here, or on the caller's terminal.
@@ -344,10 +347,15 @@ impl Gateway {
         self.policies.as_ref().map_or_else(|| Arc::new(PolicySet::default()), |p| p.current())
     }
 
+    /// What decides by these policies.
+    fn decider<'a>(&'a self, policies: &'a PolicySet) -> Decider<'a> {
+        let runtime = self.policies.as_ref().map(|p| p.runtime());
+        Decider { policies, runtime, unmatched: self.config.policies.unmatched, plans: &self.plans }
+    }
+
     async fn decide(&self, exchange: &Exchange) -> Result<Decision, Refusal> {
         let set = self.in_force();
-        let runtime = self.policies.as_ref().map(|p| p.runtime());
-        let decider = Decider { policies: &set, runtime, unmatched: self.config.policies.unmatched, plans: &self.plans };
+        let decider = self.decider(&set);
         if is_unread(&exchange.upload) && set.read_bodies_of(&exchange.operation) {
             return Err(Refusal::unavailable("the policies changed just now, and read what you send; try again"));
         }
@@ -364,11 +372,13 @@ impl Gateway {
 
     /// The operation as policies are told it, put together for the first that is asked.
     fn describe(&self, exchange: &Exchange) -> Arc<types::Operation> {
-        let described = || {
-            let Exchange { operation, caller, id, received_at, .. } = exchange;
-            Arc::new(decide::describe(operation, caller, id, &self.config.cluster.name, *received_at))
-        };
-        Arc::clone(exchange.described.get_or_init(described))
+        Arc::clone(exchange.described.get_or_init(|| self.describe_as(exchange, &exchange.operation)))
+    }
+
+    /// The same of another operation, which the same caller asks about.
+    fn describe_as(&self, exchange: &Exchange, operation: &Operation) -> Arc<types::Operation> {
+        let Exchange { caller, id, received_at, .. } = exchange;
+        Arc::new(decide::describe(operation, caller, id, &self.config.cluster.name, *received_at))
     }
 
     /// The same for what comes after the decision.

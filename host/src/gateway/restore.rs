@@ -209,11 +209,7 @@ fn carries(body: &RequestBody, shape: Shape) -> Result<bool, Refusal> {
     if shape != Shape::Answer || !is_spelt && !placeholder::may_be_packed(body.bytes()) {
         return Ok(false);
     }
-    let known = match body.read_if_known()? {
-        Some(value) => Some(value),
-        None => body.read_partly(),
-    };
-    match known {
+    match body.read_if_known()?.or_else(|| body.read_partly()) {
         Some(value) => placeholder::appears_within(value).ok_or_else(|| {
             Refusal::invalid("the body holds something packed that is too large to be looked through for values hidden from you")
         }),

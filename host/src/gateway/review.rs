@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::{Exchange, Gateway};
 use crate::body::{Body, collect};
 use crate::classify::{Operation, Shape, Target};
-use crate::decide::{self, Decider, Decision};
+use crate::decide::Decision;
 use crate::json::RequestBody;
 use crate::policy::Surroundings;
 use crate::record::Event;
@@ -22,13 +22,14 @@ use crate::status::Refusal;
 /// How many operations policies are asked about for one list of rules, and how many reasons are told.
 const MOST_ASKED: usize = 800;
 const MOST_REASONS: usize = 20;
+/// The longest question that is recorded, in bytes of JSON.
+const LONGEST_ASKED: usize = 4 << 10;
 /// How long policies are asked for one list.
 const LONGEST: Duration = Duration::from_millis(500);
 /// Commands that are as different as commands are: what is said of both does not depend on which it is.
 const COMMANDS: [&[&str]; 2] = [&["true"], &["sh", "-c", "id"]];
 
 /// What policies say of an operation.
-#[derive(Clone, Debug, PartialEq, Eq)]
 enum Said {
     /// Nothing against it, or nothing that can be known yet.
     Nothing,
@@ -50,9 +51,10 @@ pub(super) fn is_review(operation: &Operation) -> bool {
 
 impl Gateway {
     /// Answers a review, with what the policies would say.
-    pub(super) async fn review(&self, mut exchange: Exchange, event: Event) -> Result<Response<Body>, Refusal> {
-        let mut event = event;
-        if let Some(asked) = exchange.body.read().ok().and_then(|body| body.get("spec")) {
+    pub(super) async fn review(&self, mut exchange: Exchange, mut event: Event) -> Result<Response<Body>, Refusal> {
+        let asked = exchange.body.read().ok().and_then(|body| body.get("spec"));
+        // A question is short; one that is not fills no log.
+        if let Some(asked) = asked.filter(|asked| asked.to_string().len() <= LONGEST_ASKED) {
             event.set("asked", asked);
         }
         let completion = Completion::new(self.audit.clone(), event, exchange.began, std::mem::take(&mut exchange.held));
@@ -74,14 +76,17 @@ impl Gateway {
                 completion.failed(Refusal::bad_gateway("the API server's review cannot be read, so what policies say cannot be told"))
             );
         };
-        let warnings = match review["kind"] == "SelfSubjectRulesReview" {
-            true => self.of_rules(&exchange, &mut review).await,
+        let warning = match review["kind"] == "SelfSubjectRulesReview" {
+            true => {
+                self.of_rules(&exchange, &mut review).await;
+                None
+            }
             false => self.of_access(&exchange, &mut review).await,
         };
         let kept = self.keep_response(&exchange);
         let mut response = respond::told(parts, review.to_string(), completion);
         let quiet = self.config.without_warnings.contains(&exchange.caller.username, &exchange.caller.groups);
-        for warning in warnings.into_iter().filter(|_| !quiet) {
+        if let Some(warning) = warning.filter(|_| !quiet) {
             let plain: String = warning.chars().filter(|c| *c != '"' && *c != '\\' && c.is_ascii() && !c.is_control()).collect();
             if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{plain}\"")) {
                 response.headers_mut().append(http::header::WARNING, value);
@@ -93,25 +98,24 @@ impl Gateway {
         })
     }
 
-    /// One question: a yes that a policy would refuse is a no, with the policy's words.
-    async fn of_access(&self, exchange: &Exchange, review: &mut Value) -> Vec<String> {
-        let asked = review.pointer("/spec/resourceAttributes").filter(|_| review["status"]["allowed"] == true).map(target_of);
-        let Some((verb, target)) = asked else { return Vec::new() };
+    /// One question: a yes that a policy would refuse is a no, with the policy's words. What would wait is a yes, and its caller is warned.
+    async fn of_access(&self, exchange: &Exchange, review: &mut Value) -> Option<String> {
+        let (verb, target) = review.pointer("/spec/resourceAttributes").filter(|_| review["status"]["allowed"] == true).map(target_of)?;
         match self.would_say(exchange, &verb, target, true).await {
-            Said::Nothing => Vec::new(),
+            Said::Nothing => None,
             Said::Blocked(why) => {
                 review["status"] = json!({"allowed": false, "denied": true, "reason": why});
-                Vec::new()
+                None
             }
             Said::Waits(why) => {
                 review["status"]["reason"] = why.clone().into();
-                vec![why]
+                Some(why)
             }
         }
     }
 
     /// All rules of a namespace: what would be refused is taken out of them.
-    async fn of_rules(&self, exchange: &Exchange, review: &mut Value) -> Vec<String> {
+    async fn of_rules(&self, exchange: &Exchange, review: &mut Value) {
         let namespace = review.pointer("/spec/namespace").and_then(Value::as_str).unwrap_or_default().to_owned();
         let rules = review.pointer_mut("/status/resourceRules").and_then(Value::as_array_mut).map(std::mem::take).unwrap_or_default();
         let (mut kept, mut reasons, mut asked, mut is_all) = (Vec::new(), Vec::new(), 0, true);
@@ -134,16 +138,13 @@ impl Gateway {
             for (group, resource) in groups.iter().flat_map(|group| resources.iter().map(move |resource| (group, resource))) {
                 let mut left = Vec::new();
                 for verb in &verbs {
-                    let mut is_left = names.is_empty();
+                    let mut is_left = false;
                     for name in names.iter().map(String::as_str).chain(names.is_empty().then_some("")) {
                         let target = target(group, resource, &namespace, name);
                         // Others on this thread have their turn between two questions.
                         tokio::task::yield_now().await;
                         match self.would_say(exchange, verb, target, false).await {
-                            Said::Blocked(why) => {
-                                is_left &= !names.is_empty();
-                                remember(&mut reasons, format!("{verb} {resource}: {why}"));
-                            }
+                            Said::Blocked(why) => remember(&mut reasons, format!("{verb} {resource}: {why}")),
                             Said::Waits(why) => {
                                 is_left = true;
                                 remember(&mut reasons, format!("{verb} {resource}: {why}"));
@@ -175,31 +176,23 @@ impl Gateway {
             review["status"]["incomplete"] = true.into();
             review["status"]["evaluationError"] = told.into();
         }
-        Vec::new()
     }
 
     /// What the policies would say. What they want to know beside the operation is looked up only for one that is asked about by itself.
     async fn would_say(&self, exchange: &Exchange, verb: &str, target: Target, looks: bool) -> Said {
         let Some(operation) = Operation::would_be(verb, target) else { return Said::Nothing };
         let set = self.in_force();
-        let runtime = self.policies.as_ref().map(|p| p.runtime());
-        let decider = Decider { policies: &set, runtime, unmatched: self.config.policies.unmatched, plans: &self.plans };
+        let decider = self.decider(&set);
         let needs = decider.needs(&operation);
-        let around = match needs.is_empty() || looks {
-            true => self.look_around(&operation, &needs).await,
-            false => return Said::Nothing,
-        };
-        let Ok(around) = around else { return Said::Nothing };
+        if !needs.is_empty() && !looks {
+            return Said::Nothing;
+        }
+        let Ok(around) = self.look_around(&operation, &needs).await else { return Said::Nothing };
         let around = Surroundings { only_asks: true, ..around };
         let has_body = operation.shape == Shape::Proxy || matches!(operation.verb.as_str(), "create" | "update" | "patch");
         let body = (has_body && operation.shape != Shape::Stream).then(|| Arc::new(RequestBody::not_there()));
-        let ask = |operation: &Operation| {
-            let describe = || {
-                let Exchange { caller, id, received_at, .. } = exchange;
-                Arc::new(decide::describe(operation, caller, id, &self.config.cluster.name, *received_at))
-            };
-            said(&decider.decide(&describe, operation, body.as_ref(), &around))
-        };
+        let ask =
+            |operation: &Operation| said(&decider.decide(&|| self.describe_as(exchange, operation), operation, body.as_ref(), &around));
         if operation.command.is_none() {
             return ask(&operation);
         }

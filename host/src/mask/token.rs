@@ -85,7 +85,6 @@ mod tests {
         let key = TokenKey::new(&[7; 32]);
         let db = Scope::of("secrets", "shop", "db");
         assert_eq!(key.token(&db, "k", b"a"), key.token(&db, "k", b"a"));
-
         let of = |resource: &str, object: &str| Scope::of_object(&Scope::default(), object.as_bytes(), resource).unwrap();
         assert_eq!(of("secrets", r#"{"data":{"a":"b"},"metadata":{"name":"db","namespace":"shop"}}"#), db);
         assert_eq!(of("secrets/status", r#"{"metadata":{"namespace":"shop","name":"db"}}"#), db);

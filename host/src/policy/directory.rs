@@ -258,8 +258,7 @@ impl Directory {
         let serves = |name: &&String| set.policies.iter().any(|p| p.name == **name);
         set.missing = self.config.required.iter().filter(|name| !serves(name)).cloned().collect();
         let no_more = before.policies.iter().map(|policy| Gone { name: policy.name.clone(), digest: policy.digest.clone() });
-        let gone: Vec<Gone> = before.gone.iter().cloned().chain(no_more).filter(|gone| !serves(&&gone.name)).collect();
-        set.gone = gone;
+        set.gone = before.gone.iter().cloned().chain(no_more).filter(|gone| !serves(&&gone.name)).collect();
         set
     }
 

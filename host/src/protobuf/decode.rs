@@ -1,5 +1,7 @@
 //! Messages, after the table: every field there is, and of those that are not there what Go's `encoding/json` writes for them.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value};
 
 use super::schema::{self, Message, Type};
@@ -46,7 +48,7 @@ fn decode_message(message: &'static Message, pieces: &[&[u8]], depth: usize, tra
         }
         let decoded = match field.inline {
             true => decode_field(field, &found, depth, trace),
-            false => trace.within(Place::Name(field.name.to_owned()), |trace| decode_field(field, &found, depth, trace)),
+            false => trace.within(Place::Name(Cow::Borrowed(field.name)), |trace| decode_field(field, &found, depth, trace)),
         };
         let decoded = decoded.map_err(|why| match why.0.contains(" of ") {
             // The innermost place says most.
@@ -147,9 +149,11 @@ fn map(field: &schema::Field, found: &[Field<'_>], depth: usize, trace: &mut Tra
             (None, Type::Strings) => Value::Array(Vec::new()),
             (None, kind) => default(kind, depth, trace)?.value,
             // Upstream reads a value anew each time it comes.
-            (Some(last), kind) => {
-                trace.within(Place::Name(key.clone()), |trace| value(kind, std::slice::from_ref(last), depth, trace))?.value
-            }
+            (
+                Some(last),
+                kind @ (Type::Message(_) | Type::PropsOrBool(_) | Type::PropsOrArray(_) | Type::PropsOrStrings(_) | Type::Raw),
+            ) => trace.within(Place::Name(Cow::Owned(key.clone())), |trace| value(kind, std::slice::from_ref(last), depth, trace))?.value,
+            (Some(last), kind) => value(kind, std::slice::from_ref(last), depth, trace)?.value,
         };
         members.insert(key, value);
     }

@@ -177,8 +177,6 @@ mod tests {
         };
         let behind = |key: usize, times: usize| {
             let entry = [sized(1, "k".repeat(key).as_bytes()), sized(2, &odd.repeat(times))].concat();
-            let schema = sized(36, &[]);
-            let _ = schema;
             // spec.versions[0].schema.openAPIV3Schema.properties (apiextensions/v1, generated.proto: 7, 4, 1, 29).
             let properties = [vec![29 << 3 & 0x7f | 0x82, 1], sized(0, &entry)[1..].to_vec()].concat();
             let spec = sized(2, &sized(7, &sized(4, &sized(1, &properties))));

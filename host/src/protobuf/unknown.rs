@@ -1,5 +1,6 @@
 //! Fields that the table does not have: where they lie, so that only who reads there need be told.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use super::Undecodable;
@@ -25,7 +26,7 @@ pub struct Unknown {
 /// A step to an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Place {
-    Name(String),
+    Name(Cow<'static, str>),
     Index(usize),
 }
 

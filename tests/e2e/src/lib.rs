@@ -11,7 +11,7 @@ use std::time::Duration;
 
 pub use issuer::{Issuer, now};
 use serde_json::{Value, json};
-use testbed::{AUDIENCE, Cluster, Gateway, GatewayOptions};
+use testbed::{AUDIENCE, Between, Cluster, Gateway, GatewayOptions};
 pub use tls::{Unread, idle};
 
 /// The cluster of this test process.
@@ -86,6 +86,17 @@ pub fn setup_with(options: GatewayOptions) -> Setup {
     let token = cluster.token("caller", AUDIENCE).unwrap();
     let caller = gateway.kubeconfig("caller", &token).unwrap();
     Setup { gateway, caller, token, namespace }
+}
+
+/// Starts a gateway that goes to the API server through a relay.
+pub fn setup_behind(between: &Between, options: GatewayOptions) -> Setup {
+    setup_with(GatewayOptions { kubeconfig: Some(between.kubeconfig(cluster()).unwrap()), ..options })
+}
+
+/// A `PATH` on which the programs of the testbed come before others.
+pub fn path() -> String {
+    let own = [testbed::postern().parent().unwrap(), &testbed::cache().join("bin")].map(|place| place.display().to_string());
+    own.into_iter().chain(std::env::var("PATH")).collect::<Vec<_>>().join(":")
 }
 
 impl Setup {

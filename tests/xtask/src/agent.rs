@@ -1,10 +1,9 @@
 //! A scene of the demo: an AI agent uses the cluster by an MCP server that knows nothing of the gateway.
 
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use serde_json::{Value, json};
-use testbed::{clients, wait_until};
+use testbed::clients;
 
 use crate::demo::Bed;
 use crate::play::Play;
@@ -29,21 +28,7 @@ pub(crate) fn an_agent_asks(bed: &Bed, play: &mut Play) -> anyhow::Result<()> {
     println!("     resources_delete {delete} ...");
     let waiting = command(play, &[json!(["resources_delete", delete])]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let approver = ["approval", "--kubeconfig", "approver.kubeconfig"];
-    let mut id = String::new();
-    wait_until("the agent's ticket is there", Duration::from_secs(30), || {
-        let list = play.command("postern", &[&approver[..], &["list", "--json"]].concat()).output()?;
-        let list: Value = serde_json::from_slice(&list.stdout)?;
-        let of_agent = |item: &&Value| item["username"].as_str().is_some_and(|name| name.ends_with(":agent"));
-        id = list["items"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .find(of_agent)
-            .and_then(|item| item["id"].as_str())
-            .unwrap_or_default()
-            .to_owned();
-        Ok(!id.is_empty())
-    })?;
+    let id = play.ticket_of(":agent")?;
     play.run("postern", &[&approver[..], &["show", &id]].concat())?;
     play.run("postern", &[&approver[..], &["deny", &id]].concat())?;
     let told = answer(&waiting.wait_with_output()?.stdout);

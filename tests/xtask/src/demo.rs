@@ -139,13 +139,7 @@ fn scenes(bed: &Bed, play: &mut Play) -> anyhow::Result<()> {
     play.show("kubectl", &[&delete[..], &["&"]].concat());
     let waiting = play.command("kubectl", &delete).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let approver = ["approval", "--kubeconfig", "approver.kubeconfig"];
-    let mut id = String::new();
-    wait_until("the ticket is there", Duration::from_secs(20), || {
-        let list = play.command("postern", &[&approver[..], &["list", "--json"]].concat()).output()?;
-        let list: Value = serde_json::from_slice(&list.stdout).context("the list of approvals")?;
-        id = list["items"][0]["id"].as_str().unwrap_or_default().to_owned();
-        Ok(!id.is_empty())
-    })?;
+    let id = play.ticket_of(":caller")?;
     play.run("postern", &[&approver[..], &["list"]].concat())?;
     let approved = play.run("postern", &[&approver[..], &["approve", &id]].concat())?;
     let done = play.printed(&waiting.wait_with_output()?);

@@ -2,6 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::Duration;
+
+use anyhow::Context;
+use serde_json::Value;
+use testbed::wait_until;
 
 /// A demo under way.
 pub(crate) struct Play {
@@ -34,6 +39,20 @@ impl Play {
         command.current_dir(&self.directory).args(args);
         command.env("HOME", std::env::temp_dir().join("postern-demo-home")).env_remove("KUBECONFIG");
         command
+    }
+
+    /// Waits for the ticket of a requester, whose name ends so, and gives its id.
+    pub(crate) fn ticket_of(&self, requester: &str) -> anyhow::Result<String> {
+        let mut id = String::new();
+        wait_until("the ticket is there", Duration::from_secs(30), || {
+            let list = self.command("postern", &["approval", "--kubeconfig", "approver.kubeconfig", "list", "--json"]).output()?;
+            let list: Value = serde_json::from_slice(&list.stdout).context("the list of approvals")?;
+            let is_theirs = |item: &&Value| item["username"].as_str().is_some_and(|name| name.ends_with(requester));
+            let ticket = list["items"].as_array().into_iter().flatten().find(is_theirs);
+            id = ticket.and_then(|ticket| ticket["id"].as_str()).unwrap_or_default().to_owned();
+            Ok(!id.is_empty())
+        })?;
+        Ok(id)
     }
 
     /// Begins a scene.

@@ -4,9 +4,9 @@
 use std::path::Path;
 use std::process::Command;
 
-use e2e::{Ran, Setup, cluster, scratch, setup};
+use e2e::{Ran, Setup, cluster, path, scratch, setup};
 use serde_json::{Value, json};
-use testbed::{binary, clients};
+use testbed::clients;
 
 /// Both servers, and how each is asked for the same.
 const SERVERS: [&str; 2] = ["kubernetes-mcp-server", "mcp-server-kubernetes"];
@@ -43,10 +43,9 @@ impl Ask {
 
 fn ask(server: &str, kubeconfig: &Path, namespace: &str, asks: &[Ask]) -> Vec<Value> {
     let calls: Vec<Value> = asks.iter().map(|ask| ask.of(server, namespace)).collect();
-    let path = format!("{}:{}", binary("").display(), std::env::var("PATH").unwrap());
     let mut command = Command::new("node");
     command.arg(clients("node").join("mcp.mjs")).arg(server).arg(kubeconfig).arg(json!(calls).to_string());
-    let ran = Ran::new(command.env("PATH", path).env("HOME", scratch("home")).output().unwrap());
+    let ran = Ran::new(command.env("PATH", path()).env("HOME", scratch("home")).output().unwrap());
     ran.success().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use e2e::{cluster, code, raw, scratch, setup, setup_with};
+use e2e::{cluster, code, raw, scratch, setup, setup_behind};
 use serde_json::json;
 use testbed::{Between, GatewayOptions, wait_until};
 
@@ -192,11 +192,10 @@ fn the_api_server_gone_is_a_clean_503() {
 #[test]
 fn bytes_behind_an_upgrade_reach_nothing_unseen() {
     let between = Between::start(cluster(), &scratch("between")).unwrap();
-    let s = setup_with(GatewayOptions {
-        kubeconfig: Some(between.kubeconfig(cluster()).unwrap()),
-        config: "nodesProxy: {users: ['system:serviceaccount:postern:caller']}\n".into(),
-        ..GatewayOptions::default()
-    });
+    let s = setup_behind(
+        &between,
+        GatewayOptions { config: "nodesProxy: {users: ['system:serviceaccount:postern:caller']}\n".into(), ..GatewayOptions::default() },
+    );
     let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: v4.channel.k8s.io\r\n";
     let smuggled = "GET /api/v1/secrets?smuggled=1 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
     let exec = format!("/api/v1/namespaces/{}/pods/web/exec?command=true&stdout=true", s.namespace);
@@ -233,11 +232,7 @@ fn bytes_behind_an_upgrade_reach_nothing_unseen() {
 #[test]
 fn tokens_that_cannot_be_had_are_asked_for_once_for_all_who_wait() {
     let between = Between::start(cluster(), &scratch("between")).unwrap();
-    let s = setup_with(GatewayOptions {
-        kubeconfig: Some(between.kubeconfig(cluster()).unwrap()),
-        config: "limits: {responseTime: 2}\n".into(),
-        ..GatewayOptions::default()
-    });
+    let s = setup_behind(&between, GatewayOptions { config: "limits: {responseTime: 2}\n".into(), ..GatewayOptions::default() });
     between.hold(true).unwrap();
     let ask = || {
         let began = Instant::now();

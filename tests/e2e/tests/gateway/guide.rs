@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use e2e::{Ran, cluster, scratch, setup};
+use e2e::{Ran, cluster, path, scratch, setup};
 use serde_json::json;
 use testbed::{AUDIENCE, wait_until};
 
@@ -38,14 +38,12 @@ fn who_follows_the_page_has_a_policy_that_guards() {
     let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/writing-a-policy.md")).unwrap();
     let s = setup(vec![], "");
     let place = scratch("guide");
-    let path = [testbed::postern().parent().unwrap(), &testbed::cache().join("bin")].map(|place| place.display().to_string()).join(":");
-    let path = format!("{path}:{}", std::env::var("PATH").unwrap());
     let (mut written, mut run) = (0, 0);
     for block in blocks(&page) {
         match (block.kind.as_str(), &block.file) {
             ("sh" | "sh refused", _) => {
                 let mut shell = Command::new("bash");
-                shell.args(["-euc", &block.text]).current_dir(&place).env("PATH", &path).env("DEMO", &s.gateway.directory);
+                shell.args(["-euc", &block.text]).current_dir(&place).env("PATH", path()).env("DEMO", &s.gateway.directory);
                 shell.env("POSTERN_TOOLS", testbed::cache().join("tools/languages"));
                 let ran = Ran::new(shell.output().unwrap());
                 match block.kind.as_str() {
@@ -96,11 +94,9 @@ fn who_follows_the_page_gives_an_agent_a_cluster() {
         Ran::new(Command::new(testbed::binary("kubectl")).args(args).output().unwrap()).success();
     }
     cluster().run_pod(&s.namespace, "app").unwrap();
-    let path = [testbed::postern().parent().unwrap(), &testbed::cache().join("bin")].map(|place| place.display().to_string()).join(":");
-    let path = format!("{path}:{}", std::env::var("PATH").unwrap());
     let shell = |text: &str| {
         let mut shell = Command::new("bash");
-        shell.args(["-euc", text]).current_dir(&s.gateway.directory).env("PATH", &path).env("DEMO", &s.gateway.directory);
+        shell.args(["-euc", text]).current_dir(&s.gateway.directory).env("PATH", path()).env("DEMO", &s.gateway.directory);
         shell.env("POLICIES", testbed::cache().join("policies"));
         shell
     };

@@ -1,12 +1,11 @@
 //! Clients of other languages must not notice the gateway: the same program through it and directly, with the same output.
 
-use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 
-use e2e::{Ran, Setup, cluster, scratch, setup};
+use e2e::{Ran, Setup, cluster, path, scratch, setup};
 use testbed::{binary, clients};
 
 /// A port where whatever is said comes back.
@@ -96,11 +95,9 @@ fn stern_sees_the_same_through_the_gateway() {
 }
 
 fn k9s(s: &Setup, kubeconfig: &Path) -> Command {
-    let mut path: Vec<OsString> = vec![binary("").into(), ":".into()];
-    path.extend(std::env::var_os("PATH"));
     let mut command = Command::new(clients("python").join("venv/bin/python"));
     command.arg(clients("python").join("terminal.py")).arg(binary("k9s")).arg(kubeconfig).arg(&s.namespace).arg(scratch("k9s"));
-    command.env("PATH", path.into_iter().collect::<OsString>());
+    command.env("PATH", path());
     command
 }
 

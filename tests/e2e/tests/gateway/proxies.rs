@@ -2,18 +2,20 @@
 
 use std::time::Duration;
 
-use e2e::{Setup, cluster, code, scratch, setup_with};
-use testbed::{Between, GatewayOptions};
+use e2e::{Setup, cluster, code, scratch, setup_behind};
+use testbed::{Between, GatewayOptions, wait_until};
 
 const MEGABYTE: usize = 1 << 20;
 
 fn behind(between: &Between, policies: Vec<(&'static str, &'static str, String)>, limits: &str) -> Setup {
-    setup_with(GatewayOptions {
-        kubeconfig: Some(between.kubeconfig(cluster()).unwrap()),
-        config: format!("nodesProxy: {{users: ['system:serviceaccount:postern:caller']}}\n{limits}"),
-        policies,
-        ..GatewayOptions::default()
-    })
+    setup_behind(
+        between,
+        GatewayOptions {
+            config: format!("nodesProxy: {{users: ['system:serviceaccount:postern:caller']}}\n{limits}"),
+            policies,
+            ..GatewayOptions::default()
+        },
+    )
 }
 
 fn head(s: &Setup, give: usize, headers: &str) -> String {
@@ -78,6 +80,27 @@ fn what_somebody_reads_is_not_passed_on_unread() {
     assert_eq!(code(&post(&asks, 4 * MEGABYTE, 0, "")), 413);
     let waits = post(&asks, MEGABYTE, 0, "");
     assert!(code(&waits) == 429 && waits.contains("waiting for approval"), "{waits}");
+}
+
+/// What is refused is refused before any of it is sent, and is in the log though its caller hangs up at once.
+#[test]
+fn nothing_of_what_is_refused_is_sent_and_it_is_in_the_log_whoever_hangs_up() {
+    let between = Between::start(cluster(), &scratch("between")).unwrap();
+    let s = behind(&between, vec![("40-proxy", "guard-proxy", String::new())], "");
+    let refused = post(&s, 8 * MEGABYTE, 0, "");
+    assert!(code(&refused) == 403 && refused.contains("blocked by policy 40-proxy"), "{refused}");
+    let beginning = [head(&s, 0, "Transfer-Encoding: chunked").as_bytes(), b"100\r\n", &[b'x'; 256], b"\r\n"].concat();
+    for patience in [0, 100] {
+        e2e::send_bytes(&s.gateway, &beginning, Duration::from_millis(patience));
+    }
+    let of_uploads =
+        || s.events().into_iter().filter(|e| e["path"].as_str().is_some_and(|path| path.contains("/proxy/carry"))).collect::<Vec<_>>();
+    wait_until("all are told", Duration::from_secs(20), || Ok(of_uploads().len() >= 2)).unwrap();
+    for event in of_uploads() {
+        assert!(event["stage"] == "refused" && event["caller"]["username"].is_string(), "{event}");
+        assert!(event["refusal"].as_str().is_some_and(|why| why.contains("40-proxy")), "{event}");
+    }
+    assert!(between.seen().unwrap().iter().all(|seen| !seen.target.contains("/carry/")), "{:?}", between.seen());
 }
 
 #[test]

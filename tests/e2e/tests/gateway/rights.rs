@@ -3,7 +3,7 @@
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use e2e::{Ran, Setup, cluster, code, raw, scratch, setup_with};
+use e2e::{Ran, Setup, cluster, code, raw, scratch, setup_behind, setup_with};
 use serde_json::json;
 use testbed::{Between, GatewayOptions, wait_until};
 
@@ -75,13 +75,15 @@ fn a_websocket_ends_where_nothing_but_the_right_to_create_is_taken_away() {
 fn what_is_followed_watched_or_proxied_ends_too_and_says_so_where_it_can() {
     // It stands for the API server where a node is asked through it.
     let between = Between::start(cluster(), &scratch("between")).unwrap();
-    let s = setup_with(GatewayOptions {
-        kubeconfig: Some(between.kubeconfig(cluster()).unwrap()),
-        policies: vec![("20-mask-secrets", "mask-secrets", String::new())],
-        access: acts_as("for-a-day"),
-        config: "nodesProxy: {users: ['system:serviceaccount:postern:caller']}\n".into(),
-        ..GatewayOptions::default()
-    });
+    let s = setup_behind(
+        &between,
+        GatewayOptions {
+            policies: vec![("20-mask-secrets", "mask-secrets", String::new())],
+            access: acts_as("for-a-day"),
+            config: "nodesProxy: {users: ['system:serviceaccount:postern:caller']}\n".into(),
+            ..GatewayOptions::default()
+        },
+    );
     s.direct(&["create", "clusterrolebinding", "for-a-day", "--clusterrole=cluster-admin", "--serviceaccount=postern:for-a-day"]).success();
     wait_until("it may", Duration::from_secs(20), || Ok(s.kubectl(&["get", "secrets"]).ok)).unwrap();
     s.direct(&["create", "configmap", "news"]).success();
@@ -145,8 +147,7 @@ fn an_account_that_is_deleted_ends_its_streams() {
 #[test]
 fn a_right_is_asked_about_once_for_all_who_stand_on_it_and_not_for_what_is_short() {
     let between = Between::start(cluster(), &scratch("between")).unwrap();
-    let kubeconfig = Some(between.kubeconfig(cluster()).unwrap());
-    let s = setup_with(GatewayOptions { kubeconfig, ..GatewayOptions::default() });
+    let s = setup_behind(&between, GatewayOptions::default());
     let asked = || between.seen().unwrap().iter().filter(|seen| seen.target.contains("selfsubjectaccessreviews")).count();
     for _ in 0..20 {
         s.kubectl(&["logs", "web"]).success();

@@ -4,7 +4,7 @@ use std::io::Read;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use e2e::{Ran, Setup, cluster, code, scratch, setup, setup_with};
+use e2e::{Ran, Setup, cluster, code, scratch, setup, setup_behind};
 use serde_json::json;
 use testbed::{Between, GatewayOptions};
 
@@ -175,13 +175,15 @@ fn a_stream_ends_with_its_credential_and_at_its_limits() {
 fn what_is_proxied_counts_among_streams_and_ends_at_their_limits() {
     // It stands for the API server where a node is asked through it.
     let between = Between::start(cluster(), &scratch("between")).unwrap();
-    let s = setup_with(GatewayOptions {
-        kubeconfig: Some(between.kubeconfig(cluster()).unwrap()),
-        config: "nodesProxy: {users: ['system:serviceaccount:postern:caller']}\n\
+    let s = setup_behind(
+        &between,
+        GatewayOptions {
+            config: "nodesProxy: {users: ['system:serviceaccount:postern:caller']}\n\
                  limits: {streamIdleTime: 3, streamTime: 8, streamsPerCaller: 1}\n"
-            .into(),
-        ..GatewayOptions::default()
-    });
+                .into(),
+            ..GatewayOptions::default()
+        },
+    );
     let patience = Duration::from_secs(30);
     let ended = |how: &str| s.events().iter().filter(|e| e["ended"] == how).count();
     assert_eq!(code(&s.exec_by_node("sleep+60", patience)), 101);
@@ -260,12 +262,10 @@ fn a_token_that_ends_ends_its_streams_within_seconds_and_says_so() {
     let mappings = "    claimMappings:\n      username: {claim: sub, prefix: ''}\n";
     // It stands for the API server where a node is asked through it.
     let between = Between::start(cluster(), &scratch("between")).unwrap();
-    let s = setup_with(GatewayOptions {
-        kubeconfig: Some(between.kubeconfig(cluster()).unwrap()),
-        issuers: issuer.entry(mappings),
-        config: "nodesProxy: {users: [ann]}\n".into(),
-        ..GatewayOptions::default()
-    });
+    let s = setup_behind(
+        &between,
+        GatewayOptions { issuers: issuer.entry(mappings), config: "nodesProxy: {users: [ann]}\n".into(), ..GatewayOptions::default() },
+    );
     for websocket in [true, false] {
         let token = issuer.token("first", 4, &json!({"sub": "ann"}));
         let caller = s.gateway.kubeconfig("short", &token).unwrap();

@@ -3,14 +3,14 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use e2e::{Setup, cluster, code, raw, scratch, setup_with};
+use e2e::{Setup, cluster, code, raw, scratch, setup_behind};
 use serde_json::{Value, json};
 use testbed::{Between, GatewayOptions};
 
 fn behind(policies: Vec<(&'static str, &'static str, String)>, config: &str) -> (Between, Setup) {
     let between = Between::start(cluster(), &scratch("between")).unwrap();
-    let kubeconfig = Some(between.kubeconfig(cluster()).unwrap());
-    (between, setup_with(GatewayOptions { policies, config: config.into(), kubeconfig, ..GatewayOptions::default() }))
+    let s = setup_behind(&between, GatewayOptions { policies, config: config.into(), ..GatewayOptions::default() });
+    (between, s)
 }
 
 /// Every way in that is known is tried; what arrived at the API server is laid beside the audit log.
