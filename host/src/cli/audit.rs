@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::table::printable;
 use crate::cli::terminal::say;
-use crate::record::chain::Chain;
+use crate::record::chain::{Chain, Whole};
 use crate::record::rotated;
 
 /// Reads the audit log.
@@ -44,7 +44,7 @@ impl Audit {
         let log = rotated::Log::open(&self.file).with_context(|| format!("cannot read {}; give --file", self.file.display()))?;
         match self.command {
             AuditCommand::Verify { first } => match Chain::verify(log, first) {
-                Ok(lines) => say!("{lines} events, the chain is whole"),
+                Ok(whole) => told(&whole)?,
                 Err(broken) => bail!("line {}: {}", broken.line, broken.why),
             },
             AuditCommand::Show { id } => {
@@ -69,6 +69,27 @@ impl Audit {
         }
         Ok(())
     }
+}
+
+/// Says what a log is that nobody changed.
+fn told(whole: &Whole) -> anyhow::Result<()> {
+    if let Some(open) = whole.open() {
+        bail!(
+            "line {}: from here on two gateways wrote this log at once, each with a chain of its own ({} of them). All {} events are there and none was changed; `postern data repair` closes this with an event of its own",
+            open.line,
+            open.ends.len() + 1,
+            whole.events
+        );
+    }
+    say!("{} events, the chain is whole", whole.events);
+    for crossing in &whole.crossings {
+        let closed = crossing.closed.unwrap_or_default();
+        say!(
+            "from line {} on two gateways wrote it at once; that was closed by event {closed}, and every line is of one of their chains",
+            crossing.line
+        );
+    }
+    Ok(())
 }
 
 fn events(log: impl Read) -> impl Iterator<Item = Value> {

@@ -3,6 +3,7 @@
 mod approval;
 mod audit;
 mod config;
+mod data;
 mod policy;
 mod serve;
 mod session;
@@ -35,6 +36,9 @@ enum Command {
     Audit(audit::Audit),
     /// Lists, shows, replays, exports, searches and verifies recorded sessions.
     Session(session::Session),
+    /// Sees to what a gateway keeps.
+    #[command(subcommand)]
+    Data(data::DataCommand),
 }
 
 impl Cli {
@@ -47,6 +51,7 @@ impl Cli {
             Command::Approval(approval) => approval.run(),
             Command::Audit(audit) => audit.run(),
             Command::Session(session) => session.run(),
+            Command::Data(command) => command.run(),
         }
     }
 }

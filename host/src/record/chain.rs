@@ -1,5 +1,7 @@
-//! The chain: each line carries the hash of the one before it, so that a line changed, added or taken away is found.
+//! The chain: each line carries the hash of the one before it, so that a line changed, added or taken away is found. Two gateways that wrote one log at once
+//! left two chains in it, each of them whole: that is told from a change, and can be closed.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 
@@ -26,6 +28,33 @@ pub struct Broken {
     pub line: u64,
     /// What is wrong.
     pub why: String,
+}
+
+/// A log of which no line was changed, taken out or put in.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Whole {
+    /// Its lines.
+    pub events: u64,
+    /// Where more than one gateway wrote it at once.
+    pub crossings: Vec<Crossing>,
+}
+
+/// Two gateways wrote one log at once, each with a chain of its own.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Crossing {
+    /// The first line that does not follow the one before it, from 1.
+    pub line: u64,
+    /// The hashes of the lines that nothing goes on from, but for the last line of all.
+    pub ends: Vec<String>,
+    /// The number of the event that closed it; none while it is open.
+    pub closed: Option<u64>,
+}
+
+impl Whole {
+    /// The crossing that nothing closed yet.
+    pub fn open(&self) -> Option<&Crossing> {
+        self.crossings.last().filter(|crossing| crossing.closed.is_none())
+    }
 }
 
 impl Chain {
@@ -64,29 +93,106 @@ impl Chain {
         self.next
     }
 
-    /// Checks a log whose first line is the event `first`: 1, unless what came before is kept elsewhere. The number of lines when it is whole.
-    pub fn verify(log: impl Read, first: u64) -> Result<u64, Broken> {
-        let mut chain = Self { next: first, ..Self::default() };
+    /// Checks a log whose first line is the event `first`: 1, unless what came before is kept elsewhere.
+    pub fn verify(log: impl Read, first: u64) -> Result<Whole, Broken> {
+        let mut walk = Walk::new(first);
         for (index, line) in BufReader::new(log).lines().enumerate() {
             let number = index as u64 + 1;
-            let broken = |why: &str| Broken { line: number, why: why.into() };
-            let line = line.map_err(|e| broken(&e.to_string()))?;
-            let (head, hash) = line.rsplit_once(",\"hash\":\"").ok_or_else(|| broken("it has no hash"))?;
-            if hash.strip_suffix("\"}") != Some(&hex(head.as_bytes())) {
-                return Err(broken("its text does not give its hash: it was changed"));
-            }
-            if number == 1 && first > 1 {
-                // What it follows is not here.
-                let before: Value = serde_json::from_str(&line).map_err(|e| broken(&e.to_string()))?;
-                chain.hash = before["prev"].as_str().unwrap_or_default().to_owned();
-            }
-            if !head.starts_with(&format!("{{\"seq\":{},\"prev\":\"{}\",", chain.next, chain.hash)) {
-                return Err(broken("it does not follow the line before it: something was taken out, put in or moved"));
-            }
-            chain = Self { next: chain.next + 1, hash: hex(head.as_bytes()) };
+            line.map_err(|error| error.to_string())
+                .and_then(|line| walk.line(number, &line))
+                .map_err(|why| Broken { line: number, why })?;
         }
-        Ok(chain.next - first)
+        Ok(walk.end())
     }
+}
+
+/// The stage of the event that closes what two gateways left.
+pub const REPAIRED: &str = "repaired";
+/// Lines back from which another gateway may have begun: it begins with the last line it finds, while the first one writes on.
+const BACK: usize = 65_536;
+/// Gateways that wrote at once.
+const MOST_AT_ONCE: usize = 16;
+
+/// Goes through a log line by line.
+struct Walk {
+    first: u64,
+    /// Where the chains have got to, the one of the last line at the end.
+    ends: Vec<Chain>,
+    /// What came before, the latest at the end.
+    before: VecDeque<Chain>,
+    found: Whole,
+}
+
+impl Walk {
+    fn new(first: u64) -> Self {
+        Self { first, ends: vec![Chain { next: first, ..Chain::default() }], before: VecDeque::new(), found: Whole::default() }
+    }
+
+    fn line(&mut self, number: u64, line: &str) -> Result<(), String> {
+        let (head, hash) = line.rsplit_once(",\"hash\":\"").ok_or("it has no hash")?;
+        let own = hex(head.as_bytes());
+        if hash.strip_suffix("\"}") != Some(&own) {
+            return Err("its text does not give its hash: it was changed".into());
+        }
+        let follows = followed(head).ok_or("it does not say what it follows")?;
+        if number == 1 && self.first > 1 {
+            // What it follows is not here.
+            self.ends[0].hash.clone_from(&follows.hash);
+        }
+        let is = Chain { next: follows.next + 1, hash: own };
+        if let Some(at) = self.ends.iter().rposition(|end| *end == follows) {
+            self.ends.remove(at);
+        } else if self.ends.contains(&is) || self.before.contains(&is) {
+            return Err("it stands there twice: it was put in".into());
+        } else if self.before.contains(&follows) && self.ends.len() < MOST_AT_ONCE {
+            if self.found.open().is_none() {
+                self.found.crossings.push(Crossing { line: number, ..Crossing::default() });
+            }
+        } else {
+            return Err(MOVED.into());
+        }
+        if !self.ends.is_empty() && self.closes(line) {
+            if let Some(crossing) = self.found.crossings.last_mut() {
+                (crossing.ends, crossing.closed) = (self.ends.drain(..).map(|end| end.hash).collect(), Some(follows.next));
+            }
+            self.before.clear();
+        }
+        if self.before.len() == BACK {
+            self.before.pop_front();
+        }
+        self.ends.push(is);
+        self.before.push_back(follows);
+        self.found.events += 1;
+        Ok(())
+    }
+
+    /// Whether a line closes a crossing: it names the ends of all chains but its own.
+    fn closes(&self, line: &str) -> bool {
+        if !line.contains(REPAIRED) {
+            return false;
+        }
+        let event: Value = serde_json::from_str(line).unwrap_or_default();
+        let named: Option<Vec<&str>> = event["joins"].as_array().map(|joins| joins.iter().filter_map(Value::as_str).collect());
+        let is_named = |end: &Chain| named.as_ref().is_some_and(|named| named.contains(&end.hash.as_str()));
+        event["stage"] == REPAIRED && self.ends.iter().all(is_named)
+    }
+
+    fn end(mut self) -> Whole {
+        self.ends.pop();
+        if let Some(crossing) = self.found.crossings.last_mut().filter(|crossing| crossing.closed.is_none()) {
+            crossing.ends = self.ends.into_iter().map(|end| end.hash).collect();
+        }
+        self.found
+    }
+}
+
+const MOVED: &str = "it does not follow the line before it: something was taken out, put in or moved";
+
+/// What a line says it follows: where the chain was before it.
+fn followed(head: &str) -> Option<Chain> {
+    let (next, rest) = head.strip_prefix("{\"seq\":")?.split_once(",\"prev\":\"")?;
+    let hash = rest.get(..64).filter(|_| rest[64..].starts_with("\","))?;
+    Some(Chain { next: next.parse().ok()?, hash: hash.to_owned() })
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -111,7 +217,7 @@ mod tests {
 
     #[test]
     fn each_line_is_json_and_the_whole_verifies() {
-        assert_eq!(Chain::verify(log().as_bytes(), 1), Ok(3));
+        assert_eq!(Chain::verify(log().as_bytes(), 1).map(|whole| whole.events), Ok(3));
         let lines: Vec<Value> = log().lines().map(|l| serde_json::from_str(l).unwrap()).collect();
         assert_eq!((&lines[1]["b"], &lines[2]["d"]), (&json!({"c": {}}), &json!("}}")));
     }
@@ -127,6 +233,60 @@ mod tests {
         // Where the beginning is kept elsewhere that is said, and not found out.
         let rest = [lines[1], lines[2]].join("\n");
         assert_eq!(line(rest.clone()), 1);
-        assert_eq!(Chain::verify(rest.as_bytes(), 2), Ok(2));
+        assert_eq!(Chain::verify(rest.as_bytes(), 2).map(|whole| whole.events), Ok(2));
+        assert_eq!(line([lines[0], lines[1], lines[2], lines[1]].join("\n")), 4, "put in a second time");
+    }
+
+    /// Lines of gateways that wrote at once, by whose they are.
+    fn written(order: &[usize]) -> (String, Vec<Chain>) {
+        let (mut chains, mut out) = (vec![Chain::default()], Vec::new());
+        for (n, who) in order.iter().enumerate() {
+            // One that begins goes on from the last line of the first.
+            while chains.len() <= *who {
+                chains.push(chains[0].clone());
+            }
+            chains[*who].line(format!("\"n\":{n},\"by\":{who}").as_bytes(), &mut out);
+        }
+        (String::from_utf8(out).unwrap(), chains)
+    }
+
+    #[test]
+    fn two_gateways_at_once_are_told_from_a_change() {
+        let (log, chains) = written(&[0, 0, 1, 0, 0, 1, 2, 1, 0]);
+        let found = Chain::verify(log.as_bytes(), 1).unwrap();
+        let open = found.open().unwrap();
+        assert_eq!((found.events, open.line, open.closed), (9, 4, None));
+        let hash = |who: usize| chains[who].hash.clone();
+        assert_eq!(open.ends, [hash(2), hash(1)], "but for the last line's");
+        let lines: Vec<&str> = log.lines().collect();
+        for without in [1, 2, 5] {
+            let rest: Vec<&str> = lines.iter().enumerate().filter(|(n, _)| *n != without).map(|(_, line)| *line).collect();
+            assert!(Chain::verify(rest.join("\n").as_bytes(), 1).is_err(), "without line {without}");
+        }
+        assert!(Chain::verify(log.replace("\"n\":5", "\"n\":6").as_bytes(), 1).is_err());
+    }
+
+    #[test]
+    fn an_event_that_names_all_ends_closes_it() {
+        let (log, mut chains) = written(&[0, 1, 0, 1, 0]);
+        let close = |chain: &mut Chain, joins: &[&str]| {
+            let mut out = log.clone().into_bytes();
+            let event = json!({"stage": REPAIRED, "joins": joins}).to_string();
+            chain.line(&event.as_bytes()[1..event.len() - 1], &mut out);
+            out
+        };
+        let left = chains[1].hash.clone();
+        let open = close(&mut chains[0].clone(), &["0000"]);
+        assert!(Chain::verify(open.as_slice(), 1).unwrap().open().is_some(), "named another");
+        let mut closed = close(&mut chains[0], &[&left]);
+        let found = Chain::verify(closed.as_slice(), 1).unwrap();
+        assert_eq!((found.events, found.open()), (6, None));
+        assert_eq!(found.crossings, [Crossing { line: 3, ends: vec![left], closed: Some(4) }]);
+        // From then on there is one chain again.
+        let mut late = closed.clone();
+        chains[1].line(b"\"n\":9", &mut late);
+        assert_eq!(Chain::verify(late.as_slice(), 1).unwrap_err().line, 7);
+        chains[0].line(b"\"n\":9", &mut closed);
+        assert!(Chain::verify(closed.as_slice(), 1).is_ok_and(|found| found.events == 7));
     }
 }

@@ -5,6 +5,7 @@ use base64::Engine;
 
 use super::Place;
 use crate::cli::terminal::say;
+use crate::record::session::entangled;
 use crate::record::session::seal::{self, Verdict};
 
 pub(super) fn verify(place: &Place, session: Option<String>) -> anyhow::Result<()> {
@@ -28,13 +29,17 @@ pub(super) fn verify(place: &Place, session: Option<String>) -> anyhow::Result<(
                     continue;
                 }
             };
-            match seal::verify(&format!("{}/{name}", session.id), recorded.bytes(), &key) {
+            let recording = format!("{}/{name}", session.id);
+            match seal::verify(&recording, recorded.bytes(), &key) {
                 Ok(Verdict::Whole(_)) => whole += 1,
                 Ok(Verdict::Unsealed { .. }) if recorded.is_unfinished() => open += 1,
                 Ok(Verdict::Unsealed { frames, .. }) => {
                     broken.push(format!("{}: it has no seal after {frames} frames: its end was taken away", recorded.file));
                 }
-                Err(why) => broken.push(format!("{}: {why:#}", recorded.file)),
+                Err(why) => {
+                    let why = written_on(&recording, recorded.bytes(), &key).unwrap_or_else(|| format!("{why:#}"));
+                    broken.push(format!("{}: {why}", recorded.file));
+                }
             }
         }
         if streams < session.streams {
@@ -47,4 +52,17 @@ pub(super) fn verify(place: &Place, session: Option<String>) -> anyhow::Result<(
         return Ok(());
     }
     bail!("{}\n{whole} recordings are whole{still}", broken.join("\n"))
+}
+
+/// What is said of a recording that goes on behind a seal.
+fn written_on(recording: &str, file: &[u8], key: &[u8]) -> Option<String> {
+    let found = entangled::look(recording, file, key, |_| false).ok().flatten()?;
+    let rest = match found.unsure {
+        0 => "All of it is signed".to_owned(),
+        bytes => format!("{bytes} bytes are not covered by a signature, and may be anybody's"),
+    };
+    Some(format!(
+        "it goes on behind its seal at byte {}, as when a second gateway in one data directory seals what the first still writes. {rest}; `postern data repair` puts together what this gateway wrote, and leaves the file as it is beside it",
+        found.sealed_at
+    ))
 }

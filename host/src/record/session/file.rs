@@ -12,7 +12,7 @@ use super::seal::{Manifest, SigningKey};
 pub const PART: &str = "part";
 
 /// Whether a file's name is that of a finished recording.
-pub(super) fn is_finished(name: &str) -> bool {
+pub fn is_finished(name: &str) -> bool {
     name.ends_with(".stream") || name.ends_with(".calls")
 }
 

@@ -163,6 +163,11 @@ impl<'a> Reader<'a> {
         Ok(Self { file, at: MAGIC.len() })
     }
 
+    /// Reads frames that are no whole file.
+    pub(super) fn over(frames: &'a [u8]) -> Self {
+        Self { file: frames, at: 0 }
+    }
+
     /// Where the next frame begins.
     pub fn at(&self) -> usize {
         self.at

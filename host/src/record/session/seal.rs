@@ -55,7 +55,7 @@ impl SigningKey {
     }
 
     /// Whether this gateway wrote it.
-    pub(super) fn has_vouched(&self, recording: &str, payload: &[u8]) -> bool {
+    pub fn has_vouched(&self, recording: &str, payload: &[u8]) -> bool {
         let (hash, vouched) = payload.split_at(payload.len().min(32));
         hmac::verify(&self.vouching, &of_recording(recording, hash), vouched).is_ok()
     }
@@ -139,7 +139,7 @@ fn ends_sealed(file: &[u8]) -> bool {
     memchr::memmem::find(tail, b"{\"frames\":").is_some()
 }
 
-fn check_seal(frame: &Frame<'_>, hash: &[u8; 32], key: &[u8]) -> anyhow::Result<Manifest> {
+pub(super) fn check_seal(frame: &Frame<'_>, hash: &[u8; 32], key: &[u8]) -> anyhow::Result<Manifest> {
     let at = frame.payload.iter().rposition(|byte| *byte == b'\n').context("the seal has no signature")?;
     let (text, signature) = (&frame.payload[..at], STANDARD.decode(&frame.payload[at + 1..]));
     let signature = signature.ok().with_context(|| format!("the seal at byte {} was changed", frame.at))?;

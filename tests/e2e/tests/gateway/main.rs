@@ -26,6 +26,7 @@ mod pack;
 mod parity;
 mod policies;
 mod proxies;
+mod repair;
 mod rights;
 mod sandbox;
 mod sessions;
