@@ -104,7 +104,7 @@ impl Path {
 
     fn walk<'a>(&self, states: States, value: &'a Value, at: &mut Vec<At<'a>>, found: Found<'a, '_>) -> ControlFlow<()> {
         let mut child = |place: At<'a>, value: &'a Value| {
-            let (next, ends) = self.step(states, place);
+            let (next, ends) = self.step(states, place.into());
             if next == 0 && !ends {
                 return ControlFlow::Continue(());
             }
@@ -130,7 +130,7 @@ impl Path {
     pub fn may_reach<'a>(&self, at: impl Iterator<Item = At<'a>>, may_be: impl Fn(&str) -> bool) -> bool {
         let mut states = START;
         for place in at {
-            let (next, ends) = self.step(states, place);
+            let (next, ends) = self.step(states, place.into());
             if ends || next == 0 {
                 return ends;
             }
@@ -147,7 +147,7 @@ impl Path {
     }
 
     /// The states after a member or an element, and whether the path ends there.
-    pub(super) fn step(&self, states: States, at: At<'_>) -> (States, bool) {
+    pub(super) fn step(&self, states: States, at: RawAt<'_>) -> (States, bool) {
         let (mut next, mut ends, mut rest) = (0, false, states);
         while rest != 0 {
             let bit = rest.trailing_zeros() as usize;
@@ -169,11 +169,11 @@ impl Path {
 
 impl Child {
     /// Whether a step takes a member or an element.
-    pub(super) fn takes(&self, at: At<'_>) -> bool {
+    pub(super) fn takes(&self, at: RawAt<'_>) -> bool {
         match (self, at) {
             (Self::Any, _) => true,
-            (Self::Name(name), At::Name(key)) => name == key,
-            (Self::Index(index), At::Index(at)) => *index == at,
+            (Self::Name(name), RawAt::Name(key)) => name.as_bytes() == key,
+            (Self::Index(index), RawAt::Index(at)) => *index == at,
             _ => false,
         }
     }
@@ -194,6 +194,22 @@ pub enum At<'a> {
     Name(&'a str),
     /// To an element of an array.
     Index(usize),
+}
+
+/// The same in a text that is not known to be UTF-8.
+#[derive(Clone, Copy)]
+pub(super) enum RawAt<'a> {
+    Name(&'a [u8]),
+    Index(usize),
+}
+
+impl<'a> From<At<'a>> for RawAt<'a> {
+    fn from(at: At<'a>) -> Self {
+        match at {
+            At::Name(name) => Self::Name(name.as_bytes()),
+            At::Index(index) => Self::Index(index),
+        }
+    }
 }
 
 /// Writes a normalized path (RFC 9535, section 2.7).

@@ -45,7 +45,7 @@ const MARKER_BASE64: &[u8] = b"cG9zdGVybi1tYXNrZW";
 const MARKER_BASE64_OFFSETS: [&[u8]; 2] = [b"Bvc3Rlcm4tbWFza2Vk", b"wb3N0ZXJuLW1hc2tlZ"];
 
 /// What is written in the place of a text.
-pub(super) fn hide(transform: Transform, value: &[u8], key: &TokenKey, scope: &Scope, member: &str) -> String {
+pub(super) fn hide(transform: Transform, value: &[u8], key: &TokenKey, scope: &Scope, member: &[u8]) -> String {
     match transform {
         Transform::Tokenize => String::from_utf8_lossy(&token(value, key, scope, member)).into_owned(),
         Transform::KeepLast(count) => {
@@ -62,7 +62,7 @@ pub(super) fn hide(transform: Transform, value: &[u8], key: &TokenKey, scope: &S
 }
 
 /// What a token is written as: it needs no escape in JSON, and its base64 no padding.
-pub(super) fn token(value: &[u8], key: &TokenKey, scope: &Scope, member: &str) -> [u8; TOKEN] {
+pub(super) fn token(value: &[u8], key: &TokenKey, scope: &Scope, member: &[u8]) -> [u8; TOKEN] {
     let mut written = [0; TOKEN];
     let (head, digits) = written.split_at_mut(TOKEN - 16);
     head.copy_from_slice(TOKEN_HEAD);
@@ -75,7 +75,7 @@ pub(super) const TOKEN: usize = TOKEN_HEAD.len() + 16;
 const TOKEN_HEAD: &[u8] = b"postern-masked-t-";
 
 /// What is written in the place of base64 text: base64 of what stands for its bytes.
-pub(super) fn hide_base64(transform: Transform, value: &[u8], key: &TokenKey, scope: &Scope, member: &str) -> String {
+pub(super) fn hide_base64(transform: Transform, value: &[u8], key: &TokenKey, scope: &Scope, member: &[u8]) -> String {
     let bytes = STANDARD.decode(value).unwrap_or_else(|_| value.to_vec());
     STANDARD.encode(hide(transform, &bytes, key, scope, member))
 }
@@ -259,7 +259,7 @@ mod tests {
     fn a_placeholder_is_known_in_every_spelling() {
         let key = TokenKey::new(&[7; 32]);
         for transform in [Transform::Redact, Transform::Tokenize, Transform::KeepLast(4)] {
-            let plain = hide(transform, b"correct horse battery", &key, &Scope::default(), "");
+            let plain = hide(transform, b"correct horse battery", &key, &Scope::default(), b"");
             assert!(appears_in(plain.as_bytes()));
             for offset in 0..3 {
                 let encoded = STANDARD.encode(format!("{}{plain}", "x".repeat(offset)));
@@ -275,13 +275,13 @@ mod tests {
     #[test]
     fn equal_values_have_equal_tokens_and_short_ones_keep_nothing() {
         let (key, scope) = (TokenKey::new(&[7; 32]), Scope::of("secrets", "default", "db"));
-        let hide = |transform: Transform, value: &[u8]| hide(transform, value, &key, &scope, "password");
+        let hide = |transform: Transform, value: &[u8]| hide(transform, value, &key, &scope, b"password");
         assert_eq!(hide(Transform::Tokenize, b"a"), hide(Transform::Tokenize, b"a"));
         assert_ne!(hide(Transform::Tokenize, b"a"), hide(Transform::Tokenize, b"b"));
         assert!(hide(Transform::Tokenize, b"a").starts_with(&format!("{MARKER}-t-")) && TOKEN.is_multiple_of(3));
         assert_eq!(hide(Transform::KeepLast(4), b"1234567"), MARKER);
         assert_eq!(hide(Transform::KeepLast(4), b"12345678"), "postern-masked-5678");
-        assert_eq!(hide_base64(Transform::Redact, b"c2VjcmV0", &key, &scope, ""), STANDARD.encode(MARKER));
+        assert_eq!(hide_base64(Transform::Redact, b"c2VjcmV0", &key, &scope, b""), STANDARD.encode(MARKER));
         assert_eq!(REDACTED, format!("\"{MARKER}\"").as_bytes());
         assert_eq!(REDACTED_BASE64, format!("\"{}\"", STANDARD.encode(MARKER)).as_bytes());
     }

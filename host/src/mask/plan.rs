@@ -7,7 +7,7 @@ use std::sync::Arc;
 use regex::Regex;
 
 use super::literals::Literals;
-use super::path::{At, Path, PathError, Step};
+use super::path::{Path, PathError, RawAt, Step};
 use super::placeholder::Transform;
 use super::text::{Pattern, TextRules};
 use super::token::{Scope, TokenKey};
@@ -181,7 +181,7 @@ impl Plan {
     }
 
     /// The states after a member or an element, and the mask that ends there.
-    pub(super) fn step(&self, states: u128, active: u64, at: At<'_>) -> (u128, Option<usize>) {
+    pub(super) fn step(&self, states: u128, active: u64, at: RawAt<'_>) -> (u128, Option<usize>) {
         let (mut next, mut hit) = (states & self.descending, None);
         let mut rest = states;
         while rest != 0 {
@@ -270,7 +270,7 @@ impl Plan {
                 count += 1;
                 match mask.how {
                     Transform::Remove => String::new(),
-                    how => super::placeholder::hide(how, found[0].as_bytes(), &self.key, scope, ""),
+                    how => super::placeholder::hide(how, found[0].as_bytes(), &self.key, scope, b""),
                 }
             });
             if count > 0 {

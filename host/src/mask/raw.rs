@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use super::path::{At, Path, START, States};
+use super::path::{Path, RawAt, START, States};
 
 /// Deepest nesting read. kube-apiserver's own objects are far below.
 pub(super) const DEEPEST: usize = 256;
@@ -44,14 +44,20 @@ pub(super) fn skip_space(src: &[u8], mut pos: usize) -> usize {
 
 /// The index after the string that begins at `pos`.
 pub(super) fn skip_string(src: &[u8], pos: usize) -> Result<usize, Unreadable> {
+    skip_name(src, pos).map(|(end, _)| end)
+}
+
+/// The same, and whether there is an escape in it.
+pub(super) fn skip_name(src: &[u8], pos: usize) -> Result<(usize, bool), Unreadable> {
     let mut at = pos + 1;
+    let mut is_escaped = false;
     loop {
         let rest = src.get(at..).ok_or(Unreadable::Malformed)?;
         let found = memchr::memchr2(b'"', b'\\', rest).ok_or(Unreadable::Malformed)?;
         if rest[found] == b'"' {
-            return Ok(at + found + 1);
+            return Ok((at + found + 1, is_escaped));
         }
-        at += found + 2;
+        (at, is_escaped) = (at + found + 2, true);
     }
 }
 
@@ -115,6 +121,31 @@ pub(super) fn members<'a>(src: &'a [u8], pos: usize, mut visit: impl FnMut(&'a [
     Ok(())
 }
 
+/// Where the value of a member of the object at `pos` begins: the value itself is not looked at.
+pub(super) fn start_of(src: &[u8], pos: usize, name: &[u8]) -> Result<Option<usize>, Unreadable> {
+    if src.get(pos) != Some(&b'{') {
+        return Ok(None);
+    }
+    let mut pos = skip_space(src, pos + 1);
+    while src.get(pos) != Some(&b'}') {
+        let end = skip_string(src, pos)?;
+        let is_it = &src[pos + 1..end - 1] == name;
+        pos = skip_space(src, end);
+        if src.get(pos) != Some(&b':') {
+            return Err(Unreadable::Malformed);
+        }
+        pos = skip_space(src, pos + 1);
+        if is_it {
+            return Ok(Some(pos));
+        }
+        pos = skip_space(src, skip_value(src, pos)?);
+        if src.get(pos) == Some(&b',') {
+            pos = skip_space(src, pos + 1);
+        }
+    }
+    Ok(None)
+}
+
 /// The raw value of a top-level member.
 pub fn member<'a>(src: &'a [u8], name: &[u8]) -> Result<Option<&'a [u8]>, Unreadable> {
     let mut found = None;
@@ -153,15 +184,15 @@ fn within<'a>(
     while src.get(pos) != Some(&close) {
         let (next, ends);
         if close == b'}' {
-            let end = skip_string(src, pos)?;
-            (next, ends) = path.step(states, At::Name(&key(&src[pos..end])?));
+            let (end, is_escaped) = skip_name(src, pos)?;
+            (next, ends) = path.step(states, RawAt::Name(&key(&src[pos..end], is_escaped)?));
             pos = skip_space(src, end);
             if src.get(pos) != Some(&b':') {
                 return Err(Unreadable::Malformed);
             }
             pos = skip_space(src, pos + 1);
         } else {
-            (next, ends) = path.step(states, At::Index(index));
+            (next, ends) = path.step(states, RawAt::Index(index));
             index += 1;
         }
         let end = within(src, pos, path, next, depth - 1, found)?;
@@ -177,10 +208,9 @@ fn within<'a>(
 }
 
 /// A key as it is meant, of one as it is written with its quotes.
-pub(super) fn key(written: &[u8]) -> Result<Cow<'_, str>, Unreadable> {
-    match memchr::memchr(b'\\', written) {
-        Some(_) => serde_json::from_slice(written).map(Cow::Owned),
-        None => Ok(Cow::Borrowed(std::str::from_utf8(&written[1..written.len() - 1]).map_err(|_| Unreadable::Malformed)?)),
+pub(super) fn key(written: &[u8], is_escaped: bool) -> Result<Cow<'_, [u8]>, Unreadable> {
+    if !is_escaped {
+        return Ok(Cow::Borrowed(&written[1..written.len() - 1]));
     }
-    .map_err(|_: serde_json::Error| Unreadable::Malformed)
+    serde_json::from_slice(written).map(|key: String| Cow::Owned(key.into_bytes())).map_err(|_| Unreadable::Malformed)
 }

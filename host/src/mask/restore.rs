@@ -7,6 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 
+use super::managed;
 use super::placeholder::{self, Alone};
 
 /// kubectl's own copy of what was applied, as JSON in a text.
@@ -47,7 +48,7 @@ impl Unrestorable {
 impl Stored<'_> {
     /// Puts a whole object or a part of it right; how many values were.
     pub fn restore(&self, body: &mut Value) -> Result<u64, Unrestorable> {
-        let mut count = 0;
+        let mut count = u64::from(managed::leave(body));
         let shown = string_data(self.shown);
         if let (Some(Value::Object(part)), Some(shown)) = (body.get_mut("stringData"), shown) {
             // Upstream keeps `stringData` as `data`.

@@ -4,13 +4,13 @@ use std::borrow::Cow;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use super::path::At;
+use super::path::RawAt;
 use super::placeholder::Transform;
 use super::plan::{MOST_MASKS, Plan, Report};
-use super::raw::{DEEPEST, Unreadable, key, member, select, skip_space, skip_string, skip_value};
+use super::raw::{DEEPEST, Unreadable, key, member, select, skip_name, skip_space, skip_string, skip_value};
 use super::sweep::{Hidden, Values};
 use super::token::Scope;
-use super::{path, placeholder};
+use super::{managed, path, placeholder};
 
 /// Texts of which it is measured how long a search takes.
 const LONG: usize = 1024;
@@ -95,7 +95,7 @@ impl Plan {
             counts: [0; MOST_MASKS],
             hidden: Vec::new(),
             values,
-            annotations: Vec::new(),
+            repeating: Vec::new(),
             resource,
             partial,
             scope,
@@ -114,10 +114,10 @@ impl Plan {
         let end = scan.pos;
         scan.flush(end);
         scan.report_counts();
-        if keep || !scan.annotations.is_empty() {
+        if keep || !scan.repeating.is_empty() {
             scan.collect_hidden()?;
         }
-        scan.hide_in_annotations()?;
+        scan.hide_in_repeating()?;
         Ok(end)
     }
 }
@@ -150,9 +150,18 @@ enum Place {
     },
     Metadata,
     Annotations,
+    ManagedFields,
     /// The values below are base64.
     Bytes,
     Other,
+}
+
+/// What may repeat the values of an object.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Repeats {
+    Annotation,
+    LastApplied,
+    ManagedFields,
 }
 
 struct Scan<'a, 'o> {
@@ -169,8 +178,8 @@ struct Scan<'a, 'o> {
     /// Where in `src` the hidden values are, and whether they stand for bytes.
     hidden: Vec<(Range<usize>, bool)>,
     values: &'o mut Values,
-    /// Spans in `out` of annotation values, and whether each is the last-applied configuration.
-    annotations: Vec<(Range<usize>, bool)>,
+    /// Spans in `out` of what may repeat hidden values, in order.
+    repeating: Vec<(Range<usize>, Repeats)>,
     /// How long texts were searched.
     searching: Duration,
     /// Where the name of the member is that is being read.
@@ -229,18 +238,19 @@ impl Scan<'_, '_> {
             if self.src.get(key_start) != Some(&b'"') {
                 return Err(Unreadable::Malformed);
             }
-            self.pos = skip_string(self.src, key_start)?;
+            let is_escaped;
+            (self.pos, is_escaped) = skip_name(self.src, key_start)?;
             let around = std::mem::replace(&mut self.member, key_start..self.pos);
-            let key = key(&self.src[key_start..self.pos])?;
+            let key = key(&self.src[key_start..self.pos], is_escaped)?;
             let key = key.as_ref();
             self.pos = skip_space(self.src, self.pos);
             if self.src.get(self.pos) != Some(&b':') {
                 return Err(Unreadable::Malformed);
             }
             self.pos = skip_space(self.src, self.pos + 1);
-            let (next, hit) = if states == 0 { (0, None) } else { self.plan.step(states, self.active, At::Name(key)) };
+            let (next, hit) = if states == 0 { (0, None) } else { self.plan.step(states, self.active, RawAt::Name(key)) };
             let hide = self.plan.stronger(hide, hit);
-            let inner = child_place(place, key.as_bytes(), self.resource);
+            let inner = child_place(place, key, self.resource);
             if hide.is_some_and(|field| self.plan.fields[field].how == Transform::Remove) {
                 self.collect_removed(inner)?;
                 self.remove(&mut delimiter, &mut kept, hide)?;
@@ -248,12 +258,16 @@ impl Scan<'_, '_> {
                 continue;
             }
             let is_string = self.src.get(self.pos) == Some(&b'"');
-            if matches!(place, Place::Root { .. }) && key == "items" && next == 0 && hide.is_none() {
+            if matches!(place, Place::Root { .. }) && key == b"items" && next == 0 && hide.is_none() {
                 self.nested_list(depth)?;
             } else if place == Place::Annotations && is_string && hide.is_none() {
-                self.annotation(key == LAST_APPLIED)?;
+                self.annotation(key == LAST_APPLIED.as_bytes())?;
             } else {
+                let (start, at) = (self.pos, self.out.len() + (self.pos - self.copied));
                 self.value(next, inner, hide, depth + 1)?;
+                if inner == Place::ManagedFields && managed::names_values(&self.src[start..self.pos]) {
+                    self.repeating.push((at..self.out.len() + (self.pos - self.copied), Repeats::ManagedFields));
+                }
             }
             self.member = around;
             kept = true;
@@ -268,7 +282,7 @@ impl Scan<'_, '_> {
         let (mut kept, mut index) = (false, 0);
         self.pos = skip_space(self.src, self.pos + 1);
         while self.src.get(self.pos) != Some(&b']') {
-            let (next, hit) = if states == 0 { (0, None) } else { self.plan.step(states, self.active, At::Index(index)) };
+            let (next, hit) = if states == 0 { (0, None) } else { self.plan.step(states, self.active, RawAt::Index(index)) };
             let hide = self.plan.stronger(hide, hit);
             index += 1;
             if hide.is_some_and(|field| self.plan.fields[field].how == Transform::Remove) {
@@ -370,12 +384,20 @@ impl Scan<'_, '_> {
         self.pos = skip_string(self.src, start)?;
         // Where it will stand when all before it is written.
         let at = self.out.len() + (start - self.copied);
-        self.annotations.push((at..at + (self.pos - start), is_last_applied));
+        let repeats = if is_last_applied { Repeats::LastApplied } else { Repeats::Annotation };
+        self.repeating.push((at..at + (self.pos - start), repeats));
         Ok(())
     }
 
-    fn hide_in_annotations(mut self) -> Result<(), Unreadable> {
-        for (span, is_last_applied) in std::mem::take(&mut self.annotations).into_iter().rev() {
+    fn hide_in_repeating(mut self) -> Result<(), Unreadable> {
+        for (span, repeats) in std::mem::take(&mut self.repeating).into_iter().rev() {
+            if repeats == Repeats::ManagedFields {
+                if let Some(written) = managed::hide(&self.out[span.clone()], self.values)? {
+                    self.out.splice(span, written);
+                }
+                continue;
+            }
+            let is_last_applied = repeats == Repeats::LastApplied;
             let shows_nothing = || self.values.is_empty() || self.shows_nothing(&self.out[span.clone()]);
             if !is_last_applied && self.plan.texts.is_empty() && shows_nothing() {
                 continue;
@@ -552,8 +574,8 @@ impl Scan<'_, '_> {
 }
 
 /// The name of a member that is read, or of the one around it; empty where there is none.
-fn name_of<'a>(src: &'a [u8], member: &Range<usize>) -> Result<Cow<'a, str>, Unreadable> {
-    if member.is_empty() { Ok(Cow::Borrowed("")) } else { key(&src[member.clone()]) }
+fn name_of<'a>(src: &'a [u8], member: &Range<usize>) -> Result<Cow<'a, [u8]>, Unreadable> {
+    if member.is_empty() { Ok(Cow::Borrowed(b"")) } else { key(&src[member.clone()], src[member.clone()].contains(&b'\\')) }
 }
 
 /// Fields that hold bytes are base64 in JSON: typed clients decode them, so what replaces them must decode.
@@ -561,6 +583,7 @@ fn child_place(place: Place, key: &[u8], resource: &str) -> Place {
     match (place, key) {
         (Place::Root { .. }, b"metadata") => Place::Metadata,
         (Place::Metadata, b"annotations") => Place::Annotations,
+        (Place::Metadata, b"managedFields") => Place::ManagedFields,
         (Place::Root { is_secret: true }, b"data") | (Place::Root { .. }, b"binaryData") | (_, b"caBundle") => Place::Bytes,
         (_, b"request" | b"certificate") if resource == "certificatesigningrequests" => Place::Bytes,
         (Place::Bytes, _) => Place::Bytes,

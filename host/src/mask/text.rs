@@ -225,7 +225,7 @@ impl TextMask {
         }
         let value = shown.clone().map_or(&pending[at.clone()], |range| &plain.text(pending)[range]);
         if how != Transform::Remove {
-            out.extend_from_slice(placeholder::hide(how, value, &self.rules.key, &self.rules.scope, "").as_bytes());
+            out.extend_from_slice(placeholder::hide(how, value, &self.rules.key, &self.rules.scope, b"").as_bytes());
         }
         // Colours that changed within the match go on after it.
         let Some(range) = shown.filter(|range| at.len() > range.len()) else { return };

@@ -6,7 +6,7 @@
 
 use aws_lc_rs::hmac;
 
-use super::raw::{Unreadable, member};
+use super::raw::{Unreadable, skip_space, skip_value, start_of};
 
 /// The key tokens are made with. It never leaves the gateway.
 #[derive(Clone)]
@@ -19,13 +19,13 @@ impl TokenKey {
     }
 
     /// Sixteen hexadecimal digits for a value of a member in a scope: the first 64 bits of an HMAC-SHA-256 of all three.
-    pub(super) fn token(&self, scope: &Scope, member: &str, value: &[u8]) -> [u8; 16] {
+    pub(super) fn token(&self, scope: &Scope, member: &[u8], value: &[u8]) -> [u8; 16] {
         let mut text = hmac::Context::with_key(&self.0);
         // Each part after its length, so that no two are written alike.
         text.update(&length(&scope.0));
         text.update(&scope.0);
-        text.update(&length(member.as_bytes()));
-        text.update(member.as_bytes());
+        text.update(&length(member));
+        text.update(member);
         text.update(value);
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let (tag, mut token) = (text.sign(), [0; 16]);
@@ -58,11 +58,15 @@ impl Scope {
 
     /// The scope of an object as JSON has it. One that lies in another adds to the other's: what is in it may have been written to look like any object.
     pub(super) fn of_object(around: &Self, object: &[u8], resource: &str) -> Result<Self, Unreadable> {
-        let metadata = member(object, b"metadata")?.filter(|metadata| metadata.starts_with(b"{")).unwrap_or(b"{}");
-        let text = |name: &[u8]| Ok(member(metadata, name)?.unwrap_or_default());
-        // Names have nothing that JSON writes in two ways (RFC 1123, and path segment names).
-        let plain = |raw: &'_ [u8]| raw.strip_prefix(b"\"").and_then(|raw| raw.strip_suffix(b"\"")).unwrap_or(raw).to_vec();
-        Ok(around.within(resource, &plain(text(b"namespace")?), &plain(text(b"name")?)))
+        // Both stand near the beginning: what comes after them, the most of an object, is not read for them.
+        let metadata = start_of(object, skip_space(object, 0), b"metadata")?;
+        let text = |name: &[u8]| {
+            let start = metadata.map_or(Ok(None), |at| start_of(object, at, name))?;
+            let raw = start.map_or(Ok(&b""[..]), |at| Ok(&object[at..skip_value(object, at)?]))?;
+            // Names have nothing that JSON writes in two ways (RFC 1123, and path segment names).
+            Ok(raw.strip_prefix(b"\"").and_then(|raw| raw.strip_suffix(b"\"")).unwrap_or(raw))
+        };
+        Ok(around.within(resource, text(b"namespace")?, text(b"name")?))
     }
 
     fn within(&self, resource: &str, namespace: &[u8], name: &[u8]) -> Self {
@@ -84,16 +88,16 @@ mod tests {
     fn tokens_are_compared_in_one_object_and_nowhere_else() {
         let key = TokenKey::new(&[7; 32]);
         let db = Scope::of("secrets", "shop", "db");
-        assert_eq!(key.token(&db, "k", b"a"), key.token(&db, "k", b"a"));
+        assert_eq!(key.token(&db, b"k", b"a"), key.token(&db, b"k", b"a"));
         let of = |resource: &str, object: &str| Scope::of_object(&Scope::default(), object.as_bytes(), resource).unwrap();
         assert_eq!(of("secrets", r#"{"data":{"a":"b"},"metadata":{"name":"db","namespace":"shop"}}"#), db);
         assert_eq!(of("secrets/status", r#"{"metadata":{"namespace":"shop","name":"db"}}"#), db);
         let mut tokens = vec![
-            key.token(&db, "k", b"a"),
-            key.token(&db, "l", b"a"),
-            key.token(&db, "", b"ka"),
-            key.token(&db, "k", b"b"),
-            TokenKey::new(&[8; 32]).token(&db, "k", b"a"),
+            key.token(&db, b"k", b"a"),
+            key.token(&db, b"l", b"a"),
+            key.token(&db, b"", b"ka"),
+            key.token(&db, b"k", b"b"),
+            TokenKey::new(&[8; 32]).token(&db, b"k", b"a"),
         ];
         for other in [
             Scope::default(),
@@ -106,7 +110,7 @@ mod tests {
             Scope::of_object(&of("widgets", r#"{"metadata":{"name":"mine"}}"#), br#"{"metadata":{"name":"db","namespace":"shop"}}"#, "")
                 .unwrap(),
         ] {
-            tokens.push(key.token(&other, "k", b"a"));
+            tokens.push(key.token(&other, b"k", b"a"));
         }
         let count = tokens.len();
         tokens.sort();

@@ -54,8 +54,8 @@ impl Sight {
     pub(super) fn shows(self, path: &Path) -> bool {
         match self {
             Self::Whole | Self::Bodies => true,
-            // What type a Secret is says what kind of thing it is, and nothing that is in it.
-            Self::Metadata => is_metadata(path) || path.names() == [Some("type")],
+            // What type a Secret is, and for what reason there is an Event, says what kind of thing it is, and nothing that is in it.
+            Self::Metadata => is_metadata(path) || matches!(path.names().as_slice(), [Some("type" | "reason")]),
             Self::Secret => is_metadata(path) || matches!(path.names().as_slice(), [Some("type" | "immutable"), ..]),
             Self::Token => {
                 let names = path.names();
@@ -194,7 +194,8 @@ mod tests {
             assert!(!shows(Sight::Secret, path) && shows(Sight::Whole, path), "{path}");
         }
         assert!(!shows(Sight::Token, "$.status.token") && !shows(Sight::Token, "$..token") && shows(Sight::Token, "$.spec.audiences[0]"));
-        assert!(shows(Sight::Metadata, "$.type") && !shows(Sight::Metadata, "$.data.a") && !shows(Sight::Metadata, "$.type.x"));
+        assert!(shows(Sight::Metadata, "$.type") && shows(Sight::Metadata, "$.reason") && !shows(Sight::Metadata, "$.reason.x"));
+        assert!(!shows(Sight::Metadata, "$.data.a") && !shows(Sight::Metadata, "$.type.x"));
         assert!(!shows(Sight::Metadata, "$.spec.x") && shows(Sight::Bodies, "$.spec.x"));
     }
 

@@ -14,7 +14,7 @@ pub struct Settings {
 pub struct MaskEnv(Settings);
 
 /// Where a resource has its pod.
-const PODS: [(&str, &str); 10] = [
+const PODS: [(&str, &str); 11] = [
     ("pods", "$.spec"),
     ("podtemplates", "$.template.spec"),
     ("replicationcontrollers", "$.spec.template.spec"),
@@ -25,6 +25,8 @@ const PODS: [(&str, &str); 10] = [
     ("jobs", "$.spec.template.spec"),
     // What StatefulSets and DaemonSets were before.
     ("controllerrevisions", "$.data.spec.template.spec"),
+    // And in what was last applied of them, which they carry along.
+    ("controllerrevisions", "$.spec.template.spec"),
     ("cronjobs", "$.spec.jobTemplate.spec.template.spec"),
 ];
 

@@ -8,6 +8,12 @@ use postern_policy_sdk::*;
 const HELM: &str = "helm.sh/release.v1";
 /// Where a container's output comes back.
 const STREAMS: [&str; 3] = ["pods/exec", "pods/attach", "pods/log"];
+/// What a container left when it ended: its last words, or the end of its log (`terminationMessagePolicy`).
+const LAST_WORDS: &str = "$.status.*[*].*.terminated.message";
+/// Events that quote what a container wrote, by their reasons (`k8s.io/kubernetes/pkg/kubelet/events`): probes and hooks that are commands.
+const QUOTING: [&str; 4] = ["Unhealthy", "ProbeWarning", "FailedPostStartHook", "FailedPreStopHook"];
+/// Where an Event says it: the core group's, and the one of events.k8s.io.
+const SAID: [&str; 2] = ["$.message", "$.note"];
 
 /// The settings.
 #[derive(Default, Deserialize, JsonSchema)]
@@ -22,7 +28,7 @@ pub struct Settings {
     /// Further fields to hide, by resource.
     fields: Vec<Fields>,
     /// Whether the values of the Secrets a pod mounts or takes its environment from are hidden in what its containers write: exec, attach
-    /// and logs.
+    /// and logs. What is left of it in the pod's status and quoted in Events is hidden whole.
     pod_secrets: bool,
 }
 
@@ -59,9 +65,13 @@ impl Policy for MaskSecrets {
     }
 
     fn rules(&self) -> Vec<Rule> {
-        let streams: &[&str] = if self.0.pod_secrets { &STREAMS } else { &[] };
-        let named = ["secrets"].into_iter().chain(streams.iter().copied()).map(str::to_owned);
-        vec![rule().resources(named.chain(self.0.fields.iter().flat_map(|f| forms_of(&f.resource))))]
+        let mut named = vec!["secrets".to_owned()];
+        if self.0.pod_secrets {
+            named.extend(STREAMS.map(str::to_owned));
+            named.extend(["pods", "events"].into_iter().flat_map(forms_of));
+        }
+        named.extend(self.0.fields.iter().flat_map(|f| forms_of(&f.resource)));
+        vec![rule().resources(named)]
     }
 
     fn capabilities(&self) -> Capabilities {
@@ -93,6 +103,9 @@ impl Policy for MaskSecrets {
         }
         let of_fields = fields.iter().filter(|f| f.resource == target.resource).flat_map(|f| &f.paths);
         let mut masks: Vec<Mask> = of_fields.map(|path| mask(path).how(how)).collect();
+        if *hides_pod_secrets {
+            masks.extend(of_what_was_written(target).into_iter().map(|mask| mask.how(how)));
+        }
         if target.resource != "secrets" || !target.api_group.is_empty() {
             return masks.into();
         }
@@ -109,6 +122,17 @@ impl Policy for MaskSecrets {
             masks.push(if helm { masked.unless("$.type", HELM) } else { masked });
         }
         masks.into()
+    }
+}
+
+/// What hides what a container wrote, where it is kept in an object.
+fn of_what_was_written(target: &Target) -> Vec<Mask> {
+    match (target.api_group.as_str(), target.resource.as_str()) {
+        ("", "pods") => vec![mask(LAST_WORDS)],
+        ("" | "events.k8s.io", "events") => {
+            SAID.into_iter().flat_map(|said| QUOTING.map(|reason| mask(said).when("$.reason", reason))).collect()
+        }
+        _ => Vec::new(),
     }
 }
 

@@ -175,3 +175,66 @@ fn an_approver_is_shown_no_more_than_the_requester() {
     assert!(list.contains("application/merge-patch+json") && list.contains("postern-masked") && list.contains("\"plain\":\"2\""), "{list}");
     assert!(!shows(&list), "{list}");
 }
+
+#[test]
+fn what_a_container_left_behind_shows_nowhere() {
+    let s = setup(vec![("20-mask", "mask-secrets", "settings: {podSecrets: true, how: redact}\n".into())], "");
+    let words = format!("cannot log in with {SECRET}");
+    let ended = json!({"exitCode": 1, "reason": "Error", "message": words, "startedAt": null, "finishedAt": null});
+    let status = json!({"status": {"phase": "Running", "containerStatuses": [{"name": "main", "image": "x", "imageID": "", "ready": false, "restartCount": 1,
+        "state": {"terminated": ended}, "lastState": {"terminated": ended}}]}});
+    let admin = cluster().admin_kubeconfig();
+    let patched = s.kubectl_of(&admin, &["patch", "pod", "web", "--subresource=status", "--type=merge", "-p", &status.to_string()]);
+    patched.success();
+    let about = json!({"kind": "Pod", "name": "web", "namespace": s.namespace});
+    for (n, reason) in ["Unhealthy", "ProbeWarning", "FailedPostStartHook", "FailedPreStopHook", "Scheduled"].into_iter().enumerate() {
+        let message = if reason == "Scheduled" { "assigned to node-1" } else { words.as_str() };
+        let event = json!({"apiVersion": "v1", "kind": "Event", "metadata": {"name": format!("e{n}"), "namespace": s.namespace}, "involvedObject": about,
+            "reason": reason, "message": message, "type": "Warning"});
+        cluster().apply(&event).unwrap();
+    }
+    for asked in [
+        &["get", "pod", "web", "-o", "yaml"][..],
+        &["get", "pods", "-o", "wide"],
+        &["describe", "pod", "web"],
+        &["get", "events"],
+        &["get", "events", "-o", "json"],
+        &["get", "events.events.k8s.io", "-o", "yaml"],
+        &["events", "--for", "pod/web"],
+    ] {
+        let direct = s.direct(asked);
+        let shown = s.kubectl(asked);
+        assert!(!shows(shown.success()), "{asked:?}: {}", shown.out);
+        if shows(direct.success()) {
+            assert!(shown.out.contains("postern-masked"), "{asked:?}: {}", shown.out);
+        }
+        assert_eq!(direct.out.contains("assigned to node-1"), shown.out.contains("assigned to node-1"), "{asked:?}: {}", shown.out);
+    }
+}
+
+#[test]
+fn who_set_a_hidden_element_is_told_without_its_value() {
+    let settings = "settings: {fields: [{resource: configmaps, paths: ['$.metadata.finalizers[*]']}]}\n".to_owned();
+    let s = setup(vec![("20-mask", "mask-secrets", settings)], "");
+    let hidden = format!("example.com/{SECRET}");
+    cluster()
+        .apply(&json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c", "namespace": s.namespace, "finalizers": [hidden]}, "data": {"a": "b"}}))
+        .unwrap();
+    let whole = ["get", "configmap", "c", "-o", "json", "--show-managed-fields"];
+    assert!(s.direct(&whole).success().matches(SECRET).count() >= 2, "managedFields name it too");
+    let shown = s.kubectl(&whole);
+    assert!(!shows(shown.success()) && shown.out.contains(r#""v:\"postern-masked"#), "{}", shown.out);
+
+    // What reads and writes back, as controllers do, changes what it means to and nothing else.
+    let owners =
+        ["get", "configmap", "c", "--show-managed-fields", "-o", "jsonpath={.metadata.managedFields[0].fieldsV1.f:metadata.f:finalizers}"];
+    let before = s.direct(&owners).success().to_owned();
+    let mut object: Value = serde_json::from_str(&shown.out).unwrap();
+    object["data"]["a"] = "c".into();
+    let path = format!("/api/v1/namespaces/{}/configmaps/c", s.namespace);
+    let answer = send(&s, "PUT", &path, "application/json", &object.to_string());
+    assert!(code(&answer) == 200 && !shows(&answer), "{answer}");
+    assert_eq!(s.direct(&["get", "configmap", "c", "-o", "jsonpath={.data.a} {.metadata.finalizers[0]}"]).success(), format!("c {hidden}"));
+    assert!(before.contains(SECRET) && s.direct(&owners).success() == before, "who set the finalizer is as it was");
+    s.direct(&["patch", "configmap", "c", "--type=merge", "-p", r#"{"metadata":{"finalizers":null}}"#]).success();
+}
