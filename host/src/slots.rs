@@ -1,7 +1,7 @@
 //! Places of which one owner may hold so many, and all together so many more: streams, requests in flight, connections.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Places of one kind.
@@ -16,7 +16,25 @@ pub struct Slots {
 #[derive(Default)]
 struct Taken {
     all: usize,
-    of: HashMap<u64, usize>,
+    of: HashMap<u64, usize, BuildHasherDefault<AsItIs>>,
+}
+
+/// Owners are keyed hashes already: hashed once more they would be no better spread.
+#[derive(Default)]
+struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = bytes.iter().fold(self.0, |known, byte| known.rotate_left(8) ^ u64::from(*byte));
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
 }
 
 /// A place that is taken; dropped, it is given back.

@@ -38,15 +38,21 @@ impl OwnIssuers {
 }
 
 impl Upstream {
+    /// The same where it is known without asking; none where it is not.
+    pub fn is_known_issuer(&self, issuer: &str) -> Option<bool> {
+        let own = &self.issuers;
+        match own.configured.is_empty() {
+            true => own.is_learned(issuer).then_some(true),
+            false => Some(own.configured.iter().any(|configured| configured == issuer)),
+        }
+    }
+
     /// Whether an issuer is the cluster's own. The API server is asked for it when somebody must know.
     pub async fn is_own_issuer(&self, issuer: &str) -> Result<bool, Refusal> {
+        if let Some(is_own) = self.is_known_issuer(issuer) {
+            return Ok(is_own);
+        }
         let own = &self.issuers;
-        if !own.configured.is_empty() {
-            return Ok(own.configured.iter().any(|configured| configured == issuer));
-        }
-        if own.is_learned(issuer) {
-            return Ok(true);
-        }
         let mut asked = own.asked.lock().await;
         let lately = asked.as_ref().filter(|(at, _)| at.elapsed() < AGAIN);
         if let Some((_, outcome)) = lately {

@@ -51,7 +51,8 @@ impl Gateway {
     ) -> Result<Admitted, Refusal> {
         // Whoever is not known yet writes no more than this into the log.
         let path = request.uri().path();
-        let shown = path.char_indices().nth(LONGEST_SHOWN).map_or(path, |(end, _)| &path[..end]);
+        let cut = if path.len() > LONGEST_SHOWN { path.char_indices().nth(LONGEST_SHOWN) } else { None };
+        let shown = cut.map_or(path, |(end, _)| &path[..end]);
         event.set("method", request.method().as_str()).set("path", shown);
         let mut held = Held::new(peer.connection.busy());
         self.audit.check()?;
@@ -114,6 +115,7 @@ impl Gateway {
             headers.remove(header::COOKIE);
         }
         content_type(&headers)?;
+        let is_empty = http_body::Body::is_end_stream(&body);
         let streams = operation.shape == Shape::Proxy && !headers.contains_key(header::UPGRADE) && !is_short(&body);
         let mut exchange = Exchange {
             id,
@@ -124,7 +126,7 @@ impl Gateway {
             who,
             headers,
             body: Arc::new(RequestBody::new(Bytes::new(), "")),
-            upload: Rc::new(Cell::new(Some(body))),
+            upload: Rc::new(Cell::new(Some(body).filter(|_| !is_empty))),
             held,
             restored: None,
             opening,
@@ -195,7 +197,11 @@ impl Gateway {
         if !name::of_service_account(username) && !groups.iter().any(|group| name::of_service_account(group)) {
             return Ok(());
         }
-        name::check_service_account(username, groups, Box::pin(self.upstream.is_own_issuer(issuer)).await?)
+        let is_own = match self.upstream.is_known_issuer(issuer) {
+            Some(is_own) => is_own,
+            None => Box::pin(self.upstream.is_own_issuer(issuer)).await?,
+        };
+        name::check_service_account(username, groups, is_own)
     }
 }
 

@@ -44,7 +44,12 @@ impl Gateway {
         }
     }
 
-    pub(super) async fn answer(&self, mut exchange: Exchange, mut decision: Decision, event: Event) -> Result<Response<Body>, Refusal> {
+    pub(super) async fn answer(
+        &self,
+        mut exchange: Box<Exchange>,
+        mut decision: Decision,
+        event: Event,
+    ) -> Result<Response<Body>, Refusal> {
         let completion = Completion::new(self.audit.clone(), event, exchange.began, std::mem::take(&mut exchange.held));
         let filter = match exchange.operation.shape {
             Shape::Log => Box::pin(self.log_filter(&exchange, &mut decision)).await,

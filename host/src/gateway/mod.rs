@@ -205,7 +205,7 @@ impl Gateway {
             }
             Ok(Admitted::Operation(exchange)) => {
                 unread = Rc::clone(&exchange.upload);
-                self.carry_out(*exchange, upgrade, event).await
+                self.carry_out(exchange, upgrade, event).await
             }
             Err(refusal) => Err(refusal),
         };
@@ -213,8 +213,10 @@ impl Gateway {
             Ok(response) => return response,
             Err(refusal) => refusal,
         };
+        // Whoever was handed it has recorded how it ended.
+        let is_recorded = event.is_handed_over();
         let mut event = event.hand_over();
-        if event.is_of_somebody() || self.strangers.count(neighbourhood(peer.address.ip())) {
+        if !is_recorded && (event.is_of_somebody() || self.strangers.count(neighbourhood(peer.address.ip()))) {
             self.refused(&refusal, &mut event);
         }
         // It is in the log by now: whoever hangs up meanwhile was refused all the same.
@@ -227,7 +229,7 @@ impl Gateway {
     /// Decide, approve, and send. What needs an approval waits here, or on the caller's terminal.
     async fn carry_out(
         self: &Arc<Self>,
-        mut exchange: Exchange,
+        mut exchange: Box<Exchange>,
         mut upgrade: Option<OnUpgrade>,
         event: &mut Event,
     ) -> Result<Response<Body>, Refusal> {
@@ -263,7 +265,7 @@ impl Gateway {
     /// What was released goes to the API server. A change is on the disk before.
     async fn send(
         &self,
-        mut exchange: Exchange,
+        mut exchange: Box<Exchange>,
         mut decision: Decision,
         upgrade: Option<OnUpgrade>,
         event: &mut Event,

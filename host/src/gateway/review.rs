@@ -51,7 +51,7 @@ pub(super) fn is_review(operation: &Operation) -> bool {
 
 impl Gateway {
     /// Answers a review, with what the policies would say.
-    pub(super) async fn review(&self, mut exchange: Exchange, mut event: Event) -> Result<Response<Body>, Refusal> {
+    pub(super) async fn review(&self, mut exchange: Box<Exchange>, mut event: Event) -> Result<Response<Body>, Refusal> {
         let asked = exchange.body.read().ok().and_then(|body| body.get("spec"));
         // A question is short; one that is not fills no log.
         if let Some(asked) = asked.filter(|asked| asked.to_string().len() <= LONGEST_ASKED) {

@@ -165,7 +165,7 @@ impl Gateway {
     /// An upgraded connection: exec, attach, port-forward, or whatever a proxied server speaks.
     pub(super) async fn stream(
         &self,
-        mut exchange: Exchange,
+        mut exchange: Box<Exchange>,
         opens: Opens,
         upgrade: Option<OnUpgrade>,
         event: Event,

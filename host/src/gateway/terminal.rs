@@ -32,7 +32,7 @@ impl Gateway {
     /// Answers the handshake, and goes on in a task of its own: every way out of it has written an audit event.
     pub(super) fn hold_on_terminal(
         self: &Arc<Self>,
-        exchange: Exchange,
+        exchange: Box<Exchange>,
         ticket: Ticket,
         handshake: Handshake,
         upgrade: OnUpgrade,
@@ -81,7 +81,7 @@ impl Gateway {
     /// Opens the connection to the container, in the protocol that was promised to the caller. A refusal is recorded here.
     async fn connect(
         &self,
-        mut exchange: Exchange,
+        mut exchange: Box<Exchange>,
         mut decision: Decision,
         slot: Slot,
         handshake: &Handshake,

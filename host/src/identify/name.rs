@@ -77,13 +77,19 @@ pub fn check_service_account(username: &str, groups: &[String], is_own: bool) ->
 
 /// RFC 1123 labels with dots between them.
 fn is_dns(text: &str, longest: usize) -> bool {
-    text.len() <= longest
-        && text.split('.').all(|label| {
-            !label.is_empty()
-                && !label.starts_with('-')
-                && !label.ends_with('-')
-                && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-        })
+    let mut before = b'.';
+    let fits = |byte: u8| {
+        // A label is not empty, and neither begins nor ends with a dash.
+        let fits = match byte {
+            b'a'..=b'z' | b'0'..=b'9' => true,
+            b'-' => before != b'.',
+            b'.' => !matches!(before, b'.' | b'-'),
+            _ => false,
+        };
+        before = byte;
+        fits
+    };
+    text.len() <= longest && text.bytes().all(fits) && !matches!(before, b'.' | b'-')
 }
 
 #[cfg(test)]
@@ -112,6 +118,17 @@ mod tests {
             "\u{feff}a",
         ] {
             assert!(canonical(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn names_are_those_of_the_rfc(text in "[a-c.0-]{0,6}|[a-zA-Z_.-]{0,4}") {
+            let label = |label: &str| {
+                !label.is_empty() && !label.starts_with('-') && !label.ends_with('-')
+                    && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            };
+            proptest::prop_assert_eq!(is_dns(&text, 5), text.len() <= 5 && text.split('.').all(label));
         }
     }
 

@@ -29,11 +29,9 @@ impl Event {
         event
     }
 
-    /// The event for whoever records how the operation ends from now on.
+    /// The event for whoever records how the operation ends from now on. Nothing of it stays here.
     pub fn hand_over(&mut self) -> Self {
-        let event = self.clone();
-        self.is_handed_over = true;
-        event
+        std::mem::replace(self, Self { is_handed_over: true, ..Self::default() })
     }
 
     /// Whether it is known who asked.

@@ -63,15 +63,21 @@ pub(crate) async fn compare(
         // Tokens asked for, certificates verified, connections opened: what happens once is not measured.
         play(subject, connections, Duration::from_millis(500), &ask, &mut Tally::default()).await?;
     }
-    for _ in 0..effort.rounds {
-        for (subject, tally) in subjects.iter().zip(&mut tallies) {
-            play(subject, connections, effort.round, &ask, tally).await?;
+    for round in 0..effort.rounds as usize {
+        for subject in turns(subjects.len(), round) {
+            play(&subjects[subject], connections, effort.round, &ask, &mut tallies[subject]).await?;
         }
     }
     for (subject, tally) in subjects.iter().zip(tallies) {
         report.add(tally.line(name, subject.name));
     }
     Ok(())
+}
+
+/// Who comes when in a round. Whoever comes after the same one each time is measured with what that one left: each round begins with another, and every second
+/// goes the other way round.
+fn turns(count: usize, round: usize) -> impl Iterator<Item = usize> {
+    (0..count).map(move |turn| (round + if round.is_multiple_of(2) { turn } else { count - turn }) % count)
 }
 
 async fn play(subject: &Subject, connections: usize, time: Duration, ask: &Rc<Ask>, tally: &mut Tally) -> anyhow::Result<()> {
