@@ -179,3 +179,64 @@ fn impossible(called: &str) -> wasmtime::Error {
 pub(super) fn told(refused: &BTreeSet<String>) -> Option<String> {
     (!refused.is_empty()).then(|| refused.iter().map(String::as_str).collect::<Vec<_>>().join(", "))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A component that imports a function from an interface; its answer is of the last of the types.
+    fn importing(interface: &str, types: &str, answer: &str) -> Result<()> {
+        let text = format!(r#"(component (import "{interface}" (instance {types} (export "get" (func (result {answer}))))))"#);
+        let mut config = wasmtime::Config::new();
+        config.wasm_component_model(true);
+        let engine = wasmtime::Engine::new(&config)?;
+        let component = Component::new(&engine, wat::parse_str(text).unwrap())?;
+        grant_nothing(&mut Linker::new(&engine), &component)
+    }
+
+    /// Each type is twice the one before it: a few hundred bytes of module stand for gigabytes of an answer.
+    fn doubling(times: usize) -> (String, String) {
+        let types: String = (1..=times).map(|n| format!("(type $t{n} (tuple $t{} $t{}))", n - 1, n - 1)).collect();
+        (format!("(type $t0 (tuple u64 u64)){types}"), format!("$t{times}"))
+    }
+
+    #[test]
+    fn what_calls_itself_wasi_and_answers_without_bound_is_refused() {
+        let (types, answer) = doubling(3);
+        importing("wasi:cli/environment@0.2.0", &types, &answer).unwrap();
+        for times in [8, 12, 16] {
+            let (types, answer) = doubling(times);
+            let why = importing("wasi:cli/environment@0.2.0", &types, &answer).unwrap_err().to_string();
+            assert!(why.contains("what get answers is too large"), "{why}");
+        }
+        // Of more than a million parts the parser itself takes none.
+        let (types, answer) = doubling(40);
+        assert!(importing("wasi:cli/environment@0.2.0", &types, &answer).is_err());
+        let long = "a".repeat(5000);
+        let why = importing(
+            "wasi:cli/environment@0.2.0",
+            &format!("(type $r (record (field \"{long}\" u8))) (export \"r\" (type $e (eq $r)))"),
+            "$e",
+        );
+        assert!(why.unwrap_err().to_string().contains("too large"), "the names of fields count");
+        let many: String = (0..300).map(|n| format!(r#"(export "f{n}" (func))"#)).collect();
+        let why = importing("wasi:cli/environment@0.2.0", &many, "u8").unwrap_err().to_string();
+        assert!(why.contains("more than 200 items"), "{why}");
+    }
+
+    #[test]
+    fn only_the_interfaces_of_wasi_are_there() {
+        for known in ["wasi:cli/environment@0.2.0", "wasi:io/streams@0.2.6"] {
+            assert!(is_known(known), "{known}");
+        }
+        for other in [
+            "wasi:cli/blow@0.2.0",
+            "wasi:cli/environment@0.3.0",
+            "wasi:cli/environment",
+            "wasi:evil/environment@0.2.0",
+            "wasix:cli/environment@0.2.0",
+        ] {
+            assert!(!is_known(other), "{other}");
+        }
+    }
+}

@@ -12,6 +12,11 @@ use crate::binary;
 use crate::certificates::Ca;
 use crate::process::{Process, free_port, tail, wait_until, write_whole};
 
+/// The API server: of the version that is tested, unless `POSTERN_KUBERNETES` names another that was built.
+fn api_server() -> String {
+    std::env::var("POSTERN_KUBERNETES").map_or_else(|_| "kube-apiserver".into(), |version| format!("kube-apiserver-{version}"))
+}
+
 /// A running cluster. Dropping it ends it.
 pub struct Cluster {
     /// Its directory.
@@ -94,7 +99,7 @@ impl Cluster {
 
     fn start_api_server(&mut self) -> anyhow::Result<()> {
         let issuer = format!("https://localhost:{}", self.port);
-        let mut command = Command::new(binary("kube-apiserver"));
+        let mut command = Command::new(binary(&api_server()));
         command.args([
             "--bind-address=127.0.0.1",
             "--advertise-address=127.0.0.1",

@@ -11,7 +11,7 @@ use testbed::cache;
 
 use crate::clients;
 
-const KUBERNETES: &str = "-s -w -X k8s.io/component-base/version.gitVersion=v1.37.2 -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=37";
+const KUBERNETES: &str = "1.37.2";
 /// The pack, and one that tests the sandbox.
 const POLICIES: [&str; 18] = [
     "approve-deletes",
@@ -56,8 +56,8 @@ pub(crate) fn everything() -> anyhow::Result<()> {
     require("openssl", "apt-get install openssl")?;
     debian("docker-registry", "an OCI registry", || testbed::docker_registry().is_some())?;
     go("etcd", "etcd", "go.etcd.io/etcd/server/v3", "-s -w")?;
-    go("kubernetes", "kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver", KUBERNETES)?;
-    go("kubernetes", "kubectl", "k8s.io/kubernetes/cmd/kubectl", KUBERNETES)?;
+    go("kubernetes", "kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver", &of_version(KUBERNETES))?;
+    go("kubernetes", "kubectl", "k8s.io/kubernetes/cmd/kubectl", &of_version(KUBERNETES))?;
     go("helm", "helm", "helm.sh/helm/v4/cmd/helm", "-s -w")?;
     go("kubernetes", "testbed-node", "./node", "-s -w")?;
     go("kubernetes", "requestinfo", "./requestinfo", "-s -w")?;
@@ -199,6 +199,28 @@ pub(crate) fn run_end_to_end(program: &Path, tests: &[&str], environment: &[(&st
     let mut cargo = cargo();
     cargo.env("POSTERN_PROGRAM", program).envs(environment.iter().map(|(name, value)| (name, value)));
     run_part(&[&END_TO_END, tests].concat(), cargo)
+}
+
+/// Runs end-to-end tests against an older API server.
+pub(crate) fn run_against(version: &str, tests: &[&str]) -> anyhow::Result<()> {
+    let name = format!("kube-apiserver-{version}");
+    let patch = match version {
+        "1.34" => "1.34.4",
+        _ => "1.36.3",
+    };
+    let flags = of_version(patch);
+    go(&name, &name, "k8s.io/kubernetes/cmd/kube-apiserver", &flags)?;
+    for_the_tests()?;
+    let mut cargo = cargo();
+    cargo.env("POSTERN_KUBERNETES", version);
+    run_part(&[&END_TO_END, tests].concat(), cargo)
+}
+
+/// What a build of Kubernetes is told of its own version, which it does not know otherwise.
+fn of_version(version: &str) -> String {
+    let minor = version.split('.').nth(1).unwrap_or_default();
+    let set = |name: &str, value: &str| format!("-X k8s.io/component-base/version.{name}={value}");
+    ["-s -w".to_owned(), set("gitVersion", &format!("v{version}")), set("gitMajor", "1"), set("gitMinor", minor)].join(" ")
 }
 
 fn run_part(part: &[&str], mut cargo: Command) -> anyhow::Result<()> {

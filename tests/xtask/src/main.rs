@@ -35,6 +35,12 @@ enum Command {
         /// Another build of the gateway, to run the end-to-end tests with: those, and no others.
         #[arg(long)]
         program: Option<std::path::PathBuf>,
+        /// An older kube-apiserver, to run the end-to-end tests against: those, and no others.
+        #[arg(long, conflicts_with = "program", value_parser = ["1.34", "1.36"])]
+        kubernetes: Option<String>,
+        /// With either, which of them: words of their names; all when none is given.
+        #[arg(last = true)]
+        tests: Vec<String>,
     },
     /// Measures the API server alone, nginx and Postern on the same work; the last line printed is the file of results.
     Bench {
@@ -116,11 +122,14 @@ fn main() -> anyhow::Result<()> {
         }
         Command::Schema { others } => schema::write(others),
         Command::Bindings => bindings::write(),
-        Command::Test { program } => {
+        Command::Test { program, kubernetes, tests } => {
             build::everything()?;
-            match program {
-                Some(program) => build::run_end_to_end(&program, &[], &[]),
-                None => build::run_tests(),
+            let tests: Vec<&str> = tests.iter().map(String::as_str).collect();
+            match (program, kubernetes) {
+                (Some(program), _) => build::run_end_to_end(&program, &tests, &[]),
+                (None, Some(version)) => build::run_against(&version, &tests),
+                (None, None) if !tests.is_empty() => anyhow::bail!("name tests together with --program or --kubernetes, or use cargo test"),
+                (None, None) => build::run_tests(),
             }
         }
         Command::Fuzz { seconds, keep, targets } => fuzz::run(&targets, seconds, keep),

@@ -249,3 +249,54 @@ fn two_gateways_that_run_the_same_show_the_same_and_a_lock_holds_it() {
     says(&a, "changed by hand");
     assert!(still(&a));
 }
+
+/// A server that counts who comes, and hands a file to everybody.
+fn elsewhere(file: Vec<u8>) -> (u16, std::sync::Arc<std::sync::atomic::AtomicUsize>) {
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (port, came) = (listener.local_addr().unwrap().port(), std::sync::Arc::<std::sync::atomic::AtomicUsize>::default());
+    let counted = std::sync::Arc::clone(&came);
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            let Ok(mut connection) = connection else { continue };
+            let _ = connection.read(&mut [0; 4096]);
+            let _ = write!(connection, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", file.len());
+            let _ = connection.write_all(&file);
+        }
+    });
+    (port, came)
+}
+
+#[test]
+fn a_manifest_sends_nobody_elsewhere() {
+    const BASIC: &str = "dXNlcjpwYXNzd29yZC1vZi10aGUtcmVnaXN0cnk=";
+    let place = Place::new();
+    let pinned = place.push("no-bulk-export", "acme/no-bulk:1.0", &[]);
+    let module = std::fs::read(testbed::policy("no-bulk-export")).unwrap();
+    let (port, came) = elsewhere(module);
+    let ask = |method: &str, path: &str, media_type: &str, body: &str| {
+        let head = format!(
+            "Host: {}\r\nAuthorization: Basic {BASIC}\r\nConnection: close\r\nAccept: {media_type}\r\nContent-Type: {media_type}",
+            place.registry.host()
+        );
+        let request = format!("{method} {path} HTTP/1.1\r\n{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        e2e::raw_at(&place.registry.host(), &place.registry.ca(), &request)
+    };
+    // The manifest as it is, but that its layer may be had somewhere else too; and then the registry has the layer no more.
+    const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+    let answer = ask("GET", "/v2/acme/no-bulk/manifests/1.0", MANIFEST, "");
+    let mut manifest: serde_json::Value = serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
+    manifest["layers"][0]["urls"] = serde_json::json!([format!("http://127.0.0.1:{port}/module.wasm")]);
+    let put = ask("PUT", "/v2/acme/no-bulk/manifests/2.0", MANIFEST, &manifest.to_string());
+    assert_eq!(e2e::code(&put), 201, "{put}");
+    let digest = manifest["layers"][0]["digest"].as_str().unwrap().strip_prefix("sha256:").unwrap();
+    std::fs::remove_file(place.registry.directory.join(format!("data/docker/registry/v2/blobs/sha256/{}/{digest}/data", &digest[..2])))
+        .unwrap();
+    let out = scratch("pulled").join("p.wasm");
+    for tag in [format!("oci://{}/acme/no-bulk:2.0", place.registry.host()), pinned] {
+        let pulled = place.postern(&["policy", "pull", &tag, "--output", out.to_str().unwrap()]);
+        assert!(pulled.failure().contains("cannot pull sha256:") && !out.exists(), "{}", pulled.err);
+    }
+    assert_eq!(came.load(std::sync::atomic::Ordering::SeqCst), 0, "nobody came elsewhere");
+}
