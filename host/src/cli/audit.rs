@@ -1,9 +1,10 @@
 //! `postern audit`.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use base64::Engine;
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
@@ -11,6 +12,7 @@ use super::table::printable;
 use crate::cli::terminal::say;
 use crate::record::chain::{Chain, Whole};
 use crate::record::rotated;
+use crate::record::session::seal;
 
 /// Reads the audit log.
 #[derive(Args)]
@@ -36,6 +38,9 @@ enum AuditCommand {
         /// The number (`seq`) of the first event that is there: what came before is kept elsewhere.
         #[arg(long, default_value_t = 1)]
         first: u64,
+        /// The gateway's public key, `session.pub` of its data directory, which signs what `postern data repair` closed; beside the log unless said.
+        #[arg(long)]
+        key: Option<PathBuf>,
     },
 }
 
@@ -43,8 +48,11 @@ impl Audit {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let log = rotated::Log::open(&self.file).with_context(|| format!("cannot read {}; give --file", self.file.display()))?;
         match self.command {
-            AuditCommand::Verify { first } => match Chain::verify(log, first) {
-                Ok(whole) => told(&whole)?,
+            AuditCommand::Verify { first, key } => match Chain::verify(log, first) {
+                Ok(whole) => {
+                    let beside = self.file.with_file_name("session.pub");
+                    told(&whole, key.or(beside.exists().then_some(beside)))?;
+                }
                 Err(broken) => bail!("line {}: {}", broken.line, broken.why),
             },
             AuditCommand::Show { id } => {
@@ -71,25 +79,37 @@ impl Audit {
     }
 }
 
-/// Says what a log is that nobody changed.
-fn told(whole: &Whole) -> anyhow::Result<()> {
+/// Says what a log is of which no line was changed.
+fn told(whole: &Whole, key: Option<PathBuf>) -> anyhow::Result<()> {
     if let Some(open) = whole.open() {
         bail!(
-            "line {}: from here on two gateways wrote this log at once, each with a chain of its own ({} of them). All {} events are there and none was changed; `postern data repair` closes this with an event of its own",
+            "line {}: from here on several gateways wrote this log at once, each with a chain of its own ({} chains). None of the {} lines that are there was changed; `postern data repair` closes this with an event of its own",
             open.line,
             open.ends.len() + 1,
             whole.events
         );
     }
-    say!("{} events, the chain is whole", whole.events);
+    let key = key.map(|file| read_key(&file)).transpose()?;
     for crossing in &whole.crossings {
-        let closed = crossing.closed.unwrap_or_default();
-        say!(
-            "from line {} on two gateways wrote it at once; that was closed by event {closed}, and every line is of one of their chains",
-            crossing.line
-        );
+        let Some(closed) = &crossing.closed else { continue };
+        let signed = match &key {
+            Some(key) if seal::holds(&closed.signature, &closed.says, key) => "this gateway signed",
+            Some(_) => bail!(
+                "line {}: event {} closes what several gateways left, and this gateway did not sign it: it was put in",
+                crossing.line,
+                closed.event
+            ),
+            None => "somebody wrote (give --key session.pub to know who)",
+        };
+        say!("from line {} on several gateways wrote it at once; event {}, which {signed}, closed that", crossing.line, closed.event);
     }
+    say!("{} events, the chain is whole", whole.events);
     Ok(())
+}
+
+fn read_key(file: &Path) -> anyhow::Result<Vec<u8>> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read the gateway's public key {}", file.display()))?;
+    base64::engine::general_purpose::STANDARD.decode(text.trim()).with_context(|| format!("{} is no key", file.display()))
 }
 
 fn events(log: impl Read) -> impl Iterator<Item = Value> {

@@ -8,7 +8,7 @@ use clap::Subcommand;
 
 use super::terminal::{say, visible};
 use crate::config::Config;
-use crate::record::chain::{Chain, REPAIRED, Whole};
+use crate::record::chain::{Chain, REPAIRED, Whole, closing};
 use crate::record::session::entangled;
 use crate::record::session::file::{is_finished, recording_of};
 use crate::record::session::seal::{SigningKey, Verdict, verify};
@@ -43,36 +43,42 @@ fn repair(config: &Config, first: u64) -> anyhow::Result<()> {
     }
     let _held = DataDirectory::open(data)?;
     let file = config.audit_file();
-    let mut log = HeldLog::open(&file)?;
+    // Nothing is written before all was read.
     let found = read(&file, first)?;
-    let recordings = Recordings::repair(&config.sessions_directory(), data)?;
-    if found.open().is_none() && recordings.done.is_empty() {
+    let key = data.join("session.key");
+    if !key.exists() {
+        bail!("{} is not there, and without it nobody knows what this gateway wrote", key.display());
+    }
+    let key = SigningKey::open(data)?;
+    let recordings = Recordings::find(&config.sessions_directory(), data, &key)?;
+    if found.open().is_none() && recordings.entangled.is_empty() {
         say!("nothing to repair: {} events of one chain", found.events);
         return recordings.told();
     }
+    // What is done to recordings is in the log before it is done.
+    let mut log = HeldLog::open(&file)?;
+    let joins = found.open().map(|open| open.ends.clone()).unwrap_or_default();
     let mut event = Event::default();
-    event.set("joins", found.open().map(|open| open.ends.as_slice()).unwrap_or_default());
-    event.set("recordings", &recordings.done);
+    event.set("recordings", recordings.entangled.iter().map(|(_, name)| name).collect::<Vec<_>>());
+    event.set("signature", key.sign(&closing(log.end(), &joins))).set("joins", joins);
     log.append(&event, REPAIRED)?;
     let now = read(&file, first)?;
-    if now.open().is_some() {
-        bail!("{} was not closed: somebody writes it", file.display());
-    }
     if let Some(open) = found.open() {
+        let closed = now.crossings.last().and_then(|crossing| crossing.closed.as_ref()).context("it was not closed: somebody writes it")?;
         say!(
-            "{}: from line {} on {} gateways wrote it at once; event {} closes that, and no line was changed",
+            "{}: from line {} on several gateways wrote it at once ({} chains); event {} closes that, and no line was changed",
             file.display(),
             open.line,
             open.ends.len() + 1,
-            now.crossings.last().and_then(|crossing| crossing.closed).unwrap_or_default()
+            closed.event
         );
     }
-    recordings.told()
+    recordings.repair(&key).told()
 }
 
 /// What the log is. Of one that was changed nothing is closed.
 fn read(file: &Path, first: u64) -> anyhow::Result<Whole> {
-    let log = rotated::Log::open(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let log = rotated::Log::whole(file).with_context(|| format!("cannot read {}", file.display()))?;
     Chain::verify(log, first).map_err(|broken| {
         anyhow::anyhow!(
             "{}: line {}: {}. That is not the work of two gateways, and is not repaired: keep the log as it is, somewhere else, and let the gateway begin another",
@@ -86,62 +92,88 @@ fn read(file: &Path, first: u64) -> anyhow::Result<Whole> {
 /// What was found of recordings.
 #[derive(Default)]
 struct Recordings {
-    /// Those that were put together.
-    done: Vec<String>,
-    /// What is to be said of them.
+    /// Those that can be put together: their files and names.
+    entangled: Vec<(PathBuf, String)>,
+    /// The key they are verified with.
+    public: Vec<u8>,
+    /// What is to be said of those that were.
     said: Vec<String>,
-    /// Those that are not whole and cannot be.
+    /// Those that are not whole and cannot be, and why.
     left: Vec<String>,
 }
 
 impl Recordings {
-    fn repair(sessions: &Path, data: &Path) -> anyhow::Result<Self> {
-        let mut this = Self::default();
-        if !sessions.is_dir() {
-            return Ok(this);
-        }
-        let key = SigningKey::open(data)?;
+    fn find(sessions: &Path, data: &Path, key: &SigningKey) -> anyhow::Result<Self> {
         let public = std::fs::read_to_string(data.join("session.pub"))?;
-        let public = base64::engine::general_purpose::STANDARD.decode(public.trim())?;
-        for path in entries(sessions)?.iter().flat_map(|session| entries(session)).flatten() {
-            if path.file_name().and_then(|name| name.to_str()).is_some_and(is_finished) {
-                this.one(&path, &key, &public).with_context(|| path.display().to_string())?;
+        let mut this = Self { public: base64::engine::general_purpose::STANDARD.decode(public.trim())?, ..Self::default() };
+        for session in entries(sessions)?.into_iter().filter(|session| is(session, std::fs::FileType::is_dir)) {
+            for path in entries(&session)? {
+                if path.file_name().and_then(|name| name.to_str()).is_some_and(is_finished) {
+                    this.one(path, key);
+                }
             }
         }
         Ok(this)
     }
 
-    fn one(&mut self, path: &Path, key: &SigningKey, public: &[u8]) -> anyhow::Result<()> {
-        let (name, file) = (recording_of(path), std::fs::read(path)?);
-        if matches!(verify(&name, &file, public), Ok(Verdict::Whole(_))) {
-            return Ok(());
+    fn one(&mut self, path: PathBuf, key: &SigningKey) {
+        let name = recording_of(&path);
+        if !is(&path, std::fs::FileType::is_file) {
+            self.left.push(format!("{name}: it is no file"));
+            return;
         }
-        match entangled::look(&name, &file, public, |payload| key.has_vouched(&name, payload)) {
-            Ok(Some(found)) => {
-                let before = entangled::repair(path, &name, &file, &found, key)?;
-                let unsure = match found.unsure {
-                    0 => String::new(),
-                    bytes => format!("; {bytes} bytes that nobody vouches for are left out"),
-                };
-                self.said.push(format!("{name}: put together from what two gateways wrote{unsure}; as it was it is {}", before.display()));
-                self.done.push(name);
+        let file = match std::fs::read(&path) {
+            Ok(file) => file,
+            Err(error) => return self.left.push(format!("{name}: {error}")),
+        };
+        let verified = verify(&name, &file, &self.public);
+        if matches!(verified, Ok(Verdict::Whole(_))) {
+            return;
+        }
+        match (entangled::look(&name, &file, &self.public, Some(key)), verified) {
+            (Ok(Some(_)), _) => self.entangled.push((path, name)),
+            (_, Err(why)) => self.left.push(format!("{name}: {why:#}")),
+            (_, Ok(_)) => self.left.push(format!("{name}: it has no seal")),
+        }
+    }
+
+    /// Puts together what can be. What fails of one is no matter of the others.
+    fn repair(mut self, key: &SigningKey) -> Self {
+        for (path, name) in std::mem::take(&mut self.entangled) {
+            match self.put_together(&path, &name, key) {
+                Ok(said) => self.said.push(said),
+                Err(error) => self.left.push(format!("{name}: {error:#}")),
             }
-            _ => self.left.push(name),
         }
-        Ok(())
+        self
+    }
+
+    fn put_together(&self, path: &Path, name: &str, key: &SigningKey) -> anyhow::Result<String> {
+        let file = std::fs::read(path)?;
+        let found = entangled::look(name, &file, &self.public, Some(key))?.context("it changed meanwhile")?;
+        let before = entangled::repair(path, name, &file, &found, key)?;
+        let unsure = match found.unsure {
+            0 => String::new(),
+            bytes => format!("; {bytes} bytes that nobody vouches for are left out"),
+        };
+        let end = if found.has_end { "" } else { "; what came last may be missing" };
+        Ok(format!("{name}: put together from what two gateways wrote{unsure}{end}; as it was it is {}", before.display()))
     }
 
     /// Says what was done, and what could not be.
     fn told(&self) -> anyhow::Result<()> {
         self.said.iter().for_each(|line| say!("{}", visible(line)));
         if !self.left.is_empty() {
-            bail!(
-                "not the work of two gateways, and left as they are (`postern session verify` says why): {}",
-                visible(&self.left.join(", "))
-            );
+            let left: Vec<_> = self.left.iter().map(|line| visible(line)).collect();
+            bail!("left as they are:\n{}", left.join("\n"));
         }
         Ok(())
     }
+}
+
+/// Of what type a path is, and not what it leads to.
+fn is(path: &Path, of: impl Fn(&std::fs::FileType) -> bool) -> bool {
+    path.symlink_metadata().is_ok_and(|about| of(&about.file_type()))
 }
 
 /// What is in a directory, in order.

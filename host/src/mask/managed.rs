@@ -5,7 +5,6 @@ use serde_json::{Map, Value};
 
 use super::placeholder::{self, MARKER};
 use super::raw::Unreadable;
-use super::sweep::Values;
 
 /// What names of elements begin with.
 const BY_VALUE: [&str; 2] = ["k:", "v:"];
@@ -16,56 +15,57 @@ pub(super) fn names_values(written: &[u8]) -> bool {
     [&b"\"k:"[..], b"\"v:"].iter().any(|name| memchr::memmem::find(written, name).is_some())
 }
 
+/// What hides values in a text; none where it has none.
+type Hide<'a> = &'a mut dyn FnMut(&str) -> Option<String>;
+
 /// The managed fields without the values; none where they show none.
-pub(super) fn hide(written: &[u8], values: &Values) -> Result<Option<Vec<u8>>, Unreadable> {
-    if values.is_empty() {
-        return Ok(None);
-    }
-    let mut fields: Value = serde_json::from_slice(written).map_err(|_| Unreadable::Malformed)?;
-    if !hide_names(&mut fields, values) {
+pub(super) fn hide(written: &[u8], hide: Hide<'_>) -> Result<Option<Vec<u8>>, Unreadable> {
+    // Nested deeper than anybody reads, they are not shown.
+    let Ok(mut fields) = serde_json::from_slice(written) else { return Ok(Some(b"[]".to_vec())) };
+    if !hide_names(&mut fields, hide) {
         return Ok(None);
     }
     serde_json::to_vec(&fields).map(Some).map_err(|_| Unreadable::Malformed)
 }
 
 /// Whether any name was changed.
-fn hide_names(fields: &mut Value, values: &Values) -> bool {
+fn hide_names(fields: &mut Value, hide: Hide<'_>) -> bool {
     match fields {
         Value::Object(members) => {
             let mut is_changed = false;
             let renamed = |(name, mut inner): (String, Value)| {
-                is_changed |= hide_names(&mut inner, values);
-                let hidden = hidden_name(&name, values);
+                is_changed |= hide_names(&mut inner, hide);
+                let hidden = hidden_name(&name, hide);
                 is_changed |= hidden.is_some();
                 (hidden.unwrap_or(name), inner)
             };
             *members = std::mem::take(members).into_iter().map(renamed).collect::<Map<_, _>>();
             is_changed
         }
-        Value::Array(elements) => elements.iter_mut().fold(false, |is_changed, element| hide_names(element, values) | is_changed),
+        Value::Array(elements) => elements.iter_mut().fold(false, |is_changed, element| hide_names(element, hide) | is_changed),
         _ => false,
     }
 }
 
 /// A name of an element without the values in it; none where there are none.
-fn hidden_name(name: &str, values: &Values) -> Option<String> {
+fn hidden_name(name: &str, hide: Hide<'_>) -> Option<String> {
     let prefix = BY_VALUE.into_iter().find(|prefix| name.starts_with(prefix))?;
     let mut by = serde_json::from_str(&name[prefix.len()..]).ok()?;
-    hide_leaves(&mut by, values).then(|| format!("{prefix}{by}"))
+    hide_leaves(&mut by, hide).then(|| format!("{prefix}{by}"))
 }
 
-fn hide_leaves(value: &mut Value, values: &Values) -> bool {
+fn hide_leaves(value: &mut Value, hide: Hide<'_>) -> bool {
     let text = match value {
-        Value::Object(members) => return members.values_mut().fold(false, |hid, value| hide_leaves(value, values) | hid),
-        Value::Array(elements) => return elements.iter_mut().fold(false, |hid, value| hide_leaves(value, values) | hid),
+        Value::Object(members) => return members.values_mut().fold(false, |hid, value| hide_leaves(value, hide) | hid),
+        Value::Array(elements) => return elements.iter_mut().fold(false, |hid, value| hide_leaves(value, hide) | hid),
         Value::String(text) => text.clone(),
         Value::Number(number) => number.to_string(),
         _ => return false,
     };
-    let hidden = values.hide(&text);
-    let is_hidden = hidden != text;
-    if is_hidden {
-        *value = if value.is_number() { MARKER.into() } else { hidden.into_owned().into() };
+    let hidden = hide(&text);
+    let is_hidden = hidden.is_some();
+    if let Some(hidden) = hidden {
+        *value = if value.is_number() { MARKER.into() } else { hidden.into() };
     }
     is_hidden
 }
@@ -80,6 +80,7 @@ pub(super) fn leave(body: &mut Value) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::sweep::Values;
     use super::*;
     use serde_json::json;
 
@@ -93,13 +94,16 @@ mod tests {
             "f:correct horse": {}}}}]);
         let written = fields.to_string();
         assert!(names_values(written.as_bytes()) && !names_values(br#"[{"fieldsV1":{"f:data":{".":{},"f:k":{}}}}]"#));
-        let hidden = String::from_utf8(hide(written.as_bytes(), &values).unwrap().unwrap()).unwrap();
+        let mut of_values = |text: &str| Some(values.hide(text).into_owned()).filter(|hidden| hidden != text);
+        let hidden = String::from_utf8(hide(written.as_bytes(), &mut of_values).unwrap().unwrap()).unwrap();
         let hidden: Value = serde_json::from_str(&hidden).unwrap();
         let spec = &hidden[0]["fieldsV1"]["f:spec"];
         let names = |of: &str| spec[of].as_object().unwrap().keys().cloned().collect::<Vec<_>>();
         assert_eq!(names("f:finalizers"), [".", "v:\"abc\"", "v:\"other\"", "v:\"postern-masked\""]);
         assert_eq!(names("f:ports"), ["k:{\"port\":\"postern-masked\",\"protocol\":\"TCP\"}", "k:{\"port\":80,\"protocol\":\"TCP\"}"]);
-        assert!(hide(br#"[{"fieldsV1":{"f:x":{"v:\"plain\"":{}}}}]"#, &values).unwrap().is_none());
+        assert!(hide(br#"[{"fieldsV1":{"f:x":{"v:\"plain\"":{}}}}]"#, &mut of_values).unwrap().is_none());
+        let deep = format!("[{}{}]", "{\"f:a\":".repeat(200), "}".repeat(200));
+        assert_eq!(hide(deep.as_bytes(), &mut of_values).unwrap().unwrap(), b"[]");
         let mut write = json!({"metadata": {"name": "a", "managedFields": hidden}, "spec": {}});
         assert!(leave(&mut write) && !leave(&mut write));
         assert_eq!(write, json!({"metadata": {"name": "a"}, "spec": {}}));

@@ -88,6 +88,10 @@ impl Stored<'_> {
                         continue;
                     }
                     let at = format!("{at}.{key}");
+                    // A name in managed fields, in a patch that sets them: which element it is of is not known.
+                    if placeholder::appears_in(key.as_bytes()) {
+                        return Err(Unrestorable::Unknown(at));
+                    }
                     let (shown, stored) = (shown.and_then(|v| v.get(key)), stored.and_then(|v| v.get(key)));
                     count += self.walk(value, shown, stored, &at)?;
                 }

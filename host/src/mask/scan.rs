@@ -345,6 +345,7 @@ impl Scan<'_, '_> {
                 serde_json::Value::String(text) => self.values.add(text, place == Place::Bytes),
                 serde_json::Value::Array(list) => pending.extend(list),
                 serde_json::Value::Object(map) => pending.extend(map.values()),
+                serde_json::Value::Number(number) => self.values.add(&number.to_string(), false),
                 _ => {}
             }
         }
@@ -390,55 +391,77 @@ impl Scan<'_, '_> {
     }
 
     fn hide_in_repeating(mut self) -> Result<(), Unreadable> {
-        for (span, repeats) in std::mem::take(&mut self.repeating).into_iter().rev() {
-            if repeats == Repeats::ManagedFields {
-                if let Some(written) = managed::hide(&self.out[span.clone()], self.values)? {
-                    self.out.splice(span, written);
-                }
-                continue;
-            }
-            let is_last_applied = repeats == Repeats::LastApplied;
-            let shows_nothing = || self.values.is_empty() || self.shows_nothing(&self.out[span.clone()]);
-            if !is_last_applied && self.plan.texts.is_empty() && shows_nothing() {
-                continue;
-            }
-            let text: String = serde_json::from_slice(&self.out[span.clone()]).map_err(|_| Unreadable::Malformed)?;
-            let mut hidden = text.clone();
-            if is_last_applied {
-                // kubectl wrote it, but any client may write anything here: what is no object cannot be masked by path.
-                let mut masked = Vec::new();
-                let trimmed = text.trim();
-                hidden = if trimmed.starts_with('{')
-                    && self
-                        .plan
-                        .apply_collecting(
-                            trimmed.as_bytes(),
-                            Extent::Whole,
-                            self.resource,
-                            self.partial,
-                            // Of the object it is an annotation of, whatever it is called in there.
-                            self.scope,
-                            &mut masked,
-                            self.report,
-                            Some(self.values),
-                        )
-                        .is_ok()
-                {
-                    String::from_utf8(masked).map_err(|_| Unreadable::Malformed)? + "\n"
-                } else {
-                    placeholder::MARKER.into()
+        let (spans, mut replaced) = (std::mem::take(&mut self.repeating), Vec::new());
+        // What was last applied comes first: it may hold values that nothing else has.
+        for is_last_applied in [true, false] {
+            for (span, repeats) in spans.iter().filter(|(_, repeats)| (*repeats == Repeats::LastApplied) == is_last_applied) {
+                let written = match repeats {
+                    Repeats::ManagedFields => self.hidden_in_managed_fields(span)?,
+                    _ => self.hidden_in_annotation(span, is_last_applied)?,
                 };
-            }
-            hidden = self.values.hide(&hidden).into_owned();
-            if let Some(replaced) = self.plan.hide_text(&hidden, self.scope, self.report) {
-                hidden = replaced;
-            }
-            if hidden != text {
-                let written = serde_json::to_vec(&hidden).map_err(|_| Unreadable::Malformed)?;
-                self.out.splice(span, written);
+                replaced.extend(written.map(|written| (span.clone(), written)));
             }
         }
+        // From the end, so that what comes before stays where it is.
+        replaced.sort_by_key(|(span, _)| std::cmp::Reverse(span.start));
+        for (span, written) in replaced {
+            self.out.splice(span, written);
+        }
         Ok(())
+    }
+
+    fn hidden_in_managed_fields(&mut self, span: &Range<usize>) -> Result<Option<Vec<u8>>, Unreadable> {
+        let (values, plan, scope) = (&*self.values, self.plan, self.scope);
+        if values.is_empty() && plan.texts.is_empty() {
+            return Ok(None);
+        }
+        managed::hide(&self.out[span.clone()], &mut |text| {
+            let hidden = values.hide(text);
+            let replaced = plan.hide_text(&hidden, scope, self.report);
+            replaced.or_else(|| (hidden != text).then(|| hidden.into_owned()))
+        })
+    }
+
+    fn hidden_in_annotation(&mut self, span: &Range<usize>, is_last_applied: bool) -> Result<Option<Vec<u8>>, Unreadable> {
+        let shows_nothing = || self.values.is_empty() || self.shows_nothing(&self.out[span.clone()]);
+        if !is_last_applied && self.plan.texts.is_empty() && shows_nothing() {
+            return Ok(None);
+        }
+        let text: String = serde_json::from_slice(&self.out[span.clone()]).map_err(|_| Unreadable::Malformed)?;
+        let mut hidden = text.clone();
+        if is_last_applied {
+            // kubectl wrote it, but any client may write anything here: what is no object cannot be masked by path.
+            let mut masked = Vec::new();
+            let trimmed = text.trim();
+            hidden = if trimmed.starts_with('{')
+                && self
+                    .plan
+                    .apply_collecting(
+                        trimmed.as_bytes(),
+                        Extent::Whole,
+                        self.resource,
+                        self.partial,
+                        // Of the object it is an annotation of, whatever it is called in there.
+                        self.scope,
+                        &mut masked,
+                        self.report,
+                        Some(self.values),
+                    )
+                    .is_ok()
+            {
+                String::from_utf8(masked).map_err(|_| Unreadable::Malformed)? + "\n"
+            } else {
+                placeholder::MARKER.into()
+            };
+        }
+        hidden = self.values.hide(&hidden).into_owned();
+        if let Some(replaced) = self.plan.hide_text(&hidden, self.scope, self.report) {
+            hidden = replaced;
+        }
+        if hidden == text {
+            return Ok(None);
+        }
+        serde_json::to_vec(&hidden).map(Some).map_err(|_| Unreadable::Malformed)
     }
 
     /// Whether a text, as JSON writes it, shows none of the hidden values for sure.

@@ -157,3 +157,21 @@ proptest::proptest! {
         let _ = plan.apply(&bytes, "secrets", false, &mut Vec::new(), &mut Report::new());
     }
 }
+
+#[test]
+fn what_masks_hide_names_no_element_of_managed_fields() {
+    let object = br#"{"metadata":{"name":"web","annotations":{"a":"b"},"managedFields":[{"fieldsV1":{"f:status":{"f:podIPs":{"k:{\"ip\":\"10.244.0.5\"}":{},"k:{\"ip\":\"::1\"}":{}},"f:ports":{"k:{\"port\":8443}":{}}}}}]},"spec":{"ports":[{"port":8443}]},"status":{"podIPs":[{"ip":"10.244.0.5"}]}}"#;
+    let masked = |what: Selector, how: Transform| {
+        let plan = Plan::compile(&[Mask { what, how, when: vec![] }], &TokenKey::new(&[7; 32])).unwrap();
+        let mut out = Vec::new();
+        plan.apply(object, "pods", false, &mut out, &mut Report::new()).unwrap();
+        serde_json::from_slice::<Value>(&out).unwrap();
+        String::from_utf8(out).unwrap()
+    };
+    let shown = masked(Selector::Text(r"10\.\d+\.\d+\.\d+".into()), Transform::Redact);
+    assert!(!shown.contains("10.244") && shown.contains("::1"), "{shown}");
+    for how in [Transform::Redact, Transform::Remove] {
+        let shown = masked(Selector::Field("$.spec.ports[*].port".into()), how);
+        assert!(!shown.contains("8443") && shown.contains("10.244"), "{shown}");
+    }
+}

@@ -46,8 +46,24 @@ pub struct Crossing {
     pub line: u64,
     /// The hashes of the lines that nothing goes on from, but for the last line of all.
     pub ends: Vec<String>,
-    /// The number of the event that closed it; none while it is open.
-    pub closed: Option<u64>,
+    /// The event that closed it; none while it is open.
+    pub closed: Option<Closed>,
+}
+
+/// The event that closed a crossing.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Closed {
+    /// Its number.
+    pub event: u64,
+    /// What is signed of it.
+    pub says: Vec<u8>,
+    /// The signature, in base64; empty where there is none.
+    pub signature: String,
+}
+
+/// What is signed of an event that closes a crossing: the line it follows, and those it names.
+pub fn closing(follows: &str, joins: &[String]) -> Vec<u8> {
+    ["postern-repair-1", follows, &joins.join("\n")].join("\n").into_bytes()
 }
 
 impl Whole {
@@ -93,6 +109,11 @@ impl Chain {
         self.next
     }
 
+    /// The hash of the last line.
+    pub(super) fn hash(&self) -> &str {
+        &self.hash
+    }
+
     /// Checks a log whose first line is the event `first`: 1, unless what came before is kept elsewhere.
     pub fn verify(log: impl Read, first: u64) -> Result<Whole, Broken> {
         let mut walk = Walk::new(first);
@@ -110,8 +131,8 @@ impl Chain {
 pub const REPAIRED: &str = "repaired";
 /// Lines back from which another gateway may have begun: it begins with the last line it finds, while the first one writes on.
 const BACK: usize = 65_536;
-/// Gateways that wrote at once.
-const MOST_AT_ONCE: usize = 16;
+/// Ends of chains. One that is started again and again while another writes leaves an end each time.
+const MOST_ENDS: usize = 4096;
 
 /// Goes through a log line by line.
 struct Walk {
@@ -139,23 +160,20 @@ impl Walk {
             // What it follows is not here.
             self.ends[0].hash.clone_from(&follows.hash);
         }
-        let is = Chain { next: follows.next + 1, hash: own };
+        let is = Chain { next: follows.next.checked_add(1).ok_or(MOVED)?, hash: own };
         if let Some(at) = self.ends.iter().rposition(|end| *end == follows) {
             self.ends.remove(at);
         } else if self.ends.contains(&is) || self.before.contains(&is) {
             return Err("it stands there twice: it was put in".into());
-        } else if self.before.contains(&follows) && self.ends.len() < MOST_AT_ONCE {
+        } else if self.before.contains(&follows) && self.ends.len() < MOST_ENDS {
             if self.found.open().is_none() {
                 self.found.crossings.push(Crossing { line: number, ..Crossing::default() });
             }
         } else {
             return Err(MOVED.into());
         }
-        if !self.ends.is_empty() && self.closes(line) {
-            if let Some(crossing) = self.found.crossings.last_mut() {
-                (crossing.ends, crossing.closed) = (self.ends.drain(..).map(|end| end.hash).collect(), Some(follows.next));
-            }
-            self.before.clear();
+        if let Some((joins, signature)) = joined(line) {
+            self.close(&follows, &joins, signature)?;
         }
         if self.before.len() == BACK {
             self.before.pop_front();
@@ -166,15 +184,22 @@ impl Walk {
         Ok(())
     }
 
-    /// Whether a line closes a crossing: it names the ends of all chains but its own.
-    fn closes(&self, line: &str) -> bool {
-        if !line.contains(REPAIRED) {
-            return false;
+    /// An event that names lines closes a crossing when they are the ends of all chains but its own. That they are there it says too.
+    fn close(&mut self, follows: &Chain, joins: &[String], signature: String) -> Result<(), String> {
+        let is_there = |hash: &String| self.ends.iter().chain(&self.before).any(|line| line.hash == *hash);
+        // What is kept elsewhere may hold them.
+        if self.first == 1 && !joins.iter().all(is_there) {
+            return Err("it closes what two gateways left and names a line that is not there: that was taken out".into());
         }
-        let event: Value = serde_json::from_str(line).unwrap_or_default();
-        let named: Option<Vec<&str>> = event["joins"].as_array().map(|joins| joins.iter().filter_map(Value::as_str).collect());
-        let is_named = |end: &Chain| named.as_ref().is_some_and(|named| named.contains(&end.hash.as_str()));
-        event["stage"] == REPAIRED && self.ends.iter().all(is_named)
+        if let Some(crossing) = self.found.crossings.last_mut().filter(|crossing| crossing.closed.is_none())
+            && self.ends.iter().all(|end| joins.contains(&end.hash))
+        {
+            self.ends.clear();
+            crossing.ends = joins.to_vec();
+            crossing.closed = Some(Closed { event: follows.next, says: closing(&follows.hash, joins), signature });
+            self.before.clear();
+        }
+        Ok(())
     }
 
     fn end(mut self) -> Whole {
@@ -188,11 +213,21 @@ impl Walk {
 
 const MOVED: &str = "it does not follow the line before it: something was taken out, put in or moved";
 
+/// The lines an event names that closes a crossing, and its signature; none for any other.
+fn joined(line: &str) -> Option<(Vec<String>, String)> {
+    let event: Value = line.contains(REPAIRED).then(|| serde_json::from_str(line).ok())??;
+    let joins: Vec<String> = event["joins"].as_array()?.iter().filter_map(Value::as_str).map(str::to_owned).collect();
+    let signature = event["signature"].as_str().unwrap_or_default().to_owned();
+    (event["stage"] == REPAIRED && !joins.is_empty()).then_some((joins, signature))
+}
+
 /// What a line says it follows: where the chain was before it.
 fn followed(head: &str) -> Option<Chain> {
-    let (next, rest) = head.strip_prefix("{\"seq\":")?.split_once(",\"prev\":\"")?;
+    let (number, rest) = head.strip_prefix("{\"seq\":")?.split_once(",\"prev\":\"")?;
     let hash = rest.get(..64).filter(|_| rest[64..].starts_with("\","))?;
-    Some(Chain { next: next.parse().ok()?, hash: hash.to_owned() })
+    let next: u64 = number.parse().ok()?;
+    // In one way only, as JSON has it.
+    (next.to_string() == number).then(|| Chain { next, hash: hash.to_owned() })
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -255,7 +290,7 @@ mod tests {
         let (log, chains) = written(&[0, 0, 1, 0, 0, 1, 2, 1, 0]);
         let found = Chain::verify(log.as_bytes(), 1).unwrap();
         let open = found.open().unwrap();
-        assert_eq!((found.events, open.line, open.closed), (9, 4, None));
+        assert_eq!((found.events, open.line, &open.closed), (9, 4, &None));
         let hash = |who: usize| chains[who].hash.clone();
         assert_eq!(open.ends, [hash(2), hash(1)], "but for the last line's");
         let lines: Vec<&str> = log.lines().collect();
@@ -264,6 +299,15 @@ mod tests {
             assert!(Chain::verify(rest.join("\n").as_bytes(), 1).is_err(), "without line {without}");
         }
         assert!(Chain::verify(log.replace("\"n\":5", "\"n\":6").as_bytes(), 1).is_err());
+    }
+
+    #[test]
+    fn numbers_are_written_in_one_way_and_have_an_end() {
+        for number in ["18446744073709551615", "+1", "01", "1 "] {
+            let head = format!("{{\"seq\":{number},\"prev\":\"{}\",\"a\":1", "0".repeat(64));
+            let line = format!("{head},\"hash\":\"{}\"}}\n", hex(head.as_bytes()));
+            assert!(Chain::verify(line.as_bytes(), 1).is_err(), "{number}");
+        }
     }
 
     #[test]
@@ -277,11 +321,22 @@ mod tests {
         };
         let left = chains[1].hash.clone();
         let open = close(&mut chains[0].clone(), &["0000"]);
-        assert!(Chain::verify(open.as_slice(), 1).unwrap().open().is_some(), "named another");
+        let why = Chain::verify(open.as_slice(), 1).unwrap_err().why;
+        assert!(why.contains("names a line that is not there"), "{why}");
         let mut closed = close(&mut chains[0], &[&left]);
         let found = Chain::verify(closed.as_slice(), 1).unwrap();
         assert_eq!((found.events, found.open()), (6, None));
-        assert_eq!(found.crossings, [Crossing { line: 3, ends: vec![left], closed: Some(4) }]);
+        let [crossing] = &found.crossings[..] else { panic!("{found:?}") };
+        assert_eq!((crossing.line, crossing.closed.as_ref().map(|closed| closed.event)), (3, Some(4)));
+        assert_eq!(crossing.ends, std::slice::from_ref(&left));
+        // What was closed over cannot be taken out afterwards: neither the end of the other chain nor all of it.
+        let text = String::from_utf8(closed.clone()).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        for without in [&[3][..], &[1, 3]] {
+            let rest: Vec<&str> = lines.iter().enumerate().filter(|(n, _)| !without.contains(n)).map(|(_, line)| *line).collect();
+            let why = Chain::verify(rest.join("\n").as_bytes(), 1).unwrap_err().why;
+            assert!(why.contains("that was taken out"), "{without:?}: {why}");
+        }
         // From then on there is one chain again.
         let mut late = closed.clone();
         chains[1].line(b"\"n\":9", &mut late);

@@ -227,6 +227,11 @@ impl HeldLog {
         Writer::open(file, Rotation::default()).map(Self).with_context(|| format!("the audit log {} cannot be written", file.display()))
     }
 
+    /// The hash of its last line.
+    pub fn end(&self) -> &str {
+        self.0.chain.hash()
+    }
+
     /// Appends an event, and waits until it is on the disk.
     pub fn append(&mut self, event: &Event, stage: &str) -> anyhow::Result<()> {
         Ok(self.0.append(&[Queued { line: event.at_stage(stage), who: None }], true)?)

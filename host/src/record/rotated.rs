@@ -5,6 +5,8 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use super::chain::Chain;
+
 /// The name of the file that begins with an event.
 pub(super) fn name(log: &Path, first: u64) -> PathBuf {
     let stem = log.file_stem().unwrap_or_default().to_string_lossy();
@@ -31,6 +33,8 @@ pub fn files(log: &Path) -> Vec<PathBuf> {
 pub struct Log {
     rest: VecDeque<PathBuf>,
     current: Option<File>,
+    /// How much of the last file is read.
+    last: u64,
 }
 
 impl Log {
@@ -38,7 +42,13 @@ impl Log {
     pub fn open(log: &Path) -> std::io::Result<Self> {
         // One that cannot be read is told at once.
         File::open(log)?;
-        Ok(Self { rest: files(log).into(), current: None })
+        Ok(Self { rest: files(log).into(), current: None, last: u64::MAX })
+    }
+
+    /// The same without half an event at its end, as a crash leaves it: the gateway cuts that off when it starts.
+    pub fn whole(log: &Path) -> std::io::Result<Self> {
+        let (_, last) = Chain::resume(&mut File::open(log)?)?;
+        Ok(Self { last, ..Self::open(log)? })
     }
 }
 
@@ -46,10 +56,12 @@ impl Read for Log {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         loop {
             if let Some(file) = &mut self.current {
-                match file.read(buffer)? {
-                    0 => self.current = None,
-                    read => return Ok(read),
+                let read = if self.rest.is_empty() { Read::take(&*file, self.last).read(buffer)? } else { file.read(buffer)? };
+                if read > 0 {
+                    self.last -= if self.rest.is_empty() { read as u64 } else { 0 };
+                    return Ok(read);
                 }
+                self.current = None;
             }
             match self.rest.pop_front() {
                 Some(next) => self.current = Some(File::open(next)?),

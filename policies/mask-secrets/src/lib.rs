@@ -8,8 +8,9 @@ use postern_policy_sdk::*;
 const HELM: &str = "helm.sh/release.v1";
 /// Where a container's output comes back.
 const STREAMS: [&str; 3] = ["pods/exec", "pods/attach", "pods/log"];
-/// What a container left when it ended: its last words, or the end of its log (`terminationMessagePolicy`).
-const LAST_WORDS: &str = "$.status.*[*].*.terminated.message";
+/// What a container left when it ended: its last words, or the end of its log (`terminationMessagePolicy`); and, while it waits, the output of a hook that failed
+/// (`k8s.io/kubernetes/pkg/kubelet/lifecycle`, kuberuntime_container.go).
+const LAST_WORDS: &str = "$.status.*[*].*.*.message";
 /// Events that quote what a container wrote, by their reasons (`k8s.io/kubernetes/pkg/kubelet/events`): probes and hooks that are commands.
 const QUOTING: [&str; 4] = ["Unhealthy", "ProbeWarning", "FailedPostStartHook", "FailedPreStopHook"];
 /// Where an Event says it: the core group's, and the one of events.k8s.io.

@@ -56,9 +56,10 @@ pub(super) fn verify(place: &Place, session: Option<String>) -> anyhow::Result<(
 
 /// What is said of a recording that goes on behind a seal.
 fn written_on(recording: &str, file: &[u8], key: &[u8]) -> Option<String> {
-    let found = entangled::look(recording, file, key, |_| false).ok().flatten()?;
+    let found = entangled::look(recording, file, key, None).ok().flatten()?;
     let rest = match found.unsure {
-        0 => "All of it is signed".to_owned(),
+        0 if found.has_end => "What is there is signed".to_owned(),
+        0 => "It has no end".to_owned(),
         bytes => format!("{bytes} bytes are not covered by a signature, and may be anybody's"),
     };
     Some(format!(

@@ -1,8 +1,11 @@
 //! A recording that two gateways wrote: one was sealing it as left behind while the other wrote on. What each of them wrote is told from what somebody else
 //! put there, and what was written is put together again.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Write};
 use std::ops::Range;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -14,8 +17,12 @@ use super::seal::{self, Manifest, SigningKey};
 
 /// What the file of a recording is called, beside it, as it was before it was put together.
 const BEFORE: &str = "before-repair";
+/// What the file is called while it is put together. No gateway takes it up.
+const MEANWHILE: &str = "repairing";
 /// From so many of the last hashes a gateway may go on: the other one writes a mark and a seal meanwhile.
 const BACK: usize = 8;
+/// Earlier files that may lie beside a recording.
+const MOST_BEFORE: usize = 100;
 
 /// Such a recording.
 #[derive(Debug, PartialEq, Eq)]
@@ -24,63 +31,96 @@ pub struct Entangled {
     pub sealed_at: usize,
     /// The frames somebody vouches for, in order.
     frames: Vec<Range<usize>>,
-    /// Bytes nobody does.
+    /// Bytes nobody does, or whose beginning is gone.
     pub unsure: usize,
+    /// Whether the last of them are covered by a seal: if not, more of them may have been there.
+    pub has_end: bool,
 }
 
 /// Some frames and the hash after them.
 struct Written {
-    /// The frames.
+    /// The frames; none where what they follow is gone, so that nobody knows whether these are they.
     frames: Range<usize>,
     /// Which came before, by the hash they go on from; none at the beginning.
     after: Option<usize>,
-    /// What goes on from it begins with this.
     hash: [u8; 32],
     is_vouched: bool,
+    is_sealed: bool,
 }
 
-/// Whether a recording is one; none when it is whole, or was changed in another way. `has_vouched` says whether what stands in the chain was written by this gateway:
-/// without a key nobody knows.
-pub fn look(recording: &str, file: &[u8], key: &[u8], has_vouched: impl Fn(&[u8]) -> bool) -> anyhow::Result<Option<Entangled>> {
+/// Where a gateway may go on from: the last of what is vouched for, and of the rest. What anybody can write takes no place of the other.
+#[derive(Default)]
+struct Latest {
+    vouched: VecDeque<usize>,
+    other: VecDeque<usize>,
+    count: usize,
+}
+
+impl Latest {
+    fn add(&mut self, index: usize, is_vouched: bool) {
+        let of = if is_vouched { &mut self.vouched } else { &mut self.other };
+        of.push_back(index);
+        if of.len() > BACK {
+            of.pop_front();
+        }
+        self.count += 1;
+    }
+
+    /// The latest first; none stands for the beginning.
+    fn places(&self) -> impl Iterator<Item = Option<usize>> {
+        let known = self.vouched.iter().rev().chain(self.other.iter().rev()).copied().map(Some);
+        known.chain((self.count < BACK).then_some(None))
+    }
+}
+
+/// Whether a recording is one; none when it is whole, or was changed in another way. Without the key it is not known who wrote what no seal covers.
+pub fn look(recording: &str, file: &[u8], public: &[u8], key: Option<&SigningKey>) -> anyhow::Result<Option<Entangled>> {
     let mut reader = Reader::new(file)?;
-    let (mut written, mut from, mut sealed_at) = (Vec::<Written>::new(), reader.at(), None);
-    let mut there = HashSet::new();
+    let (mut written, mut latest, mut there) = (Vec::<Written>::new(), Latest::default(), HashSet::new());
+    let (mut from, mut sealed_at, mut goes_on) = (reader.at(), None, false);
     while let Some(Ok(frame)) = reader.next() {
         match frame.kind {
             Kind::Chain => {
                 let frames = from..frame.at;
                 from = reader.at();
                 let Some(known) = frame.payload.first_chunk::<32>() else { return Ok(None) };
+                // What stands there twice was put there: nobody writes the same after the same.
+                if !there.insert(*known) {
+                    continue;
+                }
                 let before = |after: Option<usize>| after.map_or(format::first_hash(), |index: usize| written[index].hash);
                 let follows = |after: &Option<usize>| format::next_hash(&before(*after), &file[frames.clone()]) == *known;
-                // What stands there twice was put there: nobody writes the same after the same.
-                let Some(after) = latest(written.len()).find(follows).filter(|_| there.insert(*known)) else { continue };
-                let is_vouched = has_vouched(frame.payload);
-                written.push(Written { frames, after, hash: format::hash_past(known, frame.payload), is_vouched });
+                let is_vouched = key.is_some_and(|key| key.has_vouched(recording, frame.payload));
+                let (after, frames) = match latest.places().find(follows) {
+                    Some(after) => (after, frames),
+                    // The hash is this gateway's, and what comes next goes on from it.
+                    None if is_vouched => (None, frame.at..frame.at),
+                    None => continue,
+                };
+                goes_on |= sealed_at.is_some() && (is_vouched || key.is_none());
+                latest.add(written.len(), is_vouched);
+                written.push(Written { frames, after, hash: format::hash_past(known, frame.payload), is_vouched, is_sealed: false });
             }
             Kind::Seal => {
+                let signed = |index: &usize| seal::check_seal(&frame, &written[*index].hash, public).is_ok_and(|of| is_of(&of, recording));
+                let Some(last) = latest.places().flatten().find(signed) else { continue };
                 from = reader.at();
-                let signed = |index: &usize| seal::check_seal(&frame, &written[*index].hash, key).is_ok_and(|of| is_of(&of, recording));
-                let Some(last) = latest(written.len()).flatten().find(signed) else { continue };
-                sealed_at = sealed_at.or(Some((frame.at, from)));
+                goes_on |= sealed_at.is_some() && !written[last].is_sealed;
+                sealed_at = sealed_at.or(Some(frame.at));
                 let mut next = Some(last);
-                while let Some(index) = next {
-                    written[index].is_vouched = true;
+                while let Some(index) = next.filter(|index| !written[*index].is_sealed) {
+                    (written[index].is_vouched, written[index].is_sealed) = (true, true);
                     next = written[index].after;
                 }
             }
             _ => {}
         }
     }
-    // What has its first seal at its end was changed in another way, if it was.
-    let Some((sealed_at, _)) = sealed_at.filter(|(_, end)| *end < file.len()) else { return Ok(None) };
+    // What has its first seal at its end, or nothing of a gateway behind it, was changed in another way, if it was.
+    let Some(sealed_at) = sealed_at.filter(|_| goes_on) else { return Ok(None) };
+    let has_end = written.iter().rev().find(|written| written.is_vouched).is_some_and(|last| last.is_sealed);
     let frames: Vec<Range<usize>> = written.into_iter().filter(|written| written.is_vouched).map(|written| written.frames).collect();
-    Ok(Some(Entangled { sealed_at, unsure: unsure(file, &frames), frames }))
-}
-
-/// Of so many, the last ones; none stands for the beginning.
-fn latest(count: usize) -> impl Iterator<Item = Option<usize>> {
-    (count.saturating_sub(BACK)..count).rev().map(Some).chain((count < BACK).then_some(None))
+    Ok(Some(Entangled { sealed_at, unsure: unsure(file, &frames), frames, has_end }))
 }
 
 /// Seals from before they said of which recording they are say nothing.
@@ -101,26 +141,55 @@ fn unsure(file: &[u8], sure: &[Range<usize>]) -> usize {
     bytes + (file.len() - end)
 }
 
-/// Puts a recording together again, from what somebody vouches for. The file as it was stays beside it, under the name that is given back.
+/// Puts a recording together again, from what somebody vouches for. The file as it was stays beside it, under the name that is given back: it has that before
+/// another stands in its place.
 pub fn repair(path: &Path, recording: &str, file: &[u8], found: &Entangled, key: &SigningKey) -> anyhow::Result<PathBuf> {
-    let before = PathBuf::from(format!("{}.{BEFORE}", path.display()));
-    let mut whole = RecordingFile::create(path).context("it cannot be written anew")?;
-    let written = found.frames.iter().try_for_each(|range| {
-        let frames = &file[range.clone()];
-        let count = Reader::over(frames).filter(Result::is_ok).count();
-        whole.append(key, frames, count as u64)
-    });
-    let mark =
-        json!({"what": "two gateways wrote this recording at once; it was put together from what they wrote", "bytes": found.unsure});
-    let mut frames = Vec::new();
-    format::frame(Kind::Mark, super::micros(), mark.to_string().as_bytes(), &mut frames);
-    let written = written.and_then(|()| whole.append(key, &frames, 1)).and_then(|()| std::fs::hard_link(path, &before));
-    if let Err(error) = written {
-        whole.discard();
-        return Err(error).with_context(|| format!("{recording} stays as it is"));
+    let mut whole = RecordingFile::instead(&PathBuf::from(format!("{}.{MEANWHILE}", path.display())), recording)
+        .context("it cannot be written anew")?;
+    let place = whole.path().to_owned();
+    let written = (|| {
+        for range in found.frames.iter().filter(|range| !range.is_empty()) {
+            let frames = &file[range.clone()];
+            let count = Reader::over(frames).filter(Result::is_ok).count();
+            whole.append(key, frames, count as u64)?;
+        }
+        let end = if found.has_end { "" } else { "; what came last may be missing" };
+        let what = format!("two gateways wrote this recording at once; it was put together from what they wrote{end}");
+        let mut mark = Vec::new();
+        format::frame(Kind::Mark, super::micros(), json!({"what": what, "bytes": found.unsure}).to_string().as_bytes(), &mut mark);
+        whole.append(key, &mark, 1)?;
+        whole.end(key, "repaired", found.unsure as u64)?;
+        let before = keep(path, file)?;
+        std::fs::rename(&place, path)?;
+        path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())?;
+        anyhow::Ok(before)
+    })();
+    if written.is_err() {
+        let _ = std::fs::remove_file(place);
     }
-    whole.seal(key, "repaired", found.unsure as u64)?;
-    Ok(before)
+    written.with_context(|| format!("{recording} stays as it is"))
+}
+
+/// Keeps a file under another name beside it.
+fn keep(path: &Path, file: &[u8]) -> anyhow::Result<PathBuf> {
+    for number in 1..=MOST_BEFORE {
+        let end = if number == 1 { String::new() } else { format!("-{number}") };
+        let before = PathBuf::from(format!("{}.{BEFORE}{end}", path.display()));
+        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&before) {
+            Ok(mut copy) => {
+                copy.write_all(file)?;
+                copy.sync_all()?;
+                return Ok(before);
+            }
+            // It was kept already when this broke off.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && std::fs::read(&before).is_ok_and(|kept| kept == file) => {
+                return Ok(before);
+            }
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    anyhow::bail!("{MOST_BEFORE} files of earlier repairs lie beside it")
 }
 
 #[cfg(test)]
@@ -160,16 +229,17 @@ mod tests {
         // A second gateway begins, and takes this for what one before it left.
         RecordingFile::recover(first.path(), &key).unwrap();
         first.append(&key, &said("three "), 1).unwrap();
-        let look = |file: &[u8]| look(&name, file, &public, |payload| key.has_vouched(&name, payload)).unwrap();
+        let look = |file: &[u8]| look(&name, file, &public, Some(&key)).unwrap();
         let unfinished = std::fs::read(&path).unwrap();
-        assert_eq!(look(&unfinished).unwrap().unsure, 0);
+        assert_eq!(look(&unfinished).map(|found| (found.unsure, found.has_end)), Some((0, false)), "its end may have been cut off");
         // Without the key it is not known who wrote what no seal covers.
-        let blind = super::look(&name, &unfinished, &public, |_| false).unwrap().unwrap();
+        let blind = super::look(&name, &unfinished, &public, None).unwrap().unwrap();
         assert!(blind.unsure > 0);
         assert!(first.seal(&key, "ok", 0).is_err(), "its name is gone");
         let entangled = std::fs::read(&path).unwrap();
         assert!(seal::verify(&name, &entangled, &public).is_err());
-        assert_eq!(super::look(&name, &entangled, &public, |_| false).unwrap().unwrap().unsure, 0, "the second seal covers it");
+        let blind = super::look(&name, &entangled, &public, None).unwrap().unwrap();
+        assert_eq!((blind.unsure, blind.has_end), (0, true), "the second seal covers it");
 
         // Whoever has no key adds something behind it.
         let forged = [&entangled[..], &said("forged")].concat();
@@ -185,7 +255,38 @@ mod tests {
             other => panic!("{other:?}"),
         }
         assert_eq!(look(&repaired), None);
+        // A repair that broke off before leaves nothing that a gateway takes up, or that is in the way of the next.
+        std::fs::write(&path, &forged).unwrap();
+        std::fs::write(directory.join("a.stream.repairing"), b"half").unwrap();
+        let again = repair(&path, &name, &forged, &found, &key).unwrap();
+        assert_eq!(again, directory.join("a.stream.before-repair"), "it is kept once");
+        assert!(!directory.join("a.stream.repairing").exists() && !directory.join("a.stream.part").exists());
+
+        // What anybody can write takes nothing out: frames that only continue the chain, a seal of nobody, the same seal again.
+        let behind = entangled.windows(6).position(|w| w == b"three ").unwrap() - format::HEAD;
+        let mut noise = Vec::new();
+        let mut hash = *last_hash(&entangled[..behind]);
+        for _ in 0..20 {
+            let mut frames = Vec::new();
+            format::frame(Kind::Stdout, 1, b"x", &mut frames);
+            hash = format::next_hash(&hash, &frames);
+            format::frame(Kind::Chain, 0, &hash, &mut frames);
+            noise.extend(frames);
+        }
+        format::frame(Kind::Seal, 0, b"{}\nAAAA", &mut noise);
+        let mixed = [&entangled[..behind], &noise, &entangled[behind..]].concat();
+        let found = look(&mixed).unwrap();
+        let kept: Vec<u8> = found.frames.iter().flat_map(|range| mixed[range.clone()].iter().copied()).collect();
+        let all = heard(&[format::MAGIC, &kept].concat());
+        assert!(!all.contains('x') && all.starts_with("one two "), "{all}");
         let _ = std::fs::remove_dir_all(directory);
+    }
+
+    /// The hash that the last frame of the chain holds, as it goes on.
+    fn last_hash(file: &[u8]) -> Box<[u8; 32]> {
+        let chains = Reader::new(file).unwrap().map_while(Result::ok).filter(|frame| frame.kind == Kind::Chain);
+        let last = chains.last().unwrap().payload;
+        Box::new(format::hash_past(last.first_chunk().unwrap(), last))
     }
 
     #[test]
@@ -200,14 +301,21 @@ mod tests {
         file.append(&key, &said("two "), 1).unwrap();
         file.seal(&key, "ok", 0).unwrap();
         let whole = std::fs::read(&path).unwrap();
-        let look = |file: &[u8]| look(&name, file, &public, |payload| key.has_vouched(&name, payload)).unwrap();
+        let look = |file: &[u8]| look(&name, file, &public, Some(&key)).unwrap();
         assert_eq!(look(&whole), None);
         for at in 0..whole.len() {
             let mut changed = whole.clone();
             changed[at] ^= 1;
             // It may be no recording any more.
-            let Ok(Some(found)) = super::look(&name, &changed, &public, |payload| key.has_vouched(&name, payload)) else { continue };
+            let Ok(Some(found)) = super::look(&name, &changed, &public, Some(&key)) else { continue };
             panic!("byte {at}: {found:?}");
+        }
+        let seal = whole.windows(10).position(|w| w == b"{\"frames\":").unwrap() - format::HEAD;
+        let mut continued = said("forged");
+        let hash = format::next_hash(&last_hash(&whole), &continued);
+        format::frame(Kind::Chain, 0, &hash, &mut continued);
+        for behind in [b"noise".to_vec(), said("forged"), whole[seal..].to_vec(), continued, whole[format::MAGIC.len()..].to_vec()] {
+            assert_eq!(look(&[&whole[..], &behind].concat()), None, "{:?}", String::from_utf8_lossy(&behind));
         }
         let _ = std::fs::remove_dir_all(directory);
     }

@@ -50,6 +50,15 @@ impl RecordingFile {
         Ok(Self { path: part, recording, file, length, frames: 0, hash, dirty: true })
     }
 
+    /// Makes a file for a recording under another name, in the place of what is there.
+    pub(super) fn instead(place: &Path, recording: &str) -> std::io::Result<Self> {
+        let _ = std::fs::remove_file(place);
+        let mut file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(place)?;
+        file.write_all(format::MAGIC)?;
+        let (length, hash) = (format::MAGIC.len() as u64, format::first_hash());
+        Ok(Self { path: place.to_owned(), recording: recording.to_owned(), file, length, frames: 0, hash, dirty: true })
+    }
+
     /// Its name at this moment.
     pub fn path(&self) -> &Path {
         &self.path
@@ -88,17 +97,25 @@ impl RecordingFile {
         if std::mem::take(&mut self.dirty) { self.file.sync_data() } else { Ok(()) }
     }
 
-    /// Seals the recording, and gives it its name.
+    /// Seals the recording, and gives it its name. What has that name already is not written over.
     pub fn seal(mut self, key: &SigningKey, ended: &str, lost: u64) -> std::io::Result<PathBuf> {
+        self.end(key, ended, lost)?;
+        let finished = self.path.with_extension("");
+        if finished.try_exists()? {
+            return Err(std::io::Error::other(format!("{} is there already", finished.display())));
+        }
+        std::fs::rename(&self.path, &finished)?;
+        Ok(finished)
+    }
+
+    /// Writes the seal, and puts all on the disk.
+    pub(super) fn end(&mut self, key: &SigningKey, ended: &str, lost: u64) -> std::io::Result<()> {
         let (ended, recording) = (ended.to_owned(), self.recording.clone());
         let manifest = Manifest { frames: self.frames, bytes: self.length, ended, lost, recording };
         let mut seal = Vec::new();
         key.seal(&self.hash, &manifest, &mut seal);
         self.write(&[&seal])?;
-        self.sync()?;
-        let finished = self.path.with_extension("");
-        std::fs::rename(&self.path, &finished)?;
-        Ok(finished)
+        self.sync()
     }
 
     /// Takes the recording away again: nothing came of it.

@@ -60,6 +60,11 @@ impl SigningKey {
         hmac::verify(&self.vouching, &of_recording(recording, hash), vouched).is_ok()
     }
 
+    /// A signature of something else than a recording, in base64.
+    pub fn sign(&self, what: &[u8]) -> String {
+        STANDARD.encode(self.pair.sign(what))
+    }
+
     fn vouches(&self, recording: &str, hash: &[u8; 32]) -> hmac::Tag {
         hmac::sign(&self.vouching, &of_recording(recording, hash))
     }
@@ -131,6 +136,11 @@ pub fn verify(recording: &str, file: &[u8], key: &[u8]) -> anyhow::Result<Verdic
         frames += 1;
     }
     Ok(Verdict::Unsealed { frames, unsure: file.len() - from })
+}
+
+/// Whether a signature of [`SigningKey::sign`] holds.
+pub fn holds(signature: &str, what: &[u8], key: &[u8]) -> bool {
+    STANDARD.decode(signature).is_ok_and(|signature| UnparsedPublicKey::new(&ED25519, key).verify(what, &signature).is_ok())
 }
 
 /// Whether a file that breaks off somewhere has a seal nevertheless: then a length in it was changed.
