@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::table::printable;
 use crate::cli::terminal::say;
-use crate::record::chain::{Chain, Whole};
+use crate::record::chain::{Chain, Closing, Whole};
 use crate::record::rotated;
 use crate::record::session::seal;
 
@@ -89,19 +89,17 @@ fn told(whole: &Whole, key: Option<PathBuf>) -> anyhow::Result<()> {
             whole.events
         );
     }
-    let key = key.map(|file| read_key(&file)).transpose()?;
-    for crossing in &whole.crossings {
-        let Some(closed) = &crossing.closed else { continue };
-        let signed = match &key {
-            Some(key) if seal::holds(&closed.signature, &closed.says, key) => "this gateway signed",
-            Some(_) => bail!(
-                "line {}: event {} closes what several gateways left, and this gateway did not sign it: it was put in",
-                crossing.line,
-                closed.event
-            ),
-            None => "somebody wrote (give --key session.pub to know who)",
-        };
-        say!("from line {} on several gateways wrote it at once; event {}, which {signed}, closed that", crossing.line, closed.event);
+    if !whole.closings.is_empty() {
+        let file = key.context("`postern data repair` closed what several gateways left in this log; give --key session.pub, to know that it was this gateway's")?;
+        let key = read_key(&file)?;
+        for Closing { event, says, signature } in &whole.closings {
+            if !seal::holds(signature, says, &key) {
+                bail!("event {event} closes what several gateways left, and the key {} did not sign it: it was put in", file.display());
+            }
+            let line = whole.crossings.iter().find(|crossing| crossing.closed == Some(*event)).map(|crossing| crossing.line);
+            let place = line.map_or("in what is kept elsewhere".to_owned(), |line| format!("from line {line} on"));
+            say!("{place} several gateways wrote it at once; event {event}, signed by {}, closed that", file.display());
+        }
     }
     say!("{} events, the chain is whole", whole.events);
     Ok(())

@@ -64,13 +64,13 @@ fn repair(config: &Config, first: u64) -> anyhow::Result<()> {
     log.append(&event, REPAIRED)?;
     let now = read(&file, first)?;
     if let Some(open) = found.open() {
-        let closed = now.crossings.last().and_then(|crossing| crossing.closed.as_ref()).context("it was not closed: somebody writes it")?;
+        let closed = now.crossings.last().and_then(|crossing| crossing.closed).context("it was not closed: somebody writes it")?;
         say!(
             "{}: from line {} on several gateways wrote it at once ({} chains); event {} closes that, and no line was changed",
             file.display(),
             open.line,
             open.ends.len() + 1,
-            closed.event
+            closed
         );
     }
     recordings.repair(&key).told()
@@ -107,7 +107,11 @@ impl Recordings {
         let public = std::fs::read_to_string(data.join("session.pub"))?;
         let mut this = Self { public: base64::engine::general_purpose::STANDARD.decode(public.trim())?, ..Self::default() };
         for session in entries(sessions)?.into_iter().filter(|session| is(session, std::fs::FileType::is_dir)) {
-            for path in entries(&session)? {
+            let paths = entries(&session).unwrap_or_else(|error| {
+                this.left.push(format!("{}: {error:#}", session.display()));
+                Vec::new()
+            });
+            for path in paths {
                 if path.file_name().and_then(|name| name.to_str()).is_some_and(is_finished) {
                     this.one(path, key);
                 }
@@ -154,7 +158,7 @@ impl Recordings {
         let before = entangled::repair(path, name, &file, &found, key)?;
         let unsure = match found.unsure {
             0 => String::new(),
-            bytes => format!("; {bytes} bytes that nobody vouches for are left out"),
+            bytes => format!("; {bytes} bytes that nobody vouches for, or whose beginning is gone, are left out"),
         };
         let end = if found.has_end { "" } else { "; what came last may be missing" };
         Ok(format!("{name}: put together from what two gateways wrote{unsure}{end}; as it was it is {}", before.display()))

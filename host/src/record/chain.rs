@@ -1,7 +1,7 @@
 //! The chain: each line carries the hash of the one before it, so that a line changed, added or taken away is found. Two gateways that wrote one log at once
 //! left two chains in it, each of them whole: that is told from a change, and can be closed.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 
@@ -37,6 +37,8 @@ pub struct Whole {
     pub events: u64,
     /// Where more than one gateway wrote it at once.
     pub crossings: Vec<Crossing>,
+    /// The events that close such places.
+    pub closings: Vec<Closing>,
 }
 
 /// Two gateways wrote one log at once, each with a chain of its own.
@@ -44,15 +46,15 @@ pub struct Whole {
 pub struct Crossing {
     /// The first line that does not follow the one before it, from 1.
     pub line: u64,
-    /// The hashes of the lines that nothing goes on from, but for the last line of all.
+    /// The lines that nothing goes on from, but for the last line of all, as `NUMBER:HASH`.
     pub ends: Vec<String>,
-    /// The event that closed it; none while it is open.
-    pub closed: Option<Closed>,
+    /// The number of the event that closed it; none while it is open.
+    pub closed: Option<u64>,
 }
 
-/// The event that closed a crossing.
+/// An event that says it closes a crossing.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Closed {
+pub struct Closing {
     /// Its number.
     pub event: u64,
     /// What is signed of it.
@@ -94,13 +96,19 @@ impl Chain {
         let mut tail = Vec::new();
         file.take(TAIL.min(length)).read_to_end(&mut tail)?;
         let Some(end) = tail.iter().rposition(|b| *b == b'\n') else {
+            if length > TAIL {
+                return Err(std::io::Error::other(format!("its last {TAIL} bytes have no end of a line: they are no events")));
+            }
             return Ok((Self::default(), 0));
         };
         let whole = length - (tail.len() as u64 - (end as u64 + 1));
         let start = tail[..end].iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
         let last: Value = serde_json::from_slice(&tail[start..end])?;
         let field = |name: &str| last.get(name).cloned().ok_or_else(|| std::io::Error::other(format!("the last line has no {name}")));
-        let next = field("seq")?.as_u64().unwrap_or(0) + 1;
+        let next = field("seq")?
+            .as_u64()
+            .and_then(|last| last.checked_add(1))
+            .ok_or_else(|| std::io::Error::other("the last line has no number"))?;
         Ok((Self { next, hash: field("hash")?.as_str().unwrap_or_default().to_owned() }, whole))
     }
 
@@ -112,6 +120,11 @@ impl Chain {
     /// The hash of the last line.
     pub(super) fn hash(&self) -> &str {
         &self.hash
+    }
+
+    /// The last line, as it is named.
+    fn named(&self) -> String {
+        format!("{}:{}", self.next.saturating_sub(1), self.hash)
     }
 
     /// Checks a log whose first line is the event `first`: 1, unless what came before is kept elsewhere.
@@ -186,17 +199,20 @@ impl Walk {
 
     /// An event that names lines closes a crossing when they are the ends of all chains but its own. That they are there it says too.
     fn close(&mut self, follows: &Chain, joins: &[String], signature: String) -> Result<(), String> {
-        let is_there = |hash: &String| self.ends.iter().chain(&self.before).any(|line| line.hash == *hash);
-        // What is kept elsewhere may hold them.
-        if self.first == 1 && !joins.iter().all(is_there) {
-            return Err("it closes what two gateways left and names a line that is not there: that was taken out".into());
+        let there: HashSet<String> = self.ends.iter().chain(&self.before).map(Chain::named).collect();
+        // What is kept elsewhere may hold it.
+        let is_elsewhere =
+            |join: &str| join.split(':').next().and_then(|number| number.parse::<u64>().ok()).is_some_and(|number| number < self.first);
+        if joins.len() > MOST_ENDS || joins.iter().any(|join| !there.contains(join) && !is_elsewhere(join)) {
+            return Err("it closes what several gateways left and names a line that is not there: that was taken out".into());
         }
+        self.found.closings.push(Closing { event: follows.next, says: closing(&follows.hash, joins), signature });
+        let joins: HashSet<&String> = joins.iter().collect();
         if let Some(crossing) = self.found.crossings.last_mut().filter(|crossing| crossing.closed.is_none())
-            && self.ends.iter().all(|end| joins.contains(&end.hash))
+            && self.ends.iter().all(|end| joins.contains(&end.named()))
         {
-            self.ends.clear();
-            crossing.ends = joins.to_vec();
-            crossing.closed = Some(Closed { event: follows.next, says: closing(&follows.hash, joins), signature });
+            crossing.ends = self.ends.drain(..).map(|end| end.named()).collect();
+            crossing.closed = Some(follows.next);
             self.before.clear();
         }
         Ok(())
@@ -205,7 +221,7 @@ impl Walk {
     fn end(mut self) -> Whole {
         self.ends.pop();
         if let Some(crossing) = self.found.crossings.last_mut().filter(|crossing| crossing.closed.is_none()) {
-            crossing.ends = self.ends.into_iter().map(|end| end.hash).collect();
+            crossing.ends = self.ends.iter().map(Chain::named).collect();
         }
         self.found
     }
@@ -291,8 +307,7 @@ mod tests {
         let found = Chain::verify(log.as_bytes(), 1).unwrap();
         let open = found.open().unwrap();
         assert_eq!((found.events, open.line, &open.closed), (9, 4, &None));
-        let hash = |who: usize| chains[who].hash.clone();
-        assert_eq!(open.ends, [hash(2), hash(1)], "but for the last line's");
+        assert_eq!(open.ends, [chains[2].named(), chains[1].named()], "but for the last line's");
         let lines: Vec<&str> = log.lines().collect();
         for without in [1, 2, 5] {
             let rest: Vec<&str> = lines.iter().enumerate().filter(|(n, _)| *n != without).map(|(_, line)| *line).collect();
@@ -319,15 +334,15 @@ mod tests {
             chain.line(&event.as_bytes()[1..event.len() - 1], &mut out);
             out
         };
-        let left = chains[1].hash.clone();
-        let open = close(&mut chains[0].clone(), &["0000"]);
+        let left = chains[1].named();
+        let open = close(&mut chains[0].clone(), &["7:0000"]);
         let why = Chain::verify(open.as_slice(), 1).unwrap_err().why;
         assert!(why.contains("names a line that is not there"), "{why}");
         let mut closed = close(&mut chains[0], &[&left]);
         let found = Chain::verify(closed.as_slice(), 1).unwrap();
         assert_eq!((found.events, found.open()), (6, None));
         let [crossing] = &found.crossings[..] else { panic!("{found:?}") };
-        assert_eq!((crossing.line, crossing.closed.as_ref().map(|closed| closed.event)), (3, Some(4)));
+        assert_eq!((crossing.line, crossing.closed, found.closings[0].event), (3, Some(4), 4));
         assert_eq!(crossing.ends, std::slice::from_ref(&left));
         // What was closed over cannot be taken out afterwards: neither the end of the other chain nor all of it.
         let text = String::from_utf8(closed.clone()).unwrap();
@@ -337,6 +352,10 @@ mod tests {
             let why = Chain::verify(rest.join("\n").as_bytes(), 1).unwrap_err().why;
             assert!(why.contains("that was taken out"), "{without:?}: {why}");
         }
+        // Nor where the beginning is kept elsewhere; what lies there may be named.
+        let rest = [lines[2], lines[4], lines[5]].join("\n");
+        assert!(Chain::verify(rest.as_bytes(), 2).unwrap_err().why.contains("that was taken out"));
+        assert!(Chain::verify(lines[5].as_bytes(), 4).is_ok_and(|found| found.closings.len() == 1));
         // From then on there is one chain again.
         let mut late = closed.clone();
         chains[1].line(b"\"n\":9", &mut late);

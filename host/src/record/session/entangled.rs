@@ -21,6 +21,8 @@ const BEFORE: &str = "before-repair";
 const MEANWHILE: &str = "repairing";
 /// From so many of the last hashes a gateway may go on: the other one writes a mark and a seal meanwhile.
 const BACK: usize = 8;
+/// How a recording ended that a gateway took for left behind.
+pub(super) const GONE: &str = "gateway-gone";
 /// Earlier files that may lie beside a recording.
 const MOST_BEFORE: usize = 100;
 
@@ -39,7 +41,7 @@ pub struct Entangled {
 
 /// Some frames and the hash after them.
 struct Written {
-    /// The frames; none where what they follow is gone, so that nobody knows whether these are they.
+    /// The frames.
     frames: Range<usize>,
     /// Which came before, by the hash they go on from; none at the beginning.
     after: Option<usize>,
@@ -53,7 +55,6 @@ struct Written {
 struct Latest {
     vouched: VecDeque<usize>,
     other: VecDeque<usize>,
-    count: usize,
 }
 
 impl Latest {
@@ -63,13 +64,11 @@ impl Latest {
         if of.len() > BACK {
             of.pop_front();
         }
-        self.count += 1;
     }
 
     /// The latest first; none stands for the beginning.
     fn places(&self) -> impl Iterator<Item = Option<usize>> {
-        let known = self.vouched.iter().rev().chain(self.other.iter().rev()).copied().map(Some);
-        known.chain((self.count < BACK).then_some(None))
+        self.vouched.iter().rev().chain(self.other.iter().rev()).copied().map(Some).chain([None])
     }
 }
 
@@ -83,28 +82,27 @@ pub fn look(recording: &str, file: &[u8], public: &[u8], key: Option<&SigningKey
             Kind::Chain => {
                 let frames = from..frame.at;
                 from = reader.at();
-                let Some(known) = frame.payload.first_chunk::<32>() else { return Ok(None) };
-                // What stands there twice was put there: nobody writes the same after the same.
-                if !there.insert(*known) {
-                    continue;
-                }
+                let Some(known) = frame.payload.first_chunk::<32>() else { continue };
                 let before = |after: Option<usize>| after.map_or(format::first_hash(), |index: usize| written[index].hash);
                 let follows = |after: &Option<usize>| format::next_hash(&before(*after), &file[frames.clone()]) == *known;
+                // What stands there twice was put there: nobody writes the same after the same.
+                let Some(after) = latest.places().find(follows).filter(|_| there.insert(*known)) else { continue };
                 let is_vouched = key.is_some_and(|key| key.has_vouched(recording, frame.payload));
-                let (after, frames) = match latest.places().find(follows) {
-                    Some(after) => (after, frames),
-                    // The hash is this gateway's, and what comes next goes on from it.
-                    None if is_vouched => (None, frame.at..frame.at),
-                    None => continue,
-                };
                 goes_on |= sealed_at.is_some() && (is_vouched || key.is_none());
                 latest.add(written.len(), is_vouched);
                 written.push(Written { frames, after, hash: format::hash_past(known, frame.payload), is_vouched, is_sealed: false });
             }
             Kind::Seal => {
-                let signed = |index: &usize| seal::check_seal(&frame, &written[*index].hash, public).is_ok_and(|of| is_of(&of, recording));
-                let Some(last) = latest.places().flatten().find(signed) else { continue };
+                // Nobody writes one within what a hash is of.
                 from = reader.at();
+                let signed = |index: usize| seal::check_seal(&frame, &written[index].hash, public).ok().map(|manifest| (index, manifest));
+                let Some((last, manifest)) = latest.places().flatten().find_map(signed).filter(|(_, of)| is_of(of, recording)) else {
+                    continue;
+                };
+                if sealed_at.is_none() && manifest.ended != GONE {
+                    // Not one that a gateway took for left behind: what follows is no other gateway's.
+                    return Ok(None);
+                }
                 goes_on |= sealed_at.is_some() && !written[last].is_sealed;
                 sealed_at = sealed_at.or(Some(frame.at));
                 let mut next = Some(last);
@@ -148,7 +146,7 @@ pub fn repair(path: &Path, recording: &str, file: &[u8], found: &Entangled, key:
         .context("it cannot be written anew")?;
     let place = whole.path().to_owned();
     let written = (|| {
-        for range in found.frames.iter().filter(|range| !range.is_empty()) {
+        for range in &found.frames {
             let frames = &file[range.clone()];
             let count = Reader::over(frames).filter(Result::is_ok).count();
             whole.append(key, frames, count as u64)?;
@@ -160,8 +158,13 @@ pub fn repair(path: &Path, recording: &str, file: &[u8], found: &Entangled, key:
         whole.append(key, &mark, 1)?;
         whole.end(key, "repaired", found.unsure as u64)?;
         let before = keep(path, file)?;
+        // It is kept before another stands in its place.
+        let onto_disk = || path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all());
+        onto_disk()?;
         std::fs::rename(&place, path)?;
-        path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())?;
+        if let Err(error) = onto_disk() {
+            tracing::warn!(recording, %error, "whether it is on the disk is not known");
+        }
         anyhow::Ok(before)
     })();
     if written.is_err() {
@@ -177,12 +180,14 @@ fn keep(path: &Path, file: &[u8]) -> anyhow::Result<PathBuf> {
         let before = PathBuf::from(format!("{}.{BEFORE}{end}", path.display()));
         match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&before) {
             Ok(mut copy) => {
-                copy.write_all(file)?;
-                copy.sync_all()?;
+                if let Err(error) = copy.write_all(file).and_then(|()| copy.sync_all()) {
+                    let _ = std::fs::remove_file(&before);
+                    return Err(error.into());
+                }
                 return Ok(before);
             }
             // It was kept already when this broke off.
-            Err(error) if error.kind() == ErrorKind::AlreadyExists && std::fs::read(&before).is_ok_and(|kept| kept == file) => {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && is_the_same(&before, file) => {
                 return Ok(before);
             }
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
@@ -190,6 +195,12 @@ fn keep(path: &Path, file: &[u8]) -> anyhow::Result<PathBuf> {
         }
     }
     anyhow::bail!("{MOST_BEFORE} files of earlier repairs lie beside it")
+}
+
+/// Whether a file holds just that; what is no file is not read.
+fn is_the_same(path: &Path, as_this: &[u8]) -> bool {
+    path.symlink_metadata().is_ok_and(|about| about.is_file() && about.len() == as_this.len() as u64)
+        && std::fs::read(path).is_ok_and(|kept| kept == as_this)
 }
 
 #[cfg(test)]
@@ -278,7 +289,14 @@ mod tests {
         let found = look(&mixed).unwrap();
         let kept: Vec<u8> = found.frames.iter().flat_map(|range| mixed[range.clone()].iter().copied()).collect();
         let all = heard(&[format::MAGIC, &kept].concat());
-        assert!(!all.contains('x') && all.starts_with("one two "), "{all}");
+        assert_eq!(all, "one two three ");
+        // Frames that are cut out are missed, and a repaired one is not repaired again with what it was made of.
+        let cut = entangled.windows(4).position(|w| w == b"two ").unwrap() - format::HEAD;
+        let holed = [&entangled[..cut], &entangled[cut + format::HEAD + 4..]].concat();
+        assert_eq!(look(&holed), None);
+        let holed = [&entangled[..behind], &entangled[behind + format::HEAD + 6..]].concat();
+        assert!(look(&holed).is_none_or(|found| !found.has_end || found.unsure > 0));
+        assert_eq!(look(&[&repaired[..], &entangled[behind..]].concat()), None);
         let _ = std::fs::remove_dir_all(directory);
     }
 

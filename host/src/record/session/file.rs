@@ -5,6 +5,7 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use super::entangled::GONE;
 use super::format::{self, Kind};
 use super::seal::{Manifest, SigningKey};
 
@@ -125,6 +126,8 @@ impl RecordingFile {
 
     /// Takes up a recording that this gateway did not get to end: what it vouched for stays, and the loss is marked. What it did not write it does not sign.
     pub fn recover(path: &Path, key: &SigningKey) -> anyhow::Result<PathBuf> {
+        let finished = path.with_extension("");
+        anyhow::ensure!(!finished.exists(), "{} is there already, and this is another of its name", finished.display());
         let bytes = std::fs::read(path)?;
         let recording = recording_of(path);
         let mut reader = format::Reader::new(&bytes)?;
@@ -153,7 +156,7 @@ impl RecordingFile {
         let why = serde_json::json!({"what": "the gateway ended without ending this recording; what came last may be missing"});
         format::frame(Kind::Mark, super::micros(), why.to_string().as_bytes(), &mut mark);
         this.append(key, &mark, 1)?;
-        Ok(this.seal(key, "gateway-gone", lost)?)
+        Ok(this.seal(key, GONE, lost)?)
     }
 }
 

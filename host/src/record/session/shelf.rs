@@ -42,7 +42,8 @@ impl Shelf {
     /// Opens a recording. It may be finished, or go to the store, while it is looked for.
     pub fn open(&self, session: &str, name: &str) -> anyhow::Result<Recorded> {
         let place = self.directory.join(session);
-        for file in [format!("{name}.{PART}"), name.to_owned()] {
+        // What is finished goes before what has its name, and once more: it may be finished meanwhile.
+        for file in [name.to_owned(), format!("{name}.{PART}"), name.to_owned()] {
             match std::fs::read(place.join(&file)) {
                 Ok(bytes) => return Recorded::new(&format!("{session}/{file}"), bytes),
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
