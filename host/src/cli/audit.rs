@@ -1,10 +1,9 @@
 //! `postern audit`.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, bail};
-use base64::Engine;
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
@@ -91,7 +90,7 @@ fn told(whole: &Whole, key: Option<PathBuf>) -> anyhow::Result<()> {
     }
     if !whole.closings.is_empty() {
         let file = key.context("`postern data repair` closed what several gateways left in this log; give --key session.pub, to know that it was this gateway's")?;
-        let key = read_key(&file)?;
+        let key = seal::public_key(&file)?;
         for Closing { event, says, signature } in &whole.closings {
             if !seal::holds(signature, says, &key) {
                 bail!("event {event} closes what several gateways left, and the key {} did not sign it: it was put in", file.display());
@@ -103,11 +102,6 @@ fn told(whole: &Whole, key: Option<PathBuf>) -> anyhow::Result<()> {
     }
     say!("{} events, the chain is whole", whole.events);
     Ok(())
-}
-
-fn read_key(file: &Path) -> anyhow::Result<Vec<u8>> {
-    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read the gateway's public key {}", file.display()))?;
-    base64::engine::general_purpose::STANDARD.decode(text.trim()).with_context(|| format!("{} is no key", file.display()))
 }
 
 fn events(log: impl Read) -> impl Iterator<Item = Value> {

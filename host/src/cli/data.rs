@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use base64::Engine;
 use clap::Subcommand;
 
 use super::terminal::{say, visible};
@@ -50,7 +49,7 @@ fn repair(config: &Config, first: u64) -> anyhow::Result<()> {
         bail!("{} is not there, and without it nobody knows what this gateway wrote", key.display());
     }
     let key = SigningKey::open(data)?;
-    let recordings = Recordings::find(&config.sessions_directory(), data, &key)?;
+    let recordings = Recordings::find(&config.sessions_directory(), &key)?;
     if found.open().is_none() && recordings.entangled.is_empty() {
         say!("nothing to repair: {} events of one chain", found.events);
         return recordings.told();
@@ -94,8 +93,6 @@ fn read(file: &Path, first: u64) -> anyhow::Result<Whole> {
 struct Recordings {
     /// Those that can be put together: their files and names.
     entangled: Vec<(PathBuf, String)>,
-    /// The key they are verified with.
-    public: Vec<u8>,
     /// What is to be said of those that were.
     said: Vec<String>,
     /// Those that are not whole and cannot be, and why.
@@ -103,9 +100,8 @@ struct Recordings {
 }
 
 impl Recordings {
-    fn find(sessions: &Path, data: &Path, key: &SigningKey) -> anyhow::Result<Self> {
-        let public = std::fs::read_to_string(data.join("session.pub"))?;
-        let mut this = Self { public: base64::engine::general_purpose::STANDARD.decode(public.trim())?, ..Self::default() };
+    fn find(sessions: &Path, key: &SigningKey) -> anyhow::Result<Self> {
+        let mut this = Self::default();
         for session in entries(sessions)?.into_iter().filter(|session| is(session, std::fs::FileType::is_dir)) {
             let paths = entries(&session).unwrap_or_else(|error| {
                 this.left.push(format!("{}: {error:#}", session.display()));
@@ -130,11 +126,11 @@ impl Recordings {
             Ok(file) => file,
             Err(error) => return self.left.push(format!("{name}: {error}")),
         };
-        let verified = verify(&name, &file, &self.public);
+        let verified = verify(&name, &file, key.public());
         if matches!(verified, Ok(Verdict::Whole(_))) {
             return;
         }
-        match (entangled::look(&name, &file, &self.public, Some(key)), verified) {
+        match (entangled::look(&name, &file, key.public(), Some(key)), verified) {
             (Ok(Some(_)), _) => self.entangled.push((path, name)),
             (_, Err(why)) => self.left.push(format!("{name}: {why:#}")),
             (_, Ok(_)) => self.left.push(format!("{name}: it has no seal")),
@@ -144,24 +140,12 @@ impl Recordings {
     /// Puts together what can be. What fails of one is no matter of the others.
     fn repair(mut self, key: &SigningKey) -> Self {
         for (path, name) in std::mem::take(&mut self.entangled) {
-            match self.put_together(&path, &name, key) {
+            match put_together(&path, &name, key) {
                 Ok(said) => self.said.push(said),
                 Err(error) => self.left.push(format!("{name}: {error:#}")),
             }
         }
         self
-    }
-
-    fn put_together(&self, path: &Path, name: &str, key: &SigningKey) -> anyhow::Result<String> {
-        let file = std::fs::read(path)?;
-        let found = entangled::look(name, &file, &self.public, Some(key))?.context("it changed meanwhile")?;
-        let before = entangled::repair(path, name, &file, &found, key)?;
-        let unsure = match found.unsure {
-            0 => String::new(),
-            bytes => format!("; {bytes} bytes that nobody vouches for, or whose beginning is gone, are left out"),
-        };
-        let end = if found.has_end { "" } else { "; what came last may be missing" };
-        Ok(format!("{name}: put together from what two gateways wrote{unsure}{end}; as it was it is {}", before.display()))
     }
 
     /// Says what was done, and what could not be.
@@ -173,6 +157,19 @@ impl Recordings {
         }
         Ok(())
     }
+}
+
+/// Puts one together, and says so.
+fn put_together(path: &Path, name: &str, key: &SigningKey) -> anyhow::Result<String> {
+    let file = std::fs::read(path)?;
+    let found = entangled::look(name, &file, key.public(), Some(key))?.context("it changed meanwhile")?;
+    let before = entangled::repair(path, name, &file, &found, key)?;
+    let unsure = match found.unsure {
+        0 => String::new(),
+        bytes => format!("; {bytes} bytes that nobody vouches for, or whose beginning is gone, are left out"),
+    };
+    let end = if found.has_end { "" } else { "; what came last may be missing" };
+    Ok(format!("{name}: put together from what two gateways wrote{unsure}{end}; as it was it is {}", before.display()))
 }
 
 /// Of what type a path is, and not what it leads to.

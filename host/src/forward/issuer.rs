@@ -38,7 +38,7 @@ impl OwnIssuers {
 }
 
 impl Upstream {
-    /// The same where it is known without asking; none where it is not.
+    /// Whether an issuer is the cluster's own, where that is known without asking the API server; none where it is not.
     pub fn is_known_issuer(&self, issuer: &str) -> Option<bool> {
         let own = &self.issuers;
         match own.configured.is_empty() {

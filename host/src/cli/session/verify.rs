@@ -1,7 +1,6 @@
 //! Says whether recordings are whole.
 
-use anyhow::{Context, bail};
-use base64::Engine;
+use anyhow::bail;
 
 use super::Place;
 use crate::cli::terminal::say;
@@ -9,9 +8,7 @@ use crate::record::session::entangled;
 use crate::record::session::seal::{self, Verdict};
 
 pub(super) fn verify(place: &Place, session: Option<String>) -> anyhow::Result<()> {
-    let file = place.data.join("session.pub");
-    let key = std::fs::read_to_string(&file).with_context(|| format!("cannot read the gateway's public key {}", file.display()))?;
-    let key = base64::engine::general_purpose::STANDARD.decode(key.trim()).with_context(|| format!("{} is no key", file.display()))?;
+    let key = seal::public_key(&place.data.join("session.pub"))?;
     let mut sessions = place.index()?.list(0, i64::MAX as u64)?;
     sessions.retain(|row| session.as_ref().is_none_or(|wanted| row.id == *wanted));
     if let Some(session) = session.filter(|_| sessions.is_empty()) {

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::file::RecordingFile;
 use super::format::{self, Kind, Reader};
-use super::seal::{self, Manifest, SigningKey};
+use super::seal::{self, SigningKey};
 
 /// What the file of a recording is called, beside it, as it was before it was put together.
 const BEFORE: &str = "before-repair";
@@ -96,7 +96,7 @@ pub fn look(recording: &str, file: &[u8], public: &[u8], key: Option<&SigningKey
                 // Nobody writes one within what a hash is of.
                 from = reader.at();
                 let signed = |index: usize| seal::check_seal(&frame, &written[index].hash, public).ok().map(|manifest| (index, manifest));
-                let Some((last, manifest)) = latest.places().flatten().find_map(signed).filter(|(_, of)| is_of(of, recording)) else {
+                let Some((last, manifest)) = latest.places().flatten().find_map(signed).filter(|(_, of)| of.is_of(recording)) else {
                     continue;
                 };
                 if sealed_at.is_none() && manifest.ended != GONE {
@@ -119,11 +119,6 @@ pub fn look(recording: &str, file: &[u8], public: &[u8], key: Option<&SigningKey
     let has_end = written.iter().rev().find(|written| written.is_vouched).is_some_and(|last| last.is_sealed);
     let frames: Vec<Range<usize>> = written.into_iter().filter(|written| written.is_vouched).map(|written| written.frames).collect();
     Ok(Some(Entangled { sealed_at, unsure: unsure(file, &frames), frames, has_end }))
-}
-
-/// Seals from before they said of which recording they are say nothing.
-fn is_of(manifest: &Manifest, recording: &str) -> bool {
-    manifest.recording.is_empty() || manifest.recording == recording
 }
 
 /// Bytes of frames that are not among some; hashes and seals are not counted.
@@ -208,7 +203,6 @@ mod tests {
     use super::*;
     use crate::record::session::file::recording_of;
     use crate::record::session::seal::Verdict;
-    use base64::Engine;
 
     fn said(text: &str) -> Vec<u8> {
         let mut frames = Vec::new();
@@ -216,9 +210,15 @@ mod tests {
         frames
     }
 
-    fn public(data: &Path) -> Vec<u8> {
-        let text = std::fs::read_to_string(data.join("session.pub")).unwrap();
-        base64::engine::general_purpose::STANDARD.decode(text).unwrap()
+    /// A directory with a key, and a recording in it that says two things.
+    fn recorded(test: &str) -> (PathBuf, SigningKey, PathBuf, RecordingFile) {
+        let directory = std::env::temp_dir().join(format!("postern-{test}-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let (key, path) = (SigningKey::open(&directory).unwrap(), directory.join("a.stream"));
+        let mut file = RecordingFile::create(&path).unwrap();
+        file.append(&key, &said("one "), 1).unwrap();
+        file.append(&key, &said("two "), 1).unwrap();
+        (directory, key, path, file)
     }
 
     /// What the texts of a recording are, one after another.
@@ -229,27 +229,21 @@ mod tests {
 
     #[test]
     fn what_two_gateways_wrote_is_put_together_and_nothing_else() {
-        let directory = std::env::temp_dir().join(format!("postern-entangled-{}", std::process::id()));
-        std::fs::create_dir_all(&directory).unwrap();
-        let key = SigningKey::open(&directory).unwrap();
-        let (public, path) = (public(&directory), directory.join("a.stream"));
-        let name = recording_of(&path);
-        let mut first = RecordingFile::create(&path).unwrap();
-        first.append(&key, &said("one "), 1).unwrap();
-        first.append(&key, &said("two "), 1).unwrap();
+        let (directory, key, path, mut first) = recorded("entangled");
+        let (public, name) = (key.public(), recording_of(&path));
         // A second gateway begins, and takes this for what one before it left.
         RecordingFile::recover(first.path(), &key).unwrap();
         first.append(&key, &said("three "), 1).unwrap();
-        let look = |file: &[u8]| look(&name, file, &public, Some(&key)).unwrap();
+        let look = |file: &[u8]| look(&name, file, public, Some(&key)).unwrap();
         let unfinished = std::fs::read(&path).unwrap();
         assert_eq!(look(&unfinished).map(|found| (found.unsure, found.has_end)), Some((0, false)), "its end may have been cut off");
         // Without the key it is not known who wrote what no seal covers.
-        let blind = super::look(&name, &unfinished, &public, None).unwrap().unwrap();
+        let blind = super::look(&name, &unfinished, public, None).unwrap().unwrap();
         assert!(blind.unsure > 0);
         assert!(first.seal(&key, "ok", 0).is_err(), "its name is gone");
         let entangled = std::fs::read(&path).unwrap();
-        assert!(seal::verify(&name, &entangled, &public).is_err());
-        let blind = super::look(&name, &entangled, &public, None).unwrap().unwrap();
+        assert!(seal::verify(&name, &entangled, public).is_err());
+        let blind = super::look(&name, &entangled, public, None).unwrap().unwrap();
         assert_eq!((blind.unsure, blind.has_end), (0, true), "the second seal covers it");
 
         // Whoever has no key adds something behind it.
@@ -261,7 +255,7 @@ mod tests {
         assert_eq!(std::fs::read(before).unwrap(), forged);
         let repaired = std::fs::read(&path).unwrap();
         assert_eq!(heard(&repaired), "one two three ");
-        match seal::verify(&name, &repaired, &public).unwrap() {
+        match seal::verify(&name, &repaired, public).unwrap() {
             Verdict::Whole(manifest) => assert_eq!((manifest.ended.as_str(), manifest.lost as usize), ("repaired", found.unsure)),
             other => panic!("{other:?}"),
         }
@@ -309,23 +303,17 @@ mod tests {
 
     #[test]
     fn a_change_is_no_work_of_two_gateways() {
-        let directory = std::env::temp_dir().join(format!("postern-entangled-not-{}", std::process::id()));
-        std::fs::create_dir_all(&directory).unwrap();
-        let key = SigningKey::open(&directory).unwrap();
-        let (public, path) = (public(&directory), directory.join("a.stream"));
-        let name = recording_of(&path);
-        let mut file = RecordingFile::create(&path).unwrap();
-        file.append(&key, &said("one "), 1).unwrap();
-        file.append(&key, &said("two "), 1).unwrap();
+        let (directory, key, path, file) = recorded("entangled-not");
+        let (public, name) = (key.public(), recording_of(&path));
         file.seal(&key, "ok", 0).unwrap();
         let whole = std::fs::read(&path).unwrap();
-        let look = |file: &[u8]| look(&name, file, &public, Some(&key)).unwrap();
+        let look = |file: &[u8]| look(&name, file, public, Some(&key)).unwrap();
         assert_eq!(look(&whole), None);
         for at in 0..whole.len() {
             let mut changed = whole.clone();
             changed[at] ^= 1;
             // It may be no recording any more.
-            let Ok(Some(found)) = super::look(&name, &changed, &public, Some(&key)) else { continue };
+            let Ok(Some(found)) = super::look(&name, &changed, public, Some(&key)) else { continue };
             panic!("byte {at}: {found:?}");
         }
         let seal = whole.windows(10).position(|w| w == b"{\"frames\":").unwrap() - format::HEAD;

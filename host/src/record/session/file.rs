@@ -45,19 +45,21 @@ impl RecordingFile {
             OpenOptions::new().append(true).create_new(true).mode(0o600).open(&part)
         };
         // An empty directory may be taken away in between: its recordings went to the object store.
-        let mut file = open().or_else(|error| if error.kind() == std::io::ErrorKind::NotFound { open() } else { Err(error) })?;
+        let file = open().or_else(|error| if error.kind() == std::io::ErrorKind::NotFound { open() } else { Err(error) })?;
+        Self::begin(part, file, recording_of(path))
+    }
+
+    fn begin(path: PathBuf, mut file: File, recording: String) -> std::io::Result<Self> {
         file.write_all(format::MAGIC)?;
-        let (length, hash, recording) = (format::MAGIC.len() as u64, format::first_hash(), recording_of(path));
-        Ok(Self { path: part, recording, file, length, frames: 0, hash, dirty: true })
+        let (length, hash) = (format::MAGIC.len() as u64, format::first_hash());
+        Ok(Self { path, recording, file, length, frames: 0, hash, dirty: true })
     }
 
     /// Makes a file for a recording under another name, in the place of what is there.
     pub(super) fn instead(place: &Path, recording: &str) -> std::io::Result<Self> {
         let _ = std::fs::remove_file(place);
-        let mut file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(place)?;
-        file.write_all(format::MAGIC)?;
-        let (length, hash) = (format::MAGIC.len() as u64, format::first_hash());
-        Ok(Self { path: place.to_owned(), recording: recording.to_owned(), file, length, frames: 0, hash, dirty: true })
+        let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(place)?;
+        Self::begin(place.to_owned(), file, recording.to_owned())
     }
 
     /// Its name at this moment.

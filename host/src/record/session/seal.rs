@@ -35,6 +35,13 @@ pub struct Manifest {
     pub recording: String,
 }
 
+impl Manifest {
+    /// Whether it is of that recording. Seals from before they said so are of any.
+    pub(super) fn is_of(&self, recording: &str) -> bool {
+        self.recording.is_empty() || self.recording == recording
+    }
+}
+
 impl SigningKey {
     /// Reads the key of a data directory, or makes one; the public key lies beside it for whoever verifies.
     pub fn open(data: &Path) -> anyhow::Result<Self> {
@@ -58,6 +65,11 @@ impl SigningKey {
     pub fn has_vouched(&self, recording: &str, payload: &[u8]) -> bool {
         let (hash, vouched) = payload.split_at(payload.len().min(32));
         hmac::verify(&self.vouching, &of_recording(recording, hash), vouched).is_ok()
+    }
+
+    /// What its signatures are verified with.
+    pub fn public(&self) -> &[u8] {
+        self.pair.public_key().as_ref()
     }
 
     /// A signature of something else than a recording, in base64.
@@ -123,7 +135,7 @@ pub fn verify(recording: &str, file: &[u8], key: &[u8]) -> anyhow::Result<Verdic
                 if from != frame.at || manifest.bytes != frame.at as u64 || manifest.frames != frames {
                     anyhow::bail!("the seal at byte {} is that of another recording", frame.at);
                 }
-                if !manifest.recording.is_empty() && manifest.recording != recording {
+                if !manifest.is_of(recording) {
                     anyhow::bail!("it is the recording {}, and stands in the place of {recording}", manifest.recording);
                 }
                 if reader.at() != file.len() {
@@ -136,6 +148,12 @@ pub fn verify(recording: &str, file: &[u8], key: &[u8]) -> anyhow::Result<Verdic
         frames += 1;
     }
     Ok(Verdict::Unsealed { frames, unsure: file.len() - from })
+}
+
+/// Reads the public key that signatures are verified with: `session.pub` of a data directory, or a copy of it.
+pub fn public_key(file: &Path) -> anyhow::Result<Vec<u8>> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read the gateway's public key {}", file.display()))?;
+    STANDARD.decode(text.trim()).with_context(|| format!("{} is no key", file.display()))
 }
 
 /// Whether a signature of [`SigningKey::sign`] holds.
