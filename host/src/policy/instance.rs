@@ -13,6 +13,7 @@ use super::bindings::postern::policy::host;
 use super::bindings::postern::policy::types::{self, Capabilities, HostDocument, Operation, Surrounding, Verdict};
 use super::bindings::{PolicyModule, PolicyModulePre};
 use super::bound::Bound;
+use super::busy::patiently;
 use super::document::{Document, Seen};
 use super::engine::ticks;
 use super::live::Live;
@@ -140,7 +141,7 @@ pub(super) fn prepare(runtime: &Runtime, component: &wasmtime::component::Compon
 pub(super) fn describe(runtime: &Runtime, prepared: &Prepared, limits: CallLimits) -> anyhow::Result<types::Manifest> {
     let _running = runtime.running();
     let mut store = store(runtime, State::new(limits.memory.0), CallLimits { deadline: limits.deadline.max(LOAD_TIME), ..limits });
-    let instance = prepared.module.instance_pre().instantiate(&mut store).map_err(|e| anyhow::anyhow!("{}", explain(&e)))?;
+    let instance = patiently(|| prepared.module.instance_pre().instantiate(&mut store)).map_err(|e| anyhow::anyhow!("{}", explain(&e)))?;
     trusted::check(prepared, &instance, &mut store).map_err(|e| anyhow::anyhow!("its hooks are not those of the contract: {e:#}"))?;
     let manifest = describe_in(&instance, &mut store).map_err(|e| anyhow::anyhow!("describe failed: {}", explain(&e)))?;
     let words: usize = manifest.rules.iter().map(|r| r.verbs.len() + r.api_groups.len() + r.resources.len() + r.namespaces.len()).sum();

@@ -5,6 +5,7 @@
 
 pub mod bindings;
 mod bound;
+mod busy;
 mod compiled;
 mod counters;
 pub mod directory;

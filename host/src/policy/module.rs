@@ -119,7 +119,7 @@ fn configure(runtime: &Runtime, component: &[u8], settings: &str, memory: usize)
         let mut linker: Linker<State> = Linker::new(engine);
         PolicyModule::add_to_linker::<_, wasmtime::component::HasSelf<State>>(&mut linker, |state| state)?;
         wasi::grant_nothing(&mut linker, component)?;
-        linker.instantiate_async(store, component).await
+        super::busy::patiently(|| linker.instantiate(&mut *store, component))
     };
     let run = wizer.run_component(&mut store, component, instantiate);
     let done = futures_util::FutureExt::now_or_never(run).context("configure waits for something, and a policy has nothing to wait for")?;
