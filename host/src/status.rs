@@ -1,10 +1,7 @@
 //! Refusals: every error a caller meets is a `metav1.Status`.
 
-use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::StatusCode;
 use serde_json::json;
-
-use crate::body::Body;
 
 /// Why a request does not pass, as the caller is told.
 #[derive(Clone, Debug)]
@@ -143,23 +140,13 @@ impl Refusal {
     pub fn to_event(&self) -> String {
         format!("{{\"type\":\"ERROR\",\"object\":{}}}\n", self.to_json().trim_end())
     }
+}
 
-    /// The answer on the wire.
-    pub fn into_response(self) -> Response<Body> {
-        let mut response = Response::new(Body::full(Bytes::from(self.to_json())));
-        *response.status_mut() = self.code;
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
-        if let Some(seconds) = self.retry_after {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-        }
-        if self.code == StatusCode::UNAUTHORIZED {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"postern\""));
-        }
-        if matches!(self.code, StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT | StatusCode::BAD_REQUEST) {
-            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
-        response
+/// A command's exit code, as its last Status tells it (`k8s.io/client-go/tools/remotecommand/v4.go`).
+pub fn exit_code(status: &serde_json::Value) -> Option<i64> {
+    if status["status"] == "Success" {
+        return Some(0);
     }
+    let causes = status.pointer("/details/causes")?.as_array()?;
+    causes.iter().find(|cause| cause["reason"] == "ExitCode")?["message"].as_str()?.parse().ok()
 }

@@ -64,14 +64,14 @@ impl Asked {
 }
 
 /// Answers a request.
-pub fn serve(approvals: &Approvals, caller: &Caller, asked: &Asked) -> Result<Response<Body>, Refusal> {
+pub async fn serve(approvals: &Approvals, caller: &Caller, asked: &Asked) -> Result<Response<Body>, Refusal> {
     let value = match asked {
         Asked::List(limit, after) => {
-            let page = approvals.list(caller, *limit, after.as_deref())?;
+            let page = approvals.list(caller, *limit, after.as_deref()).await?;
             serde_json::json!({"items": page.items, "continue": page.go_on})
         }
-        Asked::Get(id) => serde_json::json!(approvals.get(id, caller)?),
-        Asked::Answer(id, approve, reuse) => serde_json::json!(approvals.answer(id, caller, *approve, *reuse)?),
+        Asked::Get(id) => serde_json::json!(approvals.get(id, caller).await?),
+        Asked::Answer(id, approve, reuse) => serde_json::json!(approvals.answer(id, caller, *approve, *reuse).await?),
     };
     let mut response = Response::new(Body::full(Bytes::from(value.to_string() + "\n")));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -3,9 +3,10 @@
 use http::HeaderMap;
 use serde_json::{Value, json};
 
-use super::{Summary, digest_of, identity};
+use super::{Summary, identity};
 use crate::classify::{Operation, Shape, shown_query};
 use crate::decide::Requirement;
+use crate::digest::sha256;
 use crate::identify::Caller;
 use crate::json::RequestBody;
 use crate::status::Refusal;
@@ -51,11 +52,11 @@ impl Intent<'_> {
             query,
             command,
             self.body.media_type(),
-            digest_of(&self.canonical_body()?),
+            sha256(&self.canonical_body()?),
             self.proxied_headers(),
             wanted
         ]);
-        Ok(digest_of(parts.to_string().as_bytes()))
+        Ok(sha256(parts.to_string().as_bytes()))
     }
 
     /// Equal objects are one body, however a client spaces or orders them. One that the API server does not read, or in an encoding that is not decoded, is
@@ -77,7 +78,7 @@ impl Intent<'_> {
             .headers
             .iter()
             .filter(|(name, _)| !OF_THE_CLIENT.contains(&name.as_str()))
-            .map(|(name, value)| (name.as_str(), digest_of(value.as_bytes())))
+            .map(|(name, value)| (name.as_str(), sha256(value.as_bytes())))
             .collect();
         headers.sort();
         headers
@@ -101,7 +102,7 @@ impl Intent<'_> {
             media_type: (!body.is_empty()).then(|| body.media_type().to_owned()),
             // Names only: what is sent to a server behind the API server may be a credential for it.
             headers: self.proxied_headers().into_iter().map(|(name, _)| name.to_owned()).collect(),
-            body_digest: (!body.is_empty()).then(|| digest_of(body.bytes())),
+            body_digest: (!body.is_empty()).then(|| sha256(body.bytes())),
             body: self.shown.clone().filter(|_| !is_secret && is_short),
         }
     }

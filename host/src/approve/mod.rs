@@ -6,24 +6,30 @@
 pub mod api;
 mod intent;
 mod ticket;
+mod tickets;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_lc_rs::{digest, rand};
+use aws_lc_rs::rand;
 use tokio::sync::watch;
 
+use crate::clock::now;
 use crate::config;
 use crate::decide::Requirement;
-use crate::identify::{Caller, now};
+use crate::digest::hex;
+use crate::identify::Caller;
 use crate::status::Refusal;
-use crate::store::{Page, Store};
 pub use intent::Intent;
 pub use ticket::{Given, State, Summary, Ticket};
+pub use tickets::{Page, Seen, SqliteTickets, Tickets};
+
+/// How often an answer is put to a ticket that others answer at the same moment.
+const ATTEMPTS: u32 = 8;
 
 /// Tickets, and those who wait for them.
 pub struct Approvals {
-    store: Store,
+    store: Box<dyn Tickets>,
     cluster: String,
     pending_per_caller: u32,
     /// Names of which each is one person's.
@@ -37,10 +43,10 @@ fn identity(caller: &Caller) -> String {
 }
 
 impl Approvals {
-    /// Keeps tickets in a store.
-    pub fn new(store: Store, cluster: &str, config: &config::Approvals) -> Arc<Self> {
+    /// Keeps tickets where they are kept.
+    pub fn new(store: impl Tickets + 'static, cluster: &str, config: &config::Approvals) -> Arc<Self> {
         let config::Approvals { pending_per_caller, same_person, .. } = config.clone();
-        Arc::new(Self { store, cluster: cluster.into(), pending_per_caller, same_person, changed: watch::channel(0).0 })
+        Arc::new(Self { store: Box::new(store), cluster: cluster.into(), pending_per_caller, same_person, changed: watch::channel(0).0 })
     }
 
     /// Whether two names are one person's. Equal names of two issuers are two people when something is asked for, and one when it is approved: both times the
@@ -51,7 +57,7 @@ impl Approvals {
     }
 
     /// The ticket of an intent, made when there is none.
-    pub fn ticket(&self, intent: &Intent<'_>, requirements: &[Requirement]) -> Result<Ticket, Refusal> {
+    pub async fn ticket(&self, intent: &Intent<'_>, requirements: &[Requirement]) -> Result<Ticket, Refusal> {
         let Intent { caller, .. } = intent;
         let now = now();
         let life = requirements.iter().map(|r| u64::from(r.valid_seconds)).min().unwrap_or(0);
@@ -68,8 +74,9 @@ impl Approvals {
             created: now,
             ends: now + life,
             reusable: false,
+            version: 0,
         };
-        let ticket = self.store.find_or_put(wanted, self.pending_per_caller).map_err(|e| unusable(&e))?;
+        let ticket = self.store.find_or_open(wanted, self.pending_per_caller).await.map_err(|e| unusable(&e))?;
         ticket.ok_or_else(|| {
             Refusal::forbidden(format!("{} approvals of yours are pending already; wait for those first", self.pending_per_caller))
         })
@@ -80,7 +87,7 @@ impl Approvals {
         let mut changes = self.changed.subscribe();
         let deadline = tokio::time::Instant::now() + hold;
         loop {
-            let ticket = self.store.get(id).map_err(|e| unusable(&e))?.ok_or_else(|| Refusal::forbidden("the approval is gone"))?;
+            let ticket = self.store.get(id).await.map_err(|e| unusable(&e))?.ok_or_else(|| Refusal::forbidden("the approval is gone"))?;
             if ticket.state != State::Pending || tokio::time::timeout_at(deadline, changes.changed()).await.is_err() {
                 return Ok(ticket);
             }
@@ -88,63 +95,82 @@ impl Approvals {
     }
 
     /// Takes an approved ticket for one operation; false when it was taken before.
-    pub fn take(&self, ticket: &Ticket) -> Result<bool, Refusal> {
+    pub async fn take(&self, ticket: &Ticket) -> Result<bool, Refusal> {
         if ticket.ends <= now() {
             return Ok(false);
         }
-        if ticket.reusable { Ok(true) } else { self.store.use_up(ticket).map_err(|e| unusable(&e)) }
+        if ticket.reusable {
+            return Ok(true);
+        }
+        Ok(self.store.replace(Ticket { state: State::Used, ..ticket.clone() }).await.map_err(|e| unusable(&e))?.is_some())
     }
 
     /// The tickets a caller may see, its own and those it may approve: those that are pending first, the latest first. `after` is where the page before
     /// ended.
-    pub fn list(&self, caller: &Caller, limit: u32, after: Option<&str>) -> Result<Page, Refusal> {
-        self.store.list(&identity(caller), &caller.groups, now(), limit, after).map_err(|e| unusable(&e))
+    pub async fn list(&self, caller: &Caller, limit: u32, after: Option<&str>) -> Result<Page, Refusal> {
+        let of = Seen { requester: identity(caller), groups: caller.groups.clone(), now: now(), limit, after: after.map(str::to_owned) };
+        self.store.list(of).await.map_err(|e| unusable(&e))
     }
 
     /// One ticket a caller may see.
-    pub fn get(&self, id: &str, caller: &Caller) -> Result<Ticket, Refusal> {
-        let ticket = self.store.get(id).map_err(|e| unusable(&e))?.filter(|t| may_see(t, caller));
+    pub async fn get(&self, id: &str, caller: &Caller) -> Result<Ticket, Refusal> {
+        let ticket = self.store.get(id).await.map_err(|e| unusable(&e))?.filter(|t| may_see(t, caller));
         ticket.ok_or_else(|| no_such(id))
     }
 
     /// Approves or denies. `reuse` lets the ticket be used for so many seconds instead of once.
-    pub fn answer(&self, id: &str, caller: &Caller, approve: bool, reuse: Option<u64>) -> Result<Ticket, Refusal> {
-        let now = now();
-        let changed = self.store.change(id, |ticket| {
-            let mut ticket = ticket.filter(|t| may_see(t, caller)).ok_or_else(|| no_such(id))?;
-            if self.is_same_person(&ticket.username, &caller.username) {
-                return Err(Refusal::forbidden("nobody approves or denies what they asked for themselves"));
-            }
-            if !may_answer(&ticket, caller) {
-                return Err(Refusal::forbidden("the approval must come from another group; the ticket names which"));
-            }
-            if ticket.state != State::Pending || ticket.ends <= now {
-                let state = if ticket.ends <= now { "expired" } else { ticket.state.name() };
-                return Err(Refusal::conflict(format!("the ticket {id} is {state} already")));
-            }
-            let by = identity(caller);
-            if ticket.approvals.iter().any(|given| self.is_same_person(&given.username, &caller.username)) {
-                return Err(Refusal::conflict("you have approved this already; the ticket needs somebody else too"));
-            }
-            if !approve {
-                ticket.state = State::Denied;
+    pub async fn answer(&self, id: &str, caller: &Caller, approve: bool, reuse: Option<u64>) -> Result<Ticket, Refusal> {
+        // Whoever answers may hang up before they hear of it: those who wait look at the ticket all the same.
+        let _told = Told(&self.changed);
+        for _ in 0..ATTEMPTS {
+            let answered = self.answered(self.get(id, caller).await?, caller, approve, reuse)?;
+            if let Some(ticket) = self.store.replace(answered).await.map_err(|e| unusable(&e))? {
                 return Ok(ticket);
             }
-            let (username, groups) = (caller.username.clone(), caller.groups.clone());
-            ticket.approvals.push(Given { by, username, groups, at: now, reuse_seconds: reuse });
-            if ticket.is_satisfied() {
-                ticket.state = State::Approved;
-                // More than once only as far as everybody said so.
-                if let Some(seconds) = ticket.approvals.iter().map(|given| given.reuse_seconds).min().flatten() {
-                    ticket.reusable = true;
-                    ticket.ends = ticket.ends.min(now.saturating_add(seconds));
-                }
+        }
+        Err(Refusal::conflict(format!("the ticket {id} is answered by others at this moment; look at it again")))
+    }
+
+    /// A ticket as it is once somebody has answered it, who may.
+    fn answered(&self, mut ticket: Ticket, caller: &Caller, approve: bool, reuse: Option<u64>) -> Result<Ticket, Refusal> {
+        let now = now();
+        if self.is_same_person(&ticket.username, &caller.username) {
+            return Err(Refusal::forbidden("nobody approves or denies what they asked for themselves"));
+        }
+        if !may_answer(&ticket, caller) {
+            return Err(Refusal::forbidden("the approval must come from another group; the ticket names which"));
+        }
+        if ticket.state != State::Pending || ticket.ends <= now {
+            let state = if ticket.ends <= now { "expired" } else { ticket.state.name() };
+            return Err(Refusal::conflict(format!("the ticket {} is {state} already", ticket.id)));
+        }
+        if ticket.approvals.iter().any(|given| self.is_same_person(&given.username, &caller.username)) {
+            return Err(Refusal::conflict("you have approved this already; the ticket needs somebody else too"));
+        }
+        if !approve {
+            ticket.state = State::Denied;
+            return Ok(ticket);
+        }
+        let (username, groups) = (caller.username.clone(), caller.groups.clone());
+        ticket.approvals.push(Given { by: identity(caller), username, groups, at: now, reuse_seconds: reuse });
+        if ticket.is_satisfied() {
+            ticket.state = State::Approved;
+            // More than once only as far as everybody said so.
+            if let Some(seconds) = ticket.approvals.iter().map(|given| given.reuse_seconds).min().flatten() {
+                ticket.reusable = true;
+                ticket.ends = ticket.ends.min(now.saturating_add(seconds));
             }
-            Ok(ticket)
-        });
-        let ticket = changed.map_err(|e| unusable(&e))??;
-        self.changed.send_modify(|n| *n += 1);
+        }
         Ok(ticket)
+    }
+}
+
+/// Tells those who wait that a ticket may have changed, when it is dropped.
+struct Told<'a>(&'a watch::Sender<u64>);
+
+impl Drop for Told<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|n| *n += 1);
     }
 }
 
@@ -169,11 +195,7 @@ fn unusable(error: &anyhow::Error) -> Refusal {
 fn ticket_id() -> Result<String, Refusal> {
     let mut bytes = [0; 6];
     rand::fill(&mut bytes).map_err(|_| Refusal::internal("no randomness"))?;
-    Ok(bytes.iter().map(|b| format!("{b:02x}")).collect())
-}
-
-fn digest_of(bytes: &[u8]) -> String {
-    digest::digest(&digest::SHA256, bytes).as_ref().iter().map(|b| format!("{b:02x}")).collect()
+    Ok(hex(&bytes))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@ use http::{HeaderMap, Method};
 use super::*;
 use crate::classify::Operation;
 use crate::json::RequestBody;
+use crate::store::Database;
 
 fn caller(name: &str, groups: &[&str]) -> Caller {
     Caller {
@@ -23,8 +24,8 @@ fn few() -> config::Approvals {
     config::Approvals { pending_per_caller: 2, same_person: vec![vec!["ann".into(), "corp:ann".into()]], ..config::Approvals::default() }
 }
 
-fn ask(approvals: &Approvals, caller: &Caller, operation: &Operation, body: &RequestBody, required: u32) -> Result<Ticket, Refusal> {
-    approvals.ticket(&Intent { caller, operation, headers: &HeaderMap::new(), body, shown: None }, &[requirement(required)])
+async fn ask(approvals: &Approvals, caller: &Caller, operation: &Operation, body: &RequestBody, required: u32) -> Result<Ticket, Refusal> {
+    approvals.ticket(&Intent { caller, operation, headers: &HeaderMap::new(), body, shown: None }, &[requirement(required)]).await
 }
 
 fn body(text: &'static [u8]) -> RequestBody {
@@ -35,54 +36,60 @@ fn delete(path: &str) -> Operation {
     Operation::classify(&Method::DELETE, &path.parse().unwrap()).unwrap()
 }
 
+fn open(file: &std::path::Path) -> SqliteTickets {
+    SqliteTickets::new(&Database::open(file).unwrap()).unwrap()
+}
+
 fn approvals() -> (Arc<Approvals>, std::path::PathBuf) {
     let file = std::env::temp_dir().join(format!("postern-{}-{}.db", std::process::id(), ticket_id().unwrap()));
-    (Approvals::new(Store::open(&file).unwrap(), "c", &few()), file)
+    (Approvals::new(open(&file), "c", &few()), file)
 }
 
 const WEB: &str = "/apis/apps/v1/namespaces/n/deployments/web";
 
-#[test]
-fn one_intent_is_one_ticket_and_passes_once() {
+#[tokio::test]
+async fn one_intent_is_one_ticket_and_passes_once() {
     let (approvals, file) = approvals();
     let (ann, sre) = (caller("ann", &["dev", "sre"]), caller("sue", &["sre"]));
-    let ticket = ask(&approvals, &ann, &delete(WEB), &body(b"{}"), 1).unwrap();
-    assert_eq!(ask(&approvals, &ann, &delete(WEB), &body(b"{ }"), 1).unwrap().id, ticket.id);
-    assert_ne!(ask(&approvals, &ann, &delete(WEB), &body(b"{\"gracePeriodSeconds\":0}"), 1).unwrap().id, ticket.id, "another body");
-    assert!(ask(&approvals, &ann, &delete("/api/v1/namespaces/n"), &body(b""), 1).is_err(), "two may be pending");
+    let ticket = ask(&approvals, &ann, &delete(WEB), &body(b"{}"), 1).await.unwrap();
+    assert_eq!(ask(&approvals, &ann, &delete(WEB), &body(b"{ }"), 1).await.unwrap().id, ticket.id);
+    assert_ne!(ask(&approvals, &ann, &delete(WEB), &body(b"{\"gracePeriodSeconds\":0}"), 1).await.unwrap().id, ticket.id, "another body");
+    assert!(ask(&approvals, &ann, &delete("/api/v1/namespaces/n"), &body(b""), 1).await.is_err(), "two may be pending");
 
-    assert_eq!(approvals.answer(&ticket.id, &ann, true, None).unwrap_err().code, 403, "not one's own");
-    assert_eq!(approvals.answer(&ticket.id, &caller("eve", &["dev"]), true, None).unwrap_err().code, 404, "not seen by others");
-    assert_eq!(approvals.answer(&ticket.id, &sre, true, None).unwrap().state, State::Approved);
-    assert_eq!(approvals.answer(&ticket.id, &sre, false, None).unwrap_err().code, 409);
+    assert_eq!(approvals.answer(&ticket.id, &ann, true, None).await.unwrap_err().code, 403, "not one's own");
+    assert_eq!(approvals.answer(&ticket.id, &caller("eve", &["dev"]), true, None).await.unwrap_err().code, 404, "not seen by others");
+    assert_eq!(approvals.answer(&ticket.id, &sre, true, None).await.unwrap().state, State::Approved);
+    assert_eq!(approvals.answer(&ticket.id, &sre, false, None).await.unwrap_err().code, 409);
 
     // A restart keeps it.
-    let again = Approvals::new(Store::open(&file).unwrap(), "c", &few());
-    let approved = ask(&again, &ann, &delete(WEB), &body(b"{}"), 1).unwrap();
+    let again = Approvals::new(open(&file), "c", &few());
+    let approved = ask(&again, &ann, &delete(WEB), &body(b"{}"), 1).await.unwrap();
     assert_eq!(approved.state, State::Approved);
-    assert!(again.take(&approved).unwrap());
-    assert!(!approvals.take(&approved).unwrap(), "not a second time");
-    assert_ne!(ask(&again, &ann, &delete(WEB), &body(b"{}"), 1).unwrap().id, approved.id);
+    assert!(again.take(&approved).await.unwrap());
+    assert!(!approvals.take(&approved).await.unwrap(), "not a second time");
+    assert_ne!(ask(&again, &ann, &delete(WEB), &body(b"{}"), 1).await.unwrap().id, approved.id);
     std::fs::remove_file(file).unwrap();
 }
 
-#[test]
-fn two_approvals_are_of_two_people_and_another_requester_has_another_ticket() {
+#[tokio::test]
+async fn two_approvals_are_of_two_people_and_another_requester_has_another_ticket() {
     let (approvals, file) = approvals();
-    let ticket = ask(&approvals, &caller("ann", &[]), &delete(WEB), &body(b""), 2).unwrap();
+    let ticket = ask(&approvals, &caller("ann", &[]), &delete(WEB), &body(b""), 2).await.unwrap();
     let sue = caller("sue", &["sre"]);
-    assert_eq!(approvals.answer(&ticket.id, &sue, true, Some(90)).unwrap().state, State::Pending);
-    assert_eq!(approvals.answer(&ticket.id, &sue, true, None).unwrap_err().code, 409);
-    assert_eq!(approvals.answer(&ticket.id, &caller("tom", &["sre"]), true, Some(30)).unwrap().state, State::Approved);
-    let reusable = ask(&approvals, &caller("ann", &[]), &delete(WEB), &body(b""), 2).unwrap();
-    assert!(approvals.take(&reusable).unwrap() && approvals.take(&reusable).unwrap());
+    assert_eq!(approvals.answer(&ticket.id, &sue, true, Some(90)).await.unwrap().state, State::Pending);
+    assert_eq!(approvals.answer(&ticket.id, &sue, true, None).await.unwrap_err().code, 409);
+    assert_eq!(approvals.answer(&ticket.id, &caller("tom", &["sre"]), true, Some(30)).await.unwrap().state, State::Approved);
+    let reusable = ask(&approvals, &caller("ann", &[]), &delete(WEB), &body(b""), 2).await.unwrap();
+    assert!(approvals.take(&reusable).await.unwrap() && approvals.take(&reusable).await.unwrap());
     assert!(reusable.ends <= now() + 30, "for as long as all said so");
-    let other = ask(&approvals, &caller("bob", &[]), &delete(WEB), &body(b""), 2).unwrap();
+    let other = ask(&approvals, &caller("bob", &[]), &delete(WEB), &body(b""), 2).await.unwrap();
     assert_ne!(other.id, ticket.id);
     // More than once only where all said so.
-    approvals.answer(&other.id, &sue, true, None).unwrap();
-    let once = approvals.answer(&other.id, &caller("tom", &["sre"]), true, Some(3600)).unwrap();
-    assert!(once.state == State::Approved && !once.reusable && approvals.take(&once).unwrap() && !approvals.take(&once).unwrap());
+    approvals.answer(&other.id, &sue, true, None).await.unwrap();
+    let once = approvals.answer(&other.id, &caller("tom", &["sre"]), true, Some(3600)).await.unwrap();
+    assert!(
+        once.state == State::Approved && !once.reusable && approvals.take(&once).await.unwrap() && !approvals.take(&once).await.unwrap()
+    );
     std::fs::remove_file(file).unwrap();
 }
 
@@ -131,45 +138,48 @@ fn an_intent_is_all_that_decides_what_happens() {
 fn threads_that_ask_at_the_same_moment_find_one_ticket() {
     let (approvals, file) = approvals();
     let ids: std::collections::HashSet<String> = std::thread::scope(|scope| {
-        let ask = || ask(&approvals, &caller("ann", &[]), &delete(WEB), &body(b""), 1).unwrap().id;
-        let threads: Vec<_> = (0..16).map(|_| scope.spawn(ask)).collect();
+        let asked = || {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            runtime.block_on(ask(&approvals, &caller("ann", &[]), &delete(WEB), &body(b""), 1)).unwrap().id
+        };
+        let threads: Vec<_> = (0..16).map(|_| scope.spawn(asked)).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     assert_eq!(ids.len(), 1);
     std::fs::remove_file(file).unwrap();
 }
 
-#[test]
-fn one_person_with_two_credentials_is_one_person() {
+#[tokio::test]
+async fn one_person_with_two_credentials_is_one_person() {
     let (approvals, file) = approvals();
     let of = |issuer: &str, name: &str| Caller { issuer: issuer.into(), ..caller(name, &["sre"]) };
-    let ticket = ask(&approvals, &of("https://corp", "ann"), &delete(WEB), &body(b""), 2).unwrap();
+    let ticket = ask(&approvals, &of("https://corp", "ann"), &delete(WEB), &body(b""), 2).await.unwrap();
     for (issuer, name) in [("https://corp", "ann"), ("x509:CN=ca", "ann"), ("https://other", "corp:ann")] {
-        assert_eq!(approvals.answer(&ticket.id, &of(issuer, name), true, None).unwrap_err().code, 403, "{issuer} {name}");
+        assert_eq!(approvals.answer(&ticket.id, &of(issuer, name), true, None).await.unwrap_err().code, 403, "{issuer} {name}");
     }
-    approvals.answer(&ticket.id, &of("https://corp", "sue"), true, None).unwrap();
-    assert_eq!(approvals.answer(&ticket.id, &of("x509:CN=ca", "sue"), true, None).unwrap_err().code, 409);
+    approvals.answer(&ticket.id, &of("https://corp", "sue"), true, None).await.unwrap();
+    assert_eq!(approvals.answer(&ticket.id, &of("x509:CN=ca", "sue"), true, None).await.unwrap_err().code, 409);
     // What one asked for under one credential is not released under another of the same name: that may be somebody else.
-    assert_ne!(ask(&approvals, &of("x509:CN=ca", "ann"), &delete(WEB), &body(b""), 2).unwrap().id, ticket.id);
+    assert_ne!(ask(&approvals, &of("x509:CN=ca", "ann"), &delete(WEB), &body(b""), 2).await.unwrap().id, ticket.id);
     std::fs::remove_file(file).unwrap();
 }
 
-#[test]
-fn pages_hold_what_a_caller_may_see_and_what_is_pending_comes_first() {
+#[tokio::test]
+async fn pages_hold_what_a_caller_may_see_and_what_is_pending_comes_first() {
     let (_, file) = approvals();
-    let approvals = Approvals::new(Store::open(&file).unwrap(), "c", &config::Approvals { pending_per_caller: 5000, ..few() });
+    let approvals = Approvals::new(open(&file), "c", &config::Approvals { pending_per_caller: 5000, ..few() });
     let path = |n: usize| delete(&format!("{WEB}{n}"));
-    let mine = ask(&approvals, &caller("ann", &[]), &path(0), &body(b""), 1).unwrap();
+    let mine = ask(&approvals, &caller("ann", &[]), &path(0), &body(b""), 1).await.unwrap();
     let hers = Requirement { approvers: vec!["other".into()], ..requirement(1) };
     for n in 1..1200 {
         let intent = Intent { caller: &caller("eve", &[]), operation: &path(n), headers: &HeaderMap::new(), body: &body(b""), shown: None };
-        approvals.ticket(&intent, std::slice::from_ref(&hers)).unwrap();
+        approvals.ticket(&intent, std::slice::from_ref(&hers)).await.unwrap();
     }
-    let seen = approvals.list(&caller("sue", &["sre"]), 500, None).unwrap();
+    let seen = approvals.list(&caller("sue", &["sre"]), 500, None).await.unwrap();
     assert_eq!(seen.items.iter().map(|t| &t.id).collect::<Vec<_>>(), [&mine.id], "those of others hide none");
     let (mut all, mut after) = (Vec::new(), None);
     loop {
-        let page = approvals.list(&caller("tom", &["other"]), 500, after.as_deref()).unwrap();
+        let page = approvals.list(&caller("tom", &["other"]), 500, after.as_deref()).await.unwrap();
         all.extend(page.items.into_iter().map(|t| t.id));
         after = page.go_on;
         if after.is_none() {
@@ -181,14 +191,33 @@ fn pages_hold_what_a_caller_may_see_and_what_is_pending_comes_first() {
     std::fs::remove_file(file).unwrap();
 }
 
-#[test]
-fn tickets_that_ended_long_ago_are_forgotten() {
+#[tokio::test]
+async fn who_waits_hears_of_an_answer_though_its_giver_has_gone() {
     let (approvals, file) = approvals();
     let ann = caller("ann", &[]);
-    let old = ask(&approvals, &ann, &delete(WEB), &body(b""), 1).unwrap();
-    approvals.store.put(&Ticket { ends: now() - 31 * 86_400, ..old.clone() }).unwrap();
-    let recent = ask(&approvals, &ann, &delete("/api/v1/namespaces/n"), &body(b""), 1).unwrap();
-    assert_eq!(approvals.get(&old.id, &ann).unwrap_err().code, 404);
-    assert_eq!(approvals.get(&recent.id, &ann).unwrap().id, recent.id);
+    let ticket = ask(&approvals, &ann, &delete(WEB), &body(b""), 1).await.unwrap();
+    let sue = caller("sue", &["sre"]);
+    let (waited, ()) = tokio::join!(approvals.wait(&ticket.id, Duration::from_secs(60)), async {
+        tokio::task::yield_now().await;
+        let mut answer = Box::pin(approvals.answer(&ticket.id, &sue, true, None));
+        // The giver is gone once the answer was handed to whoever keeps tickets.
+        while approvals.store.get(&ticket.id).await.unwrap().unwrap().state == State::Pending {
+            let _ = futures_util::poll!(answer.as_mut());
+        }
+    });
+    assert_eq!(waited.unwrap().state, State::Approved);
+    std::fs::remove_file(file).unwrap();
+}
+
+#[tokio::test]
+async fn two_who_answer_at_the_same_moment_both_count() {
+    let (approvals, file) = approvals();
+    let ticket = ask(&approvals, &caller("ann", &[]), &delete(WEB), &body(b""), 2).await.unwrap();
+    let (sue, tom) = (caller("sue", &["sre"]), caller("tom", &["sre"]));
+    let (one, other) = tokio::join!(approvals.answer(&ticket.id, &sue, true, None), approvals.answer(&ticket.id, &tom, true, None));
+    let states = [one.unwrap().state, other.unwrap().state];
+    assert!(states.contains(&State::Approved), "{states:?}");
+    let ticket = approvals.get(&ticket.id, &sue).await.unwrap();
+    assert_eq!((ticket.state, ticket.approvals.len()), (State::Approved, 2));
     std::fs::remove_file(file).unwrap();
 }

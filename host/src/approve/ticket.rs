@@ -58,6 +58,9 @@ pub struct Ticket {
     pub ends: u64,
     /// Set when all approvers let it be used for a time and not once.
     pub reusable: bool,
+    /// How often it was changed, as whoever keeps it counts: what was made from another version does not take its place.
+    #[serde(skip)]
+    pub version: u64,
 }
 
 /// An operation as the approver sees it.

@@ -48,7 +48,7 @@ fn check(file: &Path) -> anyhow::Result<()> {
     if let Some(store) = &config.sessions.object_store {
         Objects::open(store)?;
     }
-    let scratch = Scratch(std::env::temp_dir().join(format!("postern-check-{}-{}", std::process::id(), crate::identify::now())));
+    let scratch = Scratch(std::env::temp_dir().join(format!("postern-check-{}-{}", std::process::id(), crate::clock::now())));
     // Made here, and by nobody before: a link would lead elsewhere.
     std::fs::create_dir(&scratch.0).with_context(|| scratch.0.display().to_string())?;
     let _held = DataDirectory::open(&scratch.0)?;

@@ -12,21 +12,25 @@ use http::{Method, StatusCode};
 use serde_json::json;
 use tokio::sync::watch;
 
-use crate::approve::Approvals;
+use crate::approve::{Approvals, SqliteTickets};
 use crate::cli::terminal::say;
+use crate::clock::now;
 use crate::config::Config;
+use crate::drain::Drain;
+use crate::files;
 use crate::forward::{Access, As, Upstream};
 use crate::gateway::{Gateway, KnownValues};
-use crate::identify::{CertificateCa, Identifier, now};
-use crate::listen::{Ca, Certificates, Listener, write_private};
+use crate::identify::{CertificateCa, Identifier};
+use crate::listen::{Ca, Certificates, Listener, Serving};
 use crate::mask::{Plans, TokenKey};
 use crate::policy::report::Report;
-use crate::policy::{Cache, Counters, Directory, PolicySet, Runtime, secret};
+use crate::policy::{Cache, Counters, Directory, PolicySet, Runtime, SqliteCounters};
 use crate::record::session::Sessions;
+use crate::record::session::index::SqliteIndex;
 use crate::record::session::spool::Uploader;
 use crate::record::{AuditLog, Event, Strangers};
 use crate::slots::Slots;
-use crate::store::{CounterStore, DataDirectory, Objects, SessionIndex, Store};
+use crate::store::{DataDirectory, Database, Objects};
 
 /// How long recordings may go on to the object store once everything else has ended.
 const LAST_SENDING: Duration = Duration::from_secs(10);
@@ -104,8 +108,8 @@ async fn serve(config: Config, personal: bool, address_file: Option<PathBuf>) ->
     if personal {
         identifier = identifier.with_client_ca(CertificateCa::from_pem(ca.pem().as_bytes())?)?;
     }
-    let database = data.join("postern.db");
-    let approvals = Approvals::new(Store::open(&database)?, &config.cluster.name, &config.approvals);
+    let database = Database::open(&data.join("postern.db"))?;
+    let approvals = Approvals::new(SqliteTickets::new(&database)?, &config.cluster.name, &config.approvals);
     let largest = config.sessions.largest_recording.0 as u64;
     let (stop_sending, stopped_sending) = watch::channel(false);
     let uploader = match &config.sessions.object_store {
@@ -113,12 +117,12 @@ async fn serve(config: Config, personal: bool, address_file: Option<PathBuf>) ->
         None => None,
     };
     let spool = uploader.as_ref().map(Uploader::spool);
-    let sessions = Sessions::open(&config.sessions_directory(), &data, SessionIndex::open(&database)?, largest, spool)?;
+    let sessions = Sessions::open(&config.sessions_directory(), &data, SqliteIndex::new(&database)?, largest, spool)?;
     let sending = uploader.map(|uploader| tokio::spawn(uploader.run(stopped_sending)));
     let audit = AuditLog::open(&config.audit_file(), config.audit.rotation(), Some(sessions.clone()))?;
     let policies = match &config.policies.directory {
         Some(_) => {
-            let counters = Counters::open(CounterStore::open(&database)?, now())?;
+            let counters = Counters::open(SqliteCounters::new(&database)?, now()).await?;
             let runtime = Runtime::start(config.policies.memory.0, counters)?;
             Some(Directory::open(runtime, Cache::open(&data)?, &config.policies, &data, Some(Report::file(&data)))?)
         }
@@ -137,8 +141,9 @@ async fn serve(config: Config, personal: bool, address_file: Option<PathBuf>) ->
     let listener = Listener::bind(&config.listen.address, certificates).await?;
     let address = listener.address()?;
     tokio::spawn(Arc::clone(&identifier).keep_fresh());
-    let plans = Arc::new(Plans::new(TokenKey::new(&secret(&data.join("token.key"))?)));
+    let plans = Arc::new(Plans::new(TokenKey::new(&files::secret(&data.join("token.key"))?)));
     let strangers = Arc::new(Strangers::default());
+    let (drain, serving) = (Drain::default(), serving(&config));
     let gateway = Arc::new(Gateway {
         config,
         identifier,
@@ -148,8 +153,7 @@ async fn serve(config: Config, personal: bool, address_file: Option<PathBuf>) ->
         audit,
         strangers: Arc::clone(&strangers),
         plans,
-        streams: Arc::default(),
-        leaving: watch::channel(false).0,
+        drain: drain.clone(),
         sessions: Some(sessions.clone()),
         open_streams: Slots::new(usize::MAX),
         requests: Slots::new(usize::MAX),
@@ -159,15 +163,13 @@ async fn serve(config: Config, personal: bool, address_file: Option<PathBuf>) ->
     });
 
     if let Some(file) = address_file {
-        let partial = file.with_extension("partial");
-        std::fs::write(&partial, address.to_string())?;
-        std::fs::rename(&partial, &file)?;
+        files::write(&file, address.to_string().as_bytes())?;
     }
     say!("postern serves https://{address}");
     tell_of_upstream(Arc::clone(&gateway.upstream), gateway.audit.clone())?;
     if personal {
         let file = data.join("kubeconfig");
-        write_private(&file, kubeconfig(&ca, &address.to_string())?.as_bytes())?;
+        files::write_private(&file, kubeconfig(&ca, &address.to_string())?.as_bytes())?;
         say!("try it: kubectl --kubeconfig {} get pods", file.display());
     }
     let (stop, stopped) = watch::channel(false);
@@ -190,7 +192,7 @@ async fn serve(config: Config, personal: bool, address_file: Option<PathBuf>) ->
         let (audit, strangers) = (audit.clone(), Arc::clone(&strangers));
         async move { audit.tell_of(&strangers).await }
     });
-    let served = listener.serve(gateway, stopped).await;
+    let served = listener.serve(gateway, serving, drain, stopped).await;
     telling.abort();
     audit.tell(&strangers, true);
     audit.close().await;
@@ -201,12 +203,20 @@ async fn serve(config: Config, personal: bool, address_file: Option<PathBuf>) ->
         let _ = tokio::time::timeout(LAST_SENDING, sending).await;
     }
     if let Some(policies) = policies {
-        if let Err(error) = policies.runtime().counters.write(now()) {
+        let counted = tokio::task::spawn_blocking({
+            let policies = Arc::clone(&policies);
+            move || policies.runtime().counters.write(now())
+        });
+        if let Err(error) = counted.await.map_err(Into::into).flatten() {
             tracing::error!(error = format!("{error:#}"), "what policies counted last could not be written down");
         }
         policies.retire();
     }
     served
+}
+
+fn serving(config: &Config) -> Serving {
+    Serving { threads: config.listen.threads, drain: config.listen.drain.duration(), limits: config.limits.clone() }
 }
 
 /// Records what is in force, by name and digest, and what should be and is not.

@@ -8,12 +8,12 @@ mod quantity;
 mod sessions;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::record::Rotation;
 pub use authentication::{
     Authentication, ClaimMappings, ClaimValidationRule, ExtraMapping, Issuer, JwtAuthenticator, PrefixedClaimOrExpression,
     UserValidationRule,
@@ -298,6 +298,15 @@ impl Audit {
     pub fn rotation(&self) -> Rotation {
         Rotation { size: self.rotate_size.0 as u64, age: (self.rotate_age.0 > 0).then(|| self.rotate_age.duration()) }
     }
+}
+
+/// When the audit log goes on in another file. Its chain goes on with it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Rotation {
+    /// Bytes after which it does; 0 for never.
+    pub size: u64,
+    /// How long after its first event; none for never.
+    pub age: Option<Duration>,
 }
 
 /// Limits a peer meets.

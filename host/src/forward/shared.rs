@@ -15,7 +15,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::Mutex;
 
 use super::{Kind, Upstream, gone};
-use crate::listen::LocalExecutor;
+use crate::executor::LocalExecutor;
 use crate::status::Refusal;
 
 /// Watches on one connection. RFC 9113 (section 6.5.2) wants at least 100 to be let in; kube-apiserver lets in so many.

@@ -84,7 +84,7 @@ impl Gateway {
                 }
                 self.audit.record_durably(event, "decided").await?;
             }
-            return Ok(Admitted::Own(approve::api::serve(&self.approvals, &caller, &asked)?));
+            return Ok(Admitted::Own(approve::api::serve(&self.approvals, &caller, &asked).await?));
         }
         let operation = Operation::classify(&parts.method, &parts.uri)?;
         event.operation(&operation, &self.config.cluster.name);

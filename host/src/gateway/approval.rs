@@ -13,10 +13,10 @@ use crate::status::Refusal;
 
 impl Gateway {
     /// The ticket of an operation; what waits for one is recorded.
-    pub(super) fn ask(&self, exchange: &Exchange, decision: &Decision, event: &mut Event) -> Result<Ticket, Refusal> {
+    pub(super) async fn ask(&self, exchange: &Exchange, decision: &Decision, event: &mut Event) -> Result<Ticket, Refusal> {
         let Exchange { caller, operation, headers, body, .. } = exchange;
         let intent = Intent { caller, operation, headers, body, shown: shown(exchange, decision)? };
-        let ticket = self.approvals.ticket(&intent, &decision.approvals)?;
+        let ticket = self.approvals.ticket(&intent, &decision.approvals).await?;
         event.set("ticket", &ticket.id);
         if ticket.state == State::Pending {
             self.audit.record(event, "held");
@@ -56,7 +56,7 @@ impl Gateway {
         if !again.approvals.is_empty() && !is_covered {
             return Err(Refusal::forbidden(format!("approval {id} no longer covers this operation: the policies ask for another one now")));
         }
-        if !self.approvals.take(&ticket)? {
+        if !self.approvals.take(&ticket).await? {
             return Err(used());
         }
         if ticket.reusable {

@@ -14,27 +14,29 @@ mod stream;
 mod terminal;
 
 use std::cell::{Cell, OnceCell};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::sync::watch;
+use rustls_pki_types::CertificateDer;
 
 use crate::approve::{Approvals, State};
 use crate::body::{Body, linger};
 use crate::classify::{Operation, Shape, Target};
+use crate::clock;
 use crate::config::{Config, KeepBodies};
 use crate::decide::{self, Decider, Decision};
+use crate::drain::Drain;
 use crate::forward::{As, Upstream};
 use crate::identify::{Caller, Identifier, Presented};
 use crate::json::RequestBody;
-use crate::listen::{Connection, neighbourhood};
+use crate::listen::{Handler, Peer, neighbourhood};
 use crate::mask::{Plans, Scope};
 use crate::policy::bindings::postern::policy::types;
 use crate::policy::{Directory, PolicySet};
@@ -70,10 +72,8 @@ pub struct Gateway {
     pub strangers: Arc<Strangers>,
     /// The masks in use, compiled.
     pub plans: Arc<Plans>,
-    /// Held by each upgraded connection: a drain waits for those too.
-    pub streams: Arc<()>,
-    /// Becomes true shortly before the gateway ends: streams that are open then end with a message.
-    pub leaving: watch::Sender<bool>,
+    /// Upgraded connections: the end of the gateway waits for those too.
+    pub drain: Drain,
     /// Recordings; none when nothing is recorded.
     pub sessions: Option<Sessions>,
     /// Streams that are open, by caller.
@@ -86,17 +86,6 @@ pub struct Gateway {
     pub known: KnownValues,
     /// What open exchanges stand on.
     pub rights: Arc<Rights>,
-}
-
-/// What is known of the connection a request came on.
-#[derive(Clone)]
-pub struct Peer {
-    /// Its address.
-    pub address: SocketAddr,
-    /// What its certificate says.
-    pub presented: Presented,
-    /// The connection itself.
-    pub connection: Rc<Connection>,
 }
 
 /// One request on its way through the stages.
@@ -182,11 +171,15 @@ const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 
 static COUNTER: AtomicU64 = AtomicU64::new(0);
 
-impl Gateway {
+impl Handler for Gateway {
+    fn presented(&self, chain: &[CertificateDer<'_>]) -> Presented {
+        self.identifier.verify_certificate(chain)
+    }
+
     /// Answers one request. Every way out of here has written an audit event.
-    pub async fn handle(self: Arc<Self>, peer: Peer, mut request: Request<Incoming>) -> Response<Body> {
+    async fn handle(self: Arc<Self>, peer: Peer, mut request: Request<Incoming>) -> Response<Body> {
         let began = Instant::now();
-        let received_at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
+        let received_at = clock::since_1970().as_millis() as u64;
         let id = format!("{received_at:x}-{:x}", COUNTER.fetch_add(1, Ordering::Relaxed));
         let mut unanswered = Unanswered {
             audit: &self.audit,
@@ -225,7 +218,9 @@ impl Gateway {
         }
         refusal.into_response()
     }
+}
 
+impl Gateway {
     /// Decide, approve, and send. What needs an approval waits here, or on the caller's terminal.
     async fn carry_out(
         self: &Arc<Self>,
@@ -248,7 +243,7 @@ impl Gateway {
             decision.live.clear();
             // What is approved is these bytes.
             self.take_in(&mut exchange).await?;
-            let ticket = self.ask(&exchange, &decision, event)?;
+            let ticket = Box::pin(self.ask(&exchange, &decision, event)).await?;
             if ticket.state == State::Pending
                 && exchange.operation.command.is_some()
                 && let Some(handshake) = Handshake::offered(&exchange.operation.method, &exchange.headers)
@@ -308,16 +303,16 @@ impl Gateway {
 
     /// An answer that is told over WebSocket: its connection is upgraded here, and not at the API server.
     fn tell(&self, opening: Opening, upgrade: OnUpgrade, answer: Response<Body>) -> Response<Body> {
-        let (mut response, streams, mut leaving) = (opening.response(), Arc::clone(&self.streams), self.leaving.subscribe());
+        let (mut response, open, leaving) = (opening.response(), self.drain.hold(), self.drain.leaving());
         for warning in answer.headers().get_all(header::WARNING) {
             response.headers_mut().append(header::WARNING, warning.clone());
         }
         tokio::task::spawn_local(async move {
-            let _open = streams;
+            let _open = open;
             let Ok(upgraded) = upgrade.await else { return };
             tokio::select! {
                 () = opening.tell(TokioIo::new(upgraded), answer.into_body()) => {}
-                _ = leaving.wait_for(|leaving| *leaving) => {}
+                () = leaving.cancelled() => {}
             }
         });
         response

@@ -1,7 +1,5 @@
 //! Streams into containers: what must stand before one is opened, and how it is carried.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use hyper::body::Incoming;
@@ -13,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::{Exchange, Gateway};
 use crate::body::Body;
 use crate::classify::{Operation, Shape, escape, path_of};
+use crate::clock;
 use crate::config::{Limits, RecordingFailure};
 use crate::decide::Decision;
 use crate::forward;
@@ -153,7 +152,7 @@ impl Gateway {
             chosen.and_then(|c| c[field].as_str()).unwrap_or_default().to_owned()
         };
         json!({
-            "kind": "stream", "session": caller.credential, "id": id, "time": crate::record::timestamp(), "cluster": self.config.cluster.name,
+            "kind": "stream", "session": caller.credential, "id": id, "time": clock::timestamp(), "cluster": self.config.cluster.name,
             "caller": {"username": caller.username, "groups": caller.groups, "issuer": caller.issuer},
             "verb": operation.verb, "target": operation.target, "command": operation.command, "verdict": decision.verdict(),
             "pod": {"node": pod.and_then(|p| p.pointer("/spec/nodeName")), "image": of("/spec/containers", "image"),
@@ -209,7 +208,7 @@ impl Gateway {
                 response.headers_mut().append(HeaderName::clone(name), value.clone());
             }
         }
-        let open = Arc::clone(&self.streams);
+        let open = self.drain.hold();
         let ready = match opens {
             Opens::Stream(ready) => *ready,
             Opens::Tunnel(slot) => {
@@ -264,7 +263,7 @@ impl Gateway {
             must_record: self.config.sessions.on_failure == RecordingFailure::Refuse,
             idle: limits.stream_idle_time.duration(),
             longest: limits.stream_time.duration(),
-            leaving: self.leaving.subscribe(),
+            leaving: self.drain.leaving(),
             ends,
             told_on,
         };

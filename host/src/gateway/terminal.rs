@@ -14,8 +14,8 @@ use super::stream::{self, Ready};
 use super::{Exchange, Gateway};
 use crate::approve::Ticket;
 use crate::body::{Body, collect};
+use crate::clock::time_left;
 use crate::decide::Decision;
-use crate::identify::time_left;
 use crate::record::Event;
 use crate::respond::Completion;
 use crate::slots::Slot;
@@ -41,7 +41,7 @@ impl Gateway {
     ) -> Response<Body> {
         let (gateway, response) = (Arc::clone(self), handshake.response());
         tokio::task::spawn_local(async move {
-            let _open = Arc::clone(&gateway.streams);
+            let _open = gateway.drain.hold();
             let Ok(upgraded) = upgrade.await else {
                 gateway.refused(&client_gone(), &mut event);
                 return;

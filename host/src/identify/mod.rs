@@ -8,7 +8,6 @@ mod jwt;
 pub mod name;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use http::HeaderMap;
@@ -18,7 +17,9 @@ pub use claims::{Claims, Mappings};
 pub use headers::{Credentials, strip, strip_websocket_token as strip_token};
 pub use jwt::unverified_parts;
 
+use crate::clock::now;
 use crate::config::Authentication;
+use crate::digest;
 use crate::status::Refusal;
 
 /// The authenticated caller. The credential itself is not in it.
@@ -41,12 +42,7 @@ pub struct Caller {
 
 /// See [`Caller::credential`].
 fn credential_id(issuer: &str, username: &str, own: &[u8]) -> String {
-    let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
-    for part in [issuer.as_bytes(), username.as_bytes(), own] {
-        context.update(&(part.len() as u64).to_be_bytes());
-        context.update(part);
-    }
-    context.finish().as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+    digest::hex(&digest::of_parts(&[issuer.as_bytes(), username.as_bytes(), own])[..8])
 }
 
 /// Tells who is calling.
@@ -108,14 +104,4 @@ impl Identifier {
             },
         }
     }
-}
-
-/// Unix seconds.
-pub(crate) fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
-}
-
-/// How long a credential is good for yet. No stream lasts longer than a year, whatever its credential says.
-pub(crate) fn time_left(expires: u64) -> Duration {
-    Duration::from_secs(expires.saturating_sub(now()).min(365 * 86_400))
 }

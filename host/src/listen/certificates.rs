@@ -13,6 +13,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::config::Listen;
+use crate::files;
 
 /// How often the files are looked at.
 const LOOK: Duration = Duration::from_secs(2);
@@ -104,7 +105,7 @@ impl Ca {
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let certificate = params.self_signed(&key)?.pem();
-        write_private(&key_file, key.serialize_pem().as_bytes())?;
+        files::write_private(&key_file, key.serialize_pem().as_bytes())?;
         std::fs::write(&certificate_file, &certificate)?;
         Ok(Self { certificate, key: key_file })
     }
@@ -127,18 +128,4 @@ impl Ca {
         let key = KeyPair::from_pem(&std::fs::read_to_string(&self.key)?)?;
         Ok(Issuer::from_ca_cert_pem(&self.certificate, key)?)
     }
-}
-
-/// Writes a file that only this user may read.
-pub fn write_private(file: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    use std::io::Write;
-    use std::os::unix::fs::OpenOptionsExt;
-    let _ = std::fs::remove_file(file);
-    let mut to = std::fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(file)
-        .with_context(|| format!("cannot write {}", file.display()))?;
-    Ok(to.write_all(bytes)?)
 }

@@ -7,7 +7,7 @@ mod certificates;
 mod connection;
 
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,18 +18,22 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
+use rustls_pki_types::CertificateDer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+use tokio_util::task::TaskTracker;
 
-pub use certificates::{Ca, Certificates, write_private};
+pub use certificates::{Ca, Certificates};
 pub use connection::{Busy, Connection, neighbourhood};
 
 use crate::body::Body;
-use crate::gateway::{Gateway, Peer};
-use crate::identify::HandshakeOnly;
+use crate::config::Limits;
+use crate::drain::Drain;
+use crate::executor::LocalExecutor;
+use crate::identify::{HandshakeOnly, Presented};
 use crate::slots::{Full, Slot};
 use connection::Places;
 
@@ -39,6 +43,37 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 const TOLD_EVERY: Duration = Duration::from_secs(10);
 /// Streams one HTTP/2 connection may have open: kubectl and client-go use far fewer.
 const STREAMS: u32 = 250;
+
+/// What requests are handled by.
+pub trait Handler: Send + Sync + 'static {
+    /// What the certificate says that a client showed, once for its connection.
+    fn presented(&self, chain: &[CertificateDer<'_>]) -> Presented;
+
+    /// Answers a request.
+    fn handle(self: Arc<Self>, peer: Peer, request: Request<Incoming>) -> impl Future<Output = Response<Body>>;
+}
+
+/// What is known of the connection a request came on.
+#[derive(Clone)]
+pub struct Peer {
+    /// Its address.
+    pub address: SocketAddr,
+    /// What its certificate says.
+    pub presented: Presented,
+    /// The connection itself.
+    pub connection: Rc<Connection>,
+}
+
+/// How connections are served.
+#[derive(Clone)]
+pub struct Serving {
+    /// Threads that serve; 0 for one a core.
+    pub threads: usize,
+    /// How long what is open may go on once the gateway is to end.
+    pub drain: Duration,
+    /// What a peer may do.
+    pub limits: Limits,
+}
 
 /// A bound port.
 pub struct Listener {
@@ -64,17 +99,29 @@ impl Listener {
         Ok(self.tcp.local_addr()?)
     }
 
-    /// Serves until `stop` changes, then lets open requests end.
-    pub async fn serve(self, gateway: Arc<Gateway>, mut stop: watch::Receiver<bool>) -> anyhow::Result<()> {
-        let threads = match gateway.config.listen.threads {
+    /// Serves until `stop` changes, then lets what is open end.
+    pub async fn serve<H: Handler>(
+        self,
+        handler: Arc<H>,
+        serving: Serving,
+        drain: Drain,
+        mut stop: watch::Receiver<bool>,
+    ) -> anyhow::Result<()> {
+        let threads = match serving.threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             n => n,
         };
-        let places = Places::new(&gateway.config.limits);
+        let places = Places::new(&serving.limits);
         let mut workers = Vec::new();
         for number in 0..threads {
             let (sender, receiver) = mpsc::unbounded_channel();
-            let worker = Worker { gateway: Arc::clone(&gateway), tls: Arc::clone(&self.tls), stop: stop.clone() };
+            let worker = Worker {
+                handler: Arc::clone(&handler),
+                serving: serving.clone(),
+                drain: drain.clone(),
+                tls: Arc::clone(&self.tls),
+                stop: stop.clone(),
+            };
             let thread = std::thread::Builder::new().name(format!("serve-{number}")).spawn(move || worker.run(receiver))?;
             workers.push((sender, thread));
         }
@@ -126,36 +173,32 @@ struct Accepted {
     place: Slot,
 }
 
-struct Worker {
-    gateway: Arc<Gateway>,
+struct Worker<H> {
+    handler: Arc<H>,
+    serving: Serving,
+    drain: Drain,
     tls: Arc<ServerConfig>,
     stop: watch::Receiver<bool>,
 }
 
-impl Worker {
+impl<H: Handler> Worker<H> {
     fn run(self, mut connections: mpsc::UnboundedReceiver<Accepted>) {
         // A local runtime and not a set of local tasks: those are woken through the runtime, which costs a system call each time.
         let Ok(runtime) = Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) else { return };
-        let drain = self.gateway.config.listen.drain.duration();
-        let (open, worker) = (Rc::new(()), Rc::new(self));
+        let (open, worker) = (TaskTracker::new(), Rc::new(self));
         runtime.block_on(async {
             tokio::task::spawn_local(keep_time());
             while let Some(accepted) = connections.recv().await {
-                let (guard, worker) = (Rc::clone(&open), Rc::clone(&worker));
-                tokio::task::spawn_local(async move {
-                    worker.connection(accepted).await;
-                    drop(guard);
-                });
+                let worker = Rc::clone(&worker);
+                tokio::task::spawn_local(open.track_future(async move { worker.connection(accepted).await }));
             }
-            let end = tokio::time::Instant::now() + drain;
-            let is_open = || Rc::strong_count(&open) > 1 || Arc::strong_count(&worker.gateway.streams) > 1;
-            let farewell = end - drain.mul_f32(0.3);
-            while is_open() && tokio::time::Instant::now() < end {
-                if tokio::time::Instant::now() > farewell {
-                    // Whoever is still at work in a container is told before the connection goes.
-                    worker.gateway.leaving.send_replace(true);
-                }
-                tokio::time::sleep(Duration::from_millis(20)).await;
+            open.close();
+            let mut ended = pin!(async { tokio::join!(open.wait(), worker.drain.ended()) });
+            let farewell = worker.serving.drain.mul_f32(0.7);
+            if tokio::time::timeout(farewell, ended.as_mut()).await.is_err() {
+                // Whoever is still at work in a container is told before the connection goes.
+                worker.drain.leave();
+                let _ = tokio::time::timeout(worker.serving.drain - farewell, ended).await;
             }
         });
     }
@@ -164,16 +207,16 @@ impl Worker {
     async fn connection(&self, Accepted { stream, address, place }: Accepted) {
         let Some(stream) = Box::pin(self.handshake(stream)).await else { return };
         let (_, tls) = stream.get_ref();
-        let presented = self.gateway.identifier.verify_certificate(tls.peer_certificates().unwrap_or_default());
+        let presented = self.handler.presented(tls.peer_certificates().unwrap_or_default());
         let is_h2 = tls.alpn_protocol() == Some(b"h2");
         let connection = Connection::new(place);
         let peer = Peer { address, presented, connection: Rc::clone(&connection) };
-        let gateway = Arc::clone(&self.gateway);
+        let handler = Arc::clone(&self.handler);
         let service = service_fn(move |request: Request<Incoming>| {
-            let (gateway, peer) = (Arc::clone(&gateway), peer.clone());
-            Box::pin(async move { Ok::<Response<Body>, std::convert::Infallible>(gateway.handle(peer, request).await) })
+            let (handler, peer) = (Arc::clone(&handler), peer.clone());
+            Box::pin(async move { Ok::<Response<Body>, std::convert::Infallible>(handler.handle(peer, request).await) })
         });
-        let limits = &self.gateway.config.limits;
+        let limits = &self.serving.limits;
         let ended = if is_h2 {
             let mut builder = hyper::server::conn::http2::Builder::new(LocalExecutor);
             builder
@@ -211,7 +254,7 @@ impl Worker {
         let idle = tokio::select! {
             ended = served.as_mut() => return ended,
             _ = stop.changed() => false,
-            () = connection.idle(&self.gateway.config.limits) => true,
+            () = connection.idle(&self.serving.limits) => true,
         };
         shut_down(served.as_mut());
         if !idle {
@@ -229,19 +272,5 @@ impl Worker {
 async fn keep_time() {
     loop {
         tokio::time::sleep(Duration::from_secs(2)).await;
-    }
-}
-
-/// Runs a connection's streams on its own thread.
-#[derive(Clone, Copy)]
-pub(crate) struct LocalExecutor;
-
-impl<F> hyper::rt::Executor<F> for LocalExecutor
-where
-    F: Future + 'static,
-    F::Output: 'static,
-{
-    fn execute(&self, future: F) {
-        tokio::task::spawn_local(future);
     }
 }

@@ -6,11 +6,12 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use aws_lc_rs::{constant_time, digest, hmac, rand};
+use aws_lc_rs::{constant_time, hmac};
 use wasmtime::component::Component;
 
 use super::engine::Runtime;
 use super::trusted;
+use crate::files;
 
 const TAG: usize = 32;
 /// Compiled policies kept beside those in use, the newest: to go back to one is then no compilation.
@@ -27,7 +28,7 @@ impl Cache {
     pub fn open(data_directory: &Path) -> anyhow::Result<Self> {
         let directory = data_directory.join("compiled");
         std::fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
-        Ok(Self { directory, key: hmac::Key::new(hmac::HMAC_SHA256, &secret(&data_directory.join("cache.key"))?) })
+        Ok(Self { directory, key: hmac::Key::new(hmac::HMAC_SHA256, &files::secret(&data_directory.join("cache.key"))?) })
     }
 
     /// The component compiled from `wasm`: from disk when this gateway compiled it before, compiled now otherwise.
@@ -45,9 +46,11 @@ impl Cache {
         let code = component.serialize()?;
         let mut bytes = self.tag(id, &code).as_ref().to_vec();
         bytes.extend_from_slice(&code);
-        let partial = file.with_extension(format!("{}.partial", std::process::id()));
-        if let Err(error) = std::fs::write(&partial, &bytes).and_then(|()| std::fs::rename(&partial, &file)) {
-            tracing::warn!(file = %file.display(), %error, "the compiled policy could not be kept; it will be compiled again after a restart");
+        if let Err(error) = files::write_private(&file, &bytes) {
+            tracing::warn!(
+                error = format!("{error:#}"),
+                "the compiled policy could not be kept; it will be compiled again after a restart"
+            );
         }
         Ok(component)
     }
@@ -87,54 +90,5 @@ impl Cache {
         context.update(id.as_bytes());
         context.update(code);
         context.sign()
-    }
-}
-
-/// Reads a secret of 32 bytes that only this user may read, or makes one.
-pub fn secret(file: &Path) -> anyhow::Result<[u8; 32]> {
-    use std::io::Write;
-    use std::os::unix::fs::OpenOptionsExt;
-    if let Ok(bytes) = std::fs::read(file) {
-        return bytes.try_into().map_err(|_| anyhow::anyhow!("{} is not 32 bytes long; remove it and start again", file.display()));
-    }
-    let mut key = [0; 32];
-    rand::fill(&mut key).map_err(|_| anyhow::anyhow!("no randomness"))?;
-    let mut to = std::fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(file)
-        .with_context(|| format!("cannot make {}", file.display()))?;
-    to.write_all(&key)?;
-    Ok(key)
-}
-
-/// SHA-256 over parts, each with its length, in hexadecimal.
-pub(super) fn digest_of(parts: &[&[u8]]) -> String {
-    let mut context = digest::Context::new(&digest::SHA256);
-    for part in parts {
-        context.update(&(part.len() as u64).to_le_bytes());
-        context.update(part);
-    }
-    context.finish().as_ref().iter().map(|b| format!("{b:02x}")).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn old_ones_are_removed_and_those_in_use_are_not() {
-        let data = std::env::temp_dir().join(format!("postern-compiled-{}", std::process::id()));
-        std::fs::create_dir_all(&data).unwrap();
-        let cache = Cache::open(&data).unwrap();
-        for n in 0..KEPT + 10 {
-            let file = std::fs::File::create(data.join(format!("compiled/{n}.cwasm"))).unwrap();
-            file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(n as u64)).unwrap();
-        }
-        cache.prune(&["0"]);
-        let is_there = |n: usize| data.join(format!("compiled/{n}.cwasm")).exists();
-        assert!(is_there(0) && !is_there(1) && !is_there(9) && is_there(10) && is_there(KEPT + 9));
-        std::fs::remove_dir_all(data).unwrap();
     }
 }

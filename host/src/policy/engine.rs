@@ -10,7 +10,7 @@ use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAlloc
 use super::bindings::postern::policy::types;
 use super::counters::Counters;
 use super::ready::{self, Job, Jobs, Place};
-use crate::identify;
+use crate::clock;
 use crate::slots::{Full, Slot, Slots};
 
 /// How often the epoch moves on while policies are called; deadlines are multiples of it.
@@ -174,7 +174,7 @@ fn tick(runtime: &Weak<Runtime>) {
 /// Writes down what is counted, a moment later: a crash gives back that moment's counts and no more.
 fn keep(runtime: &Weak<Runtime>) {
     while let Some(this) = runtime.upgrade() {
-        if let Err(error) = this.counters.write(identify::now()) {
+        if let Err(error) = this.counters.write(clock::now()) {
             tracing::error!(%error, "what policies count cannot be written down; a restart would forget it");
         }
         drop(this);

@@ -20,7 +20,7 @@ use super::live::Live;
 use super::sight::Sight;
 use super::{CallLimits, Outcome, Policy, Runtime};
 use super::{trusted, wasi};
-use crate::identify;
+use crate::clock;
 use crate::json::RequestBody;
 use crate::slots::Slot;
 
@@ -347,7 +347,7 @@ impl host::Host for State {
         let amount = if self.surroundings.only_asks { 0 } else { amount };
         runtime
             .counters
-            .add(policy, key, amount, window_seconds, identify::now())
+            .add(policy, key, amount, window_seconds, clock::now())
             .ok_or_else(|| wasmtime::Error::msg("count: too many counters are kept"))
     }
 }

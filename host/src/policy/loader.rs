@@ -6,12 +6,12 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use serde::Deserialize;
 
-use super::compiled::digest_of;
 use super::grants::{Capability, granted};
 use super::ready::Ready;
 use super::rules::Rule;
 use super::{Cache, CallLimits, Mode, OnFailure, Policy, Runtime, Stats, instance, module, wasi};
 use crate::config::{ByteSize, LONGEST_DEADLINE};
+use crate::digest;
 use crate::share::sha256;
 
 /// Largest settings file read.
@@ -95,7 +95,7 @@ impl Loader {
             bail!("limits.memory is over the gateway's own policies.memory of {} bytes", self.limits.memory.0);
         }
         let text = file.settings.as_ref().map_or_else(|| "{}".to_owned(), ToString::to_string);
-        let digest = digest_of(&[env!("CARGO_PKG_VERSION").as_bytes(), module, text.as_bytes()]);
+        let digest = digest::hex(&digest::of_parts(&[env!("CARGO_PKG_VERSION").as_bytes(), module, text.as_bytes()]));
         let component = self.cache.component(&self.runtime, &digest, || {
             let configured = module::configured(&self.runtime, module, &text, limits.memory.0)?;
             if let Some(calls) = wasi::told(&configured.refused) {

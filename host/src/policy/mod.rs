@@ -28,8 +28,8 @@ mod wasi;
 
 use std::sync::Arc;
 
-pub use compiled::{Cache, secret};
-pub use counters::Counters;
+pub use compiled::Cache;
+pub use counters::{Counters, SqliteCounters};
 pub use directory::{Directory, PolicySet};
 pub use document::Document;
 pub use engine::Runtime;

@@ -1,8 +1,5 @@
 //! What the gateway says of its policies: a file in its data directory, which `postern policy list` reads.
 
-use std::fs::OpenOptions;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -10,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::grants::Capability;
 use super::{Counts, Mode, OnFailure, PolicySet};
-use crate::record::timestamp;
+use crate::clock::timestamp;
+use crate::files;
 use crate::share::lock;
 
 /// The state of a policy directory.
@@ -144,12 +142,7 @@ impl Report {
 
     /// Writes it whole.
     pub fn write(&self, file: &Path) -> anyhow::Result<()> {
-        let partial = file.with_extension("partial");
-        let _ = std::fs::remove_file(&partial);
-        let mut open = OpenOptions::new();
-        open.write(true).create_new(true).mode(0o600);
-        open.open(&partial).and_then(|mut to| to.write_all(&serde_json::to_vec(self)?)).with_context(|| partial.display().to_string())?;
-        std::fs::rename(&partial, file).with_context(|| file.display().to_string())
+        files::write_private(file, &serde_json::to_vec(self)?)
     }
 
     /// Reads what a gateway wrote; none when there is no such file.

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::Undecodable;
 use super::wire::{Field, Wire};
-use crate::record::timestamp_of;
+use crate::clock::timestamp_of;
 
 /// Text. Kubernetes takes bytes that are no UTF-8 and writes them otherwise; what would differ is not guessed.
 pub(super) fn string(bytes: &[u8]) -> Result<String, Undecodable> {

@@ -5,8 +5,9 @@ use std::collections::{HashSet, VecDeque};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 
-use aws_lc_rs::digest::{SHA256, digest};
 use serde_json::Value;
+
+use crate::digest::sha256;
 
 /// Where a log has got to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,7 +82,7 @@ impl Chain {
         let start = out.len();
         out.extend_from_slice(format!("{{\"seq\":{},\"prev\":\"{}\",", self.next, self.hash).as_bytes());
         out.extend_from_slice(members);
-        self.hash = hex(&out[start..]);
+        self.hash = sha256(&out[start..]);
         self.next += 1;
         out.extend_from_slice(b",\"hash\":\"");
         out.extend_from_slice(self.hash.as_bytes());
@@ -164,7 +165,7 @@ impl Walk {
 
     fn line(&mut self, number: u64, line: &str) -> Result<(), String> {
         let (head, hash) = line.rsplit_once(",\"hash\":\"").ok_or("it has no hash")?;
-        let own = hex(head.as_bytes());
+        let own = sha256(head.as_bytes());
         if hash.strip_suffix("\"}") != Some(&own) {
             return Err("its text does not give its hash: it was changed".into());
         }
@@ -246,12 +247,6 @@ fn followed(head: &str) -> Option<Chain> {
     (next.to_string() == number).then(|| Chain { next, hash: hash.to_owned() })
 }
 
-fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble & 0xF)]);
-    digest(&SHA256, bytes).as_ref().iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -320,7 +315,7 @@ mod tests {
     fn numbers_are_written_in_one_way_and_have_an_end() {
         for number in ["18446744073709551615", "+1", "01", "1 "] {
             let head = format!("{{\"seq\":{number},\"prev\":\"{}\",\"a\":1", "0".repeat(64));
-            let line = format!("{head},\"hash\":\"{}\"}}\n", hex(head.as_bytes()));
+            let line = format!("{head},\"hash\":\"{}\"}}\n", sha256(head.as_bytes()));
             assert!(Chain::verify(line.as_bytes(), 1).is_err(), "{number}");
         }
     }

@@ -2,11 +2,11 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
 use crate::classify::{Operation, shown_query};
+use crate::clock::timestamp;
 use crate::decide::Decision;
 use crate::identify::Caller;
 
@@ -115,23 +115,4 @@ impl Event {
         }
         line
     }
-}
-
-/// Now, in RFC 3339 with milliseconds, UTC.
-pub fn timestamp() -> String {
-    timestamp_of(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
-}
-
-/// The same of a time since the beginning of 1970.
-pub fn timestamp_of(now: Duration) -> String {
-    let (days, seconds) = (now.as_secs() / 86_400, now.as_secs() % 86_400);
-    // Civil from days, after Howard Hinnant's algorithm.
-    let z = days as i64 + 719_468;
-    let (era, day_of_era) = (z.div_euclid(146_097), z.rem_euclid(146_097));
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let (day, month) = (day_of_year - (153 * shifted + 2) / 5 + 1, if shifted < 10 { shifted + 3 } else { shifted - 9 });
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:03}Z", seconds / 3600, seconds / 60 % 60, seconds % 60, now.subsec_millis())
 }

@@ -18,9 +18,10 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 
-pub use event::{Event, timestamp, timestamp_of};
+pub use event::Event;
 pub use strangers::Strangers;
 
+use crate::config::Rotation;
 use crate::status::Refusal;
 use chain::Chain;
 use queue::{Batch, Queue, Queued};
@@ -125,15 +126,6 @@ fn run(writer: &mut Writer, queue: &Queue, sessions: Option<&Sessions>) {
             sessions.calls(of_sessions.collect());
         }
     }
-}
-
-/// When the log goes on in another file. Its chain goes on with it.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Rotation {
-    /// Bytes after which it does; 0 for never.
-    pub size: u64,
-    /// How long after its first event; none for never.
-    pub age: Option<Duration>,
 }
 
 struct Writer {

@@ -16,9 +16,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::classify::Shape;
+use crate::clock;
 use crate::config::{Policies, Unmatched};
 use crate::decide::{Decider, Decision};
-use crate::identify;
 use crate::mask::{Plans, Scope, TokenKey};
 use crate::policy::bindings::postern::policy::types;
 use crate::policy::{Cache, CallLimits, Counters, Directory, Loader, Policy, PolicySet, Runtime};
@@ -98,7 +98,7 @@ impl Stage {
 
     /// Has a policy stand at what it counted before.
     pub fn count(&self, policy: &Policy, key: &str, amount: u64, window: u32) {
-        self.loader.runtime.counters.add(&policy.name, key.to_owned(), amount, window, identify::now());
+        self.loader.runtime.counters.add(&policy.name, key.to_owned(), amount, window, clock::now());
     }
 }
 

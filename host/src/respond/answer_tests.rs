@@ -1,4 +1,4 @@
-use crate::record::Rotation;
+use crate::config::Rotation;
 use crate::respond::Held;
 use std::collections::VecDeque;
 use std::time::Instant;

@@ -12,7 +12,7 @@ use crate::mask::Report;
 use crate::policy::Observed;
 use crate::record::{AuditLog, Event};
 use crate::slots::Slot;
-use crate::status::Refusal;
+use crate::status::{Refusal, exit_code};
 use crate::stream::carry::Carried;
 
 /// Records the end of an operation, however it ends: finished, broken off, or dropped because the client went away.
@@ -137,15 +137,6 @@ impl Completion {
             self.event.set("hidden", hidden);
         }
     }
-}
-
-/// A command's exit code, as its last Status tells it (`k8s.io/client-go/tools/remotecommand/v4.go`).
-pub fn exit_code(status: &serde_json::Value) -> Option<i64> {
-    if status["status"] == "Success" {
-        return Some(0);
-    }
-    let causes = status.pointer("/details/causes")?.as_array()?;
-    causes.iter().find(|cause| cause["reason"] == "ExitCode")?["message"].as_str()?.parse().ok()
 }
 
 impl Drop for Completion {

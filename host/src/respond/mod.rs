@@ -22,7 +22,7 @@ use serde_json::Value;
 use answer::{Answer, Form};
 
 pub use accept::{Asked, include_objects, rewrite, without_limit};
-pub use completion::{Completion, Held, exit_code};
+pub use completion::{Completion, Held};
 pub use events::Before;
 pub use items::{Items, Stop, Treatment};
 

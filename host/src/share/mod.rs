@@ -9,13 +9,14 @@ pub mod registry;
 pub mod signature;
 pub mod store;
 
+use crate::digest;
+
 /// Largest module taken.
 pub const LARGEST_MODULE: u64 = 64 << 20;
 
 /// SHA-256 of a file, as OCI writes it.
 pub fn sha256(bytes: &[u8]) -> String {
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
-    digest.as_ref().iter().fold(String::from("sha256:"), |text, byte| text + &format!("{byte:02x}"))
+    format!("sha256:{}", digest::sha256(bytes))
 }
 
 /// Runs something that waits for a registry, from a thread that may be serving already.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::registry::{self, Access, Registry};
 use super::signature::{self, Signature};
 use super::{sha256, wait};
+use crate::files;
 
 /// Where they are kept.
 pub struct ModuleStore {
@@ -70,8 +71,8 @@ impl ModuleStore {
             Ok((pulled, signatures))
         })?;
         let beside = Beside { manifest: String::from_utf8(pulled.manifest).context("the manifest is not UTF-8")?, signatures };
-        write(&module_file, &pulled.module)?;
-        write(&beside_file, &serde_json::to_vec(&beside)?)?;
+        files::write_private(&module_file, &pulled.module)?;
+        files::write_private(&beside_file, &serde_json::to_vec(&beside)?)?;
         Ok(Fetched { module: pulled.module, manifest: digest, signatures: beside.signatures, repository })
     }
 
@@ -87,7 +88,7 @@ impl ModuleStore {
             && let Ok(mut beside) = serde_json::from_slice::<Beside>(&bytes)
         {
             beside.signatures.clone_from(&signatures);
-            write(&beside_file, &serde_json::to_vec(&beside)?)?;
+            files::write_private(&beside_file, &serde_json::to_vec(&beside)?)?;
         }
         Ok(signatures)
     }
@@ -103,11 +104,4 @@ fn kept(module: &Path, beside: &Path, digest: &str) -> Option<(Vec<u8>, Beside)>
     let bytes = std::fs::read(module).ok()?;
     let module = sha256(&bytes);
     manifest.layers.iter().any(|layer| layer.digest == module).then_some((bytes, beside))
-}
-
-fn write(file: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let partial = file.with_extension(format!("{}.partial", std::process::id()));
-    std::fs::write(&partial, bytes)
-        .and_then(|()| std::fs::rename(&partial, file))
-        .with_context(|| format!("cannot write {}", file.display()))
 }

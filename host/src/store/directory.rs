@@ -91,11 +91,6 @@ fn close(path: &Path, mode: u32) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Makes a file that nobody else reads, where there is none.
-pub(super) fn private(file: &Path) -> std::io::Result<()> {
-    OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(file).map(drop)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::Channel;
 use super::codec::{Codec, Part, Protocol};
@@ -47,8 +48,8 @@ pub struct Setup {
     pub idle: Duration,
     /// How long it may last.
     pub longest: Duration,
-    /// Becomes true when the gateway is about to end.
-    pub leaving: watch::Receiver<bool>,
+    /// Is cancelled when the gateway is about to end.
+    pub leaving: CancellationToken,
     /// Is ready when the caller's credential or right has ended.
     pub ends: Ends,
     /// The channel on which the user is told something, as far as there is one.
@@ -136,7 +137,7 @@ async fn fill<S: AsyncRead + AsyncWrite>(from: &mut ReadHalf<S>, buffer: &mut [u
 struct Limits {
     idle: Duration,
     longest: Duration,
-    leaving: watch::Receiver<bool>,
+    leaving: CancellationToken,
     ends: Ends,
 }
 
@@ -272,8 +273,7 @@ impl Stream {
             tokio::select! {
                 () = tokio::time::sleep_until(idle.min(total)) => {}
                 end = &mut limits.ends => break (end.how(), end.refusal().message),
-                // Without a sender nobody ever leaves.
-                Ok(_) = limits.leaving.wait_for(|leaving| *leaving) => {
+                () = limits.leaving.cancelled() => {
                     break ("gateway-stopped", "the gateway is being stopped; run the command again in a moment".to_owned());
                 }
             }

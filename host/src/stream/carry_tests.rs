@@ -4,11 +4,13 @@ use std::sync::Arc;
 use crate::identify::Caller;
 use crate::mask::{Literals, Scope, TextRules, TokenKey, Transform};
 use crate::record::session::Sessions;
+use crate::record::session::index::SqliteIndex;
 use crate::record::session::read::Recorded;
-use crate::store::SessionIndex;
+use crate::store::Database;
 use crate::stream::end::ends;
 use crate::stream::frames;
 use tokio::io::{DuplexStream, duplex};
+use tokio_util::sync::CancellationToken;
 
 fn setup() -> Setup {
     Setup {
@@ -19,7 +21,7 @@ fn setup() -> Setup {
         must_record: true,
         idle: Duration::from_secs(60),
         longest: Duration::from_secs(60),
-        leaving: watch::channel(false).1,
+        leaving: CancellationToken::new(),
         ends: Box::pin(std::future::pending()),
         told_on: Some(Channel::Stderr),
     }
@@ -129,7 +131,7 @@ async fn input_that_nobody_takes_any_more_does_not_cut_off_the_output() {
 #[tokio::test]
 async fn a_credential_that_ends_ends_the_stream_and_the_user_is_told() {
     let ((client, caller), (_command, server)) = (duplex(4096), duplex(64));
-    let ends = Setup { ends: ends(crate::identify::now() + 1, std::future::pending()), ..setup() };
+    let ends = Setup { ends: ends(crate::clock::now() + 1, std::future::pending()), ..setup() };
     let (carried, told) = tokio::join!(carry(caller, server, Bytes::new(), ends), all(client));
     assert_eq!(carried.ended, "credential-expired");
     assert!(told.ends_with(&[0x88, 2, 3, 0xE8]), "a close frame");
@@ -160,8 +162,14 @@ async fn a_stream_that_carries_nothing_ends() {
 async fn both_directions_at_once_are_recorded_whole() {
     let data = std::env::temp_dir().join(format!("postern-carry-{}", std::process::id()));
     std::fs::create_dir_all(&data).unwrap();
-    let sessions =
-        Sessions::open(&data.join("sessions"), &data, SessionIndex::open(&data.join("postern.db")).unwrap(), 1 << 30, None).unwrap();
+    let sessions = Sessions::open(
+        &data.join("sessions"),
+        &data,
+        SqliteIndex::new(&Database::open(&data.join("postern.db")).unwrap()).unwrap(),
+        1 << 30,
+        None,
+    )
+    .unwrap();
     let who = Caller {
         username: "ann".into(),
         groups: vec![],

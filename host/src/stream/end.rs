@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::time::Duration;
 
-use crate::identify::time_left;
+use crate::clock::time_left;
 use crate::status::Refusal;
 
 /// Ready when an exchange must end.

@@ -10,6 +10,7 @@ use super::list::sees;
 use super::{load, read};
 use crate::cli::terminal::say;
 use crate::config::{Config, Policies};
+use crate::files;
 use crate::policy::grants::Capability;
 use crate::policy::module;
 use crate::rehearse::Stage;
@@ -182,10 +183,7 @@ impl LockCommand {
             say!("{} policies are as {} pins them: {}", lock.policies.len(), file.display(), lock.bundle);
             return Ok(());
         }
-        let partial = file.with_extension("partial");
-        std::fs::write(&partial, lock.text()?)
-            .and_then(|()| std::fs::rename(&partial, &file))
-            .with_context(|| format!("cannot write {}", file.display()))?;
+        files::write(&file, lock.text()?.as_bytes())?;
         say!("pinned {} policies in {}: {}", lock.policies.len(), file.display(), lock.bundle);
         Ok(())
     }

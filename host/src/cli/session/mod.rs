@@ -16,12 +16,13 @@ use serde_json::Value;
 use super::audit::operation_of;
 use super::table::{self, printable, row};
 use crate::cli::terminal::say;
+use crate::clock::{self, timestamp_of};
 use crate::config::Config;
 use crate::record::session::format::Kind;
+use crate::record::session::index::{SessionIndex, SessionRow, SqliteIndex};
 use crate::record::session::read::{Body, Entry, Recorded};
 use crate::record::session::shelf::Shelf;
-use crate::record::timestamp_of;
-use crate::store::{Objects, SessionIndex, SessionRow};
+use crate::store::{Objects, wait};
 
 /// Reads recorded sessions.
 #[derive(Args)]
@@ -158,11 +159,11 @@ impl Place {
 
     /// The sessions of which something happened at or after a time.
     pub(super) fn since(&self, time: &str) -> anyhow::Result<Vec<String>> {
-        Ok(self.index()?.list(parse_time(time)?, i64::MAX as u64)?.into_iter().map(|row| row.id).collect())
+        Ok(wait(self.index()?.list(parse_time(time)?, i64::MAX as u64))?.into_iter().map(|row| row.id).collect())
     }
 
-    fn index(&self) -> anyhow::Result<SessionIndex> {
-        SessionIndex::read(&self.data.join("postern.db"))
+    fn index(&self) -> anyhow::Result<SqliteIndex> {
+        SqliteIndex::beside(&self.data.join("postern.db"))
     }
 
     fn stream(&self, recording: &str) -> anyhow::Result<Recorded> {
@@ -190,7 +191,7 @@ impl Place {
     fn sessions(&self, filter: &Filter) -> anyhow::Result<Vec<SessionRow>> {
         let time = |text: &Option<String>| text.as_deref().map(parse_time).transpose();
         let (since, until) = (time(&filter.since)?.unwrap_or(0), time(&filter.until)?.unwrap_or(i64::MAX as u64));
-        let mut rows = self.index()?.list(since, until)?;
+        let mut rows = wait(self.index()?.list(since, until))?;
         rows.retain(|row| filter.user.as_ref().is_none_or(|user| row.username.contains(user.as_str())));
         if !filter.looks_inside() {
             return Ok(rows);
@@ -326,7 +327,7 @@ fn parse_time(text: &str) -> anyhow::Result<u64> {
             'd' => 86_400,
             _ => bail!(wrong()),
         };
-        return Ok(crate::identify::now().saturating_sub(number.saturating_mul(seconds)));
+        return Ok(clock::now().saturating_sub(number.saturating_mul(seconds)));
     }
     let time = time::OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339).with_context(wrong)?;
     u64::try_from(time.unix_timestamp()).with_context(wrong)

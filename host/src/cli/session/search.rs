@@ -9,9 +9,9 @@ use serde_json::Value;
 use super::super::table::printable;
 use super::{Filter, Place};
 use crate::cli::audit::operation_of;
+use crate::clock::timestamp_of;
 use crate::record::session::format::Kind;
 use crate::record::session::read::Recorded;
-use crate::record::timestamp_of;
 
 pub(super) fn search(place: &Place, text: &str, filter: &Filter) -> anyhow::Result<()> {
     let mut found = 0;

@@ -5,11 +5,13 @@ use anyhow::bail;
 use super::Place;
 use crate::cli::terminal::say;
 use crate::record::session::entangled;
+use crate::record::session::index::SessionIndex;
 use crate::record::session::seal::{self, Verdict};
+use crate::store::wait;
 
 pub(super) fn verify(place: &Place, session: Option<String>) -> anyhow::Result<()> {
     let key = seal::public_key(&place.data.join("session.pub"))?;
-    let mut sessions = place.index()?.list(0, i64::MAX as u64)?;
+    let mut sessions = wait(place.index()?.list(0, i64::MAX as u64))?;
     sessions.retain(|row| session.as_ref().is_none_or(|wanted| row.id == *wanted));
     if let Some(session) = session.filter(|_| sessions.is_empty()) {
         bail!("there is no session {session}; `session list` shows them");

@@ -7,6 +7,7 @@
 pub mod entangled;
 pub mod file;
 pub mod format;
+pub mod index;
 pub mod read;
 pub mod seal;
 pub mod shelf;
@@ -24,8 +25,8 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::identify::Caller;
 use crate::status::Refusal;
-use crate::store::SessionIndex;
 use format::Kind;
+use index::SessionIndex;
 use seal::SigningKey;
 use spool::Spool;
 use writer::Writer;
@@ -87,12 +88,18 @@ struct State {
 
 impl Sessions {
     /// Opens the directory, takes up what a gateway before did not get to end, and begins to write.
-    pub fn open(directory: &Path, data: &Path, index: SessionIndex, largest: u64, spool: Option<Arc<Spool>>) -> anyhow::Result<Self> {
+    pub fn open(
+        directory: &Path,
+        data: &Path,
+        index: impl SessionIndex + 'static,
+        largest: u64,
+        spool: Option<Arc<Spool>>,
+    ) -> anyhow::Result<Self> {
         std::fs::create_dir_all(directory).with_context(|| format!("cannot make the sessions directory {}", directory.display()))?;
         let key = SigningKey::open(data)?;
         writer::recover(directory, &key);
         let queue = Arc::new(Queue::default());
-        let mut writer = Writer::new(directory.to_owned(), key, index, spool.clone());
+        let mut writer = Writer::new(directory.to_owned(), key, Box::new(index), spool.clone());
         let of_writer = Arc::clone(&queue);
         std::thread::Builder::new().name("sessions".into()).spawn(move || writer.run(&of_writer))?;
         Ok(Self { queue, largest, next: Arc::default(), spool })

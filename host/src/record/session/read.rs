@@ -115,7 +115,7 @@ impl Recorded {
             match kind {
                 Kind::Exit => {
                     let status = value();
-                    ended = match crate::respond::exit_code(&status) {
+                    ended = match crate::status::exit_code(&status) {
                         Some(code) => format!("exit code {code}"),
                         None => status["message"].as_str().unwrap_or("failed").to_owned(),
                     };

@@ -46,7 +46,7 @@ impl SigningKey {
     /// Reads the key of a data directory, or makes one; the public key lies beside it for whoever verifies.
     pub fn open(data: &Path) -> anyhow::Result<Self> {
         let file = data.join("session.key");
-        let seed = crate::policy::secret(&file)?;
+        let seed = crate::files::secret(&file)?;
         let pair = Ed25519KeyPair::from_seed_unchecked(&seed).map_err(|_| anyhow::anyhow!("{} is no key", file.display()))?;
         let of_seed = hmac::Key::new(hmac::HMAC_SHA256, &seed);
         let vouching = hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&of_seed, b"postern-session-vouching").as_ref());

@@ -10,11 +10,12 @@ use serde_json::json;
 
 use super::file::{PART, RecordingFile};
 use super::format::{self, Kind};
+use super::index::{SessionIndex, Touched};
 use super::seal::SigningKey;
 use super::spool::Spool;
 use super::{Call, Job, Queue, State, micros};
 use crate::identify::Caller;
-use crate::store::{SessionIndex, Touched};
+use crate::store::wait;
 
 /// How often calls are looked for: they are on their way from the audit log, which has them already.
 const LOOK: Duration = Duration::from_millis(200);
@@ -30,7 +31,7 @@ const MOST_SEGMENTS: usize = 500;
 pub(super) struct Writer {
     directory: PathBuf,
     key: SigningKey,
-    index: SessionIndex,
+    index: Box<dyn SessionIndex>,
     streams: HashMap<u64, Stream>,
     segments: HashMap<String, Segment>,
     /// By the address of the caller, which [`Touched`] keeps alive.
@@ -56,7 +57,7 @@ struct Segment {
 }
 
 impl Writer {
-    pub(super) fn new(directory: PathBuf, key: SigningKey, index: SessionIndex, spool: Option<Arc<Spool>>) -> Self {
+    pub(super) fn new(directory: PathBuf, key: SigningKey, index: Box<dyn SessionIndex>, spool: Option<Arc<Spool>>) -> Self {
         Self { directory, key, index, streams: HashMap::new(), segments: HashMap::new(), touched: HashMap::new(), spool }
     }
 
@@ -228,7 +229,10 @@ impl Writer {
                 self.seal(stream.file, "gateway-stopped", stream.lost);
             }
         }
-        match self.index.touch(self.touched.values()) {
+        if self.touched.is_empty() {
+            return;
+        }
+        match wait(self.index.touch(self.touched.values().cloned().collect())) {
             Ok(()) => self.touched.clear(),
             // Recordings are their own truth: the index is caught up when it can be.
             Err(error) => tracing::error!(%error, "the index of sessions cannot be written"),

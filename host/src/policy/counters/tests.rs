@@ -1,0 +1,70 @@
+use super::*;
+use crate::store::Database;
+
+#[test]
+fn a_window_slides_and_forgets_nothing_early() {
+    let counters = Counters::default();
+    let add = |policy, amount, now| counters.add(policy, "k".into(), amount, 600, now).unwrap();
+    assert_eq!((add("a", 2, 1000), add("a", 3, 1300), add("b", 1, 1300)), (2, 5, 1));
+    assert_eq!(add("a", 0, 1599), 5, "both are in the last ten minutes");
+    assert_eq!(add("a", 0, 1610), 3, "the first has left");
+    assert_eq!(add("a", 1, 1899), 4);
+    assert_eq!(add("a", 0, 1911), 1);
+    assert_eq!(add("a", 7, 1911), 8);
+    assert_eq!((add("a", 0, 2521), add("a", 1, 10)), (0, 1), "a clock that was put back");
+}
+
+#[test]
+fn other_windows_and_other_policies_count_for_themselves() {
+    let counters = Counters::default();
+    for window in [1, 59, 60, 61, 3600, u32::MAX] {
+        assert_eq!(counters.add("a", "k".into(), u64::MAX, window, 5000), Some(u64::MAX), "{window}");
+        assert_eq!(counters.add("a", "k".into(), u64::MAX, window, 5001), Some(u64::MAX), "{window}");
+    }
+}
+
+#[test]
+fn a_policy_that_keeps_too_many_is_told_and_others_go_on() {
+    let counters = Counters::default();
+    assert!((0..MOST).all(|n| counters.add("a", n.to_string(), 1, 60, 100).is_some()));
+    assert_eq!(counters.add("a", "one more".into(), 1, 60, 100), None);
+    assert_eq!(counters.add("a", "5".into(), 1, 60, 100), Some(2));
+    assert_eq!(counters.add("b", "k".into(), 1, 60, 100), Some(1));
+    assert_eq!(counters.add("a", "one more".into(), 1, 60, 161), Some(1), "the others have ended");
+}
+
+#[test]
+fn what_was_counted_is_there_after_a_restart() {
+    let directory = std::env::temp_dir().join(format!("postern-counters-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let database = Database::open(&directory.join("postern.db")).unwrap();
+    let rows = || SqliteCounters::new(&database).unwrap();
+    let open = |now| tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(Counters::open(rows(), now)).unwrap();
+    let counters = open(1000);
+    counters.add("a", "k".into(), 2, 600, 1000);
+    counters.add("a", "k".into(), 3, 600, 1100);
+    counters.add("a", "short".into(), 9, 10, 1100);
+    counters.write(1100).unwrap();
+    let counters = open(1200);
+    assert_eq!(counters.add("a", "k".into(), 1, 600, 1200), Some(6));
+    assert_eq!(counters.add("a", "short".into(), 1, 10, 1200), Some(1));
+    counters.write(1200).unwrap();
+    counters.write(3000).unwrap();
+    assert_eq!(wait(rows().load(0)).unwrap().len(), 0, "what ended is not kept");
+    std::fs::remove_dir_all(directory).unwrap();
+}
+
+proptest::proptest! {
+    #[test]
+    fn a_sum_is_never_under_what_was_counted_in_the_window(steps in proptest::collection::vec((0u64..200, 0u64..9), 1..60), window in 1u32..2000) {
+        let counters = Counters::default();
+        let (mut now, mut all) = (10_000, Vec::new());
+        for (later, amount) in steps {
+            now += later;
+            all.push((now, amount));
+            let sum = counters.add("a", "k".into(), amount, window, now).unwrap();
+            let within = |seconds: u64| all.iter().filter(|(at, _)| at + seconds > now).map(|(_, amount)| amount).sum::<u64>();
+            proptest::prop_assert!(within(u64::from(window)) <= sum && sum <= within(u64::from(window) + slice_of(window)));
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! What every index of sessions does.
+
+use super::*;
+use crate::store::Database;
+
+fn touched(credential: &str, last: u64, calls: u64) -> Touched {
+    let who = Caller {
+        username: "ann".into(),
+        groups: Vec::new(),
+        issuer: "i".into(),
+        claims: Vec::new(),
+        expires: 0,
+        credential: credential.into(),
+    };
+    Touched { last, calls, ..Touched::new(Arc::new(who)) }
+}
+
+async fn holds(index: &dyn SessionIndex) {
+    index.touch(vec![touched("a", 100, 2), touched("b", 200, 1)]).await.unwrap();
+    index.touch(vec![touched("a", 300, 3)]).await.unwrap();
+    index.touch(Vec::new()).await.unwrap();
+    let ids =
+        |rows: &[SessionRow]| rows.iter().map(|row| format!("{} {}-{} {}", row.id, row.first, row.last, row.calls)).collect::<Vec<_>>();
+    assert_eq!(ids(&index.list(0, i64::MAX as u64).await.unwrap()), ["a 100-300 5", "b 200-200 1"]);
+    assert_eq!(ids(&index.list(201, 1000).await.unwrap()), ["a 100-300 5"]);
+    assert_eq!(ids(&index.list(0, 150).await.unwrap()), ["a 100-300 5"]);
+}
+
+#[tokio::test]
+async fn sqlite_holds_the_contract() {
+    let directory = tempfile::tempdir().unwrap();
+    let database = Database::open(&directory.path().join("postern.db")).unwrap();
+    holds(&SqliteIndex::new(&database).unwrap()).await;
+}

@@ -1,0 +1,162 @@
+//! The embedded database, SQLite: one file, whose tables have a version, and a thread for each connection that is written on.
+
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::files;
+
+/// How long another process that holds the file (a `postern session list`) is waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Steps that may wait for one connection.
+const QUEUE: usize = 1024;
+
+/// What each version of the tables adds to the one before; the number of those done is kept in the file (`PRAGMA user_version`). A step that was released
+/// is never changed.
+const MIGRATIONS: [&str; 2] = [
+    // As they were before they had a version: a database of that time has some or all of them.
+    "CREATE TABLE IF NOT EXISTS tickets (
+        id TEXT PRIMARY KEY, intent TEXT NOT NULL, requester TEXT NOT NULL, state TEXT NOT NULL, created INTEGER NOT NULL,
+        ends INTEGER NOT NULL, body TEXT NOT NULL);
+     CREATE INDEX IF NOT EXISTS tickets_intent ON tickets (intent, state);
+     CREATE INDEX IF NOT EXISTS tickets_requester ON tickets (requester);
+     CREATE TABLE IF NOT EXISTS ticket_approvers (ticket TEXT NOT NULL, approvers TEXT NOT NULL, PRIMARY KEY (approvers, ticket));
+     INSERT OR IGNORE INTO ticket_approvers SELECT tickets.id, approvers.value FROM tickets,
+        json_each(tickets.body, '$.requirements') AS requirements, json_each(requirements.value, '$.approvers') AS approvers;
+     CREATE TABLE IF NOT EXISTS sessions (
+        id TEXT PRIMARY KEY, username TEXT NOT NULL, issuer TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
+        calls INTEGER NOT NULL, streams INTEGER NOT NULL, refused INTEGER NOT NULL);
+     CREATE INDEX IF NOT EXISTS sessions_last ON sessions (last);
+     CREATE TABLE IF NOT EXISTS counters (
+        policy TEXT NOT NULL, key TEXT NOT NULL, window INTEGER NOT NULL, slices TEXT NOT NULL, ends INTEGER NOT NULL,
+        PRIMARY KEY (policy, key, window)) WITHOUT ROWID;",
+    // One intent has one ticket that has not ended, and of two changes of a ticket that were made at the same moment one is the first.
+    "ALTER TABLE tickets ADD COLUMN version INTEGER NOT NULL DEFAULT 0;
+     UPDATE tickets SET state = 'ended', ends = created, body = json_set(body, '$.ends', created)
+        WHERE state IN ('pending', 'approved', 'denied') AND EXISTS (SELECT 1 FROM tickets AS later
+        WHERE later.intent = tickets.intent AND later.state IN ('pending', 'approved', 'denied')
+        AND (later.created, later.id) > (tickets.created, tickets.id));
+     DROP INDEX tickets_intent;
+     CREATE UNIQUE INDEX tickets_intent ON tickets (intent) WHERE state IN ('pending', 'approved', 'denied');",
+];
+
+/// The embedded database.
+#[derive(Clone, Debug)]
+pub struct Database {
+    file: PathBuf,
+}
+
+/// What is certain once a step is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// It is on the disk.
+    Disk,
+    /// It outlives this process; a machine that loses its power may lose the last of it.
+    Process,
+}
+
+impl Database {
+    /// Opens or makes the file, and brings its tables up to date.
+    pub fn open(file: &Path) -> anyhow::Result<Self> {
+        let at = || format!("the database {}", file.display());
+        // What is beside it, SQLite makes with the same mode.
+        files::private(file).with_context(|| format!("cannot make {}", at()))?;
+        let this = Self { file: file.to_owned() };
+        let mut connection = this.connect(Durability::Disk)?;
+        connection.pragma_update(None, "journal_mode", "WAL").with_context(at)?;
+        migrate(&mut connection).with_context(at)?;
+        Ok(this)
+    }
+
+    /// A connection of one's own.
+    fn connect(&self, durability: Durability) -> anyhow::Result<Connection> {
+        let connection = Connection::open(&self.file).with_context(|| format!("cannot open the database {}", self.file.display()))?;
+        connection.busy_timeout(PATIENCE)?;
+        connection.pragma_update(None, "synchronous", if durability == Durability::Disk { "FULL" } else { "NORMAL" })?;
+        Ok(connection)
+    }
+
+    /// A connection with a thread that runs steps on it, one after another.
+    pub fn worker(&self, name: &str, durability: Durability) -> anyhow::Result<Worker> {
+        Worker::start(name, self.connect(durability)?)
+    }
+
+    /// A worker that reads a gateway's database beside it, and writes nothing.
+    pub fn reader(file: &Path) -> anyhow::Result<Worker> {
+        let at = || format!("cannot read the database {}", file.display());
+        let connection = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY).with_context(at)?;
+        connection.busy_timeout(PATIENCE)?;
+        let version = version_of(&connection).with_context(at)?;
+        ensure!(version <= MIGRATIONS.len(), "{}: {}", at(), newer(version));
+        Worker::start("reader", connection)
+    }
+}
+
+fn version_of(connection: &Connection) -> anyhow::Result<usize> {
+    Ok(connection.pragma_query_value(None, "user_version", |row| row.get(0))?)
+}
+
+fn newer(version: usize) -> String {
+    format!("its tables have the version {version}, of a newer postern; this one knows them up to {}", MIGRATIONS.len())
+}
+
+fn migrate(connection: &mut Connection) -> anyhow::Result<()> {
+    let version = version_of(connection)?;
+    if version > MIGRATIONS.len() {
+        bail!(newer(version));
+    }
+    for (done, step) in MIGRATIONS.iter().enumerate().skip(version) {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        transaction.execute_batch(step).with_context(|| format!("its tables cannot be brought to version {}", done + 1))?;
+        transaction.pragma_update(None, "user_version", done + 1)?;
+        transaction.commit()?;
+    }
+    Ok(())
+}
+
+/// What comes of a step, when it is done.
+pub type Rows<'a, T> = Pin<Box<dyn Future<Output = anyhow::Result<T>> + Send + 'a>>;
+
+type Step = Box<dyn FnOnce(&mut Connection) + Send>;
+
+/// A connection and the thread that runs steps on it, in the order in which they were given: no thread that serves waits for the disk. A step that was
+/// begun is done, whether anybody waits for it still or not.
+#[derive(Clone, Debug)]
+pub struct Worker {
+    steps: mpsc::Sender<Step>,
+}
+
+impl Worker {
+    fn start(name: &str, mut connection: Connection) -> anyhow::Result<Self> {
+        let (steps, mut waiting) = mpsc::channel::<Step>(QUEUE);
+        std::thread::Builder::new().name(name.into()).spawn(move || {
+            while let Some(step) = waiting.blocking_recv() {
+                step(&mut connection);
+            }
+        })?;
+        Ok(Self { steps })
+    }
+
+    /// Has a step done.
+    pub fn call<T: Send + 'static>(&self, step: impl FnOnce(&mut Connection) -> anyhow::Result<T> + Send + 'static) -> Rows<'_, T> {
+        Box::pin(async move {
+            let (done, answer) = oneshot::channel();
+            let step: Step = Box::new(move |connection| drop(done.send(step(connection))));
+            let gone = "the database's thread has ended";
+            self.steps.send(step).await.map_err(|_| anyhow::anyhow!(gone))?;
+            answer.await.map_err(|_| anyhow::anyhow!(gone))?
+        })
+    }
+}
+
+/// Waits for a step on a thread that serves nobody.
+pub fn wait<T>(rows: Rows<'_, T>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(rows)
+}
+
+#[cfg(test)]
+mod tests;
