@@ -3,9 +3,8 @@
 use http::HeaderMap;
 use serde_json::{Value, json};
 
-use super::{Summary, identity};
+use super::{Requirement, Summary, identity};
 use crate::classify::{Operation, Shape, shown_query};
-use crate::decide::Requirement;
 use crate::digest::sha256;
 use crate::identify::Caller;
 use crate::json::RequestBody;

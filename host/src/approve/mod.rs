@@ -16,12 +16,11 @@ use tokio::sync::watch;
 
 use crate::clock::now;
 use crate::config;
-use crate::decide::Requirement;
 use crate::digest::hex;
 use crate::identify::Caller;
 use crate::status::Refusal;
 pub use intent::Intent;
-pub use ticket::{Given, State, Summary, Ticket};
+pub use ticket::{Given, Requirement, State, Summary, Taken, Ticket};
 pub use tickets::{Page, Seen, SqliteTickets, Tickets};
 
 /// How often an answer is put to a ticket that others answer at the same moment.
@@ -94,15 +93,16 @@ impl Approvals {
         }
     }
 
-    /// Takes an approved ticket for one operation; false when it was taken before.
-    pub async fn take(&self, ticket: &Ticket) -> Result<bool, Refusal> {
-        if ticket.ends <= now() {
-            return Ok(false);
+    /// Takes an approved ticket for one operation; none when it was taken before, or has ended.
+    pub async fn take(&self, ticket: &Ticket) -> Result<Option<Taken>, Refusal> {
+        if ticket.state != State::Approved || ticket.ends <= now() {
+            return Ok(None);
         }
         if ticket.reusable {
-            return Ok(true);
+            return Ok(Some(Taken(ticket.clone())));
         }
-        Ok(self.store.replace(Ticket { state: State::Used, ..ticket.clone() }).await.map_err(|e| unusable(&e))?.is_some())
+        let used = Ticket { state: State::Used, ..ticket.clone() };
+        Ok(self.store.replace(used).await.map_err(|e| unusable(&e))?.map(Taken))
     }
 
     /// The tickets a caller may see, its own and those it may approve: those that are pending first, the latest first. `after` is where the page before

@@ -2,8 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::decide::Requirement;
-
 /// Where a ticket has got to.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -61,6 +59,29 @@ pub struct Ticket {
     /// How often it was changed, as whoever keeps it counts: what was made from another version does not take its place.
     #[serde(skip)]
     pub version: u64,
+}
+
+/// An approval one policy asks for.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Requirement {
+    /// The policy.
+    pub policy: String,
+    /// Why.
+    pub reason: String,
+    /// Groups whose members may approve.
+    pub approvers: Vec<String>,
+    /// How many must.
+    pub required: u32,
+    /// Seconds the ticket lives.
+    pub valid_seconds: u32,
+}
+
+impl Requirement {
+    /// Whether the same is asked for: the reason may be put in other words.
+    pub fn is_same(&self, other: &Self) -> bool {
+        *self == Self { reason: self.reason.clone(), ..other.clone() }
+    }
 }
 
 /// An operation as the approver sees it.
@@ -121,5 +142,15 @@ impl Ticket {
             let by = |given: &&Given| requirement.approvers.iter().any(|group| given.groups.contains(group));
             self.approvals.iter().filter(by).count() >= requirement.required as usize
         })
+    }
+}
+
+/// That an approved ticket was taken for one operation. Only whoever keeps tickets makes one.
+pub struct Taken(pub(super) Ticket);
+
+impl Taken {
+    /// The ticket that was taken.
+    pub fn ticket(&self) -> &Ticket {
+        &self.0
     }
 }

@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use base64::Engine;
-use bytes::Bytes;
 use clap::Args;
-use http::{Method, StatusCode};
+use http::StatusCode;
 use serde_json::json;
 use tokio::sync::watch;
 
@@ -18,7 +17,7 @@ use crate::clock::now;
 use crate::config::Config;
 use crate::drain::Drain;
 use crate::files;
-use crate::forward::{Access, As, Upstream};
+use crate::forward::{Access, As, LARGEST_ANSWER, Question, Upstream};
 use crate::gateway::{Gateway, KnownValues};
 use crate::identify::{CertificateCa, Identifier};
 use crate::listen::{Ca, Certificates, Listener, Serving};
@@ -248,7 +247,7 @@ fn tell_of_upstream(upstream: Arc<Upstream>, audit: AuditLog) -> anyhow::Result<
 }
 
 async fn look_at_upstream(upstream: &Upstream, audit: &AuditLog) {
-    let asked = upstream.ask(&As::Gateway, &Method::GET, "/version", Bytes::new()).await;
+    let asked = upstream.read(&As::Gateway, Question::Get("/version"), LARGEST_ANSWER).await;
     let why = match asked {
         Ok((status, _)) if status != StatusCode::UNAUTHORIZED => return,
         Ok(_) => "it does not take the gateway's credential (401)".to_owned(),

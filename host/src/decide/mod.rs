@@ -3,105 +3,33 @@
 //! Policies run in file-name order. block > require-approval > mask > allow; masks add up; every approval asked for must be given;
 //! evaluation stops at the first block.
 
+mod ruling;
+
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
+use crate::approve::Requirement;
 use crate::classify::{Operation, Shape};
 use crate::config::Unmatched;
 use crate::identify::Caller;
 use crate::json::RequestBody;
-use crate::mask::{Condition, Mask, Plan, Plans, Selector, Transform};
+use crate::mask::{Condition, Mask, Plans, Selector, Transform};
 use crate::policy::bindings::postern::policy::types;
-use crate::policy::{Call, Live, Mode, OnFailure, Policy, PolicySet, Runtime, Surroundings};
+use crate::policy::{Call, Mode, OnFailure, Policy, PolicySet, Runtime, Surroundings};
 use crate::slots::Full;
 use crate::status::Refusal;
+pub use ruling::{Held, Passed, PolicyAnswer, Refused, Ruling, Terms, no_longer_covered};
 
 /// The most groups of approvers one policy names, and the longest name of one: they are kept with each ticket.
 const MOST_APPROVERS: usize = 50;
 const LONGEST_GROUP: usize = 256;
 
-/// What was decided, and by whom.
+/// What is gathered while policies are asked.
 #[derive(Default)]
-pub struct Decision {
-    /// Why it does not pass.
-    pub refusal: Option<Refusal>,
-    /// The approvals it waits for.
-    pub approvals: Vec<Requirement>,
-    /// What is hidden in what comes back.
-    pub masks: Option<Arc<Plan>>,
-    /// Policies asked again for each object.
-    pub on_object: Vec<Arc<Policy>>,
-    /// Policies that look at each piece of the stream that follows.
-    pub live: Vec<Live>,
-    /// What each policy answered.
-    pub answers: Vec<PolicyAnswer>,
-    /// Names of the policies whose masks apply.
-    pub masked_by: Vec<String>,
-    /// Of these, the ones of which callers are warned.
-    pub warned_of: Vec<String>,
-    /// Whether approvals were asked for, and given.
-    pub approved: bool,
-}
-
-/// One policy's part in a decision, as it is recorded.
-#[derive(Clone, Debug, Serialize)]
-pub struct PolicyAnswer {
-    /// The policy.
-    pub policy: String,
-    /// SHA-256 of its module and settings.
-    pub digest: String,
-    /// allow, mask, block, require-approval or failed.
-    pub verdict: &'static str,
-    /// Set when the answer was recorded only.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub observed: bool,
-    /// Its reason, or why it failed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    /// Facts it added.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub annotations: Vec<(String, String)>,
-}
-
-/// An approval one policy asks for.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Requirement {
-    /// The policy.
-    pub policy: String,
-    /// Why.
-    pub reason: String,
-    /// Groups whose members may approve.
-    pub approvers: Vec<String>,
-    /// How many must.
-    pub required: u32,
-    /// Seconds the ticket lives.
-    pub valid_seconds: u32,
-}
-
-impl Requirement {
-    /// Whether the same is asked for: the reason may be put in other words.
-    pub fn is_same(&self, other: &Self) -> bool {
-        *self == Self { reason: self.reason.clone(), ..other.clone() }
-    }
-}
-
-impl Decision {
-    /// allow, mask, block or require-approval.
-    pub fn verdict(&self) -> &'static str {
-        match self {
-            Self { refusal: Some(_), .. } => "block",
-            Self { approvals, .. } if !approvals.is_empty() => "require-approval",
-            Self { masks: Some(_), .. } => "mask",
-            _ => "allow",
-        }
-    }
-
-    /// Whether what comes back must be read.
-    pub fn reads_objects(&self) -> bool {
-        !self.on_object.is_empty() || self.masks.as_ref().is_some_and(|m| m.reads_objects())
-    }
+struct Gathered {
+    terms: Terms,
+    requirements: Vec<Requirement>,
+    refusal: Option<Refusal>,
+    masks: Vec<Mask>,
 }
 
 /// Whether one of these policies may hide an object from the caller: those that are observed do not.
@@ -140,20 +68,18 @@ impl Decider<'_> {
         operation: &Operation,
         body: Option<&Arc<RequestBody>>,
         around: &Surroundings,
-    ) -> Decision {
-        let mut decision = Decision::default();
+    ) -> Ruling {
+        let mut gathered = Gathered::default();
         if let Some(missing) = self.policies.missing.first() {
-            decision.refusal =
-                Some(Refusal::unavailable(format!("the required policy {missing} is missing or broken; nothing passes until it is back")));
-            return decision;
+            let why = format!("the required policy {missing} is missing or broken; nothing passes until it is back");
+            return Ruling::refuse(Refusal::unavailable(why), gathered.terms);
         }
-        let mut masks = Vec::new();
         let mut matched = false;
         for policy in self.policies.policies.iter().filter(|p| p.matches(operation)) {
             matched = true;
             let Some(runtime) = self.runtime else { continue };
             if policy.on_object() {
-                decision.on_object.push(Arc::clone(policy));
+                gathered.terms.on_object.push(Arc::clone(policy));
             }
             let stays = policy.on_chunk() && matches!(operation.shape, Shape::Stream | Shape::Log) && !around.only_asks;
             if !policy.on_request() && !stays {
@@ -165,16 +91,15 @@ impl Decider<'_> {
                     Ok(place) => place,
                     Err(full) => {
                         let refusal = crowded(full);
-                        decision.record(policy, "failed", Some(refusal.message.clone()), Vec::new());
+                        gathered.record(policy, "failed", Some(refusal.message.clone()), Vec::new());
                         if policy.mode == Mode::Observe {
                             continue;
                         }
-                        decision.refusal = Some(refusal);
-                        return decision;
+                        return Ruling::refuse(refusal, gathered.terms);
                     }
                 };
                 let (answer, live) = policy.call_and_stay(runtime, &call, place);
-                decision.live.extend(live);
+                gathered.terms.live.extend(live);
                 answer
             } else {
                 policy.call_on_request(runtime, &call)
@@ -184,48 +109,48 @@ impl Decider<'_> {
                 if around.only_asks {
                     continue;
                 }
-                decision.record(policy, "failed", Some(refusal.message.clone()), answer.annotations);
+                gathered.record(policy, "failed", Some(refusal.message.clone()), answer.annotations);
                 if policy.mode == Mode::Observe {
                     continue;
                 }
-                decision.refusal = Some(refusal.clone());
-                return decision;
+                return Ruling::refuse(refusal.clone(), gathered.terms);
             }
             let verdict = answer.verdict.and_then(|verdict| self.check(policy, call.operation, verdict));
             match verdict {
                 Ok(verdict) => {
-                    decision.record(policy, verdict.name(), verdict.reason(), answer.annotations);
+                    gathered.record(policy, verdict.name(), verdict.reason(), answer.annotations);
                     if policy.mode == Mode::Enforce {
-                        decision.take(policy, verdict, &mut masks);
+                        gathered.take(policy, verdict);
                     }
                 }
                 Err(why) => {
                     if !around.only_asks {
                         tracing::warn!(policy = %policy.name, %why, "the policy failed");
                     }
-                    decision.record(policy, "failed", Some(why.clone()), answer.annotations);
+                    gathered.record(policy, "failed", Some(why.clone()), answer.annotations);
                     if policy.mode == Mode::Enforce && (policy.on_failure == OnFailure::Refuse || answer.exhausted) {
-                        decision.refusal = Some(Refusal::internal(format!("the policy {} failed, so nothing passed: {why}", policy.name)));
+                        gathered.refusal = Some(Refusal::internal(format!("the policy {} failed, so nothing passed: {why}", policy.name)));
                     }
                 }
             }
-            if decision.refusal.is_some() {
-                return decision;
+            if let Some(refusal) = gathered.refusal.take() {
+                return Ruling::refuse(refusal, gathered.terms);
             }
         }
+        let Gathered { mut terms, requirements, masks, .. } = gathered;
         if !matched && self.unmatched == Unmatched::Block {
-            decision.refusal = Some(Refusal::forbidden("no policy speaks for this operation, and policies.unmatched is block"));
+            return Ruling::refuse(Refusal::forbidden("no policy speaks for this operation, and policies.unmatched is block"), terms);
         }
         if !masks.is_empty() {
             match self.plans.of(&masks) {
-                Ok(plan) => decision.masks = Some(plan),
+                Ok(plan) => terms.masks = Some(plan),
                 Err(error) => {
-                    decision.refusal =
-                        Some(Refusal::internal(format!("the masks of {} do not go together: {error}", decision.masked_by.join(", "))))
+                    let why = format!("the masks of {} do not go together: {error}", terms.masked_by.join(", "));
+                    return Ruling::refuse(Refusal::internal(why), terms);
                 }
             }
         }
-        decision
+        Ruling::unless(requirements, terms)
     }
 
     /// An answer that makes no sense is a failure of the policy that gave it.
@@ -299,23 +224,30 @@ impl Checked {
     }
 }
 
-impl Decision {
+impl Gathered {
     fn record(&mut self, policy: &Policy, verdict: &'static str, reason: Option<String>, annotations: Vec<(String, String)>) {
         let (name, digest) = (policy.name.clone(), policy.digest.clone());
-        self.answers.push(PolicyAnswer { policy: name, digest, verdict, observed: policy.mode == Mode::Observe, reason, annotations });
+        self.terms.answers.push(PolicyAnswer {
+            policy: name,
+            digest,
+            verdict,
+            observed: policy.mode == Mode::Observe,
+            reason,
+            annotations,
+        });
     }
 
-    fn take(&mut self, policy: &Policy, verdict: Checked, masks: &mut Vec<Mask>) {
+    fn take(&mut self, policy: &Policy, verdict: Checked) {
         match verdict {
             Checked::Allow => {}
             Checked::Mask(more) => {
-                masks.extend(more);
-                self.masked_by.push(policy.name.clone());
+                self.masks.extend(more);
+                self.terms.masked_by.push(policy.name.clone());
                 if policy.warns {
-                    self.warned_of.push(policy.name.clone());
+                    self.terms.warned_of.push(policy.name.clone());
                 }
             }
-            Checked::Approval(requirement) => self.approvals.push(requirement),
+            Checked::Approval(requirement) => self.requirements.push(requirement),
             Checked::Block(reason, hint) => {
                 self.refusal = Some(Refusal::forbidden(blocked_by(&policy.name, &reason, hint.as_deref())));
             }

@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use serde_json::json;
 use tokio::sync::Mutex;
 
-use super::Upstream;
+use super::{LARGEST_ANSWER, Upstream, gone};
+use crate::body::collect;
 use crate::config::{AccessAs, AccessRule, ServiceAccountRef};
 use crate::identify::{Caller, name};
 use crate::status::Refusal;
@@ -123,7 +124,11 @@ async fn request(upstream: &Upstream, account: &ServiceAccountRef) -> Result<Tok
     let body = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
         "spec": {"audiences": account.audiences, "expirationSeconds": account.expiration.0}});
     let asked = Instant::now();
-    let (status, body) = upstream.ask(&As::Gateway, &Method::POST, &path, body.to_string().into()).await?;
+    let json = HeaderValue::from_static("application/json");
+    let headers = HeaderMap::from_iter([(header::ACCEPT, json.clone()), (header::CONTENT_TYPE, json)]);
+    let answer = Box::pin(upstream.plain(&As::Gateway, &Method::POST, &path, headers, body.to_string().into(), true)).await?;
+    let status = answer.status();
+    let body = collect(answer.into_body(), LARGEST_ANSWER).await.map_err(|e| gone(&e))?.unwrap_or_default();
     let failed = |why: &str| no_token(account, why);
     if status.as_u16() == 404 {
         return Err(Refusal::forbidden(format!(

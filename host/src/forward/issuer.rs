@@ -3,11 +3,9 @@
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http::Method;
 use tokio::sync::Mutex;
 
-use super::{As, Upstream};
+use super::{As, LARGEST_ANSWER, Question, Upstream};
 use crate::status::Refusal;
 
 /// Where an API server says which issuer its ServiceAccounts' tokens have (KEP-1393).
@@ -70,7 +68,7 @@ impl Upstream {
                 "the gateway does not know which issuer is the cluster's own, and lets no ServiceAccount in: {why}; let it read {DISCOVERY} (ClusterRole system:service-account-issuer-discovery), or name the issuer under cluster.serviceAccountIssuers"
             ))
         };
-        let asked = self.ask(&As::Gateway, &Method::GET, DISCOVERY, Bytes::new());
+        let asked = self.read(&As::Gateway, Question::Get(DISCOVERY), LARGEST_ANSWER);
         let answer = tokio::time::timeout(PATIENCE, asked).await.map_err(|_| untold("the API server does not answer".into()))?;
         let (status, body) = answer.map_err(|refusal| untold(refusal.message))?;
         if !status.is_success() {

@@ -4,6 +4,8 @@ mod burst;
 mod credential;
 mod issuer;
 mod kubeconfig;
+mod seal;
+mod send;
 mod shared;
 mod upgrade;
 mod upload;
@@ -26,11 +28,13 @@ use tokio_rustls::client::TlsStream;
 
 pub use credential::{As, access_for};
 pub use kubeconfig::{Access, OwnToken};
+pub use seal::Seal;
+pub use send::{LARGEST_ANSWER, Outgoing, Question, Way};
 pub use shared::Place;
 pub use upgrade::{Lasting, Tunnelled, tunnel};
 pub use upload::Upload;
 
-use crate::body::{BoxError, collect};
+use crate::body::BoxError;
 use crate::config::Limits;
 use crate::status::Refusal;
 use burst::{Burst, Filling};
@@ -39,8 +43,6 @@ use issuer::OwnIssuers;
 
 /// Idle connections a thread keeps to the API server, of each kind.
 const IDLE: usize = 64;
-/// The longest answer to what the gateway asks itself.
-const LARGEST_ANSWER: usize = 16 << 20;
 
 /// The API server.
 pub struct Upstream {
@@ -97,9 +99,8 @@ impl Upstream {
         &self.access.ca
     }
 
-    /// Sends a request as somebody. `headers` are the caller's, stripped; `wait` says whether the head of the answer must come
-    /// within the configured time.
-    pub async fn send(
+    /// Sends a request as somebody. `wait` says whether the head of the answer must come within the configured time.
+    async fn plain(
         &self,
         who: &As,
         method: &Method,
@@ -180,7 +181,7 @@ impl Upstream {
     }
 
     /// Sends a watch, on a connection that it shares with others where the API server speaks HTTP/2.
-    pub async fn send_watch(&self, who: &As, path_and_query: &str, headers: HeaderMap) -> Result<Response<Incoming>, Refusal> {
+    async fn watch(&self, who: &As, path_and_query: &str, headers: HeaderMap) -> Result<Response<Incoming>, Refusal> {
         let send = async |(kind, request): Ready| {
             let answer = async {
                 if !self.alone.load(Ordering::Relaxed) {
@@ -200,7 +201,7 @@ impl Upstream {
     }
 
     /// Sends a request that asks for an upgrade, on a connection of its own.
-    pub async fn send_upgrade(
+    async fn upgrade(
         &self,
         who: &As,
         method: &Method,
@@ -219,31 +220,6 @@ impl Upstream {
         };
         let ready = self.request(who, method, path_and_query, headers, Full::new(body)).await?;
         self.with_a_good_credential(who, ready, send).await
-    }
-
-    /// Reads an object with the gateway's own credential; none when there is no such object.
-    pub async fn get_own(&self, path: &str) -> Result<Option<serde_json::Value>, Refusal> {
-        let (status, body) = self.ask(&As::Gateway, &Method::GET, path, Bytes::new()).await?;
-        match status.as_u16() {
-            200 => serde_json::from_slice(&body).map(Some).map_err(|_| Refusal::bad_gateway("the API server's answer is not JSON")),
-            404 => Ok(None),
-            code => Err(Refusal::bad_gateway(format!(
-                "a policy needs {path}, and the gateway's own credential got {code} for it; let it read that"
-            ))),
-        }
-    }
-
-    /// Asks the API server something itself, in JSON, as somebody: the status and the body of its answer.
-    pub async fn ask(&self, who: &As, method: &Method, path: &str, body: Bytes) -> Result<(StatusCode, Bytes), Refusal> {
-        let json = HeaderValue::from_static("application/json");
-        let mut headers = HeaderMap::from_iter([(header::ACCEPT, json.clone())]);
-        if !body.is_empty() {
-            headers.insert(header::CONTENT_TYPE, json);
-        }
-        let response = self.send(who, method, path, headers, body, true).await?;
-        let status = response.status();
-        let body = collect(response.into_body(), LARGEST_ANSWER).await.map_err(|e| gone(&e))?.unwrap_or_default();
-        Ok((status, body))
     }
 
     async fn request<B>(

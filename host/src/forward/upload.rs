@@ -64,7 +64,7 @@ impl Body for Upload {
 impl Upstream {
     /// Sends a request whose body comes piece by piece, on a connection of its own. It cannot be sent again: where the API server does not take the gateway's
     /// credential, that is forgotten, and the caller told to try again.
-    pub async fn send_upload(
+    pub(super) async fn upload(
         &self,
         who: &As,
         method: &Method,

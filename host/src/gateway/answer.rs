@@ -5,38 +5,23 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderValue, Method, Response, header};
 use hyper::body::Incoming;
 
+use super::seal::Sealed;
 use super::{Exchange, Gateway, is_unread};
 use crate::body::Body;
 use crate::classify::Shape;
-use crate::decide::Decision;
-use crate::forward::Upload;
-use crate::record::Event;
+use crate::forward::{Seal, Upload, Way};
 use crate::respond::{self, Asked, Completion, Items, Masking, Repeats, Treatment, Work};
 use crate::status::Refusal;
 use crate::stream::filter::Filter;
 
 impl Gateway {
-    pub(super) fn check_masks(&self, exchange: &Exchange, decision: &Decision) -> Result<(), Refusal> {
-        let Some(masks) = &decision.masks else { return Ok(()) };
-        let by = decision.masked_by.join(", ");
-        match exchange.operation.shape {
-            Shape::Proxy => return Err(Refusal::forbidden(format!("policy {by} masks this, and what comes by proxy cannot be masked"))),
-            Shape::Stream if exchange.operation.command.is_none() && masks.reads_text() => {
-                return Err(Refusal::forbidden(format!("policy {by} masks text, and what flows through a port cannot be masked")));
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
     /// Sends what a caller says to a proxied server as it comes, for as long as the caller may.
-    async fn send_upload(&self, exchange: &mut Exchange, path: &str, headers: HeaderMap) -> Result<Response<Incoming>, Refusal> {
+    async fn send_upload(&self, exchange: &Exchange, seal: &Seal, path: &str, headers: HeaderMap) -> Result<Response<Incoming>, Refusal> {
         let Some(body) = exchange.upload.take() else { return Err(Refusal::internal("there is no body to send on")) };
-        let (who, method) = (&exchange.who, &exchange.operation.method);
         let limits = &self.config.limits;
         let upload = Upload::new(body, limits.stream_idle_time.duration(), limits.stream_time.duration());
         tokio::select! {
-            answer = self.upstream.send_upload(who, method, path, headers, upload) => answer,
+            answer = self.upstream.send(seal, exchange.outgoing(path, headers, Way::Upload(upload))) => answer,
             end = self.ends(exchange) => Err(end.refusal()),
             () = tokio::time::sleep(limits.stream_time.duration()) => {
                 Err(Refusal::timeout("the request went on for longer than limits.streamTime"))
@@ -44,15 +29,11 @@ impl Gateway {
         }
     }
 
-    pub(super) async fn answer(
-        &self,
-        mut exchange: Box<Exchange>,
-        mut decision: Decision,
-        event: Event,
-    ) -> Result<Response<Body>, Refusal> {
-        let completion = Completion::new(self.audit.clone(), event, exchange.began, std::mem::take(&mut exchange.held));
+    pub(super) async fn answer(&self, sealed: Sealed) -> Result<Response<Body>, Refusal> {
+        let Sealed { mut exchange, mut passed, entry, seal, .. } = sealed;
+        let completion = Completion::new(entry, std::mem::take(&mut exchange.held));
         let filter = match exchange.operation.shape {
-            Shape::Log => Box::pin(self.log_filter(&exchange, &mut decision)).await,
+            Shape::Log => Box::pin(self.log_filter(&exchange, &mut passed)).await,
             _ => Ok(Filter::idle()),
         };
         let mut filter = match filter {
@@ -70,9 +51,9 @@ impl Gateway {
         let mut asked = Asked::default();
         if operation.target.is_none() {
             // What is no object of a resource no policy looks at; what masks hide is hidden in it all the same.
-            decision.on_object.clear();
+            passed.on_object.clear();
         }
-        let reads_objects = decision.reads_objects() && matches!(operation.shape, Shape::Answer | Shape::Watch);
+        let reads_objects = passed.reads_objects() && matches!(operation.shape, Shape::Answer | Shape::Watch);
         if reads_objects {
             asked = respond::rewrite(&mut headers);
             path = respond::include_objects(&path, &mut asked);
@@ -83,16 +64,17 @@ impl Gateway {
             filter.limit(limit);
         }
         let upstream = match exchange.operation.shape {
-            Shape::Watch if exchange.operation.method == Method::GET => self.upstream.send_watch(&exchange.who, &path, headers).await,
             Shape::Answer if exchange.restored.is_some() => {
-                Box::pin(self.send_until_settled(&mut exchange, &decision, &path, headers)).await
+                Box::pin(self.send_until_settled(&mut exchange, &passed, &seal, &path, headers)).await
             }
-            Shape::Proxy if is_unread(&exchange.upload) => Box::pin(self.send_upload(&mut exchange, &path, headers)).await,
+            Shape::Proxy if is_unread(&exchange.upload) => Box::pin(self.send_upload(&exchange, &seal, &path, headers)).await,
             shape => {
-                // What a server behind the API server reads is none of its.
-                let body = if shape == Shape::Proxy { exchange.body.bytes().clone() } else { exchange.body.to_send() };
-                let wait = shape != Shape::Proxy;
-                self.upstream.send(&exchange.who, &exchange.operation.method, &path, headers, body, wait).await
+                let way = match shape {
+                    Shape::Watch if exchange.operation.method == Method::GET => Way::Watch,
+                    Shape::Proxy => Way::Proxied(exchange.body_to_send()),
+                    _ => Way::Plain(exchange.body_to_send()),
+                };
+                self.upstream.send(&seal, exchange.outgoing(&path, headers, way)).await
             }
         };
         let upstream = match upstream {
@@ -101,22 +83,22 @@ impl Gateway {
         };
         let operation = &exchange.operation;
         let repeats = match operation.is_mutating() {
-            true => Box::pin(self.repeats(&exchange, &decision, &upstream)).await,
+            true => Box::pin(self.repeats(&exchange, &passed, &upstream)).await,
             false => Repeats::Nothing,
         };
         let largest = self.config.limits.object.0;
-        let work = match (&decision.masks, operation.shape) {
+        let work = match (&passed.masks, operation.shape) {
             _ if operation.method == Method::HEAD => Work::Pass,
             (masks, Shape::Answer | Shape::Watch) if reads_objects => {
                 let treatment = Treatment {
                     masks: masks.clone(),
-                    on_object: decision.on_object.clone(),
+                    on_object: passed.on_object.clone(),
                     runtime: self.policies.as_ref().map(|p| Arc::clone(p.runtime())),
-                    operation: self.describe_answer(&exchange, &decision),
+                    operation: self.describe_answer(&exchange, &passed),
                     plans: Arc::clone(&self.plans),
                     resource: exchange.resource(),
                     asked,
-                    look_back: self.look_back(&exchange, &decision),
+                    look_back: self.look_back(&exchange, &passed),
                 };
                 Work::Items(Box::new(Items::new(treatment, &operation.verb, operation.shape, largest)))
             }
@@ -126,7 +108,7 @@ impl Gateway {
         let shape = operation.shape;
         let caller = &exchange.caller;
         let quiet = self.config.without_warnings.contains(&caller.username, &caller.groups);
-        let masking = Masking { by: if quiet { &[] } else { &decision.warned_of }, plan: decision.masks.as_deref(), repeats };
+        let masking = Masking { by: if quiet { &[] } else { &passed.warned_of }, plan: passed.masks.as_deref(), repeats };
         let ends = matches!(shape, Shape::Watch | Shape::Log | Shape::Proxy).then(|| self.ends(&exchange));
         // A refusal here has been recorded by the completion that was dropped with it.
         let response = respond::respond(upstream, work, masking, ends, shape, completion).await.unwrap_or_else(Refusal::into_response);

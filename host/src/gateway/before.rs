@@ -5,14 +5,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method};
+use http::HeaderMap;
 use serde_json::Value;
 
 use super::{Exchange, Gateway};
-use crate::body::collect;
 use crate::classify::{Shape, Target, escape, path_of};
-use crate::decide::{Decision, may_hide};
-use crate::forward::{As, Upstream};
+use crate::decide::{Terms, may_hide};
+use crate::forward::{As, Question, Upstream};
 use crate::respond::{Before, Look, Lost};
 
 /// What the API server is asked with.
@@ -29,9 +28,9 @@ struct Asker {
 
 impl Gateway {
     /// How a watch learns what its client has; none where no policy hides objects, or where the watch begins with all there is.
-    pub(super) fn look_back(&self, exchange: &Exchange, decision: &Decision) -> Look {
+    pub(super) fn look_back(&self, exchange: &Exchange, terms: &Terms) -> Look {
         let operation = &exchange.operation;
-        if operation.shape != Shape::Watch || !may_hide(&decision.on_object) {
+        if operation.shape != Shape::Watch || !may_hide(&terms.on_object) {
             return None;
         }
         let first = |key: &str| operation.first(key).unwrap_or_default();
@@ -70,11 +69,9 @@ impl Asker {
             escape(&self.labels)
         );
         let unknown = |why: String| Lost::Unknown(format!("what a watch has shown of an object cannot be learnt: {why}"));
-        let answer = self.upstream.send(&self.who, &Method::GET, &path, self.headers.clone(), Bytes::new(), true).await;
-        let answer = answer.map_err(|refusal| unknown(refusal.message.clone()))?;
-        let status = answer.status().as_u16();
-        let body = collect(answer.into_body(), self.largest).await.ok().flatten().ok_or_else(|| unknown("the answer broke off".into()))?;
-        match status {
+        let question = Question::GetWith(&path, self.headers.clone());
+        let (status, body) = self.upstream.read(&self.who, question, self.largest).await.map_err(|refusal| unknown(refusal.message))?;
+        match status.as_u16() {
             200 => {}
             // Too old: the API server has forgotten it.
             410 => return Err(Lost::Expired),

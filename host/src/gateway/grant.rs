@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::{Exchange, Gateway};
 use crate::classify::{Operation, Shape};
-use crate::forward::{As, Upstream};
+use crate::forward::{As, LARGEST_ANSWER, Question, Upstream};
 use crate::status::Refusal;
 use crate::stream::end::{Ends, ends};
 
@@ -24,7 +24,6 @@ const LOOK: Duration = Duration::from_secs(2);
 const MOST: usize = 100;
 /// After how long it is asked once more before it is believed: one that has just started may not know all its rules yet.
 const AGAIN: Duration = Duration::from_secs(1);
-const REVIEWS: &str = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
 
 /// The rights that open exchanges stand on. Each is asked about once, for all that stand on it.
 #[derive(Default)]
@@ -158,7 +157,7 @@ impl Right {
 
     /// None where it cannot be known: while the API server cannot be asked, it carries nothing either.
     async fn is_allowed(&self, review: &Bytes) -> Option<bool> {
-        let (status, body) = match self.upstream.ask(&self.who, &Method::POST, REVIEWS, review.clone()).await {
+        let (status, body) = match self.upstream.read(&self.who, Question::Access(review.clone()), LARGEST_ANSWER).await {
             Ok(answer) => answer,
             // The account is gone.
             Err(refusal) => return (refusal.code == StatusCode::FORBIDDEN).then_some(false),

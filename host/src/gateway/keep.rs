@@ -11,7 +11,7 @@ use super::{Exchange, Gateway};
 use crate::body::{Body, BoxError};
 use crate::classify::{Operation, Shape};
 use crate::config::{BodyRule, KeepBodies};
-use crate::decide::{Decision, may_hide};
+use crate::decide::{Terms, may_hide};
 use crate::identify::Caller;
 use crate::mask::{Plan, Report};
 use crate::record::session::Sessions;
@@ -25,7 +25,7 @@ impl Gateway {
     }
 
     /// Keeps the body of a request, as it was sent to the gateway: what a mask hides is hidden in it too.
-    pub(super) fn keep_request(&self, exchange: &Exchange, decision: &Decision) -> Result<(), Refusal> {
+    pub(super) fn keep_request(&self, exchange: &Exchange, terms: &Terms) -> Result<(), Refusal> {
         if exchange.body.is_empty() || self.keeps(&exchange.operation) == KeepBodies::Metadata {
             return Ok(());
         }
@@ -37,7 +37,7 @@ impl Gateway {
             _ => exchange.body.read_if_known()?,
         };
         let text = match body {
-            Some(value) if !may_hide(&decision.on_object) => masked(value, decision.masks.as_deref(), &exchange.resource()),
+            Some(value) if !may_hide(&terms.on_object) => masked(value, terms.masks.as_deref(), &exchange.resource()),
             _ => None,
         };
         let mut kept = Kept::new(sessions.clone(), exchange, Kind::Request, self.config.sessions.largest_body.0);

@@ -10,6 +10,7 @@ mod known;
 mod look_around;
 mod restore;
 mod review;
+mod seal;
 mod stream;
 mod terminal;
 
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
@@ -31,9 +33,9 @@ use crate::body::{Body, linger};
 use crate::classify::{Operation, Shape, Target};
 use crate::clock;
 use crate::config::{Config, KeepBodies};
-use crate::decide::{self, Decider, Decision};
+use crate::decide::{self, Decider, Ruling, Terms};
 use crate::drain::Drain;
-use crate::forward::{As, Upstream};
+use crate::forward::{As, Outgoing, Upstream, Way};
 use crate::identify::{Caller, Identifier, Presented};
 use crate::json::RequestBody;
 use crate::listen::{Handler, Peer, neighbourhood};
@@ -52,7 +54,7 @@ pub use grant::Rights;
 pub use known::KnownValues;
 use restore::Restored;
 use review::is_review;
-use stream::Opens;
+use seal::Sealed;
 
 /// All that requests are handled with.
 pub struct Gateway {
@@ -127,6 +129,16 @@ impl Exchange {
         Scope::of(&self.resource(), namespace, target.and_then(|t| t.name.as_deref()).unwrap_or_default())
     }
 
+    /// What is sent for it, in a way.
+    fn outgoing<'a>(&'a self, path_and_query: &'a str, headers: HeaderMap, way: Way) -> Outgoing<'a> {
+        Outgoing { who: &self.who, method: &self.operation.method, path_and_query, headers, way }
+    }
+
+    /// Its body, as it is sent. What a server behind the API server reads is none of its.
+    fn body_to_send(&self) -> Bytes {
+        if self.operation.shape == Shape::Proxy { self.body.bytes().clone() } else { self.body.to_send() }
+    }
+
     /// The headers of what is read for this operation, in JSON, as the caller.
     fn headers_to_read(&self) -> HeaderMap {
         HeaderMap::from_iter([
@@ -168,6 +180,15 @@ impl Drop for Unanswered<'_> {
 
 /// kube-apiserver's own header (`k8s.io/apiserver/pkg/apis/audit`, HeaderAuditID).
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
+
+/// Says what was decided, and by which policies.
+fn note(event: &mut Event, ruling: &Ruling) {
+    event.set("verdict", ruling.verdict());
+    let answers = &ruling.terms().answers;
+    if !answers.is_empty() {
+        event.set("policies", answers);
+    }
+}
 
 static COUNTER: AtomicU64 = AtomicU64::new(0);
 
@@ -231,68 +252,42 @@ impl Gateway {
         if self.reads_upload(&exchange) {
             self.take_in(&mut exchange).await?;
         }
-        let mut decision = self.decide(&exchange).await.inspect_err(|_| {
+        let ruling = self.decide(&exchange).await.inspect_err(|_| {
             event.set("verdict", "failed");
         })?;
-        event.decision(&decision);
-        if let Some(refusal) = decision.refusal.take() {
-            return Err(refusal);
-        }
-        if !decision.approvals.is_empty() {
-            // They are asked anew at the release; until then their instances are somebody else's.
-            decision.live.clear();
-            // What is approved is these bytes.
-            self.take_in(&mut exchange).await?;
-            let ticket = Box::pin(self.ask(&exchange, &decision, event)).await?;
-            if ticket.state == State::Pending
-                && exchange.operation.command.is_some()
-                && let Some(handshake) = Handshake::offered(&exchange.operation.method, &exchange.headers)
-                && let Some(upgrade) = upgrade.take()
-            {
-                let slot = self.slot(&exchange.caller)?;
-                return Ok(self.hold_on_terminal(exchange, ticket, handshake, upgrade, slot, event.hand_over()));
+        note(event, &ruling);
+        let passed = match ruling {
+            Ruling::Refuse(refused) => return Err(refused.refusal),
+            Ruling::Pass(passed) => passed,
+            Ruling::Hold(mut held) => {
+                // They are asked anew at the release; until then their instances are somebody else's.
+                held.terms_mut().live.clear();
+                // What is approved is these bytes.
+                self.take_in(&mut exchange).await?;
+                let ticket = Box::pin(self.ask(&exchange, &held, event)).await?;
+                if ticket.state == State::Pending
+                    && exchange.operation.command.is_some()
+                    && let Some(handshake) = Handshake::offered(&exchange.operation.method, &exchange.headers)
+                    && let Some(upgrade) = upgrade.take()
+                {
+                    let slot = self.slot(&exchange.caller)?;
+                    return Ok(self.hold_on_terminal(exchange, ticket, handshake, upgrade, slot, event.hand_over()));
+                }
+                Box::pin(self.wait_and_release(&exchange, ticket, event)).await?
             }
-            decision = Box::pin(self.wait_and_release(&exchange, ticket, event)).await?;
-        }
-        self.send(exchange, decision, upgrade, event).await
+        };
+        let sealed = self.seal(exchange, passed, None, event).await?;
+        self.send(sealed, upgrade).await
     }
 
-    /// What was released goes to the API server. A change is on the disk before.
-    async fn send(
-        &self,
-        mut exchange: Box<Exchange>,
-        mut decision: Decision,
-        upgrade: Option<OnUpgrade>,
-        event: &mut Event,
-    ) -> Result<Response<Body>, Refusal> {
-        self.check_masks(&exchange, &decision)?;
-        self.keep_request(&exchange, &decision)?;
-        // What few operations go through is a future of its own: every request would carry its size.
-        if exchange.operation.is_mutating() {
-            Box::pin(self.restore(&mut exchange, &decision, event)).await?;
-        }
-        let upgrades = exchange.headers.contains_key(header::UPGRADE);
-        let opens = match exchange.operation.shape {
-            Shape::Stream if upgrades => {
-                let slot = self.slot(&exchange.caller)?;
-                Some(Opens::Stream(Box::new(Box::pin(self.ready(&mut exchange, &mut decision, slot, event)).await?)))
-            }
-            _ if upgrades => Some(Opens::Tunnel(self.slot(&exchange.caller)?)),
-            _ => None,
-        };
-        if let Err(refusal) = self.seal(&mut exchange, event).await {
-            if let Some(opens) = opens {
-                opens.discard();
-            }
-            return Err(refusal);
-        }
-        // From here the operation was sent: its completion is recorded by whoever carries the answer.
-        match opens {
-            Some(opens) => Box::pin(self.stream(exchange, opens, upgrade, event.hand_over())).await,
-            None if is_review(&exchange.operation) && !decision.reads_objects() => Box::pin(self.review(exchange, event.hand_over())).await,
+    /// Sends what is sealed. How it ends is recorded by whoever carries the answer.
+    async fn send(&self, mut sealed: Sealed, upgrade: Option<OnUpgrade>) -> Result<Response<Body>, Refusal> {
+        match sealed.opens.take() {
+            Some(opens) => Box::pin(self.stream(sealed, opens, upgrade)).await,
+            None if is_review(&sealed.exchange.operation) && !sealed.passed.reads_objects() => Box::pin(self.review(sealed)).await,
             None => {
-                let opening = exchange.opening.take();
-                let response = self.answer(exchange, decision, event.hand_over()).await?;
+                let opening = sealed.exchange.opening.take();
+                let response = self.answer(sealed).await?;
                 Ok(match (opening, upgrade) {
                     (Some(opening), Some(upgrade)) if response.status() == StatusCode::OK => self.tell(opening, upgrade, response),
                     _ => response,
@@ -318,15 +313,6 @@ impl Gateway {
         response
     }
 
-    /// The last thing before an operation is sent: it is named, and a change is recorded.
-    async fn seal(&self, exchange: &mut Exchange, event: &Event) -> Result<(), Refusal> {
-        exchange.headers.insert(AUDIT_ID, exchange.audit_id());
-        if exchange.operation.is_mutating() {
-            self.audit.record_durably(event, "decided").await?;
-        }
-        Ok(())
-    }
-
     /// Records that an operation was refused.
     fn refused(&self, refusal: &Refusal, event: &mut Event) {
         event.set("status", refusal.code.as_u16()).set("refusal", &refusal.message);
@@ -350,7 +336,7 @@ impl Gateway {
         Decider { policies, runtime, unmatched: self.config.policies.unmatched, plans: &self.plans }
     }
 
-    async fn decide(&self, exchange: &Exchange) -> Result<Decision, Refusal> {
+    async fn decide(&self, exchange: &Exchange) -> Result<Ruling, Refusal> {
         let set = self.in_force();
         let decider = self.decider(&set);
         if is_unread(&exchange.upload) && set.read_bodies_of(&exchange.operation) {
@@ -379,9 +365,9 @@ impl Gateway {
     }
 
     /// The same for what comes after the decision.
-    fn describe_answer(&self, exchange: &Exchange, decision: &Decision) -> Arc<types::Operation> {
+    fn describe_answer(&self, exchange: &Exchange, terms: &Terms) -> Arc<types::Operation> {
         let mut described = self.describe(exchange);
-        if decision.approved {
+        if terms.approved {
             Arc::make_mut(&mut described).approved = true;
         }
         described

@@ -8,9 +8,9 @@ use hyper::body::Incoming;
 use serde_json::{Value, json};
 
 use super::{Exchange, Gateway};
-use crate::body::collect;
 use crate::classify::{Shape, escape};
-use crate::decide::{Decision, may_hide};
+use crate::decide::{Terms, may_hide};
+use crate::forward::{Question, Seal, Way};
 use crate::json::{RequestBody, write_for_yaml};
 use crate::mask::{Plan, Report, Stored, Unrestorable, placeholder};
 use crate::record::Event;
@@ -31,22 +31,22 @@ pub(super) struct Restored {
 
 impl Gateway {
     /// Puts placeholders of an update or a patch right from the stored object, or says which field cannot be.
-    pub(super) async fn restore(&self, exchange: &mut Exchange, decision: &Decision, event: &mut Event) -> Result<(), Refusal> {
+    pub(super) async fn restore(&self, exchange: &mut Exchange, terms: &Terms, event: &mut Event) -> Result<(), Refusal> {
         let body = Arc::clone(&exchange.body);
-        if let Some(count) = self.put_right(exchange, &body, decision, 0).await? {
+        if let Some(count) = self.put_right(exchange, &body, terms, 0).await? {
             event.set("restored", count);
         }
         Ok(())
     }
 
     /// After an answer that says that the object is another one by now: whether that was known to the gateway alone, and the write is to be sent again.
-    async fn restore_again(&self, exchange: &mut Exchange, decision: &Decision, answered: StatusCode) -> Result<bool, Refusal> {
+    async fn restore_again(&self, exchange: &mut Exchange, terms: &Terms, answered: StatusCode) -> Result<bool, Refusal> {
         let Some(Restored { original, version, tries }) = exchange.restored.take() else { return Ok(false) };
         // Of a JSON patch whose test fails it is 422.
         if !matches!(answered, StatusCode::CONFLICT | StatusCode::UNPROCESSABLE_ENTITY) || tries >= TRIES {
             return Ok(false);
         }
-        self.put_right(exchange, &original, decision, tries + 1).await?;
+        self.put_right(exchange, &original, terms, tries + 1).await?;
         // Of the same version it would be refused again.
         Ok(exchange.restored.as_ref().is_some_and(|now| now.version != version))
     }
@@ -56,17 +56,18 @@ impl Gateway {
     pub(super) async fn send_until_settled(
         &self,
         exchange: &mut Exchange,
-        decision: &Decision,
+        terms: &Terms,
+        seal: &Seal,
         path: &str,
         headers: HeaderMap,
     ) -> Result<Response<Incoming>, Refusal> {
         loop {
-            let (method, body) = (exchange.operation.method.clone(), exchange.body.to_send());
+            let way = Way::Plain(exchange.body.to_send());
             if exchange.restored.is_none() {
-                return self.upstream.send(&exchange.who, &method, path, headers, body, true).await;
+                return self.upstream.send(seal, exchange.outgoing(path, headers, way)).await;
             }
-            let answer = self.upstream.send(&exchange.who, &method, path, headers.clone(), body, true).await?;
-            if !self.restore_again(exchange, decision, answer.status()).await? {
+            let answer = self.upstream.send(seal, exchange.outgoing(path, headers.clone(), way)).await?;
+            if !self.restore_again(exchange, terms, answer.status()).await? {
                 return Ok(answer);
             }
         }
@@ -77,7 +78,7 @@ impl Gateway {
         &self,
         exchange: &mut Exchange,
         original: &Arc<RequestBody>,
-        decision: &Decision,
+        terms: &Terms,
         tries: u32,
     ) -> Result<Option<u64>, Refusal> {
         let operation = &exchange.operation;
@@ -86,11 +87,11 @@ impl Gateway {
         let is_change = matches!(operation.method, Method::PUT | Method::PATCH) && operation.shape == Shape::Answer;
         let is_json_patch = original.media_type() == JSON_PATCH;
         let unless_carried = || if carries { Err(unrestorable("the body")) } else { Ok(None) };
-        if is_change && is_json_patch && may_hide(&decision.on_object) {
+        if is_change && is_json_patch && may_hide(&terms.on_object) {
             // What these hide is known only when it is there.
             refuse_reaching(original, |_| true)?;
         }
-        let masks = decision.masks.as_deref().filter(|masks| masks.reads_objects());
+        let masks = terms.masks.as_deref().filter(|masks| masks.reads_objects());
         let Some(masks) = masks.filter(|_| is_change && operation.target.as_ref().is_some_and(|t| t.name.is_some())) else {
             return unless_carried();
         };
@@ -163,14 +164,14 @@ impl Gateway {
     }
 
     /// What an answer may repeat of the object that a write was for, in whatever words: an error, or a warning.
-    pub(super) async fn repeats(&self, exchange: &Exchange, decision: &Decision, answer: &Response<Incoming>) -> Repeats {
+    pub(super) async fn repeats(&self, exchange: &Exchange, terms: &Terms, answer: &Response<Incoming>) -> Repeats {
         let Exchange { operation, .. } = exchange;
         let says_something = !answer.status().is_success() || answer.headers().contains_key(header::WARNING);
-        if says_something && operation.is_mutating() && operation.shape == Shape::Answer && may_hide(&decision.on_object) {
+        if says_something && operation.is_mutating() && operation.shape == Shape::Answer && may_hide(&terms.on_object) {
             // What these hide is known only for an object that is shown.
             return Repeats::Unknown;
         }
-        let masks = decision.masks.as_deref();
+        let masks = terms.masks.as_deref();
         let object = operation.target.as_ref().and_then(|target| Some((target.collection(), target.name.as_deref()?)));
         let (Some(masks), Some((collection, name))) = (masks.filter(|masks| masks.reads_objects()), object) else {
             return Repeats::Nothing;
@@ -190,12 +191,13 @@ impl Gateway {
     }
 
     async fn read_as_caller(&self, exchange: &Exchange, path: &str) -> Result<(StatusCode, Bytes), Refusal> {
-        let answer = self.upstream.send(&exchange.who, &Method::GET, path, exchange.headers_to_read(), Bytes::new(), true).await?;
-        let status = answer.status();
-        let read = collect(answer.into_body(), self.config.limits.object.0).await.ok().flatten();
-        let bytes = read
-            .ok_or_else(|| Refusal::bad_gateway("the stored object cannot be read, so what is hidden in it cannot be kept; try again"))?;
-        Ok((status, bytes))
+        let question = Question::GetWith(path, exchange.headers_to_read());
+        self.upstream.read(&exchange.who, question, self.config.limits.object.0).await.map_err(|refusal| match refusal.code {
+            StatusCode::BAD_GATEWAY => {
+                Refusal::bad_gateway("the stored object cannot be read, so what is hidden in it cannot be kept; try again")
+            }
+            _ => refusal,
+        })
     }
 }
 

@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 use http::{HeaderValue, Method, Response, StatusCode};
 use serde_json::{Value, json};
 
+use super::seal::Sealed;
 use super::{Exchange, Gateway};
 use crate::body::{Body, collect};
 use crate::classify::{Operation, Shape, Target};
-use crate::decide::Decision;
+use crate::decide::Ruling;
+use crate::forward::Way;
 use crate::json::RequestBody;
 use crate::policy::Surroundings;
-use crate::record::Event;
 use crate::respond::{self, Completion, Masking, Work};
 use crate::status::Refusal;
 
@@ -51,17 +52,18 @@ pub(super) fn is_review(operation: &Operation) -> bool {
 
 impl Gateway {
     /// Answers a review, with what the policies would say.
-    pub(super) async fn review(&self, mut exchange: Box<Exchange>, mut event: Event) -> Result<Response<Body>, Refusal> {
+    pub(super) async fn review(&self, sealed: Sealed) -> Result<Response<Body>, Refusal> {
+        let Sealed { mut exchange, mut entry, seal, .. } = sealed;
         let asked = exchange.body.read().ok().and_then(|body| body.get("spec"));
         // A question is short; one that is not fills no log.
         if let Some(asked) = asked.filter(|asked| asked.to_string().len() <= LONGEST_ASKED) {
-            event.set("asked", asked);
+            entry.set("asked", asked);
         }
-        let completion = Completion::new(self.audit.clone(), event, exchange.began, std::mem::take(&mut exchange.held));
+        let completion = Completion::new(entry, std::mem::take(&mut exchange.held));
         let mut headers = std::mem::take(&mut exchange.headers);
         respond::rewrite(&mut headers);
-        let Operation { method, path_and_query, .. } = &exchange.operation;
-        let answer = match self.upstream.send(&exchange.who, method, path_and_query, headers, exchange.body.to_send(), true).await {
+        let outgoing = exchange.outgoing(&exchange.operation.path_and_query, headers, Way::Plain(exchange.body_to_send()));
+        let answer = match self.upstream.send(&seal, outgoing).await {
             Ok(answer) => answer,
             Err(refusal) => return Ok(completion.failed(refusal)),
         };
@@ -208,12 +210,12 @@ impl Gateway {
     }
 }
 
-fn said(decision: &Decision) -> Said {
-    if let Some(refusal) = &decision.refusal {
+fn said(ruling: &Ruling) -> Said {
+    if let Some(refusal) = ruling.refusal() {
         // What is wrong with a policy is no answer to what somebody may do.
         return if refusal.code == StatusCode::FORBIDDEN { Said::Blocked(refusal.message.clone()) } else { Said::Nothing };
     }
-    match decision.approvals.first() {
+    match ruling.requirements().first() {
         Some(asked) => {
             // What a policy names is text of its own.
             let groups: String = asked.approvers.join(", ").chars().filter(|c| !c.is_control()).take(300).collect();

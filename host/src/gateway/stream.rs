@@ -8,16 +8,17 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::seal::Sealed;
 use super::{Exchange, Gateway};
 use crate::body::Body;
 use crate::classify::{Operation, Shape, escape, path_of};
 use crate::clock;
 use crate::config::{Limits, RecordingFailure};
-use crate::decide::Decision;
-use crate::forward;
+use crate::decide::{Passed, Terms};
+use crate::forward::{self, Way};
 use crate::identify::Caller;
 use crate::record::Event;
-use crate::record::session::{Recording, cannot_record};
+use crate::record::session::{Unopened, cannot_record};
 use crate::respond::{self, Completion, Masking, Work};
 use crate::slots::Slot;
 use crate::status::Refusal;
@@ -31,7 +32,7 @@ use crate::stream::waiting::{Answered, Waiting};
 /// What stands before a stream is opened.
 pub(super) struct Ready {
     filter: Filter,
-    recording: Option<Recording>,
+    recording: Option<Unopened>,
     told_on: Option<Channel>,
     ends: Ends,
     _slot: Slot,
@@ -45,40 +46,22 @@ pub(super) enum Opens {
     Tunnel(Slot),
 }
 
-impl Opens {
-    /// It was never opened.
-    pub(super) fn discard(self) {
-        if let Self::Stream(ready) = self {
-            ready.discard();
-        }
-    }
-}
-
-impl Ready {
-    /// Takes the recording of a stream away that was never opened.
-    pub(super) fn discard(self) {
-        if let Some(recording) = self.recording {
-            recording.discard();
-        }
-    }
-}
-
 impl Gateway {
     /// Sees to it that a stream can be read, masked and recorded, before anything of it is sent.
     pub(super) async fn ready(
         &self,
         exchange: &mut Exchange,
-        decision: &mut Decision,
+        passed: &mut Passed,
         slot: Slot,
         event: &mut Event,
     ) -> Result<Ready, Refusal> {
         readable(&mut exchange.headers, exchange.operation.command.is_some())?;
         let caller = &exchange.caller;
         let pod = self.pod_of(exchange).await;
-        let filter = self.filter(exchange, decision, &pod).await?;
+        let filter = self.filter(exchange, passed, &pod).await?;
         let recording = match &self.sessions {
             None => None,
-            Some(sessions) => match sessions.begin(caller, &exchange.id, &self.header(exchange, decision, pod.as_ref().ok())).await {
+            Some(sessions) => match sessions.begin(caller, &exchange.id, &self.header(exchange, passed, pod.as_ref().ok())).await {
                 Ok(recording) => {
                     event.set("recording", format!("{}/{}", caller.credential, exchange.id));
                     Some(recording)
@@ -102,13 +85,8 @@ impl Gateway {
     }
 
     /// What is done with the text of a stream or a log.
-    pub(super) async fn filter(
-        &self,
-        exchange: &Exchange,
-        decision: &mut Decision,
-        pod: &Result<Value, Refusal>,
-    ) -> Result<Filter, Refusal> {
-        let masks = decision.masks.clone().filter(|masks| masks.reads_text());
+    pub(super) async fn filter(&self, exchange: &Exchange, terms: &mut Terms, pod: &Result<Value, Refusal>) -> Result<Filter, Refusal> {
+        let masks = terms.masks.clone().filter(|masks| masks.reads_text());
         let known = match &masks {
             Some(masks) if masks.hides_pod_secrets() => {
                 let pod = pod.as_ref().map_err(Refusal::clone)?;
@@ -121,16 +99,16 @@ impl Gateway {
         // A port carries what it likes: what flows there is no text.
         let is_port = exchange.operation.shape == Shape::Stream && exchange.operation.command.is_none();
         let terminal = exchange.operation.command.as_ref().is_some_and(|command| command.tty);
-        Ok(if is_port { Filter::idle() } else { Filter::new(std::mem::take(&mut decision.live), rules, terminal) })
+        Ok(if is_port { Filter::idle() } else { Filter::new(std::mem::take(&mut terms.live), rules, terminal) })
     }
 
     /// What is done with the text of a log. Its pod is fetched only where its Secrets are hidden.
-    pub(super) async fn log_filter(&self, exchange: &Exchange, decision: &mut Decision) -> Result<Filter, Refusal> {
-        let pod = match &decision.masks {
+    pub(super) async fn log_filter(&self, exchange: &Exchange, terms: &mut Terms) -> Result<Filter, Refusal> {
+        let pod = match &terms.masks {
             Some(masks) if masks.hides_pod_secrets() => self.pod_of(exchange).await,
             _ => Ok(Value::Null),
         };
-        self.filter(exchange, decision, &pod).await
+        self.filter(exchange, terms, &pod).await
     }
 
     /// The pod an operation addresses, for its Secrets and for the record.
@@ -143,7 +121,7 @@ impl Gateway {
         self.upstream.get_own(&path).await?.ok_or_else(|| Refusal::not_found(format!("there is no pod {name}")))
     }
 
-    fn header(&self, exchange: &Exchange, decision: &Decision, pod: Option<&Value>) -> Value {
+    fn header(&self, exchange: &Exchange, passed: &Passed, pod: Option<&Value>) -> Value {
         let Exchange { operation, caller, id, .. } = exchange;
         let container = operation.command.as_ref().and_then(|c| c.container.as_deref());
         let of = |list: &str, field: &str| {
@@ -154,42 +132,26 @@ impl Gateway {
         json!({
             "kind": "stream", "session": caller.credential, "id": id, "time": clock::timestamp(), "cluster": self.config.cluster.name,
             "caller": {"username": caller.username, "groups": caller.groups, "issuer": caller.issuer},
-            "verb": operation.verb, "target": operation.target, "command": operation.command, "verdict": decision.verdict(),
+            "verb": operation.verb, "target": operation.target, "command": operation.command, "verdict": passed.verdict(),
             "pod": {"node": pod.and_then(|p| p.pointer("/spec/nodeName")), "image": of("/spec/containers", "image"),
                 "imageID": of("/status/containerStatuses", "imageID"), "container": of("/spec/containers", "name")},
-            "policies": decision.answers,
+            "policies": passed.answers,
         })
     }
 
     /// An upgraded connection: exec, attach, port-forward, or whatever a proxied server speaks.
-    pub(super) async fn stream(
-        &self,
-        mut exchange: Box<Exchange>,
-        opens: Opens,
-        upgrade: Option<OnUpgrade>,
-        event: Event,
-    ) -> Result<Response<Body>, Refusal> {
-        let mut completion = Completion::new(self.audit.clone(), event, exchange.began, std::mem::take(&mut exchange.held));
+    pub(super) async fn stream(&self, sealed: Sealed, opens: Opens, upgrade: Option<OnUpgrade>) -> Result<Response<Body>, Refusal> {
+        let Sealed { mut exchange, entry, seal, .. } = sealed;
+        let mut completion = Completion::new(entry, std::mem::take(&mut exchange.held));
+        let headers = std::mem::take(&mut exchange.headers);
         let operation = &exchange.operation;
-        let sent = self
-            .upstream
-            .send_upgrade(
-                &exchange.who,
-                &operation.method,
-                &operation.path_and_query,
-                exchange.headers.clone(),
-                exchange.body.bytes().clone(),
-            )
-            .await;
-        let mut upstream = match sent {
+        let outgoing = exchange.outgoing(&operation.path_and_query, headers, Way::Upgrade(exchange.body_to_send()));
+        let mut upstream = match self.upstream.send(&seal, outgoing).await {
             Ok(upstream) => upstream,
-            Err(refusal) => {
-                opens.discard();
-                return Ok(completion.failed(refusal));
-            }
+            Err(refusal) => return Ok(completion.failed(refusal)),
         };
         let (StatusCode::SWITCHING_PROTOCOLS, Some(upgrade)) = (upstream.status(), upgrade) else {
-            opens.discard();
+            drop(opens);
             // What is not upgraded may go on for long all the same.
             let ends = Some(self.ends(&exchange));
             return Ok(respond::respond(upstream, Work::Pass, Masking::none(), ends, operation.shape, completion)
@@ -259,7 +221,7 @@ impl Gateway {
             protocol,
             answered,
             filter,
-            recording,
+            recording: recording.map(Unopened::opened),
             must_record: self.config.sessions.on_failure == RecordingFailure::Refuse,
             idle: limits.stream_idle_time.duration(),
             longest: limits.stream_time.duration(),

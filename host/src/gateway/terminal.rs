@@ -10,12 +10,14 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::approval::waiting;
-use super::stream::{self, Ready};
+use super::seal::Sealed;
+use super::stream::{self, Opens, Ready};
 use super::{Exchange, Gateway};
 use crate::approve::Ticket;
 use crate::body::{Body, collect};
 use crate::clock::time_left;
-use crate::decide::Decision;
+use crate::decide::Passed;
+use crate::forward::Way;
 use crate::record::Event;
 use crate::respond::Completion;
 use crate::slots::Slot;
@@ -48,7 +50,7 @@ impl Gateway {
             };
             let mut terminal = Terminal::new(upgraded, &exchange, &handshake);
             let refusal = match gateway.wait_on_terminal(&mut terminal, &exchange, ticket, &mut event).await {
-                Ok(decision) => match gateway.connect(exchange, decision, slot, &handshake, &mut event).await {
+                Ok(passed) => match gateway.connect(exchange, passed, slot, &handshake, &mut event).await {
                     Ok(connected) => return terminal.carry(&gateway, connected).await,
                     Err(refusal) => refusal,
                 },
@@ -68,7 +70,7 @@ impl Gateway {
         exchange: &Exchange,
         ticket: Ticket,
         event: &mut Event,
-    ) -> Result<Decision, Refusal> {
+    ) -> Result<Passed, Refusal> {
         terminal.tell(&waiting(&ticket)).await;
         let left = time_left(ticket.ends.min(exchange.caller.expires));
         let answered = tokio::select! {
@@ -82,34 +84,25 @@ impl Gateway {
     async fn connect(
         &self,
         mut exchange: Box<Exchange>,
-        mut decision: Decision,
+        passed: Passed,
         slot: Slot,
         handshake: &Handshake,
         event: &mut Event,
     ) -> Result<Connected, Refusal> {
         handshake.narrow(&mut exchange.headers);
-        let checked = self.check_masks(&exchange, &decision);
-        let ready = match checked {
-            Ok(()) => self.ready(&mut exchange, &mut decision, slot, event).await,
-            Err(refusal) => Err(refusal),
+        let sealed = self.seal(exchange, passed, Some(slot), event).await;
+        let Sealed { mut exchange, opens, entry, seal, .. } = sealed.inspect_err(|refusal| self.refused(refusal, event))?;
+        let completion = Completion::new(entry, std::mem::take(&mut exchange.held));
+        let Some(Opens::Stream(ready)) = opens else {
+            let refusal = Refusal::internal("what was approved is no stream");
+            drop(completion.failed(refusal.clone()));
+            return Err(refusal);
         };
-        let ready = match ready {
-            Ok(ready) => match self.seal(&mut exchange, event).await {
-                Ok(()) => Ok(ready),
-                Err(refusal) => {
-                    ready.discard();
-                    Err(refusal)
-                }
-            },
-            Err(refusal) => Err(refusal),
-        };
-        let ready = ready.inspect_err(|refusal| self.refused(refusal, event))?;
-        let completion = Completion::new(self.audit.clone(), event.clone(), exchange.began, std::mem::take(&mut exchange.held));
-        let (method, path) = (&exchange.operation.method, &exchange.operation.path_and_query);
-        match self.upstream.send_upgrade(&exchange.who, method, path, exchange.headers, exchange.body.to_send()).await {
-            Ok(upstream) => Ok(Connected { upstream, ready, completion }),
+        let headers = std::mem::take(&mut exchange.headers);
+        let outgoing = exchange.outgoing(&exchange.operation.path_and_query, headers, Way::Upgrade(exchange.body_to_send()));
+        match self.upstream.send(&seal, outgoing).await {
+            Ok(upstream) => Ok(Connected { upstream, ready: *ready, completion }),
             Err(refusal) => {
-                ready.discard();
                 drop(completion.failed(refusal.clone()));
                 Err(refusal)
             }
@@ -217,7 +210,6 @@ impl Terminal {
     async fn carry(mut self, gateway: &Gateway, connected: Connected) {
         let Connected { upstream, ready, mut completion } = connected;
         if upstream.status() != StatusCode::SWITCHING_PROTOCOLS {
-            ready.discard();
             let code = upstream.status();
             let status = collect(upstream.into_body(), LARGEST_STATUS).await.ok().flatten().unwrap_or_default();
             completion.answered(code, status.len());
@@ -226,7 +218,6 @@ impl Terminal {
             return self.end(told.map_or_else(other, |status| status.to_string()).trim_end()).await;
         }
         if Protocol::agreed(upstream.headers()).is_none() {
-            ready.discard();
             let refusal = stream::unreadable();
             let status = refusal.to_json();
             drop(completion.failed(refusal));

@@ -7,7 +7,6 @@ use serde::Serialize;
 
 use crate::classify::{Operation, shown_query};
 use crate::clock::timestamp;
-use crate::decide::Decision;
 use crate::identify::Caller;
 
 /// An event in the making: its fields as JSON text one after another, so that it is copied and written without being built anew.
@@ -88,14 +87,6 @@ impl Event {
         }
         if let Some(command) = &operation.command {
             self.set("command", command);
-        }
-    }
-
-    /// Says what was decided, and by which policies.
-    pub fn decision(&mut self, decision: &Decision) {
-        self.set("verdict", decision.verdict());
-        if !decision.answers.is_empty() {
-            self.set("policies", &decision.answers);
         }
     }
 

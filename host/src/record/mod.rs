@@ -4,6 +4,7 @@
 //! within milliseconds after its answer ends. While the log cannot be written, nothing passes.
 
 pub mod chain;
+mod entry;
 mod event;
 mod queue;
 pub mod rotated;
@@ -18,6 +19,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 
+pub use entry::Entry;
 pub use event::Event;
 pub use strangers::Strangers;
 

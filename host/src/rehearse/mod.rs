@@ -18,7 +18,7 @@ use serde_json::Value;
 use crate::classify::Shape;
 use crate::clock;
 use crate::config::{Policies, Unmatched};
-use crate::decide::{Decider, Decision};
+use crate::decide::{Decider, Ruling, Terms};
 use crate::mask::{Plans, Scope, TokenKey};
 use crate::policy::bindings::postern::policy::types;
 use crate::policy::{Cache, CallLimits, Counters, Directory, Loader, Policy, PolicySet, Runtime};
@@ -57,7 +57,7 @@ pub struct Rehearsal<'a> {
     stage: &'a Stage,
     given: &'a Given,
     /// The decision, as the gateway would make it.
-    pub decision: Decision,
+    pub ruling: Ruling,
 }
 
 impl Stage {
@@ -89,11 +89,11 @@ impl Stage {
         let set = PolicySet { policies: policies.to_vec(), ..PolicySet::default() };
         let runtime = &self.loader.runtime;
         let decider = Decider { policies: &set, runtime: Some(runtime), unmatched: Unmatched::Allow, plans: &self.plans };
-        let mut decision = decider.decide(&|| Arc::clone(&given.described), &given.operation, given.body.as_ref(), &given.around);
+        let mut ruling = decider.decide(&|| Arc::clone(&given.described), &given.operation, given.body.as_ref(), &given.around);
         if given.described.approved {
-            decision.live.iter_mut().for_each(crate::policy::Live::approved);
+            ruling.terms_mut().live.iter_mut().for_each(crate::policy::Live::approved);
         }
-        Rehearsal { stage: self, given, decision }
+        Rehearsal { stage: self, given, ruling }
     }
 
     /// Has a policy stand at what it counted before.
@@ -114,14 +114,15 @@ fn cache() -> anyhow::Result<Cache> {
 impl Rehearsal<'_> {
     /// What was said.
     pub fn said(&self) -> Said {
-        let Decision { refusal, approvals, masks, answers, on_object, live, .. } = &self.decision;
+        let (refusal, approvals) = (self.ruling.refusal(), self.ruling.requirements());
+        let Terms { masks, answers, on_object, live, .. } = self.ruling.terms();
         let failed = answers.iter().any(|answer| answer.verdict == "failed");
-        let verdict = match self.decision.verdict() {
+        let verdict = match self.ruling.verdict() {
             _ if failed => "failed",
             "allow" if answers.is_empty() && on_object.is_empty() && live.is_empty() => "not-asked",
             verdict => verdict,
         };
-        let reason = refusal.as_ref().map(|refusal| refusal.message.clone());
+        let reason = refusal.map(|refusal| refusal.message.clone());
         Said {
             verdict: verdict.to_owned(),
             reason: reason.or_else(|| approvals.first().map(|approval| approval.reason.clone())),
@@ -135,8 +136,8 @@ impl Rehearsal<'_> {
     pub fn object(&self, object: &Value) -> (Said, Option<Value>) {
         let text = object.to_string();
         let treatment = Treatment {
-            masks: self.decision.masks.clone(),
-            on_object: self.decision.on_object.clone(),
+            masks: self.ruling.terms().masks.clone(),
+            on_object: self.ruling.terms().on_object.clone(),
             runtime: Some(Arc::clone(&self.stage.loader.runtime)),
             operation: Arc::clone(&self.given.described),
             plans: Arc::clone(&self.stage.plans),
@@ -161,8 +162,9 @@ impl Rehearsal<'_> {
 
     /// What becomes of what a container writes: of each piece what is said of it, and what the caller is shown. A stream that was ended shows no more.
     pub fn chunks(&mut self, pieces: &[(types::Channel, Vec<u8>)]) -> Vec<(Said, Vec<u8>)> {
-        let rules = self.decision.masks.as_ref().filter(|masks| masks.reads_text()).map(|masks| masks.text_rules(None, Scope::default()));
-        let mut filter = Filter::new(std::mem::take(&mut self.decision.live), rules, false);
+        let rules =
+            self.ruling.terms().masks.as_ref().filter(|masks| masks.reads_text()).map(|masks| masks.text_rules(None, Scope::default()));
+        let mut filter = Filter::new(std::mem::take(&mut self.ruling.terms_mut().live), rules, false);
         let mut shown = Vec::new();
         for (channel, data) in pieces {
             let mut out = Vec::new();

@@ -38,11 +38,16 @@ impl http_body::Body for Pieces {
     }
 }
 
+/// The end of an operation that is recorded in a log of its own.
+async fn completion(log: &std::path::Path) -> Completion {
+    let audit = AuditLog::open(log, Rotation::default(), None).unwrap();
+    Completion::new(audit.enter(&mut Event::new("1", "test"), false, Instant::now()).await.unwrap(), Held::default())
+}
+
 /// What is sent of them, piece by piece, and how it ends.
 async fn sent(work: Work, pieces: &[Piece]) -> (Vec<String>, Option<String>) {
     let log = std::env::temp_dir().join(format!("postern-answer-{}-{:p}", std::process::id(), &work));
-    let completion =
-        Completion::new(AuditLog::open(&log, Rotation::default(), None).unwrap(), Event::new("1", "test"), Instant::now(), Held::default());
+    let completion = completion(&log).await;
     let answer = Answer::new(Pieces(pieces.iter().cloned().collect()), work, Vec::new(), completion);
     let came = all_of(answer).await;
     std::fs::remove_file(&log).unwrap();
@@ -125,12 +130,7 @@ fn a_list_that_comes_an_item_at_a_time_is_sent_in_few_pieces() {
         list.push_front(data(r#"{"kind":"SecretList","items":["#));
         list.push_back(data("]}"));
         let upstream = served(Pieces(list)).await;
-        let completion = Completion::new(
-            AuditLog::open(&log, Rotation::default(), None).unwrap(),
-            Event::new("1", "test"),
-            Instant::now(),
-            Held::default(),
-        );
+        let completion = completion(&log).await;
         let work = Work::Items(Box::new(items("list", Shape::Answer, false)));
         let mut answer = served(Answer::new(upstream, work, Vec::new(), completion)).await;
         let (mut pieces, mut whole) = (0, Vec::new());
@@ -179,8 +179,7 @@ async fn events_that_come_at_once_are_sent_at_once() {
 /// What a caller sees of an answer that goes on for ever, whose right is withdrawn once the pieces came.
 async fn cut(form: Form, pieces: &[&str]) -> (String, Option<String>) {
     let log = std::env::temp_dir().join(format!("postern-answer-cut-{}-{:p}", std::process::id(), pieces));
-    let completion =
-        Completion::new(AuditLog::open(&log, Rotation::default(), None).unwrap(), Event::new("1", "test"), Instant::now(), Held::default());
+    let completion = completion(&log).await;
     let pieces = pieces.iter().map(|text| data(text)).chain(vec![Piece::Nothing; 1_000_000]).collect();
     let withdrawn = Box::pin(async {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;

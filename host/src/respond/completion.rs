@@ -1,7 +1,5 @@
 //! The end of an operation, recorded.
 
-use std::time::Instant;
-
 use http::{Response, StatusCode};
 
 use super::items::{Items, Stop};
@@ -10,16 +8,14 @@ use crate::forward::{Place, Tunnelled};
 use crate::listen::Busy;
 use crate::mask::Report;
 use crate::policy::Observed;
-use crate::record::{AuditLog, Event};
+use crate::record::Entry;
 use crate::slots::Slot;
 use crate::status::{Refusal, exit_code};
 use crate::stream::carry::Carried;
 
 /// Records the end of an operation, however it ends: finished, broken off, or dropped because the client went away.
 pub struct Completion {
-    audit: AuditLog,
-    pub(super) event: Event,
-    began: Instant,
+    pub(super) event: Entry,
     pub(super) bytes: u64,
     pub(super) ended: Option<&'static str>,
     /// The answer's place on a connection that watches share.
@@ -48,8 +44,8 @@ impl Held {
 
 impl Completion {
     /// Begins to watch over an answer.
-    pub fn new(audit: AuditLog, event: Event, began: Instant, held: Held) -> Self {
-        Self { audit, event, began, bytes: 0, ended: None, place: None, held }
+    pub fn new(event: Entry, held: Held) -> Self {
+        Self { event, bytes: 0, ended: None, place: None, held }
     }
 
     /// What is held until the answer is sent, for an answer that is sent when this is over.
@@ -141,9 +137,7 @@ impl Completion {
 
 impl Drop for Completion {
     fn drop(&mut self) {
-        let milliseconds = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.event.set("responseBytes", self.bytes).set("milliseconds", milliseconds);
+        self.event.set("responseBytes", self.bytes);
         self.event.set("ended", self.ended.unwrap_or("client-gone"));
-        self.audit.record(&self.event, "completed");
     }
 }

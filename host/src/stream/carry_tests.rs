@@ -181,7 +181,7 @@ async fn both_directions_at_once_are_recorded_whole() {
     let recording = sessions.begin(&Arc::new(who), "both", &serde_json::json!({"kind": "stream"})).await.unwrap();
     const PIECES: usize = 1500;
     let ((client, caller), (command, server)) = (duplex(1 << 20), duplex(1 << 20));
-    let carrying = carry(caller, server, Bytes::new(), Setup { recording: Some(recording), ..setup() });
+    let carrying = carry(caller, server, Bytes::new(), Setup { recording: Some(recording.opened()), ..setup() });
     let pump = |side: DuplexStream, piece: Vec<u8>| async move {
         let (mut read, mut write) = tokio::io::split(side);
         let writing = async {

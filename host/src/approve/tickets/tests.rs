@@ -1,8 +1,7 @@
 //! What every store of tickets does. A database that is added is held to the same.
 
 use super::*;
-use crate::approve::{State, Summary};
-use crate::decide::Requirement;
+use crate::approve::{Requirement, State, Summary};
 use crate::store::Database;
 
 fn ticket(id: &str, intent: &str, requester: &str, created: u64, approvers: &[&str]) -> Ticket {

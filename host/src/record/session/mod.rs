@@ -106,7 +106,7 @@ impl Sessions {
     }
 
     /// Begins the recording of a stream. Nothing of it is sent before its beginning is written.
-    pub async fn begin(&self, who: &Arc<Caller>, name: &str, header: &Value) -> Result<Recording, String> {
+    pub async fn begin(&self, who: &Arc<Caller>, name: &str, header: &Value) -> Result<Unopened, String> {
         if let Some(why) = self.spool.as_ref().and_then(|spool| spool.is_full()) {
             return Err(why);
         }
@@ -118,7 +118,7 @@ impl Sessions {
         let path = Path::new(&who.credential).join(format!("{name}.stream"));
         self.queue.push(Job::Open { id, path, who: Arc::clone(who), frames, state: Arc::clone(&state), opened });
         match answer.await {
-            Ok(Ok(())) => Ok(Recording {
+            Ok(Ok(())) => Ok(Unopened(Recording {
                 id,
                 queue: Arc::clone(&self.queue),
                 state,
@@ -126,8 +126,8 @@ impl Sessions {
                 count: 0,
                 left: self.largest,
                 lost: 0,
-                ended: "broken-off",
-            }),
+                ended: UNOPENED,
+            })),
             Ok(Err(why)) => Err(why),
             Err(_) => Err("the gateway stops".into()),
         }
@@ -177,6 +177,20 @@ impl Queue {
     fn push(&self, job: Job) {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner).push(job);
         self.filled.notify_one();
+    }
+}
+
+/// How the recording of a stream ends that was never opened: it is taken away.
+const UNOPENED: &str = "";
+
+/// A recording of a stream that is not open yet. Dropped, it is taken away again: there was nothing to record.
+pub struct Unopened(Recording);
+
+impl Unopened {
+    /// The stream is open: from now on its recording stays.
+    pub fn opened(mut self) -> Recording {
+        self.0.ended = "broken-off";
+        self.0
     }
 }
 
@@ -232,11 +246,6 @@ impl Recording {
     pub fn end(mut self, how: &'static str) {
         self.ended = how;
     }
-
-    /// Takes the recording away: the stream was never opened.
-    pub fn discard(mut self) {
-        self.ended = "";
-    }
 }
 
 /// Where both directions of a stream wait while too much of its recording waits for the disk.
@@ -262,7 +271,7 @@ impl Room {
 
 impl Drop for Recording {
     fn drop(&mut self) {
-        if self.ended.is_empty() {
+        if self.ended == UNOPENED {
             self.queue.push(Job::Discard { id: self.id });
             return;
         }

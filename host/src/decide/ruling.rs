@@ -1,0 +1,196 @@
+//! What was decided: an operation is refused, waits for approvals, or passes, on terms.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::approve::{Requirement, Taken, Ticket};
+use crate::mask::Plan;
+use crate::policy::{Live, Policy};
+use crate::status::Refusal;
+
+/// What was decided.
+pub enum Ruling {
+    /// It does not pass.
+    Refuse(Refused),
+    /// It waits for approvals.
+    Hold(Held),
+    /// It passes.
+    Pass(Passed),
+}
+
+/// An operation that does not pass.
+pub struct Refused {
+    /// Why not.
+    pub refusal: Refusal,
+    terms: Terms,
+}
+
+/// An operation that passes once approvals were given.
+pub struct Held {
+    requirements: Vec<Requirement>,
+    terms: Terms,
+}
+
+/// That an operation passes, and on which terms. Only what decides makes one: no refusal stands against it, and every approval that was asked for was given.
+pub struct Passed {
+    terms: Terms,
+}
+
+/// What is done with what an operation gives back, and who wanted it so.
+#[derive(Default)]
+pub struct Terms {
+    /// What is hidden in what comes back.
+    pub masks: Option<Arc<Plan>>,
+    /// Policies asked again for each object.
+    pub on_object: Vec<Arc<Policy>>,
+    /// Policies that look at each piece of the stream that follows.
+    pub live: Vec<Live>,
+    /// What each policy answered.
+    pub answers: Vec<PolicyAnswer>,
+    /// Names of the policies whose masks apply.
+    pub masked_by: Vec<String>,
+    /// Of these, the ones of which callers are warned.
+    pub warned_of: Vec<String>,
+    /// Whether approvals were asked for, and given.
+    pub approved: bool,
+}
+
+/// One policy's part in a ruling, as it is recorded.
+#[derive(Clone, Debug, Serialize)]
+pub struct PolicyAnswer {
+    /// The policy.
+    pub policy: String,
+    /// SHA-256 of its module and settings.
+    pub digest: String,
+    /// allow, mask, block, require-approval or failed.
+    pub verdict: &'static str,
+    /// Set when the answer was recorded only.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub observed: bool,
+    /// Its reason, or why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Facts it added.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub annotations: Vec<(String, String)>,
+}
+
+impl Ruling {
+    pub(super) fn refuse(refusal: Refusal, terms: Terms) -> Self {
+        Self::Refuse(Refused { refusal, terms })
+    }
+
+    /// Whoever was not refused passes, once all that is required was given.
+    pub(super) fn unless(requirements: Vec<Requirement>, terms: Terms) -> Self {
+        if requirements.is_empty() { Self::Pass(Passed { terms }) } else { Self::Hold(Held { requirements, terms }) }
+    }
+
+    /// allow, mask, block or require-approval.
+    pub fn verdict(&self) -> &'static str {
+        match self {
+            Self::Refuse(_) => "block",
+            Self::Hold(_) => "require-approval",
+            Self::Pass(passed) => passed.verdict(),
+        }
+    }
+
+    /// The terms on which it passes, or would.
+    pub fn terms(&self) -> &Terms {
+        match self {
+            Self::Refuse(Refused { terms, .. }) | Self::Hold(Held { terms, .. }) | Self::Pass(Passed { terms }) => terms,
+        }
+    }
+
+    /// The same, to be changed.
+    pub fn terms_mut(&mut self) -> &mut Terms {
+        match self {
+            Self::Refuse(Refused { terms, .. }) | Self::Hold(Held { terms, .. }) | Self::Pass(Passed { terms }) => terms,
+        }
+    }
+
+    /// Why it does not pass, where it does not.
+    pub fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            Self::Refuse(refused) => Some(&refused.refusal),
+            _ => None,
+        }
+    }
+
+    /// The approvals it waits for.
+    pub fn requirements(&self) -> &[Requirement] {
+        match self {
+            Self::Hold(held) => &held.requirements,
+            _ => &[],
+        }
+    }
+
+    /// Lets pass what a ticket covers that was taken for it.
+    pub fn released(self, taken: Taken) -> Result<Passed, Refusal> {
+        let mut terms = match self {
+            Self::Refuse(refused) => return Err(refused.refusal),
+            Self::Hold(held) if !held.is_covered_by(taken.ticket()) => return Err(no_longer_covered(taken.ticket())),
+            Self::Hold(Held { terms, .. }) | Self::Pass(Passed { terms }) => terms,
+        };
+        terms.approved = true;
+        terms.live.iter_mut().for_each(Live::approved);
+        Ok(Passed { terms })
+    }
+}
+
+impl Held {
+    /// The approvals it waits for.
+    pub fn requirements(&self) -> &[Requirement] {
+        &self.requirements
+    }
+
+    /// Whether a ticket asks for the same approvals.
+    pub fn is_covered_by(&self, ticket: &Ticket) -> bool {
+        let (now, then) = (&self.requirements, &ticket.requirements);
+        now.len() == then.len() && now.iter().zip(then).all(|(now, then)| now.is_same(then))
+    }
+
+    /// The terms on which it would pass.
+    pub fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    /// The same, to be changed.
+    pub fn terms_mut(&mut self) -> &mut Terms {
+        &mut self.terms
+    }
+}
+
+/// What is said where policies ask for other approvals than a ticket has.
+pub fn no_longer_covered(ticket: &Ticket) -> Refusal {
+    Refusal::forbidden(format!("approval {} no longer covers this operation: the policies ask for another one now", ticket.id))
+}
+
+impl Passed {
+    /// allow or mask.
+    pub fn verdict(&self) -> &'static str {
+        if self.terms.masks.is_some() { "mask" } else { "allow" }
+    }
+}
+
+impl Deref for Passed {
+    type Target = Terms;
+
+    fn deref(&self) -> &Terms {
+        &self.terms
+    }
+}
+
+impl DerefMut for Passed {
+    fn deref_mut(&mut self) -> &mut Terms {
+        &mut self.terms
+    }
+}
+
+impl Terms {
+    /// Whether what comes back must be read.
+    pub fn reads_objects(&self) -> bool {
+        !self.on_object.is_empty() || self.masks.as_ref().is_some_and(|m| m.reads_objects())
+    }
+}
