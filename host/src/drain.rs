@@ -1,5 +1,8 @@
 //! How the gateway ends: what is open goes on for a while, is told, and ends.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -9,6 +12,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 pub struct Drain {
     open: TaskTracker,
     leaving: CancellationToken,
+    begun: Arc<AtomicBool>,
 }
 
 impl Drain {
@@ -22,14 +26,31 @@ impl Drain {
         self.leaving.clone()
     }
 
+    /// The gateway is to end: what is open may go on for a while.
+    pub fn begin(&self) {
+        self.begun.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the gateway is to end.
+    pub fn has_begun(&self) -> bool {
+        self.begun.load(Ordering::Relaxed)
+    }
+
     /// Tells all that is open to end.
     pub fn leave(&self) {
         self.leaving.cancel();
     }
 
-    /// Waits until nothing is open.
-    pub async fn ended(&self) {
+    /// Waits until nothing is open, and none of these connections is. What is upgraded opens while its connection ends: both are empty at one moment, or it is
+    /// waited on.
+    pub async fn ended(&self, connections: &TaskTracker) {
         self.open.close();
-        self.open.wait().await;
+        connections.close();
+        while !(connections.is_empty() && self.open.is_empty()) {
+            tokio::join!(connections.wait(), self.open.wait());
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -78,6 +78,11 @@ impl Slots {
         Ok(Slot { slots: Arc::clone(self), owner })
     }
 
+    /// How many places are taken.
+    pub fn count(&self) -> usize {
+        self.lock().all
+    }
+
     fn lock(&self) -> MutexGuard<'_, Taken> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }

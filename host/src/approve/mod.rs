@@ -55,12 +55,12 @@ impl Approvals {
         one == other || self.same_person.iter().any(|names| is_of(names, one) && is_of(names, other))
     }
 
-    /// The ticket of an intent, made when there is none.
-    pub async fn ticket(&self, intent: &Intent<'_>, requirements: &[Requirement]) -> Result<Ticket, Refusal> {
+    /// The ticket that an intent gets where it has none.
+    pub fn wanted(&self, intent: &Intent<'_>, requirements: &[Requirement]) -> Result<Ticket, Refusal> {
         let Intent { caller, .. } = intent;
         let now = now();
         let life = requirements.iter().map(|r| u64::from(r.valid_seconds)).min().unwrap_or(0);
-        let wanted = Ticket {
+        Ok(Ticket {
             id: ticket_id()?,
             intent: intent.digest(&self.cluster, requirements)?,
             requester: identity(caller),
@@ -74,7 +74,11 @@ impl Approvals {
             ends: now + life,
             reusable: false,
             version: 0,
-        };
+        })
+    }
+
+    /// The ticket of the same intent that has not ended; this one where there is none.
+    pub async fn find_or_open(&self, wanted: Ticket) -> Result<Ticket, Refusal> {
         let ticket = self.store.find_or_open(wanted, self.pending_per_caller).await.map_err(|e| unusable(&e))?;
         ticket.ok_or_else(|| {
             Refusal::forbidden(format!("{} approvals of yours are pending already; wait for those first", self.pending_per_caller))
@@ -91,6 +95,11 @@ impl Approvals {
                 return Ok(ticket);
             }
         }
+    }
+
+    /// How many wait for an answer at this moment.
+    pub fn waiting(&self) -> usize {
+        self.changed.receiver_count()
     }
 
     /// Takes an approved ticket for one operation; none when it was taken before, or has ended.
@@ -120,10 +129,10 @@ impl Approvals {
 
     /// Approves or denies. `reuse` lets the ticket be used for so many seconds instead of once.
     pub async fn answer(&self, id: &str, caller: &Caller, approve: bool, reuse: Option<u64>) -> Result<Ticket, Refusal> {
-        // Whoever answers may hang up before they hear of it: those who wait look at the ticket all the same.
-        let _told = Told(&self.changed);
         for _ in 0..ATTEMPTS {
             let answered = self.answered(self.get(id, caller).await?, caller, approve, reuse)?;
+            // Whoever answers may hang up before they hear of it: those who wait look at the ticket all the same.
+            let _told = Told(&self.changed);
             if let Some(ticket) = self.store.replace(answered).await.map_err(|e| unusable(&e))? {
                 return Ok(ticket);
             }

@@ -25,7 +25,8 @@ fn few() -> config::Approvals {
 }
 
 async fn ask(approvals: &Approvals, caller: &Caller, operation: &Operation, body: &RequestBody, required: u32) -> Result<Ticket, Refusal> {
-    approvals.ticket(&Intent { caller, operation, headers: &HeaderMap::new(), body, shown: None }, &[requirement(required)]).await
+    let intent = Intent { caller, operation, headers: &HeaderMap::new(), body, shown: None };
+    approvals.find_or_open(approvals.wanted(&intent, &[requirement(required)])?).await
 }
 
 fn body(text: &'static [u8]) -> RequestBody {
@@ -172,7 +173,7 @@ async fn pages_hold_what_a_caller_may_see_and_what_is_pending_comes_first() {
     let hers = Requirement { approvers: vec!["other".into()], ..requirement(1) };
     for n in 1..1200 {
         let intent = Intent { caller: &caller("eve", &[]), operation: &path(n), headers: &HeaderMap::new(), body: &body(b""), shown: None };
-        approvals.ticket(&intent, std::slice::from_ref(&hers)).await.unwrap();
+        approvals.find_or_open(approvals.wanted(&intent, std::slice::from_ref(&hers)).unwrap()).await.unwrap();
     }
     let seen = approvals.list(&caller("sue", &["sre"]), 500, None).await.unwrap();
     assert_eq!(seen.items.iter().map(|t| &t.id).collect::<Vec<_>>(), [&mine.id], "those of others hide none");

@@ -43,7 +43,7 @@ fn check(file: &Path) -> anyhow::Result<()> {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let config = Config::load(file)?;
     let access = Access::load(&config.cluster)?;
-    let upstream = Upstream::new(access, &config.cluster.service_account_issuers, &config.limits)?;
+    let upstream = Upstream::new(access, &config.cluster.service_account_issuers, &config.limits, std::sync::Arc::default())?;
     Identifier::new(&config.authentication, upstream.ca())?;
     if let Some(store) = &config.sessions.object_store {
         Objects::open(store)?;

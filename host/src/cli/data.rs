@@ -7,12 +7,13 @@ use clap::Subcommand;
 
 use super::terminal::{say, visible};
 use crate::config::Config;
-use crate::record::chain::{Chain, REPAIRED, Whole, closing};
+use crate::record::chain::{Chain, Whole, closing};
 use crate::record::session::entangled;
 use crate::record::session::file::{is_finished, recording_of};
 use crate::record::session::seal::{SigningKey, Verdict, verify};
 use crate::record::{Event, HeldLog, rotated};
 use crate::store::DataDirectory;
+use crate::words::Stage;
 
 #[derive(Subcommand)]
 pub(super) enum DataCommand {
@@ -60,7 +61,7 @@ fn repair(config: &Config, first: u64) -> anyhow::Result<()> {
     let mut event = Event::default();
     event.set("recordings", recordings.entangled.iter().map(|(_, name)| name).collect::<Vec<_>>());
     event.set("signature", key.sign(&closing(log.end(), &joins))).set("joins", joins);
-    log.append(&event, REPAIRED)?;
+    log.append(&event, Stage::Repaired)?;
     let now = read(&file, first)?;
     if let Some(open) = found.open() {
         let closed = now.crossings.last().and_then(|crossing| crossing.closed).context("it was not closed: somebody writes it")?;

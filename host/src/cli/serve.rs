@@ -22,6 +22,8 @@ use crate::gateway::{Gateway, KnownValues};
 use crate::identify::{CertificateCa, Identifier};
 use crate::listen::{Ca, Certificates, Listener, Serving};
 use crate::mask::{Plans, TokenKey};
+use crate::metrics::Metrics;
+use crate::operations::Operations;
 use crate::policy::report::Report;
 use crate::policy::{Cache, Counters, Directory, PolicySet, Runtime, SqliteCounters};
 use crate::record::session::Sessions;
@@ -30,6 +32,7 @@ use crate::record::session::spool::Uploader;
 use crate::record::{AuditLog, Event, Strangers};
 use crate::slots::Slots;
 use crate::store::{DataDirectory, Database, Objects};
+use crate::words::Stage;
 
 /// How long recordings may go on to the object store once everything else has ended.
 const LAST_SENDING: Duration = Duration::from_secs(10);
@@ -101,8 +104,9 @@ async fn serve(config: Config, personal: bool, address_file: Option<PathBuf>) ->
         elsewhere => Some(DataDirectory::open(&elsewhere)?),
     };
     let ca = Ca::open(&data)?;
+    let metrics = if config.operations.is_some() { Metrics::counting() } else { Arc::default() };
     let access = Access::load(&config.cluster)?;
-    let upstream = Upstream::new(access, &config.cluster.service_account_issuers, &config.limits)?;
+    let upstream = Upstream::new(access, &config.cluster.service_account_issuers, &config.limits, Arc::clone(&metrics))?;
     let mut identifier = Identifier::new(&config.authentication, upstream.ca())?;
     if personal {
         identifier = identifier.with_client_ca(CertificateCa::from_pem(ca.pem().as_bytes())?)?;
@@ -118,7 +122,7 @@ async fn serve(config: Config, personal: bool, address_file: Option<PathBuf>) ->
     let spool = uploader.as_ref().map(Uploader::spool);
     let sessions = Sessions::open(&config.sessions_directory(), &data, SqliteIndex::new(&database)?, largest, spool)?;
     let sending = uploader.map(|uploader| tokio::spawn(uploader.run(stopped_sending)));
-    let audit = AuditLog::open(&config.audit_file(), config.audit.rotation(), Some(sessions.clone()))?;
+    let audit = AuditLog::open(&config.audit_file(), config.audit.rotation(), Some(sessions.clone()), Arc::clone(&metrics))?;
     let policies = match &config.policies.directory {
         Some(_) => {
             let counters = Counters::open(SqliteCounters::new(&database)?, now()).await?;
@@ -139,6 +143,10 @@ async fn serve(config: Config, personal: bool, address_file: Option<PathBuf>) ->
     let certificates = Certificates::load(&config.listen, &ca)?;
     let listener = Listener::bind(&config.listen.address, certificates).await?;
     let address = listener.address()?;
+    let operations = match &config.operations {
+        Some(operations) => Some(Operations::bind(&operations.address).await?),
+        None => None,
+    };
     tokio::spawn(Arc::clone(&identifier).keep_fresh());
     let plans = Arc::new(Plans::new(TokenKey::new(&files::secret(&data.join("token.key"))?)));
     let strangers = Arc::new(Strangers::default());
@@ -150,6 +158,7 @@ async fn serve(config: Config, personal: bool, address_file: Option<PathBuf>) ->
         policies: policies.clone(),
         approvals,
         audit,
+        metrics,
         strangers: Arc::clone(&strangers),
         plans,
         drain: drain.clone(),
@@ -165,6 +174,10 @@ async fn serve(config: Config, personal: bool, address_file: Option<PathBuf>) ->
         files::write(&file, address.to_string().as_bytes())?;
     }
     say!("postern serves https://{address}");
+    if let Some(operations) = operations {
+        say!("metrics and health are at http://{}", operations.address());
+        operations.serve(Arc::clone(&gateway))?;
+    }
     tell_of_upstream(Arc::clone(&gateway.upstream), gateway.audit.clone())?;
     if personal {
         let file = data.join("kubeconfig");
@@ -172,6 +185,7 @@ async fn serve(config: Config, personal: bool, address_file: Option<PathBuf>) ->
         say!("try it: kubectl --kubeconfig {} get pods", file.display());
     }
     let (stop, stopped) = watch::channel(false);
+    let beginning = drain.clone();
     tokio::spawn(async move {
         let terminate = async {
             match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
@@ -184,6 +198,7 @@ async fn serve(config: Config, personal: bool, address_file: Option<PathBuf>) ->
             _ = tokio::signal::ctrl_c() => {}
         }
         tracing::info!("draining");
+        beginning.begin();
         let _ = stop.send(true);
     });
     let audit = gateway.audit.clone();
@@ -233,7 +248,7 @@ fn tell_policies(audit: &AuditLog, set: &PolicySet) {
     if !set.gone.is_empty() {
         event.set("gone", &set.gone);
     }
-    audit.record(&event, "policies");
+    audit.record(&event, Stage::Policies);
 }
 
 /// Says, and records, that the API server cannot be reached when the gateway starts: nothing passes until it can.
@@ -256,7 +271,7 @@ async fn look_at_upstream(upstream: &Upstream, audit: &AuditLog) {
     tracing::error!(%why, "the API server cannot be asked: nothing passes until it can");
     let mut event = Event::default();
     event.set("apiServer", why);
-    audit.record(&event, "unreachable");
+    audit.record(&event, Stage::Unreachable);
 }
 
 fn kubeconfig(ca: &Ca, address: &str) -> anyhow::Result<String> {

@@ -31,6 +31,8 @@ pub struct Config {
     /// Where and how the gateway listens.
     #[serde(default)]
     pub listen: Listen,
+    /// A listener for those who run the gateway; none when absent.
+    pub operations: Option<Operations>,
     /// The cluster behind the gateway.
     pub cluster: Cluster,
     /// Who is let in: OIDC issuers and client certificates.
@@ -85,6 +87,20 @@ pub struct Listen {
 impl Default for Listen {
     fn default() -> Self {
         Self { address: "127.0.0.1:8443".into(), certificate_file: None, key_file: None, names: Vec::new(), threads: 0, drain: Seconds(30) }
+    }
+}
+
+/// A listener for those who run the gateway, over plain HTTP: `/metrics`, `/livez`, `/readyz` and `/healthz`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Operations {
+    /// Address and port. Whoever reaches it reads what it tells without a credential: it tells no secret, and nothing of a caller but how many there were.
+    pub address: String,
+}
+
+impl Default for Operations {
+    fn default() -> Self {
+        Self { address: "127.0.0.1:9443".into() }
     }
 }
 

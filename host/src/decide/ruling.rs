@@ -9,6 +9,7 @@ use crate::approve::{Requirement, Taken, Ticket};
 use crate::mask::Plan;
 use crate::policy::{Live, Policy};
 use crate::status::Refusal;
+use crate::words::Verdict;
 
 /// What was decided.
 pub enum Ruling {
@@ -88,10 +89,10 @@ impl Ruling {
     }
 
     /// allow, mask, block or require-approval.
-    pub fn verdict(&self) -> &'static str {
+    pub fn verdict(&self) -> Verdict {
         match self {
-            Self::Refuse(_) => "block",
-            Self::Hold(_) => "require-approval",
+            Self::Refuse(_) => Verdict::Block,
+            Self::Hold(_) => Verdict::RequireApproval,
             Self::Pass(passed) => passed.verdict(),
         }
     }
@@ -169,8 +170,8 @@ pub fn no_longer_covered(ticket: &Ticket) -> Refusal {
 
 impl Passed {
     /// allow or mask.
-    pub fn verdict(&self) -> &'static str {
-        if self.terms.masks.is_some() { "mask" } else { "allow" }
+    pub fn verdict(&self) -> Verdict {
+        if self.terms.masks.is_some() { Verdict::Mask } else { Verdict::Allow }
     }
 }
 

@@ -12,6 +12,7 @@ use super::{LARGEST_ANSWER, Upstream, gone};
 use crate::body::collect;
 use crate::config::{AccessAs, AccessRule, ServiceAccountRef};
 use crate::identify::{Caller, name};
+use crate::metrics::Count;
 use crate::status::Refusal;
 
 /// As whom a request goes to the API server.
@@ -124,6 +125,7 @@ async fn request(upstream: &Upstream, account: &ServiceAccountRef) -> Result<Tok
     let body = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
         "spec": {"audiences": account.audiences, "expirationSeconds": account.expiration.0}});
     let asked = Instant::now();
+    upstream.metrics.add(Count::Tokens, 1);
     let json = HeaderValue::from_static("application/json");
     let headers = HeaderMap::from_iter([(header::ACCEPT, json.clone()), (header::CONTENT_TYPE, json)]);
     let answer = Box::pin(upstream.plain(&As::Gateway, &Method::POST, &path, headers, body.to_string().into(), true)).await?;

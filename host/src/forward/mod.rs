@@ -36,6 +36,7 @@ pub use upload::Upload;
 
 use crate::body::BoxError;
 use crate::config::Limits;
+use crate::metrics::{Count, Metrics};
 use crate::status::Refusal;
 use burst::{Burst, Filling};
 use credential::ServiceAccountTokens;
@@ -50,6 +51,7 @@ pub struct Upstream {
     authority: HeaderValue,
     tokens: ServiceAccountTokens,
     issuers: OwnIssuers,
+    metrics: Arc<Metrics>,
     connect_time: Duration,
     response_time: Duration,
     /// Whether the API server is known to speak no HTTP/2.
@@ -81,13 +83,14 @@ thread_local! {
 
 impl Upstream {
     /// Wires an access. `issuers` are the cluster's own; none has the API server asked for them.
-    pub fn new(access: Access, issuers: &[String], limits: &Limits) -> anyhow::Result<Arc<Self>> {
+    pub fn new(access: Access, issuers: &[String], limits: &Limits, metrics: Arc<Metrics>) -> anyhow::Result<Arc<Self>> {
         let host = if access.host.contains(':') { format!("[{}]", access.host) } else { access.host.clone() };
         Ok(Arc::new(Self {
             authority: format!("{host}:{}", access.port).parse()?,
             access,
             tokens: ServiceAccountTokens::default(),
             issuers: OwnIssuers::new(issuers),
+            metrics,
             connect_time: limits.connect_time.duration(),
             response_time: limits.response_time.duration(),
             alone: AtomicBool::new(false),
@@ -154,6 +157,7 @@ impl Upstream {
     /// Forgets a token that is not taken, and says what its caller is told.
     async fn forget(&self, who: &As, sent_with: &HeaderMap) -> Refusal {
         tracing::warn!(?who, "the API server does not take the credential of the gateway");
+        self.metrics.add(Count::CredentialsRefused, 1);
         if let (As::ServiceAccount(account), Some(header)) = (who, sent_with.get(header::AUTHORIZATION)) {
             self.tokens.discard(account, header).await;
         }
@@ -305,6 +309,7 @@ impl Upstream {
 
     /// Opens a connection. None when it was to be shared, and the API server does not speak HTTP/2.
     async fn dial(&self, kind: Kind, shared: bool) -> Result<Option<TlsStream<Burst<TcpStream>>>, Refusal> {
+        self.metrics.add(Count::Connections, 1);
         let unreachable = |why: String| Refusal::unavailable(format!("the API server cannot be reached: {why}"));
         let connect = async {
             let tcp = TcpStream::connect((self.access.host.as_str(), self.access.port)).await.map_err(|e| unreachable(e.to_string()))?;

@@ -1,5 +1,7 @@
 //! The two ways to the API server: for what a caller asks for, which is sealed, and for what the gateway asks itself, which changes nothing.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use hyper::body::Incoming;
@@ -7,6 +9,7 @@ use hyper::body::Incoming;
 use super::{As, Seal, Upload, Upstream, gone};
 use crate::body::collect;
 use crate::status::Refusal;
+use crate::words::Step;
 
 /// The longest answer to what the gateway asks itself, unless it is asked for as large an object as callers may have.
 pub const LARGEST_ANSWER: usize = 16 << 20;
@@ -56,13 +59,16 @@ impl Upstream {
     /// Sends an operation: the one way to the cluster for what a caller asks for.
     pub async fn send(&self, _seal: &Seal, outgoing: Outgoing<'_>) -> Result<Response<Incoming>, Refusal> {
         let Outgoing { who, method, path_and_query, headers, way } = outgoing;
-        match way {
+        let began = Instant::now();
+        let answer = match way {
             Way::Plain(body) => self.plain(who, method, path_and_query, headers, body, true).await,
             Way::Proxied(body) => self.plain(who, method, path_and_query, headers, body, false).await,
             Way::Watch => Box::pin(self.watch(who, path_and_query, headers)).await,
             Way::Upgrade(body) => Box::pin(self.upgrade(who, method, path_and_query, headers, body)).await,
             Way::Upload(upload) => Box::pin(self.upload(who, method, path_and_query, headers, upload)).await,
-        }
+        };
+        self.metrics.step(Step::Forward, began);
+        answer
     }
 
     /// Asks the API server something for the gateway itself, as somebody: the status and the body of its answer. Nothing that can be asked changes anything in the

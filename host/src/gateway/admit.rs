@@ -14,13 +14,15 @@ use crate::approve::{self, api::Asked};
 use crate::body::{Body, read_request};
 use crate::classify::{Operation, Shape};
 use crate::forward;
-use crate::identify::{self, Caller, name};
+use crate::identify::{self, Caller, Presented, name};
 use crate::json::RequestBody;
+use crate::metrics::Count;
 use crate::record::Event;
 use crate::respond::Held;
 use crate::slots::{Slot, Slots};
 use crate::status::Refusal;
 use crate::stream::messages::Opening;
+use crate::words::{Stage, Step, Verdict};
 
 /// What of a path is recorded before it is known who asks for it.
 const LONGEST_SHOWN: usize = 512;
@@ -32,19 +34,56 @@ const SHORT: u64 = 64 << 10;
 
 /// What a request turned out to be.
 pub(super) enum Admitted {
-    /// A request to the gateway's own API, answered.
-    Own(Response<Body>),
+    /// A request to the gateway's own API.
+    Own(Own),
     /// An operation for the cluster.
     Operation(Box<Exchange>),
 }
 
+/// A request to the gateway's own API.
+pub(super) struct Own {
+    asked: Asked,
+    caller: Arc<Caller>,
+    held: Held,
+}
+
 impl Gateway {
+    /// Answers a request to the gateway's own API, in a task of its own: an answer that was begun is given and recorded though whoever gave it has hung up.
+    pub(super) async fn serve_own(self: Arc<Self>, Own { asked, caller, held }: Own, mut event: Event) -> Response<Body> {
+        let served = tokio::task::spawn_local(async move {
+            let _held = held;
+            match self.answer_own(&asked, &caller, &mut event).await {
+                Ok(response) => {
+                    event.status(response.status());
+                    self.audit.record(&event, Stage::Completed);
+                    response
+                }
+                Err(refusal) => {
+                    self.refused(&refusal, &mut event);
+                    refusal.into_response()
+                }
+            }
+        });
+        served.await.unwrap_or_else(|_| Refusal::internal("the gateway is being stopped").into_response())
+    }
+
+    async fn answer_own(&self, asked: &Asked, caller: &Caller, event: &mut Event) -> Result<Response<Body>, Refusal> {
+        if let Asked::Answer(id, approve, reuse) = asked {
+            // Who lets what pass is on the disk before it passes.
+            event.set("answers", id).set("answer", if *approve { "approve" } else { "deny" });
+            if let Some(seconds) = reuse {
+                event.set("reuseSeconds", seconds);
+            }
+            self.audit.record_durably(event, Stage::Decided).await?;
+        }
+        approve::api::serve(&self.approvals, caller, asked).await
+    }
+
     /// Identify and classify, and read the body.
     pub(super) async fn admit(
         &self,
         peer: &Peer,
         request: Request<Incoming>,
-        began: Instant,
         received_at: u64,
         id: String,
         event: &mut Event,
@@ -58,12 +97,13 @@ impl Gateway {
         self.audit.check()?;
         head_within(request.headers(), request.uri(), self.config.limits.request_head.0)?;
         one_length(request.headers())?;
-        let caller = self.identifier.identify(request.headers(), &peer.presented).await.inspect_err(|_| {
-            event.set("verdict", "unauthenticated");
+        let identifying = Instant::now();
+        let caller = self.identify(request.headers(), &peer.presented).await.inspect_err(|refusal| {
+            event.verdict(Verdict::Unauthenticated);
+            // What cannot be known just now is nobody's failed login.
+            self.metrics.add(Count::FailedLogins, u64::from(refusal.code.is_client_error()));
         })?;
-        self.own_names(&caller).await.inspect_err(|_| {
-            event.set("verdict", "unauthenticated");
-        })?;
+        self.metrics.step(Step::Identify, identifying);
         event.caller(&caller);
         peer.connection.known();
         let (parts, body) = request.into_parts();
@@ -76,15 +116,7 @@ impl Gateway {
             held.count(take(&self.requests, limits.requests_per_caller, "requestsPerCaller", &caller)?);
             let body = read_request(body, limits.request_body.0.min(OWN_BODY), limits.request_body_time.duration()).await?;
             let asked = Asked::parse(&parts.method, &parts.uri, &body)?;
-            if let Asked::Answer(id, approve, reuse) = &asked {
-                // Who lets what pass is on the disk before it passes.
-                event.set("answers", id).set("answer", if *approve { "approve" } else { "deny" });
-                if let Some(seconds) = reuse {
-                    event.set("reuseSeconds", seconds);
-                }
-                self.audit.record_durably(event, "decided").await?;
-            }
-            return Ok(Admitted::Own(approve::api::serve(&self.approvals, &caller, &asked).await?));
+            return Ok(Admitted::Own(Own { asked, caller, held }));
         }
         let operation = Operation::classify(&parts.method, &parts.uri)?;
         event.operation(&operation, &self.config.cluster.name);
@@ -119,7 +151,6 @@ impl Gateway {
         let streams = operation.shape == Shape::Proxy && !headers.contains_key(header::UPGRADE) && !is_short(&body);
         let mut exchange = Exchange {
             id,
-            began,
             received_at,
             caller,
             operation,
@@ -189,6 +220,13 @@ impl Gateway {
             _ => (&self.requests, limits.requests_per_caller, "requestsPerCaller"),
         };
         take(slots, most, name, caller)
+    }
+
+    /// Tells who is calling, and that they may be called so.
+    async fn identify(&self, headers: &HeaderMap, presented: &Presented) -> Result<Arc<Caller>, Refusal> {
+        let caller = self.identifier.identify(headers, presented).await?;
+        self.own_names(&caller).await?;
+        Ok(caller)
     }
 
     /// Names of ServiceAccounts are for the cluster's own issuer to give.

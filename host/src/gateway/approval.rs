@@ -9,16 +9,20 @@ use crate::classify::Shape;
 use crate::decide::{Held, Passed, Ruling, Terms, may_hide, no_longer_covered};
 use crate::record::Event;
 use crate::status::Refusal;
+use crate::words::Stage;
 
 impl Gateway {
     /// The ticket of an operation; what waits for one is recorded.
     pub(super) async fn ask(&self, exchange: &Exchange, held: &Held, event: &mut Event) -> Result<Ticket, Refusal> {
         let Exchange { caller, operation, headers, body, .. } = exchange;
         let intent = Intent { caller, operation, headers, body, shown: shown(exchange, held.terms())? };
-        let ticket = self.approvals.ticket(&intent, held.requirements()).await?;
+        let wanted = self.approvals.wanted(&intent, held.requirements())?;
+        // It may be there though its client has gone before it was told.
+        event.set("ticket", &wanted.id);
+        let ticket = self.approvals.find_or_open(wanted).await?;
         event.set("ticket", &ticket.id);
         if ticket.state == State::Pending {
-            self.audit.record(event, "held");
+            self.audit.record(event, Stage::Held);
         }
         Ok(ticket)
     }
@@ -52,11 +56,11 @@ impl Gateway {
             Ruling::Hold(held) if !held.is_covered_by(&ticket) => return Err(no_longer_covered(&ticket)),
             Ruling::Hold(_) | Ruling::Pass(_) => {}
         }
+        event.set("approvedBy", ticket.approvals.iter().map(|a| &a.username).collect::<Vec<_>>());
         let taken = self.approvals.take(&ticket).await?.ok_or_else(used)?;
         if ticket.reusable {
             event.set("reusedUntil", ticket.ends);
         }
-        event.set("approvedBy", ticket.approvals.iter().map(|a| &a.username).collect::<Vec<_>>());
         again.released(taken)
     }
 }

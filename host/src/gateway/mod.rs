@@ -8,6 +8,7 @@ mod grant;
 mod keep;
 mod known;
 mod look_around;
+mod opens;
 mod restore;
 mod review;
 mod seal;
@@ -40,6 +41,7 @@ use crate::identify::{Caller, Identifier, Presented};
 use crate::json::RequestBody;
 use crate::listen::{Handler, Peer, neighbourhood};
 use crate::mask::{Plans, Scope};
+use crate::metrics::Metrics;
 use crate::policy::bindings::postern::policy::types;
 use crate::policy::{Directory, PolicySet};
 use crate::record::session::Sessions;
@@ -49,6 +51,7 @@ use crate::slots::Slots;
 use crate::status::Refusal;
 use crate::stream::messages::Opening;
 use crate::stream::waiting::Handshake;
+use crate::words::{Stage, Step, Verdict};
 use admit::{Admitted, wants_upgrade};
 pub use grant::Rights;
 pub use known::KnownValues;
@@ -70,6 +73,8 @@ pub struct Gateway {
     pub approvals: Arc<Approvals>,
     /// The audit log.
     pub audit: AuditLog,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
     /// Failed logins, by address.
     pub strangers: Arc<Strangers>,
     /// The masks in use, compiled.
@@ -93,7 +98,6 @@ pub struct Gateway {
 /// One request on its way through the stages.
 struct Exchange {
     id: String,
-    began: Instant,
     received_at: u64,
     caller: Arc<Caller>,
     operation: Operation,
@@ -173,7 +177,7 @@ impl Drop for Unanswered<'_> {
     fn drop(&mut self) {
         if !self.event.is_handed_over() && (self.event.is_of_somebody() || self.strangers.count(self.address)) {
             self.event.set("ended", "client-gone");
-            self.audit.record(&self.event, "refused");
+            self.audit.record(&self.event, Stage::Refused);
         }
     }
 }
@@ -183,7 +187,7 @@ const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 
 /// Says what was decided, and by which policies.
 fn note(event: &mut Event, ruling: &Ruling) {
-    event.set("verdict", ruling.verdict());
+    event.verdict(ruling.verdict());
     let answers = &ruling.terms().answers;
     if !answers.is_empty() {
         event.set("policies", answers);
@@ -206,16 +210,15 @@ impl Handler for Gateway {
             audit: &self.audit,
             strangers: &self.strangers,
             address: neighbourhood(peer.address.ip()),
-            event: Event::new(&id, &peer.address.to_string()),
+            event: Event::new(&id, &peer.address.to_string(), began),
         };
         let event = &mut unanswered.event;
         let upgrade = wants_upgrade(request.headers()).then(|| hyper::upgrade::on(&mut request));
         let mut unread = Unread::default();
-        let result = match self.admit(&peer, request, began, received_at, id, event).await {
-            Ok(Admitted::Own(response)) => {
-                event.set("status", response.status().as_u16());
-                self.audit.record(&event.hand_over(), "completed");
-                return response;
+        let result = match self.admit(&peer, request, received_at, id, event).await {
+            Ok(Admitted::Own(own)) => {
+                let event = event.hand_over();
+                return Box::pin(Arc::clone(&self).serve_own(own, event)).await;
             }
             Ok(Admitted::Operation(exchange)) => {
                 unread = Rc::clone(&exchange.upload);
@@ -252,8 +255,11 @@ impl Gateway {
         if self.reads_upload(&exchange) {
             self.take_in(&mut exchange).await?;
         }
-        let ruling = self.decide(&exchange).await.inspect_err(|_| {
-            event.set("verdict", "failed");
+        let deciding = Instant::now();
+        let ruling = self.decide(&exchange).await;
+        self.metrics.step(Step::Decide, deciding);
+        let ruling = ruling.inspect_err(|_| {
+            event.verdict(Verdict::Failed);
         })?;
         note(event, &ruling);
         let passed = match ruling {
@@ -315,8 +321,8 @@ impl Gateway {
 
     /// Records that an operation was refused.
     fn refused(&self, refusal: &Refusal, event: &mut Event) {
-        event.set("status", refusal.code.as_u16()).set("refusal", &refusal.message);
-        self.audit.record(event, "refused");
+        event.status(refusal.code).set("refusal", &refusal.message);
+        self.audit.record(event, Stage::Refused);
     }
 
     /// Whether somebody reads what is sent to a proxied server: a policy that may, or a rule that keeps bodies.

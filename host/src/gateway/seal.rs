@@ -2,7 +2,7 @@
 
 use http::header;
 
-use super::stream::Opens;
+use super::opens::Opens;
 use super::{AUDIT_ID, Exchange, Gateway};
 use crate::classify::Shape;
 use crate::decide::{Passed, Terms};
@@ -42,7 +42,7 @@ impl Gateway {
     ) -> Result<Sealed, Refusal> {
         let Prepared { mut exchange, passed, opens } = self.prepare(exchange, passed, slot, event).await?;
         exchange.headers.insert(AUDIT_ID, exchange.audit_id());
-        let entry = self.audit.enter(event, exchange.operation.is_mutating(), exchange.began).await?;
+        let entry = self.audit.enter(event, exchange.operation.is_mutating()).await?;
         let seal = Seal::of(&passed, &entry);
         Ok(Sealed { exchange, passed, opens, entry, seal })
     }

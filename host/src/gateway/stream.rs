@@ -8,6 +8,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::opens::{Opens, Ready};
 use super::seal::Sealed;
 use super::{Exchange, Gateway};
 use crate::body::Body;
@@ -25,26 +26,8 @@ use crate::status::Refusal;
 use crate::stream::Channel;
 use crate::stream::carry::{Setup, carry};
 use crate::stream::codec::Protocol;
-use crate::stream::end::Ends;
 use crate::stream::filter::Filter;
 use crate::stream::waiting::{Answered, Waiting};
-
-/// What stands before a stream is opened.
-pub(super) struct Ready {
-    filter: Filter,
-    recording: Option<Unopened>,
-    told_on: Option<Channel>,
-    ends: Ends,
-    _slot: Slot,
-}
-
-/// What an upgraded connection is.
-pub(super) enum Opens {
-    /// A stream that is read.
-    Stream(Box<Ready>),
-    /// Whatever a proxied server speaks. A command can be run through one as well: it counts.
-    Tunnel(Slot),
-}
 
 impl Gateway {
     /// Sees to it that a stream can be read, masked and recorded, before anything of it is sent.
@@ -73,7 +56,7 @@ impl Gateway {
                 Err(why) => return Err(cannot_record(&why)),
             },
         };
-        Ok(Ready { filter, recording, told_on: told_on(&exchange.operation), ends: self.ends(exchange), _slot: slot })
+        Ok(Ready { filter, recording, told_on: told_on(&exchange.operation), ends: self.ends(exchange), slot })
     }
 
     /// Counts one more stream of a caller, as long as there are not too many.
@@ -140,18 +123,22 @@ impl Gateway {
     }
 
     /// An upgraded connection: exec, attach, port-forward, or whatever a proxied server speaks.
-    pub(super) async fn stream(&self, sealed: Sealed, opens: Opens, upgrade: Option<OnUpgrade>) -> Result<Response<Body>, Refusal> {
+    pub(super) async fn stream(&self, sealed: Sealed, mut opens: Opens, upgrade: Option<OnUpgrade>) -> Result<Response<Body>, Refusal> {
         let Sealed { mut exchange, entry, seal, .. } = sealed;
         let mut completion = Completion::new(entry, std::mem::take(&mut exchange.held));
         let headers = std::mem::take(&mut exchange.headers);
         let operation = &exchange.operation;
         let outgoing = exchange.outgoing(&operation.path_and_query, headers, Way::Upgrade(exchange.body_to_send()));
+        opens.sent();
         let mut upstream = match self.upstream.send(&seal, outgoing).await {
             Ok(upstream) => upstream,
-            Err(refusal) => return Ok(completion.failed(refusal)),
+            Err(refusal) => {
+                opens.refused();
+                return Ok(completion.failed(refusal));
+            }
         };
         let (StatusCode::SWITCHING_PROTOCOLS, Some(upgrade)) = (upstream.status(), upgrade) else {
-            drop(opens);
+            opens.refused();
             // What is not upgraded may go on for long all the same.
             let ends = Some(self.ends(&exchange));
             return Ok(respond::respond(upstream, Work::Pass, Masking::none(), ends, operation.shape, completion)
@@ -185,10 +172,11 @@ impl Gateway {
                 return Ok(response);
             }
         };
-        let (setup, slot) = match self.setup(ready, upstream.headers(), None) {
-            Ok(setup) => setup,
-            Err(refusal) => return Ok(completion.failed(refusal)),
+        let Some(protocol) = Protocol::agreed(upstream.headers()) else {
+            ready.refused();
+            return Ok(completion.failed(unreadable()));
         };
+        let (setup, slot) = self.setup(ready, protocol, None);
         tokio::task::spawn_local(async move {
             let (_open, _slot) = (open, slot);
             let (Ok(caller), Ok(server)) = (upgrade.await, server.await) else { return };
@@ -208,14 +196,14 @@ impl Gateway {
     ) {
         let server = hyper::upgrade::on(&mut upstream);
         let (already, answered) = waiting.into_kept();
-        let Ok((setup, _slot)) = self.setup(ready, upstream.headers(), answered) else { return };
+        let Some(protocol) = Protocol::agreed(upstream.headers()) else { return };
+        let (setup, _slot) = self.setup(ready, protocol, answered);
         let Ok(server) = server.await else { return };
         completion.streamed(carry(caller, TokioIo::new(server), already.into(), setup).await);
     }
 
-    fn setup(&self, ready: Ready, answer: &HeaderMap, answered: Option<Answered>) -> Result<(Setup, Slot), Refusal> {
-        let Ready { filter, recording, told_on, ends, _slot } = ready;
-        let protocol = Protocol::agreed(answer).ok_or_else(unreadable)?;
+    fn setup(&self, ready: Ready, protocol: Protocol, answered: Option<Answered>) -> (Setup, Slot) {
+        let Ready { filter, recording, told_on, ends, slot } = ready;
         let limits = &self.config.limits;
         let setup = Setup {
             protocol,
@@ -229,7 +217,7 @@ impl Gateway {
             ends,
             told_on,
         };
-        Ok((setup, _slot))
+        (setup, slot)
     }
 }
 

@@ -10,8 +10,9 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::approval::waiting;
+use super::opens::{Opens, Ready};
 use super::seal::Sealed;
-use super::stream::{self, Opens, Ready};
+use super::stream;
 use super::{Exchange, Gateway};
 use crate::approve::Ticket;
 use crate::body::{Body, collect};
@@ -41,9 +42,9 @@ impl Gateway {
         slot: Slot,
         mut event: Event,
     ) -> Response<Body> {
-        let (gateway, response) = (Arc::clone(self), handshake.response());
+        let (gateway, response, open) = (Arc::clone(self), handshake.response(), self.drain.hold());
         tokio::task::spawn_local(async move {
-            let _open = gateway.drain.hold();
+            let _open = open;
             let Ok(upgraded) = upgrade.await else {
                 gateway.refused(&client_gone(), &mut event);
                 return;
@@ -93,16 +94,18 @@ impl Gateway {
         let sealed = self.seal(exchange, passed, Some(slot), event).await;
         let Sealed { mut exchange, opens, entry, seal, .. } = sealed.inspect_err(|refusal| self.refused(refusal, event))?;
         let completion = Completion::new(entry, std::mem::take(&mut exchange.held));
-        let Some(Opens::Stream(ready)) = opens else {
+        let Some(Opens::Stream(mut ready)) = opens else {
             let refusal = Refusal::internal("what was approved is no stream");
             drop(completion.failed(refusal.clone()));
             return Err(refusal);
         };
         let headers = std::mem::take(&mut exchange.headers);
         let outgoing = exchange.outgoing(&exchange.operation.path_and_query, headers, Way::Upgrade(exchange.body_to_send()));
+        ready.sent();
         match self.upstream.send(&seal, outgoing).await {
             Ok(upstream) => Ok(Connected { upstream, ready: *ready, completion }),
             Err(refusal) => {
+                ready.refused();
                 drop(completion.failed(refusal.clone()));
                 Err(refusal)
             }
@@ -210,6 +213,7 @@ impl Terminal {
     async fn carry(mut self, gateway: &Gateway, connected: Connected) {
         let Connected { upstream, ready, mut completion } = connected;
         if upstream.status() != StatusCode::SWITCHING_PROTOCOLS {
+            ready.refused();
             let code = upstream.status();
             let status = collect(upstream.into_body(), LARGEST_STATUS).await.ok().flatten().unwrap_or_default();
             completion.answered(code, status.len());
@@ -218,6 +222,7 @@ impl Terminal {
             return self.end(told.map_or_else(other, |status| status.to_string()).trim_end()).await;
         }
         if Protocol::agreed(upstream.headers()).is_none() {
+            ready.refused();
             let refusal = stream::unreadable();
             let status = refusal.to_json();
             drop(completion.failed(refusal));

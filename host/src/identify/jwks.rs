@@ -44,6 +44,7 @@ pub(super) struct Keys {
     all: Vec<VerifyingKey>,
     /// The fingerprints of all: a token that was verified with another is verified no longer.
     published: HashSet<u64>,
+    fetched: Instant,
 }
 
 /// A public key and the algorithms it may verify.
@@ -72,6 +73,11 @@ impl Jwks {
     /// Whether a key is published still, as far as is known.
     pub(super) fn publishes(&self, fingerprint: u64) -> bool {
         self.keys.load().as_ref().is_some_and(|keys| keys.published.contains(&fingerprint))
+    }
+
+    /// How long ago its keys were fetched, if they were.
+    pub(super) fn age(&self) -> Option<Duration> {
+        self.keys.load().as_ref().map(|keys| keys.fetched.elapsed())
     }
 
     /// Whether keys were ever fetched.
@@ -154,7 +160,7 @@ impl Keys {
             all.push(VerifyingKey { key, fingerprint, id, algorithm });
         }
         let published = all.iter().map(|key| key.fingerprint).collect();
-        Self { all, published }
+        Self { all, published, fetched: Instant::now() }
     }
 }
 

@@ -76,6 +76,11 @@ impl Authenticator {
         }
     }
 
+    /// The issuers, and how long ago their keys were fetched.
+    pub(super) fn ages_of_keys(&self) -> impl Iterator<Item = (&str, Option<Duration>)> {
+        self.issuers.iter().map(|issuer| (issuer.url.as_str(), issuer.jwks.age()))
+    }
+
     pub(super) async fn authenticate(&self, token: &str) -> Result<Arc<Caller>, Refusal> {
         let mut key = [0; 32];
         key.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());

@@ -8,6 +8,7 @@ mod jwt;
 pub mod name;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use http::HeaderMap;
@@ -79,6 +80,16 @@ impl Identifier {
     /// Keeps the issuers' keys fresh, for as long as the gateway runs.
     pub async fn keep_fresh(self: Arc<Self>) {
         self.tokens.keep_fresh().await;
+    }
+
+    /// The issuers whose keys were never fetched.
+    pub fn without_keys(&self) -> Vec<String> {
+        self.tokens.ages_of_keys().filter(|(_, age)| age.is_none()).map(|(issuer, _)| issuer.to_owned()).collect()
+    }
+
+    /// How long ago the keys of each issuer were fetched, of those whose were.
+    pub fn ages_of_keys(&self) -> Vec<(String, Duration)> {
+        self.tokens.ages_of_keys().filter_map(|(issuer, age)| Some((issuer.to_owned(), age?))).collect()
     }
 
     /// Verifies a client certificate once for its connection.

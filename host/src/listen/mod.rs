@@ -192,8 +192,7 @@ impl<H: Handler> Worker<H> {
                 let worker = Rc::clone(&worker);
                 tokio::task::spawn_local(open.track_future(async move { worker.connection(accepted).await }));
             }
-            open.close();
-            let mut ended = pin!(async { tokio::join!(open.wait(), worker.drain.ended()) });
+            let mut ended = pin!(worker.drain.ended(&open));
             let farewell = worker.serving.drain.mul_f32(0.7);
             if tokio::time::timeout(farewell, ended.as_mut()).await.is_err() {
                 // Whoever is still at work in a container is told before the connection goes.

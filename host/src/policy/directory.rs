@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
@@ -65,6 +66,7 @@ pub struct Directory {
     report: Option<PathBuf>,
     /// Whether only what its lock file pins is taken.
     heeds_lock: bool,
+    reloads: AtomicU64,
 }
 
 impl Directory {
@@ -97,7 +99,15 @@ impl Directory {
         let limits = CallLimits { deadline: config.deadline_milliseconds, memory: config.memory };
         let loader = Loader { runtime, cache, limits };
         let origin = Origin::new(config, data_directory)?;
-        let this = Arc::new(Self { loader, origin, config: config.clone(), current: ArcSwap::default(), report, heeds_lock });
+        let this = Arc::new(Self {
+            loader,
+            origin,
+            config: config.clone(),
+            current: ArcSwap::default(),
+            report,
+            heeds_lock,
+            reloads: AtomicU64::new(0),
+        });
         let set = this.load();
         if let Some(broken) = set.broken.first() {
             bail!("the policy {} does not load: {}", broken.name, broken.error);
@@ -111,6 +121,11 @@ impl Directory {
         self.current.load_full()
     }
 
+    /// How often the directory was read anew.
+    pub fn reloads(&self) -> u64 {
+        self.reloads.load(Ordering::Relaxed)
+    }
+
     /// What policies run in.
     pub fn runtime(&self) -> &Arc<Runtime> {
         &self.loader.runtime
@@ -118,6 +133,7 @@ impl Directory {
 
     /// Loads the directory anew and swaps it in.
     fn reload(&self) {
+        self.reloads.fetch_add(1, Ordering::Relaxed);
         let before = self.current();
         let set = self.load();
         for broken in &set.broken {

@@ -18,7 +18,7 @@ use super::document::{Document, Seen};
 use super::engine::ticks;
 use super::live::Live;
 use super::sight::Sight;
-use super::{CallLimits, Outcome, Policy, Runtime};
+use super::{CallLimits, Hook, Outcome, Policy, Runtime};
 use super::{trusted, wasi};
 use crate::clock;
 use crate::json::RequestBody;
@@ -177,18 +177,19 @@ pub(super) fn bound_host(store: &mut Store<State>) {
 impl Policy {
     /// Calls on-request in a fresh instance.
     pub fn call_on_request(&self, runtime: &Arc<Runtime>, call: &Call<'_>) -> Answer {
-        let (answer, left) =
-            self.call(runtime, call.operation, call.surroundings, |instance, store| self.on_request_in(instance, store, call));
+        let (answer, left) = self
+            .call(runtime, call.operation, call.surroundings, Hook::OnRequest, |instance, store| self.on_request_in(instance, store, call));
         self.done(runtime, left);
         answer
     }
 
     /// The same, and the instance goes on to look at the stream that follows. Of a policy without on-request the verdict is allow.
     pub fn call_and_stay(self: &Arc<Self>, runtime: &Arc<Runtime>, call: &Call<'_>, place: Slot) -> (Answer, Option<Live>) {
-        let (answer, left) = self.call(runtime, call.operation, call.surroundings, |instance, store| match self.on_request() {
-            true => self.on_request_in(instance, store, call),
-            false => Ok(Verdict::Allow),
-        });
+        let (answer, left) =
+            self.call(runtime, call.operation, call.surroundings, Hook::OnRequest, |instance, store| match self.on_request() {
+                true => self.on_request_in(instance, store, call),
+                false => Ok(Verdict::Allow),
+            });
         let live =
             left.map(|(store, instance)| Live::new(Arc::clone(self), Arc::clone(runtime), store, instance, call.operation.clone(), place));
         (answer, live)
@@ -210,7 +211,7 @@ impl Policy {
     /// Calls on-object in a fresh instance.
     /// `size` is how many bytes the object came in.
     pub fn call_on_object(&self, runtime: &Arc<Runtime>, operation: &Operation, object: Arc<Value>, size: u64) -> Answer {
-        let (answer, left) = self.call(runtime, operation, &Surroundings::default(), |instance, store| {
+        let (answer, left) = self.call(runtime, operation, &Surroundings::default(), Hook::OnObject, |instance, store| {
             let hook = trusted::on_object(hook(instance, store, &self.component.on_object)?);
             let document = Document::ready(object, Some(size), store.data().sight, Seen::default());
             let document = store.data_mut().table.push(document)?;
@@ -233,6 +234,7 @@ impl Policy {
         runtime: &Arc<Runtime>,
         operation: &Operation,
         surroundings: &Surroundings,
+        which: Hook,
         hook: impl FnOnce(&Instance, &mut Store<State>) -> wasmtime::Result<Verdict>,
     ) -> (Answer, Option<(Store<State>, Instance)>) {
         let _running = runtime.running();
@@ -249,7 +251,7 @@ impl Policy {
             Err(error) => Err(explain(error)),
         };
         if !surroundings.only_asks {
-            self.stats.add(outcome(&verdict), began.elapsed());
+            self.stats.add(which, outcome(&verdict), began.elapsed());
         }
         let exhausted = instance.as_ref().is_err_and(|error| error.is::<PoolConcurrencyLimitError>());
         let state = store.data_mut();

@@ -9,7 +9,7 @@ use wasmtime::component::Instance;
 use super::bindings::postern::policy::types::{Channel, ChunkVerdict, Operation};
 use super::engine::ticks;
 use super::instance::{State, explain, hook};
-use super::{Mode, OnFailure, Outcome, Policy, Runtime, trusted};
+use super::{Hook, Mode, OnFailure, Outcome, Policy, Runtime, trusted};
 use crate::slots::Slot;
 
 /// A policy's instance for one stream. It goes with it.
@@ -70,7 +70,7 @@ impl Live {
             .map_err(|error| explain(&error));
         let answer = answer.map(|(verdict,)| verdict);
         self.broken = answer.as_ref().err().cloned();
-        self.policy.stats.add(outcome(&answer), began.elapsed());
+        self.policy.stats.add(Hook::OnChunk, outcome(&answer), began.elapsed());
         answer
     }
 }

@@ -37,7 +37,7 @@ pub use instance::{Answer, Call, Surroundings};
 pub use live::{Live, outcome};
 pub use loader::{Loader, PolicyFile};
 pub use observed::Observed;
-pub use stats::{Counts, Outcome, Stats};
+pub use stats::{Counts, Hook, Outcome, Stats};
 
 use crate::config::ByteSize;
 use crate::mask::Mask;

@@ -10,8 +10,34 @@ const CLASSES: usize = 25 * 8;
 
 /// Counts of one policy's calls.
 pub struct Stats {
-    verdicts: [AtomicU64; 6],
+    verdicts: [[AtomicU64; Outcome::ALL.len()]; Hook::ALL.len()],
+    nanoseconds: [AtomicU64; Hook::ALL.len()],
     durations: [AtomicU64; CLASSES],
+}
+
+/// Which function of a policy is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// Once for an operation.
+    OnRequest,
+    /// For each object of an answer.
+    OnObject,
+    /// For each piece of a stream.
+    OnChunk,
+}
+
+impl Hook {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 3] = [Self::OnRequest, Self::OnObject, Self::OnChunk];
+
+    /// As the contract names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::OnRequest => "on-request",
+            Self::OnObject => "on-object",
+            Self::OnChunk => "on-chunk",
+        }
+    }
 }
 
 /// What a call came to.
@@ -32,6 +58,9 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 6] = [Self::Allow, Self::Mask, Self::Block, Self::RequireApproval, Self::Terminate, Self::Failed];
+
     /// As the audit log names it.
     pub fn name(self) -> &'static str {
         match self {
@@ -71,19 +100,31 @@ pub struct Counts {
 
 impl Default for Stats {
     fn default() -> Self {
-        Self { verdicts: [const { AtomicU64::new(0) }; 6], durations: [const { AtomicU64::new(0) }; CLASSES] }
+        Self { verdicts: Default::default(), nanoseconds: Default::default(), durations: [const { AtomicU64::new(0) }; CLASSES] }
     }
 }
 
 impl Stats {
-    pub(super) fn add(&self, outcome: Outcome, took: Duration) {
-        self.verdicts[outcome as usize].fetch_add(1, Ordering::Relaxed);
+    pub(super) fn add(&self, hook: Hook, outcome: Outcome, took: Duration) {
+        self.verdicts[hook as usize][outcome as usize].fetch_add(1, Ordering::Relaxed);
+        self.nanoseconds[hook as usize].fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
         self.durations[class_of(took)].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many calls of a hook came to this.
+    pub fn count(&self, hook: Hook, outcome: Outcome) -> u64 {
+        self.verdicts[hook as usize][outcome as usize].load(Ordering::Relaxed)
+    }
+
+    /// How long all calls of a hook took together.
+    pub fn took(&self, hook: Hook) -> Duration {
+        Duration::from_nanos(self.nanoseconds[hook as usize].load(Ordering::Relaxed))
     }
 
     /// What was counted.
     pub fn counts(&self) -> Counts {
-        let [allow, mask, block, require_approval, terminate, failed] = self.verdicts.each_ref().map(|count| count.load(Ordering::Relaxed));
+        let [allow, mask, block, require_approval, terminate, failed] =
+            Outcome::ALL.map(|outcome| Hook::ALL.iter().map(|hook| self.count(*hook, outcome)).sum());
         let durations: Vec<u64> = self.durations.iter().map(|count| count.load(Ordering::Relaxed)).collect();
         let calls: u64 = durations.iter().sum();
         let quantile = |per_hundred: u64| {
@@ -120,7 +161,7 @@ mod tests {
     fn quantiles_are_within_an_eighth() {
         let stats = Stats::default();
         for n in 1..=1000 {
-            stats.add(if n % 2 == 0 { Outcome::Allow } else { Outcome::Block }, Duration::from_micros(n));
+            stats.add(Hook::OnRequest, if n % 2 == 0 { Outcome::Allow } else { Outcome::Block }, Duration::from_micros(n));
         }
         let counts = stats.counts();
         assert_eq!((counts.calls, counts.allow, counts.block, counts.failed), (1000, 500, 500, 0));

@@ -8,6 +8,7 @@ use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use serde_json::Value;
 
 use crate::digest::sha256;
+use crate::words::Stage;
 
 /// Where a log has got to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,7 +143,7 @@ impl Chain {
 }
 
 /// The stage of the event that closes what two gateways left.
-pub const REPAIRED: &str = "repaired";
+const REPAIRED: &str = Stage::Repaired.name();
 /// Lines back from which another gateway may have begun: it begins with the last line it finds, while the first one writes on.
 const BACK: usize = 65_536;
 /// Ends of chains. One that is started again and again while another writes leaves an end each time.

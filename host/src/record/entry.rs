@@ -1,28 +1,35 @@
 //! An operation that is in the log before it is sent, and whose end will be.
 
 use std::ops::{Deref, DerefMut};
-use std::time::Instant;
 
 use super::{AuditLog, Event};
+use crate::metrics::Count;
 use crate::status::Refusal;
+use crate::words::Stage;
 
 /// An operation's place in the log. Only the log makes one: what changes the cluster is on its disk by then, and how the operation ended is recorded when this is
 /// dropped, however that comes about.
 pub struct Entry {
     audit: AuditLog,
     event: Event,
-    began: Instant,
 }
 
 impl AuditLog {
     /// Enters an operation that is about to be sent. A change is on the disk when this returns; what only reads needs a log that can be written. The event is
     /// handed over with it: whoever has the entry records how it ends.
-    pub async fn enter(&self, event: &mut Event, changes: bool, began: Instant) -> Result<Entry, Refusal> {
+    pub async fn enter(&self, event: &mut Event, changes: bool) -> Result<Entry, Refusal> {
         match changes {
-            true => self.record_durably(event, "decided").await?,
+            true => self.record_durably(event, Stage::Decided).await?,
             false => self.check()?,
         }
-        Ok(Entry { audit: self.clone(), event: event.hand_over(), began })
+        Ok(Entry { audit: self.clone(), event: event.hand_over() })
+    }
+}
+
+impl Entry {
+    /// Counts something that was done with the answer.
+    pub fn count(&self, what: Count, number: u64) {
+        self.audit.metrics.add(what, number);
     }
 }
 
@@ -42,8 +49,9 @@ impl DerefMut for Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        let milliseconds = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.event.set("milliseconds", milliseconds);
-        self.audit.record(&self.event, "completed");
+        if let Some((_, took)) = self.event.outcome() {
+            self.event.set("milliseconds", u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
+        }
+        self.audit.record(&self.event, Stage::Completed);
     }
 }

@@ -2,12 +2,16 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use http::StatusCode;
 use serde::Serialize;
 
 use crate::classify::{Operation, shown_query};
 use crate::clock::timestamp;
 use crate::identify::Caller;
+use crate::metrics::Outcome;
+use crate::words::{Stage, Verb, Verdict};
 
 /// An event in the making: its fields as JSON text one after another, so that it is copied and written without being built anew.
 #[derive(Clone, Debug, Default)]
@@ -18,12 +22,15 @@ pub struct Event {
     pub(super) who: Option<Arc<Caller>>,
     /// Whether somebody else records how it ends.
     is_handed_over: bool,
+    /// How it went, as it is counted, and when it began. What is no operation is not counted.
+    outcome: Outcome,
+    began: Option<Instant>,
 }
 
 impl Event {
     /// Begins an event of a request.
-    pub fn new(id: &str, source: &str) -> Self {
-        let mut event = Self { text: Vec::with_capacity(1024), fields: Vec::with_capacity(24), who: None, is_handed_over: false };
+    pub fn new(id: &str, source: &str, began: Instant) -> Self {
+        let mut event = Self { text: Vec::with_capacity(1024), fields: Vec::with_capacity(24), began: Some(began), ..Self::default() };
         event.set("id", id).set("source", source);
         event
     }
@@ -58,6 +65,23 @@ impl Event {
         self
     }
 
+    /// Says what was decided.
+    pub fn verdict(&mut self, verdict: Verdict) -> &mut Self {
+        self.outcome.verdict = verdict;
+        self.set("verdict", verdict)
+    }
+
+    /// Says with which status it was answered.
+    pub fn status(&mut self, code: StatusCode) -> &mut Self {
+        self.outcome.code = code.as_u16();
+        self.set("status", code.as_u16())
+    }
+
+    /// How it went, and how long it took until now; none of what is no operation.
+    pub(super) fn outcome(&self) -> Option<(Outcome, Duration)> {
+        Some((self.outcome, self.began?.elapsed()))
+    }
+
     /// Says who.
     pub fn caller(&mut self, caller: &Arc<Caller>) {
         #[derive(Serialize)]
@@ -73,6 +97,7 @@ impl Event {
 
     /// Says what.
     pub fn operation(&mut self, operation: &Operation, cluster: &str) {
+        self.outcome.verb = Verb::of(&operation.verb);
         self.set("cluster", cluster).set("verb", &operation.verb).set("path", &operation.path);
         if let Some(target) = &operation.target {
             self.set("target", target);
@@ -91,12 +116,12 @@ impl Event {
     }
 
     /// The event as it is written at this moment: the members of a JSON object, without its braces.
-    pub fn at_stage(&self, stage: &str) -> Vec<u8> {
+    pub fn at_stage(&self, stage: Stage) -> Vec<u8> {
         let mut line = Vec::with_capacity(self.text.len() + 16 * self.fields.len() + 80);
         line.extend_from_slice(b"\"time\":\"");
         line.extend_from_slice(timestamp().as_bytes());
         line.extend_from_slice(b"\",\"stage\":\"");
-        line.extend_from_slice(stage.as_bytes());
+        line.extend_from_slice(stage.name().as_bytes());
         line.push(b'"');
         for (name, range) in &self.fields {
             line.extend_from_slice(b",\"");

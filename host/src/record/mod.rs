@@ -24,7 +24,9 @@ pub use event::Event;
 pub use strangers::Strangers;
 
 use crate::config::Rotation;
+use crate::metrics::{Count, Metrics};
 use crate::status::Refusal;
+use crate::words::{Stage, Verdict};
 use chain::Chain;
 use queue::{Batch, Queue, Queued};
 use session::{Call, Sessions};
@@ -37,33 +39,36 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The audit log.
 #[derive(Clone)]
-pub struct AuditLog(Arc<Queue>);
+pub struct AuditLog {
+    queue: Arc<Queue>,
+    metrics: Arc<Metrics>,
+}
 
 impl AuditLog {
     /// Opens the log, goes on with its chain, and writes a first event, so that a gateway that cannot record does not start.
-    pub fn open(file: &Path, rotation: Rotation, sessions: Option<Sessions>) -> anyhow::Result<Self> {
+    pub fn open(file: &Path, rotation: Rotation, sessions: Option<Sessions>, metrics: Arc<Metrics>) -> anyhow::Result<Self> {
         let mut writer = Writer::open(file, rotation).with_context(|| format!("the audit log {} cannot be written", file.display()))?;
         let mut started = Event::default();
         started.set("version", env!("CARGO_PKG_VERSION"));
         writer
-            .append(&[Queued { line: started.at_stage("started"), who: None }], true)
+            .append(&[Queued { line: started.at_stage(Stage::Started), who: None }], true)
             .with_context(|| format!("the audit log {} cannot be written", file.display()))?;
         let queue = Arc::new(Queue::default());
         let of_writer = Arc::clone(&queue);
         std::thread::Builder::new().name("audit".into()).spawn(move || run(&mut writer, &of_writer, sessions.as_ref()))?;
-        Ok(Self(queue))
+        Ok(Self { queue, metrics })
     }
 
     /// Writes all that is queued, and that the gateway stopped.
     pub async fn close(&self) {
-        if self.record_durably(&Event::default(), "stopped").await.is_err() {
+        if self.record_durably(&Event::default(), Stage::Stopped).await.is_err() {
             tracing::error!("the audit log could not be written to its end");
         }
     }
 
     /// A refusal while the log cannot be written.
     pub fn check(&self) -> Result<(), Refusal> {
-        if self.0.is_healthy() { Ok(()) } else { Err(unwritable()) }
+        if self.queue.is_healthy() { Ok(()) } else { Err(unwritable()) }
     }
 
     /// Tells, again and again, of failed logins that were no events of their own.
@@ -78,20 +83,35 @@ impl AuditLog {
     pub fn tell(&self, strangers: &Strangers, all: bool) {
         for (address, count) in strangers.gather(all) {
             let mut event = Event::default();
-            event.set("source", address).set("verdict", "unauthenticated").set("failedLogins", count);
-            self.record(&event, "refused");
+            event.set("source", address).verdict(Verdict::Unauthenticated).set("failedLogins", count);
+            self.record(&event, Stage::Refused);
         }
     }
 
     /// Queues an event: it is written within milliseconds. While the queue is full whoever records waits; nothing is dropped.
-    pub fn record(&self, event: &Event, stage: &str) {
-        self.0.push(queued(event, stage));
+    pub fn record(&self, event: &Event, stage: Stage) {
+        self.count(event, stage);
+        self.queue.push(queued(event, stage));
+    }
+
+    /// The last word on an operation is where it is counted.
+    fn count(&self, event: &Event, stage: Stage) {
+        self.metrics.add(Count::Events, 1);
+        if let Some((outcome, took)) = event.outcome().filter(|_| stage.is_last()) {
+            self.metrics.request(outcome, took);
+        }
+    }
+
+    /// How many events wait to be written.
+    pub fn waiting(&self) -> usize {
+        self.queue.waiting()
     }
 
     /// Writes an event and waits until it is on the disk.
-    pub async fn record_durably(&self, event: &Event, stage: &str) -> Result<(), Refusal> {
+    pub async fn record_durably(&self, event: &Event, stage: Stage) -> Result<(), Refusal> {
         self.check()?;
-        let on_disk = self.0.push_durably(queued(event, stage)).ok_or_else(unwritable)?;
+        self.count(event, stage);
+        let on_disk = self.queue.push_durably(queued(event, stage)).ok_or_else(unwritable)?;
         match tokio::time::timeout(PATIENCE, on_disk).await {
             Ok(Ok(())) => Ok(()),
             _ => Err(unwritable()),
@@ -103,9 +123,8 @@ fn unwritable() -> Refusal {
     Refusal::unavailable("the gateway's audit log cannot be written, so nothing passes; free its disk, then try again")
 }
 
-fn queued(event: &Event, stage: &str) -> Queued {
-    let is_last = matches!(stage, "completed" | "refused");
-    Queued { line: event.at_stage(stage), who: event.who.clone().filter(|_| is_last) }
+fn queued(event: &Event, stage: Stage) -> Queued {
+    Queued { line: event.at_stage(stage), who: event.who.clone().filter(|_| stage.is_last()) }
 }
 
 fn run(writer: &mut Writer, queue: &Queue, sessions: Option<&Sessions>) {
@@ -227,7 +246,7 @@ impl HeldLog {
     }
 
     /// Appends an event, and waits until it is on the disk.
-    pub fn append(&mut self, event: &Event, stage: &str) -> anyhow::Result<()> {
+    pub fn append(&mut self, event: &Event, stage: Stage) -> anyhow::Result<()> {
         Ok(self.0.append(&[Queued { line: event.at_stage(stage), who: None }], true)?)
     }
 }
@@ -276,7 +295,7 @@ mod tests {
 
     #[test]
     fn a_log_that_cannot_be_written_stops_the_start() {
-        let error = AuditLog::open(Path::new("/dev/full"), Rotation::default(), None).err().unwrap();
+        let error = AuditLog::open(Path::new("/dev/full"), Rotation::default(), None, Arc::default()).err().unwrap();
         assert!(error.to_string().contains("cannot be written"), "{error:#}");
     }
 }

@@ -65,6 +65,11 @@ impl Queue {
         self.healthy.load(Ordering::Relaxed)
     }
 
+    /// Events that wait to be written.
+    pub(super) fn waiting(&self) -> usize {
+        self.lock().events.len()
+    }
+
     /// Says whether the log can be written, and tells what was said before.
     pub(super) fn set_healthy(&self, healthy: bool) -> bool {
         self.healthy.swap(healthy, Ordering::Relaxed)

@@ -117,7 +117,7 @@ impl Rehearsal<'_> {
         let (refusal, approvals) = (self.ruling.refusal(), self.ruling.requirements());
         let Terms { masks, answers, on_object, live, .. } = self.ruling.terms();
         let failed = answers.iter().any(|answer| answer.verdict == "failed");
-        let verdict = match self.ruling.verdict() {
+        let verdict = match self.ruling.verdict().name() {
             _ if failed => "failed",
             "allow" if answers.is_empty() && on_object.is_empty() && live.is_empty() => "not-asked",
             verdict => verdict,

@@ -7,6 +7,7 @@ use crate::body::Body;
 use crate::forward::{Place, Tunnelled};
 use crate::listen::Busy;
 use crate::mask::Report;
+use crate::metrics::Count;
 use crate::policy::Observed;
 use crate::record::Entry;
 use crate::slots::Slot;
@@ -56,7 +57,7 @@ impl Completion {
     /// Ends with a refusal: nothing came back.
     pub fn failed(mut self, refusal: Refusal) -> Response<Body> {
         self.ended = Some("failed");
-        self.event.set("status", refusal.code.as_u16()).set("refusal", &refusal.message);
+        self.event.status(refusal.code).set("refusal", &refusal.message);
         refusal.into_response()
     }
 
@@ -64,14 +65,14 @@ impl Completion {
     pub fn tunnelled(&mut self, carried: &Tunnelled) {
         self.bytes = carried.received;
         self.ended = Some(carried.ended);
-        self.event.set("status", 101).set("requestBytes", carried.sent);
+        self.event.status(StatusCode::SWITCHING_PROTOCOLS).set("requestBytes", carried.sent);
     }
 
     /// Ends with what a stream carried.
     pub fn streamed(&mut self, carried: Carried) {
         self.bytes = carried.received;
         self.ended = Some(carried.ended);
-        self.event.set("status", 101).set("requestBytes", carried.sent);
+        self.event.status(StatusCode::SWITCHING_PROTOCOLS).set("requestBytes", carried.sent);
         self.masked(&carried.report, 0);
         self.observed(&carried.observed);
         if let Some(code) = carried.exit.as_ref().and_then(exit_code) {
@@ -89,7 +90,7 @@ impl Completion {
     pub fn answered(&mut self, code: StatusCode, bytes: usize) {
         self.bytes = bytes as u64;
         self.ended = Some("ok");
-        self.event.set("status", code.as_u16());
+        self.event.status(code);
     }
 
     /// Ends with nothing sent: why, as the caller is told.
@@ -101,7 +102,7 @@ impl Completion {
             Stop::Terminated(why) => Refusal::forbidden(why),
             Stop::Unreadable(_) => Refusal::bad_gateway(stop.to_string()),
         };
-        self.event.set("status", refusal.code.as_u16()).set("refusal", &refusal.message);
+        self.event.status(refusal.code).set("refusal", &refusal.message);
         refusal
     }
 
@@ -109,7 +110,7 @@ impl Completion {
     pub(super) fn broke_off(&mut self, error: &hyper::Error) -> Refusal {
         self.ended = Some("server-gone");
         let refusal = Refusal::bad_gateway(format!("the API server's answer broke off: {error}"));
-        self.event.set("status", refusal.code.as_u16()).set("refusal", &refusal.message);
+        self.event.status(refusal.code).set("refusal", &refusal.message);
         refusal
     }
 
@@ -126,6 +127,8 @@ impl Completion {
     }
 
     pub(super) fn masked(&mut self, report: &Report, hidden: u64) {
+        self.event.count(Count::Masked, report.values().sum());
+        self.event.count(Count::Hidden, hidden);
         if !report.is_empty() {
             self.event.set("masked", report);
         }

@@ -104,7 +104,7 @@ pub async fn respond(
     let mut completion = completion;
     let Masking { by: masked_by, plan: masks, repeats } = masking;
     let repeats = &repeats;
-    completion.event.set("status", upstream.status().as_u16());
+    completion.event.status(upstream.status());
     let (mut parts, body) = upstream.into_parts();
     strip(&mut parts.headers);
     if masks.is_some() || !matches!(repeats, Repeats::Nothing) {

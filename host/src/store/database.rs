@@ -36,8 +36,7 @@ const MIGRATIONS: [&str; 2] = [
         PRIMARY KEY (policy, key, window)) WITHOUT ROWID;",
     // One intent has one ticket that has not ended, and of two changes of a ticket that were made at the same moment one is the first.
     "ALTER TABLE tickets ADD COLUMN version INTEGER NOT NULL DEFAULT 0;
-     UPDATE tickets SET state = 'ended', ends = created, body = json_set(body, '$.ends', created)
-        WHERE state IN ('pending', 'approved', 'denied') AND EXISTS (SELECT 1 FROM tickets AS later
+     UPDATE tickets SET state = 'ended' WHERE state IN ('pending', 'approved', 'denied') AND EXISTS (SELECT 1 FROM tickets AS later
         WHERE later.intent = tickets.intent AND later.state IN ('pending', 'approved', 'denied')
         AND (later.created, later.id) > (tickets.created, tickets.id));
      DROP INDEX tickets_intent;
@@ -105,17 +104,18 @@ fn newer(version: usize) -> String {
 }
 
 fn migrate(connection: &mut Connection) -> anyhow::Result<()> {
-    let version = version_of(connection)?;
-    if version > MIGRATIONS.len() {
-        bail!(newer(version));
-    }
-    for (done, step) in MIGRATIONS.iter().enumerate().skip(version) {
+    loop {
+        // Another process may be doing the same: what is done is asked within the step that does it.
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        transaction.execute_batch(step).with_context(|| format!("its tables cannot be brought to version {}", done + 1))?;
-        transaction.pragma_update(None, "user_version", done + 1)?;
+        let version = version_of(&transaction)?;
+        if version > MIGRATIONS.len() {
+            bail!(newer(version));
+        }
+        let Some(step) = MIGRATIONS.get(version) else { return Ok(()) };
+        transaction.execute_batch(step).with_context(|| format!("its tables cannot be brought to version {}", version + 1))?;
+        transaction.pragma_update(None, "user_version", version + 1)?;
         transaction.commit()?;
     }
-    Ok(())
 }
 
 /// What comes of a step, when it is done.

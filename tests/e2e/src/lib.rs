@@ -12,7 +12,7 @@ use std::time::Duration;
 pub use issuer::{Issuer, now};
 use serde_json::{Value, json};
 use testbed::{AUDIENCE, Between, Cluster, Gateway, GatewayOptions};
-pub use tls::{Unread, idle};
+pub use tls::{Unread, bound, idle};
 
 /// The cluster of this test process.
 pub fn cluster() -> &'static Cluster {

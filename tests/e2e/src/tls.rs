@@ -44,7 +44,7 @@ pub fn idle(from: IpAddr, to: SocketAddr, ca: &Path) -> anyhow::Result<TcpStream
 }
 
 /// A connection from an address of one's own choice.
-fn bound(from: IpAddr, to: SocketAddr) -> std::io::Result<TcpStream> {
+pub fn bound(from: IpAddr, to: SocketAddr) -> std::io::Result<TcpStream> {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
     socket.bind(&SocketAddr::new(from, 0).into())?;
     socket.connect_timeout(&to.into(), Duration::from_secs(5))?;

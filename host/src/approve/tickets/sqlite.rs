@@ -59,7 +59,7 @@ impl Tickets for SqliteTickets {
 
     fn replace(&self, ticket: Ticket) -> Rows<'_, Option<Ticket>> {
         self.0.call(move |connection| {
-            let sql = "UPDATE tickets SET state = ?3, ends = ?4, body = ?5, version = version + 1 WHERE id = ?1 AND version = ?2";
+            let sql = "UPDATE tickets SET state = ?3, ends = ?4, body = ?5, version = version + 1 WHERE id = ?1 AND version = ?2 AND state <> 'ended'";
             let Ticket { id, version, state, ends, .. } = &ticket;
             let replaced = connection.execute(sql, params![id, version, state.name(), ends, serde_json::to_string(&ticket)?])? == 1;
             let version = version + 1;

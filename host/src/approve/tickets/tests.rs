@@ -52,6 +52,10 @@ async fn holds(tickets: &dyn Tickets) {
     assert_eq!(found(open(ticket("e", "three", "ann", 1060, &["sre"])).await.unwrap()), None);
     assert_eq!(found(open(ticket("f", "three", "bob", 1060, &["ops"])).await.unwrap()), Some("f".into()));
 
+    // What has ended is changed no more.
+    let ended = tickets.get("a").await.unwrap().unwrap();
+    assert!(tickets.replace(Ticket { state: State::Approved, ..ended }).await.unwrap().is_none());
+
     // A change is made from what is there, or not at all.
     let read = async |id: &str| tickets.get(id).await.unwrap().unwrap();
     let (one, other) = (read("d").await, read("d").await);

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use serde_json::json;
 
+use super::file::GONE;
 use super::file::RecordingFile;
 use super::format::{self, Kind, Reader};
 use super::seal::{self, SigningKey};
@@ -21,8 +22,6 @@ const BEFORE: &str = "before-repair";
 const MEANWHILE: &str = "repairing";
 /// From so many of the last hashes a gateway may go on: the other one writes a mark and a seal meanwhile.
 const BACK: usize = 8;
-/// How a recording ended that a gateway took for left behind.
-pub(super) const GONE: &str = "gateway-gone";
 /// Earlier files that may lie beside a recording.
 const MOST_BEFORE: usize = 100;
 

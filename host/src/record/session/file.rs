@@ -5,10 +5,11 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use super::entangled::GONE;
 use super::format::{self, Kind};
 use super::seal::{Manifest, SigningKey};
 
+/// How a recording ended that a gateway took for left behind.
+pub(super) const GONE: &str = "gateway-gone";
 /// What the name of an unfinished recording ends in.
 pub const PART: &str = "part";
 

@@ -47,6 +47,15 @@ pub struct Sessions {
     spool: Option<Arc<Spool>>,
 }
 
+/// What waits for the disk.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Waiting {
+    /// Calls.
+    pub calls: usize,
+    /// Bytes of bodies.
+    pub bodies: usize,
+}
+
 /// What the writer is asked to do.
 enum Job {
     Open { id: u64, path: PathBuf, who: Arc<Caller>, frames: Vec<u8>, state: Arc<State>, opened: oneshot::Sender<Result<(), String>> },
@@ -165,6 +174,11 @@ impl Sessions {
         self.queue.push(Job::Body { who: Arc::clone(who), frame });
     }
 
+    /// What waits for the disk.
+    pub fn waiting(&self) -> Waiting {
+        Waiting { calls: self.queue.calls.load(Ordering::Relaxed), bodies: self.queue.bodies.load(Ordering::Relaxed) }
+    }
+
     /// Seals every recording, and ends the thread.
     pub async fn close(&self) {
         let (stopped, done) = oneshot::channel();
@@ -183,13 +197,26 @@ impl Queue {
 /// How the recording of a stream ends that was never opened: it is taken away.
 const UNOPENED: &str = "";
 
-/// A recording of a stream that is not open yet. Dropped, it is taken away again: there was nothing to record.
+/// How the recording of a stream ends of which it is not known how it ended.
+const BROKEN_OFF: &str = "broken-off";
+
+/// A recording of a stream that is not open yet. Dropped before anything was sent it is taken away again: there was nothing to record.
 pub struct Unopened(Recording);
 
 impl Unopened {
-    /// The stream is open: from now on its recording stays.
+    /// The operation is about to be sent: whatever becomes of it, its recording stays, unless it is known that nothing was opened.
+    pub fn sent(&mut self) {
+        self.0.ended = BROKEN_OFF;
+    }
+
+    /// Nothing was opened: the recording is taken away.
+    pub fn refused(mut self) {
+        self.0.ended = UNOPENED;
+    }
+
+    /// The stream is open.
     pub fn opened(mut self) -> Recording {
-        self.0.ended = "broken-off";
+        self.0.ended = BROKEN_OFF;
         self.0
     }
 }
@@ -291,3 +318,6 @@ pub fn cannot_record(why: &str) -> Refusal {
 pub(crate) fn micros() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros() as u64)
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,6 +22,7 @@ mod leaks;
 mod life;
 mod names;
 mod objects;
+mod operations;
 mod pack;
 mod parity;
 mod policies;

@@ -1,0 +1,102 @@
+//! What is looked at when somebody asks for metrics.
+
+use std::sync::Arc;
+
+use crate::gateway::Gateway;
+use crate::metrics::{Kind, Sample, Source};
+use crate::policy::{Hook, Outcome};
+
+/// All sources of a gateway.
+pub(super) fn of(gateway: &Arc<Gateway>) -> Vec<Box<dyn Source>> {
+    vec![Box::new(Open(Arc::clone(gateway))), Box::new(Policies(Arc::clone(gateway))), Box::new(Process)]
+}
+
+/// What is open, and what waits.
+struct Open(Arc<Gateway>);
+
+impl Source for Open {
+    fn samples(&self) -> Vec<Sample> {
+        let gateway = &self.0;
+        let gauge = |name, help, value: usize| Sample::of(name, help, Kind::Gauge, value as f64);
+        let yes = |is: bool| usize::from(is);
+        let recording = gateway.sessions.as_ref().map(|sessions| sessions.waiting()).unwrap_or_default();
+        let mut samples = vec![
+            gauge("postern_requests_in_flight", "Requests that are under way", gateway.requests.count()),
+            gauge("postern_watches_open", "Watches and followed logs that are open", gateway.watches.count()),
+            gauge("postern_streams_open", "Streams into containers and tunnels that are open", gateway.open_streams.count()),
+            gauge("postern_approvals_waiting", "Requests that wait for an approval at this moment", gateway.approvals.waiting()),
+            gauge("postern_audit_waiting_events", "Events that wait to be written to the audit log", gateway.audit.waiting()),
+            gauge("postern_audit_writable", "1 while the audit log can be written", yes(gateway.audit.check().is_ok())),
+            gauge("postern_recorder_waiting_calls", "Calls that wait to be added to their sessions", recording.calls),
+            gauge("postern_recorder_waiting_body_bytes", "Bytes of bodies that wait to be added to their sessions", recording.bodies),
+        ];
+        let version = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
+        let help = "The version that runs; always 1";
+        samples.push(Sample { name: "postern_build_info", help, kind: Kind::Gauge, values: vec![(version, 1.0)] });
+        let ages = gateway.identifier.ages_of_keys();
+        let values = ages.into_iter().map(|(issuer, age)| (vec![("issuer", issuer)], age.as_secs_f64())).collect();
+        let help = "Seconds since the keys of an issuer were fetched";
+        samples.push(Sample { name: "postern_issuer_keys_age_seconds", help, kind: Kind::Gauge, values });
+        samples
+    }
+}
+
+/// What policies did.
+struct Policies(Arc<Gateway>);
+
+impl Source for Policies {
+    fn samples(&self) -> Vec<Sample> {
+        let Some(policies) = &self.0.policies else { return Vec::new() };
+        let set = policies.current();
+        let (mut calls, mut seconds) = (Vec::new(), Vec::new());
+        for policy in &set.policies {
+            let of = |hook: Hook| vec![("policy", policy.name.clone()), ("hook", hook.name().to_owned())];
+            for hook in Hook::ALL {
+                for outcome in Outcome::ALL {
+                    let count = policy.stats.count(hook, outcome);
+                    if count > 0 {
+                        let mut labels = of(hook);
+                        labels.push(("verdict", outcome.name().to_owned()));
+                        calls.push((labels, count as f64));
+                    }
+                }
+                if policy.stats.took(hook) > std::time::Duration::ZERO {
+                    seconds.push((of(hook), policy.stats.took(hook).as_secs_f64()));
+                }
+            }
+        }
+        let states =
+            [("in-force", set.policies.len()), ("broken", set.broken.len()), ("missing", set.missing.len()), ("gone", set.gone.len())];
+        let states = states.map(|(state, count)| (vec![("state", state.to_owned())], count as f64)).to_vec();
+        let kind = Kind::Counter;
+        vec![
+            Sample {
+                name: "postern_policy_calls",
+                help: "Calls of policies since they were loaded, by what they said",
+                kind,
+                values: calls,
+            },
+            Sample { name: "postern_policy_call_seconds", help: "Seconds that calls of policies took", kind, values: seconds },
+            Sample { name: "postern_policies", help: "Policies, by whether they are in force", kind: Kind::Gauge, values: states },
+            Sample::of("postern_policy_reloads", "How often the policy directory was read anew", kind, policies.reloads() as f64),
+        ]
+    }
+}
+
+/// The process, by the names that Prometheus clients give.
+struct Process;
+
+impl Source for Process {
+    fn samples(&self) -> Vec<Sample> {
+        let mut samples = Vec::new();
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let kibibytes = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.trim().parse::<f64>().ok());
+        if let Some(kibibytes) = kibibytes {
+            samples.push(Sample::of("process_resident_memory_bytes", "Resident memory size in bytes", Kind::Gauge, kibibytes * 1024.0));
+        }
+        if let Ok(open) = std::fs::read_dir("/proc/self/fd") {
+            samples.push(Sample::of("process_open_fds", "Number of open file descriptors", Kind::Gauge, open.count() as f64));
+        }
+        samples
+    }
+}
