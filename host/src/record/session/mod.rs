@@ -17,12 +17,12 @@ mod writer;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use serde_json::{Value, json};
 use tokio::sync::{Notify, oneshot};
 
+use crate::clock;
 use crate::identify::Caller;
 use crate::status::Refusal;
 use format::Kind;
@@ -316,7 +316,7 @@ pub fn cannot_record(why: &str) -> Refusal {
 
 /// Unix microseconds.
 pub(crate) fn micros() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros() as u64)
+    clock::since_1970().as_micros() as u64
 }
 
 #[cfg(test)]

@@ -2,19 +2,17 @@ use super::index::SqliteIndex;
 use super::*;
 use crate::store::Database;
 
+/// A caller with a credential of this id.
+pub(super) fn caller(credential: &str) -> Caller {
+    Caller { username: "ann".into(), groups: Vec::new(), issuer: "i".into(), claims: Vec::new(), expires: 0, credential: credential.into() }
+}
+
 /// What is left of a recording that was begun, once this was done with it.
 async fn left_after(done: impl FnOnce(Unopened)) -> Vec<String> {
     let data = tempfile::tempdir().unwrap();
     let index = SqliteIndex::new(&Database::open(&data.path().join("postern.db")).unwrap()).unwrap();
     let sessions = Sessions::open(&data.path().join("sessions"), data.path(), index, 1 << 20, None).unwrap();
-    let who = Caller {
-        username: "ann".into(),
-        groups: Vec::new(),
-        issuer: "i".into(),
-        claims: Vec::new(),
-        expires: 0,
-        credential: "0123456789abcdef".into(),
-    };
+    let who = caller("0123456789abcdef");
     done(sessions.begin(&Arc::new(who), "one", &json!({"kind": "stream"})).await.unwrap());
     sessions.close().await;
     let names = std::fs::read_dir(data.path().join("sessions/0123456789abcdef")).into_iter().flatten().flatten();

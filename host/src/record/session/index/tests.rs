@@ -1,18 +1,11 @@
 //! What every index of sessions does.
 
 use super::*;
+use crate::record::session::tests::caller;
 use crate::store::Database;
 
 fn touched(credential: &str, last: u64, calls: u64) -> Touched {
-    let who = Caller {
-        username: "ann".into(),
-        groups: Vec::new(),
-        issuer: "i".into(),
-        claims: Vec::new(),
-        expires: 0,
-        credential: credential.into(),
-    };
-    Touched { last, calls, ..Touched::new(Arc::new(who)) }
+    Touched { last, calls, ..Touched::new(Arc::new(caller(credential))) }
 }
 
 async fn holds(index: &dyn SessionIndex) {
