@@ -184,6 +184,10 @@ impl RequestBody {
 
     fn parse_text(&self) -> Result<Value, Refusal> {
         let not_valid = |why: String| Refusal::bad_request(format!("the request body cannot be read, and here it must be read: {why}"));
+        let fits_yaml = |value: Value| match super::key_too_long_for_yaml(&value) {
+            None => Ok(value),
+            Some(why) => Err(not_valid(why)),
+        };
         let json = || super::read(&self.bytes);
         match self.media_type.as_str() {
             "application/json-patch+json" => {
@@ -201,7 +205,8 @@ impl RequestBody {
                     yaml::read(&self.bytes).map_err(|why| not_valid(if error.is_data() { error.to_string() } else { why.to_string() }))
                 }),
                 _ => yaml::read(&self.bytes).map_err(|e| not_valid(e.to_string())),
-            },
+            }
+            .and_then(fits_yaml),
             other => Err(Refusal::unsupported_media_type(format!(
                 "here this request's body must be read, and {other} is not decoded by the gateway; send application/json"
             ))),
@@ -281,6 +286,34 @@ mod tests {
                 "{place}"
             );
         }
+    }
+
+    /// What is read as YAML goes on as JSON, where a key is as long as its escapes: readers of YAML take no longer one than 1,023 characters.
+    #[test]
+    fn a_key_that_yaml_cannot_carry_is_refused_with_its_place() {
+        for media_type in ["application/yaml", "application/apply-patch+yaml"] {
+            for (key, shown, fits) in [
+                ("k".repeat(1021), "kkk", true),
+                ("k".repeat(1022), "kkk", false),
+                ("\\e".repeat(171), "\u{1b}", false),
+                ("\\e".repeat(170), "\u{1b}", true),
+            ] {
+                let text = format!("{{\"a\": [1, {{\"{key}\": 0x1}}]}}");
+                let body = RequestBody::new(text.into_bytes().into(), media_type);
+                match body.read() {
+                    Ok(value) => {
+                        assert!(fits);
+                        assert_eq!(&yaml::read(&body.to_send()).unwrap(), &**value);
+                    }
+                    Err(refusal) => {
+                        let message = &refusal.message;
+                        assert!(!fits && message.contains("$.a[1]") && message.contains("application/json"), "{message}");
+                        assert!(!message.contains(shown), "{message}");
+                    }
+                }
+            }
+        }
+        assert!(code("application/json", &format!("{{\"{}\":1}}", "k".repeat(2000))).is_ok());
     }
 
     /// The v1 ConfigMap `{metadata: {name: a}, data: {k: v}}` with a field 100, in itself or in its metadata.

@@ -147,6 +147,28 @@ pub fn write_for_yaml(value: &Value) -> String {
     text
 }
 
+/// How long a key on the wire may be to all readers of YAML, in characters with its quotes: 1,024 of them may stand before the colon (YAML 1.2, section 7.4.2),
+/// and some readers count the colon.
+const LONGEST_YAML_KEY: usize = 1023;
+
+/// Why a value cannot be written for YAML: a key that is too long once it is written as JSON, by its place.
+pub fn key_too_long_for_yaml(value: &Value) -> Option<String> {
+    fn look(value: &Value, place: &Place<'_>) -> Option<String> {
+        match value {
+            Value::Array(items) => items.iter().enumerate().find_map(|(index, item)| look(item, &Place::Element(place, index))),
+            Value::Object(fields) => fields.iter().find_map(|(key, field)| {
+                // No character is written in more than six.
+                let fits = key.len() * 6 + 2 <= LONGEST_YAML_KEY
+                    || write_for_yaml(&Value::String(key.clone())).chars().count() <= LONGEST_YAML_KEY;
+                if fits { look(field, &Place::Member(place, key)) } else { Some(place.to_string()) }
+            }),
+            _ => None,
+        }
+    }
+    let place = look(value, &Place::Root)?;
+    Some(format!("a key in {place} is longer than the {LONGEST_YAML_KEY} characters that YAML takes; send application/json"))
+}
+
 /// The printable characters of YAML (1.1, section 5.1) without its line breaks beyond ASCII, and those outside the first plane.
 fn stands_in_yaml(c: char) -> bool {
     matches!(c, '\n' | '\t' | ' '..='~' | '\u{a0}'..='\u{2027}' | '\u{202a}'..='\u{d7ff}' | '\u{e000}'..='\u{fefe}' | '\u{ff00}'..='\u{fffd}' | '\u{10000}'..)
