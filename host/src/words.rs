@@ -52,6 +52,8 @@ words! {
         Started = "started",
         /// What is in force has changed.
         Policies = "policies",
+        /// Which clusters there are has changed.
+        Clusters = "clusters",
         /// The API server cannot be asked.
         Unreachable = "unreachable",
         /// It waits for an approval.

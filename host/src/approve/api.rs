@@ -63,15 +63,15 @@ impl Asked {
     }
 }
 
-/// Answers a request.
-pub async fn serve(approvals: &Approvals, caller: &Caller, asked: &Asked) -> Result<Response<Body>, Refusal> {
+/// Answers a request about the tickets of one cluster, or of all.
+pub async fn serve(approvals: &Approvals, caller: &Caller, cluster: Option<&str>, asked: &Asked) -> Result<Response<Body>, Refusal> {
     let value = match asked {
         Asked::List(limit, after) => {
-            let page = approvals.list(caller, *limit, after.as_deref()).await?;
+            let page = approvals.list(caller, cluster, *limit, after.as_deref()).await?;
             serde_json::json!({"items": page.items, "continue": page.go_on})
         }
-        Asked::Get(id) => serde_json::json!(approvals.get(id, caller).await?),
-        Asked::Answer(id, approve, reuse) => serde_json::json!(approvals.answer(id, caller, *approve, *reuse).await?),
+        Asked::Get(id) => serde_json::json!(approvals.get(id, caller, cluster).await?),
+        Asked::Answer(id, approve, reuse) => serde_json::json!(approvals.answer(id, caller, cluster, *approve, *reuse).await?),
     };
     let mut response = Response::new(Body::full(Bytes::from(value.to_string() + "\n")));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -29,7 +29,6 @@ const ATTEMPTS: u32 = 8;
 /// Tickets, and those who wait for them.
 pub struct Approvals {
     store: Box<dyn Tickets>,
-    cluster: String,
     pending_per_caller: u32,
     /// Names of which each is one person's.
     same_person: Vec<Vec<String>>,
@@ -43,9 +42,9 @@ fn identity(caller: &Caller) -> String {
 
 impl Approvals {
     /// Keeps tickets where they are kept.
-    pub fn new(store: impl Tickets + 'static, cluster: &str, config: &config::Approvals) -> Arc<Self> {
+    pub fn new(store: impl Tickets + 'static, config: &config::Approvals) -> Arc<Self> {
         let config::Approvals { pending_per_caller, same_person, .. } = config.clone();
-        Arc::new(Self { store: Box::new(store), cluster: cluster.into(), pending_per_caller, same_person, changed: watch::channel(0).0 })
+        Arc::new(Self { store: Box::new(store), pending_per_caller, same_person, changed: watch::channel(0).0 })
     }
 
     /// Whether two names are one person's. Equal names of two issuers are two people when something is asked for, and one when it is approved: both times the
@@ -57,16 +56,16 @@ impl Approvals {
 
     /// The ticket that an intent gets where it has none.
     pub fn wanted(&self, intent: &Intent<'_>, requirements: &[Requirement]) -> Result<Ticket, Refusal> {
-        let Intent { caller, .. } = intent;
+        let Intent { caller, operation, .. } = intent;
         let now = now();
         let life = requirements.iter().map(|r| u64::from(r.valid_seconds)).min().unwrap_or(0);
         Ok(Ticket {
             id: ticket_id()?,
-            intent: intent.digest(&self.cluster, requirements)?,
+            intent: intent.digest(&operation.cluster, requirements)?,
             requester: identity(caller),
             username: caller.username.clone(),
             groups: caller.groups.clone(),
-            operation: intent.summary(&self.cluster),
+            operation: intent.summary(&operation.cluster),
             requirements: requirements.to_vec(),
             approvals: Vec::new(),
             state: State::Pending,
@@ -81,7 +80,10 @@ impl Approvals {
     pub async fn find_or_open(&self, wanted: Ticket) -> Result<Ticket, Refusal> {
         let ticket = self.store.find_or_open(wanted, self.pending_per_caller).await.map_err(|e| unusable(&e))?;
         ticket.ok_or_else(|| {
-            Refusal::forbidden(format!("{} approvals of yours are pending already; wait for those first", self.pending_per_caller))
+            Refusal::forbidden(format!(
+                "{} approvals of yours are pending in this cluster already; wait for those first",
+                self.pending_per_caller
+            ))
         })
     }
 
@@ -114,23 +116,38 @@ impl Approvals {
         Ok(self.store.replace(used).await.map_err(|e| unusable(&e))?.map(Taken))
     }
 
-    /// The tickets a caller may see, its own and those it may approve: those that are pending first, the latest first. `after` is where the page before
-    /// ended.
-    pub async fn list(&self, caller: &Caller, limit: u32, after: Option<&str>) -> Result<Page, Refusal> {
-        let of = Seen { requester: identity(caller), groups: caller.groups.clone(), now: now(), limit, after: after.map(str::to_owned) };
+    /// The tickets a caller may see, its own and those it may approve, of one cluster or of all: those that are pending first, the latest first. `after` is
+    /// where the page before ended.
+    pub async fn list(&self, caller: &Caller, cluster: Option<&str>, limit: u32, after: Option<&str>) -> Result<Page, Refusal> {
+        let of = Seen {
+            requester: identity(caller),
+            groups: caller.groups.clone(),
+            cluster: cluster.map(str::to_owned),
+            now: now(),
+            limit,
+            after: after.map(str::to_owned),
+        };
         self.store.list(of).await.map_err(|e| unusable(&e))
     }
 
-    /// One ticket a caller may see.
-    pub async fn get(&self, id: &str, caller: &Caller) -> Result<Ticket, Refusal> {
-        let ticket = self.store.get(id).await.map_err(|e| unusable(&e))?.filter(|t| may_see(t, caller));
+    /// One ticket a caller may see, of one cluster or of any.
+    pub async fn get(&self, id: &str, caller: &Caller, cluster: Option<&str>) -> Result<Ticket, Refusal> {
+        let is_of = |ticket: &Ticket| cluster.is_none_or(|cluster| ticket.operation.cluster == cluster);
+        let ticket = self.store.get(id).await.map_err(|e| unusable(&e))?.filter(|t| is_of(t) && may_see(t, caller));
         ticket.ok_or_else(|| no_such(id))
     }
 
     /// Approves or denies. `reuse` lets the ticket be used for so many seconds instead of once.
-    pub async fn answer(&self, id: &str, caller: &Caller, approve: bool, reuse: Option<u64>) -> Result<Ticket, Refusal> {
+    pub async fn answer(
+        &self,
+        id: &str,
+        caller: &Caller,
+        cluster: Option<&str>,
+        approve: bool,
+        reuse: Option<u64>,
+    ) -> Result<Ticket, Refusal> {
         for _ in 0..ATTEMPTS {
-            let answered = self.answered(self.get(id, caller).await?, caller, approve, reuse)?;
+            let answered = self.answered(self.get(id, caller, cluster).await?, caller, approve, reuse)?;
             // Whoever answers may hang up before they hear of it: those who wait look at the ticket all the same.
             let _told = Told(&self.changed);
             if let Some(ticket) = self.store.replace(answered).await.map_err(|e| unusable(&e))? {

@@ -13,6 +13,7 @@ fn caller(name: &str, groups: &[&str]) -> Caller {
         claims: vec![],
         expires: 0,
         credential: String::new(),
+        cluster: Arc::default(),
     }
 }
 
@@ -43,7 +44,33 @@ fn open(file: &std::path::Path) -> SqliteTickets {
 
 fn approvals() -> (Arc<Approvals>, std::path::PathBuf) {
     let file = std::env::temp_dir().join(format!("postern-{}-{}.db", std::process::id(), ticket_id().unwrap()));
-    (Approvals::new(open(&file), "c", &few()), file)
+    (Approvals::new(open(&file), &few()), file)
+}
+
+#[tokio::test]
+async fn what_is_approved_in_one_cluster_is_approved_in_no_other() {
+    let (approvals, file) = approvals();
+    let (ann, sue) = (caller("ann", &["dev"]), caller("sue", &["sre"]));
+    let of = |cluster: &str| delete(WEB).of(&cluster.into());
+    let prod = ask(&approvals, &ann, &of("prod"), &body(b"{}"), 1).await.unwrap();
+    let dev = ask(&approvals, &ann, &of("dev"), &body(b"{}"), 1).await.unwrap();
+    assert_ne!(prod.id, dev.id);
+    assert_eq!(approvals.answer(&dev.id, &sue, Some("prod"), true, None).await.unwrap_err().code, 404);
+    assert_eq!(approvals.get(&dev.id, &ann, Some("prod")).await.unwrap_err().code, 404);
+    approvals.answer(&dev.id, &sue, Some("dev"), true, None).await.unwrap();
+    assert_eq!(ask(&approvals, &ann, &of("prod"), &body(b"{}"), 1).await.unwrap().state, State::Pending);
+    assert_eq!(ask(&approvals, &ann, &of("dev"), &body(b"{}"), 1).await.unwrap().state, State::Approved);
+    // Two may be pending, in each.
+    for cluster in ["prod", "dev"] {
+        for (name, fits) in [("one", true), ("two", cluster == "dev")] {
+            let path = format!("/api/v1/namespaces/n/pods/{name}");
+            assert_eq!(ask(&approvals, &ann, &delete(&path).of(&cluster.into()), &body(b""), 1).await.is_ok(), fits, "{cluster} {name}");
+        }
+    }
+    let page = approvals.list(&sue, Some("prod"), 9, None).await.unwrap();
+    assert!(page.items.len() == 2 && page.items.iter().all(|ticket| ticket.operation.cluster == "prod"));
+    assert_eq!(approvals.list(&sue, None, 9, None).await.unwrap().items.len(), 5);
+    std::fs::remove_file(file).unwrap();
 }
 
 const WEB: &str = "/apis/apps/v1/namespaces/n/deployments/web";
@@ -57,13 +84,13 @@ async fn one_intent_is_one_ticket_and_passes_once() {
     assert_ne!(ask(&approvals, &ann, &delete(WEB), &body(b"{\"gracePeriodSeconds\":0}"), 1).await.unwrap().id, ticket.id, "another body");
     assert!(ask(&approvals, &ann, &delete("/api/v1/namespaces/n"), &body(b""), 1).await.is_err(), "two may be pending");
 
-    assert_eq!(approvals.answer(&ticket.id, &ann, true, None).await.unwrap_err().code, 403, "not one's own");
-    assert_eq!(approvals.answer(&ticket.id, &caller("eve", &["dev"]), true, None).await.unwrap_err().code, 404, "not seen by others");
-    assert_eq!(approvals.answer(&ticket.id, &sre, true, None).await.unwrap().state, State::Approved);
-    assert_eq!(approvals.answer(&ticket.id, &sre, false, None).await.unwrap_err().code, 409);
+    assert_eq!(approvals.answer(&ticket.id, &ann, None, true, None).await.unwrap_err().code, 403, "not one's own");
+    assert_eq!(approvals.answer(&ticket.id, &caller("eve", &["dev"]), None, true, None).await.unwrap_err().code, 404, "not seen by others");
+    assert_eq!(approvals.answer(&ticket.id, &sre, None, true, None).await.unwrap().state, State::Approved);
+    assert_eq!(approvals.answer(&ticket.id, &sre, None, false, None).await.unwrap_err().code, 409);
 
     // A restart keeps it.
-    let again = Approvals::new(open(&file), "c", &few());
+    let again = Approvals::new(open(&file), &few());
     let approved = ask(&again, &ann, &delete(WEB), &body(b"{}"), 1).await.unwrap();
     assert_eq!(approved.state, State::Approved);
     assert!(again.take(&approved).await.unwrap().is_some());
@@ -77,17 +104,17 @@ async fn two_approvals_are_of_two_people_and_another_requester_has_another_ticke
     let (approvals, file) = approvals();
     let ticket = ask(&approvals, &caller("ann", &[]), &delete(WEB), &body(b""), 2).await.unwrap();
     let sue = caller("sue", &["sre"]);
-    assert_eq!(approvals.answer(&ticket.id, &sue, true, Some(90)).await.unwrap().state, State::Pending);
-    assert_eq!(approvals.answer(&ticket.id, &sue, true, None).await.unwrap_err().code, 409);
-    assert_eq!(approvals.answer(&ticket.id, &caller("tom", &["sre"]), true, Some(30)).await.unwrap().state, State::Approved);
+    assert_eq!(approvals.answer(&ticket.id, &sue, None, true, Some(90)).await.unwrap().state, State::Pending);
+    assert_eq!(approvals.answer(&ticket.id, &sue, None, true, None).await.unwrap_err().code, 409);
+    assert_eq!(approvals.answer(&ticket.id, &caller("tom", &["sre"]), None, true, Some(30)).await.unwrap().state, State::Approved);
     let reusable = ask(&approvals, &caller("ann", &[]), &delete(WEB), &body(b""), 2).await.unwrap();
     assert!(approvals.take(&reusable).await.unwrap().is_some() && approvals.take(&reusable).await.unwrap().is_some());
     assert!(reusable.ends <= now() + 30, "for as long as all said so");
     let other = ask(&approvals, &caller("bob", &[]), &delete(WEB), &body(b""), 2).await.unwrap();
     assert_ne!(other.id, ticket.id);
     // More than once only where all said so.
-    approvals.answer(&other.id, &sue, true, None).await.unwrap();
-    let once = approvals.answer(&other.id, &caller("tom", &["sre"]), true, Some(3600)).await.unwrap();
+    approvals.answer(&other.id, &sue, None, true, None).await.unwrap();
+    let once = approvals.answer(&other.id, &caller("tom", &["sre"]), None, true, Some(3600)).await.unwrap();
     assert!(once.state == State::Approved && !once.reusable);
     assert!(approvals.take(&once).await.unwrap().is_some() && approvals.take(&once).await.unwrap().is_none());
     std::fs::remove_file(file).unwrap();
@@ -155,10 +182,10 @@ async fn one_person_with_two_credentials_is_one_person() {
     let of = |issuer: &str, name: &str| Caller { issuer: issuer.into(), ..caller(name, &["sre"]) };
     let ticket = ask(&approvals, &of("https://corp", "ann"), &delete(WEB), &body(b""), 2).await.unwrap();
     for (issuer, name) in [("https://corp", "ann"), ("x509:CN=ca", "ann"), ("https://other", "corp:ann")] {
-        assert_eq!(approvals.answer(&ticket.id, &of(issuer, name), true, None).await.unwrap_err().code, 403, "{issuer} {name}");
+        assert_eq!(approvals.answer(&ticket.id, &of(issuer, name), None, true, None).await.unwrap_err().code, 403, "{issuer} {name}");
     }
-    approvals.answer(&ticket.id, &of("https://corp", "sue"), true, None).await.unwrap();
-    assert_eq!(approvals.answer(&ticket.id, &of("x509:CN=ca", "sue"), true, None).await.unwrap_err().code, 409);
+    approvals.answer(&ticket.id, &of("https://corp", "sue"), None, true, None).await.unwrap();
+    assert_eq!(approvals.answer(&ticket.id, &of("x509:CN=ca", "sue"), None, true, None).await.unwrap_err().code, 409);
     // What one asked for under one credential is not released under another of the same name: that may be somebody else.
     assert_ne!(ask(&approvals, &of("x509:CN=ca", "ann"), &delete(WEB), &body(b""), 2).await.unwrap().id, ticket.id);
     std::fs::remove_file(file).unwrap();
@@ -167,7 +194,7 @@ async fn one_person_with_two_credentials_is_one_person() {
 #[tokio::test]
 async fn pages_hold_what_a_caller_may_see_and_what_is_pending_comes_first() {
     let (_, file) = approvals();
-    let approvals = Approvals::new(open(&file), "c", &config::Approvals { pending_per_caller: 5000, ..few() });
+    let approvals = Approvals::new(open(&file), &config::Approvals { pending_per_caller: 5000, ..few() });
     let path = |n: usize| delete(&format!("{WEB}{n}"));
     let mine = ask(&approvals, &caller("ann", &[]), &path(0), &body(b""), 1).await.unwrap();
     let hers = Requirement { approvers: vec!["other".into()], ..requirement(1) };
@@ -175,11 +202,11 @@ async fn pages_hold_what_a_caller_may_see_and_what_is_pending_comes_first() {
         let intent = Intent { caller: &caller("eve", &[]), operation: &path(n), headers: &HeaderMap::new(), body: &body(b""), shown: None };
         approvals.find_or_open(approvals.wanted(&intent, std::slice::from_ref(&hers)).unwrap()).await.unwrap();
     }
-    let seen = approvals.list(&caller("sue", &["sre"]), 500, None).await.unwrap();
+    let seen = approvals.list(&caller("sue", &["sre"]), None, 500, None).await.unwrap();
     assert_eq!(seen.items.iter().map(|t| &t.id).collect::<Vec<_>>(), [&mine.id], "those of others hide none");
     let (mut all, mut after) = (Vec::new(), None);
     loop {
-        let page = approvals.list(&caller("tom", &["other"]), 500, after.as_deref()).await.unwrap();
+        let page = approvals.list(&caller("tom", &["other"]), None, 500, after.as_deref()).await.unwrap();
         all.extend(page.items.into_iter().map(|t| t.id));
         after = page.go_on;
         if after.is_none() {
@@ -199,7 +226,7 @@ async fn who_waits_hears_of_an_answer_though_its_giver_has_gone() {
     let sue = caller("sue", &["sre"]);
     let (waited, ()) = tokio::join!(approvals.wait(&ticket.id, Duration::from_secs(60)), async {
         tokio::task::yield_now().await;
-        let mut answer = Box::pin(approvals.answer(&ticket.id, &sue, true, None));
+        let mut answer = Box::pin(approvals.answer(&ticket.id, &sue, None, true, None));
         // The giver is gone once the answer was handed to whoever keeps tickets.
         while approvals.store.get(&ticket.id).await.unwrap().unwrap().state == State::Pending {
             let _ = futures_util::poll!(answer.as_mut());
@@ -214,10 +241,11 @@ async fn two_who_answer_at_the_same_moment_both_count() {
     let (approvals, file) = approvals();
     let ticket = ask(&approvals, &caller("ann", &[]), &delete(WEB), &body(b""), 2).await.unwrap();
     let (sue, tom) = (caller("sue", &["sre"]), caller("tom", &["sre"]));
-    let (one, other) = tokio::join!(approvals.answer(&ticket.id, &sue, true, None), approvals.answer(&ticket.id, &tom, true, None));
+    let (one, other) =
+        tokio::join!(approvals.answer(&ticket.id, &sue, None, true, None), approvals.answer(&ticket.id, &tom, None, true, None));
     let states = [one.unwrap().state, other.unwrap().state];
     assert!(states.contains(&State::Approved), "{states:?}");
-    let ticket = approvals.get(&ticket.id, &sue).await.unwrap();
+    let ticket = approvals.get(&ticket.id, &sue, None).await.unwrap();
     assert_eq!((ticket.state, ticket.approvals.len()), (State::Approved, 2));
     std::fs::remove_file(file).unwrap();
 }

@@ -10,7 +10,7 @@ pub use sqlite::SqliteTickets;
 /// Where tickets are kept.
 pub trait Tickets: Send + Sync {
     /// The ticket of the same intent that has not ended; where there is none this one, which is pending, is opened, unless `most_pending` of its requester
-    /// are: then none. Two who ask at the same moment find one ticket. What ended long ago is forgotten on the way.
+    /// are in its cluster: then none. Two who ask at the same moment find one ticket. What ended long ago is forgotten on the way.
     fn find_or_open(&self, ticket: Ticket, most_pending: u32) -> Rows<'_, Option<Ticket>>;
 
     /// A ticket by its id.
@@ -30,6 +30,8 @@ pub struct Seen {
     pub requester: String,
     /// and those that one of these groups may answer.
     pub groups: Vec<String>,
+    /// Of one cluster only, where one is named.
+    pub cluster: Option<String>,
     /// Unix seconds by which they are pending or have ended.
     pub now: u64,
     /// The most of a page.

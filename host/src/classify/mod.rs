@@ -7,6 +7,8 @@ mod selector;
 mod target;
 mod would_be;
 
+use std::sync::Arc;
+
 use http::{Method, Uri};
 use serde::Serialize;
 
@@ -21,6 +23,8 @@ use crate::status::Refusal;
 /// One request, classified.
 #[derive(Clone, Debug)]
 pub struct Operation {
+    /// The name of the cluster it is for; empty where that is not known yet.
+    pub cluster: Arc<str>,
     /// What a policy is told of the verb: RequestInfo's, except that exec, attach and port-forward are `create` however they
     /// arrive, and a request for no resource has its lower-case method.
     pub verb: String,
@@ -136,6 +140,7 @@ impl Operation {
         let dry_run = knows_dry_run(method, &info, shape) && target.query.iter().any(|(k, v)| k == "dryRun" && v == "All");
         let path_and_query = uri.path_and_query().map_or_else(|| target.path.clone(), |p| p.as_str().to_owned());
         Ok(Self {
+            cluster: Arc::default(),
             verb,
             target: info.is_resource_request.then(|| Target::from_info(info)),
             path: target.path,
@@ -146,6 +151,11 @@ impl Operation {
             method: method.clone(),
             path_and_query,
         })
+    }
+
+    /// The same, for a cluster.
+    pub fn of(self, cluster: &Arc<str>) -> Self {
+        Self { cluster: Arc::clone(cluster), ..self }
     }
 
     /// A delete with a body takes its options from there and not from the query; a dry run is only believed where the API

@@ -1,5 +1,7 @@
 //! An operation that somebody asks about, before it is under way: the attributes of a review of rights.
 
+use std::sync::Arc;
+
 use http::Method;
 
 use super::{Command, Operation, Shape, Target, escape};
@@ -33,6 +35,7 @@ impl Operation {
         let parts = [target.name.as_deref(), target.subresource.as_deref()].into_iter().flatten();
         let path = parts.fold(target.collection(), |path, part| format!("{path}/{}", escape(part)));
         Some(Self {
+            cluster: Arc::default(),
             verb: verb.to_owned(),
             target: Some(target),
             path_and_query: path.clone(),

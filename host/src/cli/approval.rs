@@ -106,7 +106,7 @@ async fn call(access: &Access, method: Method, path: &str, body: String) -> anyh
     let host = if access.host.contains(':') { format!("[{}]", access.host) } else { access.host.clone() };
     let mut request = Request::builder()
         .method(method)
-        .uri(format!("https://{host}:{}{path}", access.port))
+        .uri(format!("https://{host}:{}{}{path}", access.port, access.prefix))
         .header(header::CONTENT_TYPE, "application/json");
     let token = match &access.token {
         OwnToken::Fixed(token) => Some(token.to_string()),

@@ -42,9 +42,17 @@ impl ConfigCommand {
 fn check(file: &Path) -> anyhow::Result<()> {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let config = Config::load(file)?;
-    let access = Access::load(&config.cluster)?;
-    let upstream = Upstream::new(access, &config.cluster.service_account_issuers, &config.limits, std::sync::Arc::default())?;
-    Identifier::new(&config.authentication, upstream.ca())?;
+    let members = config.members();
+    let mut cluster_ca = Vec::new();
+    for member in &members {
+        let at = || if member.is_alone { "cluster".to_owned() } else { format!("clusters: {}", member.cluster.name) };
+        let access = Access::load(&member.cluster).with_context(at)?;
+        if member.is_alone {
+            cluster_ca = access.ca.clone();
+        }
+        Upstream::new(access, &member.cluster.service_account_issuers, &config.limits, std::sync::Arc::default()).with_context(at)?;
+    }
+    Identifier::new(&config.authentication, &cluster_ca)?;
     if let Some(store) = &config.sessions.object_store {
         Objects::open(store)?;
     }
@@ -52,12 +60,20 @@ fn check(file: &Path) -> anyhow::Result<()> {
     // Made here, and by nobody before: a link would lead elsewhere.
     std::fs::create_dir(&scratch.0).with_context(|| scratch.0.display().to_string())?;
     let _held = DataDirectory::open(&scratch.0)?;
-    Certificates::load(&config.listen, &Ca::open(&scratch.0)?)?;
+    Certificates::load(&config.listen, &[], &Ca::open(&scratch.0)?)?;
     config.listen.address.to_socket_addrs().with_context(|| format!("listen.address {}", config.listen.address))?;
-    if config.policies.directory.is_some() {
-        let set = Stage::with(&config.policies)?.directory(&config.policies, &scratch.0, true)?.current();
+    let own = members
+        .iter()
+        .filter(|member| member.has_own_policies)
+        .map(|member| (format!("clusters: {}: ", member.cluster.name), &member.policies));
+    let shared = config.policies.directory.as_ref().map(|_| (String::new(), &config.policies));
+    for (at, policies) in shared.into_iter().chain(own) {
+        let set = Stage::with(policies)?.directory(policies, &scratch.0, true).with_context(|| format!("{at}policies"))?.current();
         if !set.missing.is_empty() {
-            bail!("policies.required: {} is not in force, so that nothing would pass; put it into the directory", set.missing.join(", "));
+            bail!(
+                "{at}policies.required: {} is not in force, so that nothing would pass; put it into the directory",
+                set.missing.join(", ")
+            );
         }
     }
     Ok(())

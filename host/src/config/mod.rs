@@ -4,6 +4,7 @@
 //! (`postern config schema`) and published as `docs/config.schema.json`.
 
 mod authentication;
+mod cluster;
 mod quantity;
 mod sessions;
 
@@ -17,6 +18,10 @@ use serde::Deserialize;
 pub use authentication::{
     Authentication, ClaimMappings, ClaimValidationRule, ExtraMapping, Issuer, JwtAuthenticator, PrefixedClaimOrExpression,
     UserValidationRule,
+};
+pub(crate) use cluster::within;
+pub use cluster::{
+    AccessAs, AccessRule, Cluster, ClusterPolicies, Gateway, Impersonate, Member, OneOfSeveral, ServiceAccountRef, Subjects,
 };
 pub use quantity::{ByteSize, Seconds};
 pub use sessions::{BodyRule, KeepBodies, ObjectStore, RecordingFailure, Sessions};
@@ -33,15 +38,17 @@ pub struct Config {
     pub listen: Listen,
     /// A listener for those who run the gateway; none when absent.
     pub operations: Option<Operations>,
-    /// The cluster behind the gateway.
-    pub cluster: Cluster,
+    /// The cluster behind the gateway, where there is one.
+    pub cluster: Option<Cluster>,
+    /// The clusters behind the gateway, where there are several. They are added, changed and taken out while the gateway runs.
+    pub clusters: Option<Vec<OneOfSeveral>>,
     /// Who is let in: OIDC issuers and client certificates.
     #[serde(default)]
     pub authentication: Authentication,
-    /// As whom each caller reaches the cluster. The first rule that matches wins; without a match the answer is 403.
+    /// As whom each caller reaches the cluster. The first rule that matches wins; without a match the answer is 403. Of several clusters each has its own.
     #[serde(default)]
     pub access: Vec<AccessRule>,
-    /// Who may use `nodes/*/proxy`, which reaches every container of a node. Nobody unless named here.
+    /// Who may use `nodes/*/proxy`, which reaches every container of a node. Nobody unless named here. Of several clusters each has its own.
     #[serde(default)]
     pub nodes_proxy: Subjects,
     /// Who is not warned of what policies hide: `--warnings-as-errors`, or a script that reads standard error.
@@ -104,108 +111,8 @@ impl Default for Operations {
     }
 }
 
-/// The cluster behind the gateway.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Cluster {
-    /// The name policies, approvals and audit events give it.
-    #[serde(default = "default_cluster_name")]
-    pub name: String,
-    /// Kubeconfig with the gateway's own credential. Without it the gateway uses the ServiceAccount of its pod.
-    pub kubeconfig: Option<PathBuf>,
-    /// The kubeconfig's context; its current one when absent.
-    pub context: Option<String>,
-    /// The issuers of the cluster's ServiceAccounts (kube-apiserver's `--service-account-issuer`): no other may name a ServiceAccount. Without them the
-    /// API server is asked, by `/.well-known/openid-configuration`.
-    #[serde(default)]
-    pub service_account_issuers: Vec<String>,
-}
-
-fn default_cluster_name() -> String {
-    "default".into()
-}
-
-/// Users and groups.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Subjects {
-    /// User names, exact.
-    pub users: Vec<String>,
-    /// Group names, exact.
-    pub groups: Vec<String>,
-}
-
-impl Subjects {
-    /// Whether the user or one of the groups is named.
-    pub fn contains(&self, username: &str, groups: &[String]) -> bool {
-        self.users.iter().any(|u| u == username) || self.groups.iter().any(|g| groups.contains(g))
-    }
-
-    /// Whether nobody is named.
-    pub fn is_empty(&self) -> bool {
-        self.users.is_empty() && self.groups.is_empty()
-    }
-}
-
-/// One line of the access table.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct AccessRule {
-    /// Users this rule is for, exact. With neither users nor groups it is for every caller.
-    #[serde(default)]
-    pub users: Vec<String>,
-    /// Groups this rule is for, exact.
-    #[serde(default)]
-    pub groups: Vec<String>,
-    /// As whom they reach the cluster.
-    #[serde(rename = "as")]
-    pub identity: AccessAs,
-}
-
-/// As whom a caller reaches the cluster. Exactly one field is set.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub enum AccessAs {
-    /// A Kubernetes ServiceAccount, whose token the gateway asks for by TokenRequest.
-    ServiceAccount(ServiceAccountRef),
-    /// The caller's own name and groups, by impersonation with the gateway's credential.
-    Impersonate(Impersonate),
-    /// The gateway's own credential. For a gateway that one person runs for themselves.
-    Gateway(Gateway),
-}
-
-/// A ServiceAccount.
-#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq, Hash)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ServiceAccountRef {
-    /// Its namespace.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-    /// Audiences asked for in the token; the API server's own when empty.
-    #[serde(default)]
-    pub audiences: Vec<String>,
-    /// Seconds the token lives; at least 600.
-    #[serde(default = "default_token_life")]
-    pub expiration: Seconds,
-}
-
-fn default_token_life() -> Seconds {
-    Seconds(3600)
-}
-
-/// Impersonation. It has no settings yet.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Impersonate {}
-
-/// The gateway's own credential. It has no settings.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Gateway {}
-
 /// The policies.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Policies {
     /// The watched directory of `NAME.wasm` and `NAME.yaml`.
@@ -226,7 +133,7 @@ pub struct Policies {
 }
 
 /// A key whose signatures are trusted.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TrustedKey {
     /// Whose it is: shown as a policy's signer.
@@ -239,7 +146,7 @@ pub struct TrustedKey {
 }
 
 /// How OCI registries are reached.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Registries {
     /// PEM file with further CAs.
@@ -429,13 +336,7 @@ impl Config {
         if self.limits.request_head.0 < 8192 {
             bail!("limits.requestHead: must be at least 8192 bytes, or tokens do not fit");
         }
-        for (index, rule) in self.access.iter().enumerate() {
-            if let AccessAs::ServiceAccount(account) = &rule.identity
-                && account.expiration.0 < 600
-            {
-                bail!("access[{index}].as.serviceAccount.expiration: kube-apiserver issues no token for less than 600 seconds");
-            }
-        }
+        self.check_clusters()?;
         if !self.policies.required.is_empty() && self.policies.directory.is_none() {
             bail!("policies.required: names policies, but policies.directory is not set");
         }
@@ -451,7 +352,6 @@ impl Config {
         for path in [
             &mut self.listen.certificate_file,
             &mut self.listen.key_file,
-            &mut self.cluster.kubeconfig,
             &mut self.policies.directory,
             &mut self.audit.file,
             &mut self.sessions.directory,
@@ -462,6 +362,8 @@ impl Config {
         .chain(self.sessions.object_store.as_mut().map(|store| &mut store.ca_file))
         .flatten()
         .chain(self.policies.trusted.iter_mut().map(|trusted| &mut trusted.key_file))
+        .chain(self.cluster.as_mut().and_then(|cluster| cluster.kubeconfig.as_mut()))
+        .chain(self.clusters.iter_mut().flatten().flat_map(OneOfSeveral::paths))
         {
             resolve(path);
         }

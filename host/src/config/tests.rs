@@ -45,6 +45,67 @@ fn the_published_schema_is_current() {
     assert!(published == Config::schema(), "run `postern config schema > docs/config.schema.json`");
 }
 
+const SEVERAL: &str = "dataDirectory: data\npolicies: {directory: shared, required: [a], unmatched: block}\nclusters:\n";
+
+#[test]
+fn several_clusters_have_their_own_and_share_the_rest() {
+    let config = Config::parse(&format!(
+        "{SEVERAL}- {{name: prod, hosts: [Prod.Example], kubeconfig: k, access: [{{as: {{impersonate: {{}}}}}}]}}\n- {{name: dev, policies: {{directory: own}}}}\n- {{name: x, hosts: [x], pathPrefix: /x, policies: {{directory: o, required: [b], unmatched: allow}}}}\n"
+    ))
+    .unwrap();
+    let [prod, dev, x] = config.members().try_into().unwrap();
+    assert_eq!((prod.hosts, prod.path_prefix, prod.access.len(), prod.has_own_policies), (vec!["prod.example".to_owned()], None, 1, false));
+    assert_eq!(
+        (prod.policies.directory, prod.policies.required, prod.policies.unmatched),
+        (Some("shared".into()), vec!["a".to_owned()], Unmatched::Block)
+    );
+    assert_eq!((dev.path_prefix.as_deref(), dev.access.len(), dev.has_own_policies), (Some("/clusters/dev"), 0, true));
+    assert_eq!((dev.policies.directory, dev.policies.required.len(), dev.policies.unmatched), (Some("own".into()), 0, Unmatched::Block));
+    assert_eq!((x.path_prefix.as_deref(), x.policies.required, x.policies.unmatched), (Some("/x"), vec!["b".to_owned()], Unmatched::Allow));
+    assert_eq!(Config::parse("dataDirectory: d\nclusters: []\n").unwrap().members().len(), 0);
+    let [alone] = Config::parse(MINIMAL).unwrap().members().try_into().unwrap();
+    assert!(alone.is_alone && alone.cluster.name == "default" && alone.path_prefix.is_none());
+}
+
+#[test]
+fn clusters_that_could_be_taken_for_each_other_are_refused() {
+    for (text, says) in [
+        ("dataDirectory: d\n", "cluster: is missing"),
+        ("dataDirectory: d\ncluster: {}\nclusters: []\n", "clusters: does not go with cluster"),
+        ("dataDirectory: d\nclusters: []\naccess: [{as: {impersonate: {}}}]\n", "access: each of several"),
+        ("dataDirectory: d\nclusters: []\nnodesProxy: {users: [a]}\n", "nodesProxy: each of several"),
+        (
+            "dataDirectory: d\nclusters: []\nauthentication: {jwt: [{issuer: {url: 'https://i', audiences: [a]}, claimMappings: {username: {claim: sub, prefix: ''}}}]}\n",
+            "authentication.jwt[0].issuer.certificateAuthority",
+        ),
+        ("- {name: a}\n- {name: a, pathPrefix: /b}\n", "clusters[1].name: \"a\" is there twice"),
+        ("- {name: A}\n", "clusters[0].name: \"A\" is no name"),
+        ("- {name: a/b}\n", "is no name"),
+        ("- {name: ''}\n", "is no name"),
+        ("- {name: a, hosts: [h]}\n- {name: b, hosts: [H]}\n", "clusters[1].hosts: \"h\" is that of a already"),
+        ("- {name: a, hosts: ['h:1']}\n", "is no host name"),
+        ("- {name: a, hosts: ['*.h']}\n", "is no host name"),
+        ("- {name: a, hosts: ['']}\n", "is no host name"),
+        ("- {name: a, hosts: ['h.']}\n", "is no host name"),
+        ("- {name: a, pathPrefix: /x}\n- {name: b, pathPrefix: /x/y}\n", "lie within each other"),
+        ("- {name: a, pathPrefix: /x}\n- {name: b, pathPrefix: /x}\n", "lie within each other"),
+        ("- {name: a, pathPrefix: /clusters}\n- {name: b}\n", "lie within each other"),
+        ("- {name: a, pathPrefix: /postern}\n", "one of the gateway's own"),
+        ("- {name: a, pathPrefix: /postern/x}\n", "one of the gateway's own"),
+        ("- {name: a, pathPrefix: /}\n", "is no path"),
+        ("- {name: a, pathPrefix: x}\n", "is no path"),
+        ("- {name: a, pathPrefix: /x/}\n", "is no path"),
+        ("- {name: a, pathPrefix: /x/../y}\n", "is no path"),
+        ("- {name: a, pathPrefix: '/x%2fy'}\n", "is no path"),
+        ("- {name: a, access: [{as: {serviceAccount: {namespace: n, name: s, expiration: 60}}}]}\n", "clusters[0].access[0]"),
+    ] {
+        let whole = if text.starts_with('-') { format!("{SEVERAL}{text}") } else { text.to_owned() };
+        let error = format!("{:#}", Config::parse(&whole).unwrap_err());
+        assert!(error.contains(says), "{text}: {error}");
+    }
+    assert!(Config::parse(&format!("{SEVERAL}- {{name: a, pathPrefix: /x}}\n- {{name: b, pathPrefix: /xy}}\n")).is_ok());
+}
+
 proptest::proptest! {
     #[test]
     fn no_configuration_panics(text in r#"[a-z:{}\[\]'"&*!|> \n-]{0,80}"#) {

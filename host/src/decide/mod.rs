@@ -87,7 +87,7 @@ impl Decider<'_> {
             }
             let call = Call { operation: &describe(), body, surroundings: around };
             let answer = if stays {
-                let place = match runtime.stay(&call.operation.caller) {
+                let place = match runtime.stay(call.operation) {
                     Ok(place) => place,
                     Err(full) => {
                         let refusal = crowded(full);
@@ -296,10 +296,10 @@ pub fn mask(mask: types::Mask) -> Result<Mask, String> {
 }
 
 /// An operation as the contract spells it.
-pub fn describe(operation: &Operation, caller: &Caller, id: &str, cluster: &str, received_at: u64) -> types::Operation {
+pub fn describe(operation: &Operation, caller: &Caller, id: &str, received_at: u64) -> types::Operation {
     types::Operation {
         id: id.to_owned(),
-        cluster: cluster.to_owned(),
+        cluster: operation.cluster.as_ref().to_owned(),
         received_at,
         caller: types::Caller {
             username: caller.username.clone(),

@@ -186,7 +186,15 @@ mod tests {
 
     fn caller(username: &str, groups: &[&str]) -> Arc<Caller> {
         let groups = groups.iter().map(|g| (*g).into()).collect();
-        Arc::new(Caller { username: username.into(), groups, issuer: "i".into(), claims: vec![], expires: 0, credential: String::new() })
+        Arc::new(Caller {
+            username: username.into(),
+            groups,
+            issuer: "i".into(),
+            claims: vec![],
+            expires: 0,
+            credential: String::new(),
+            cluster: Arc::default(),
+        })
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod burst;
 mod credential;
 mod issuer;
 mod kubeconfig;
+mod own_token;
 mod seal;
 mod send;
 mod shared;
@@ -12,7 +13,7 @@ mod upload;
 
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -41,13 +42,17 @@ use crate::status::Refusal;
 use burst::{Burst, Filling};
 use credential::ServiceAccountTokens;
 use issuer::OwnIssuers;
+use own_token::OwnTokenHeader;
 
-/// Idle connections a thread keeps to the API server, of each kind.
+/// Idle connections a thread keeps to each API server.
 const IDLE: usize = 64;
 
 /// The API server.
 pub struct Upstream {
+    /// What tells it from every other that this process has or had: connections are kept by it.
+    id: u64,
     access: Access,
+    own_token: OwnTokenHeader,
     authority: HeaderValue,
     tokens: ServiceAccountTokens,
     issuers: OwnIssuers,
@@ -73,20 +78,25 @@ type Ready = (Kind, Request<Full<Bytes>>);
 /// Where an API server says who asks (KEP-3325): what it does not know it answers 401.
 const REVIEW: &str = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
 
-/// A connection of an upstream, known by its address in memory.
-type Idle = (usize, Kind, SendRequest<Full<Bytes>>);
+/// A connection of an upstream, known by its id.
+type Idle = (u64, Kind, SendRequest<Full<Bytes>>);
 
 thread_local! {
     /// A connection stays on the thread that opened it.
     static IDLE_CONNECTIONS: RefCell<Vec<Idle>> = const { RefCell::new(Vec::new()) };
 }
 
+/// The id of the next upstream.
+static NEXT: AtomicU64 = AtomicU64::new(0);
+
 impl Upstream {
     /// Wires an access. `issuers` are the cluster's own; none has the API server asked for them.
     pub fn new(access: Access, issuers: &[String], limits: &Limits, metrics: Arc<Metrics>) -> anyhow::Result<Arc<Self>> {
         let host = if access.host.contains(':') { format!("[{}]", access.host) } else { access.host.clone() };
         Ok(Arc::new(Self {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
             authority: format!("{host}:{}", access.port).parse()?,
+            own_token: OwnTokenHeader::new(&access.token),
             access,
             tokens: ServiceAccountTokens::default(),
             issuers: OwnIssuers::new(issuers),
@@ -97,9 +107,9 @@ impl Upstream {
         }))
     }
 
-    /// The CA of the API server.
-    pub fn ca(&self) -> &[u8] {
-        &self.access.ca
+    /// Where it is: `host:port`.
+    pub fn address(&self) -> &str {
+        self.authority.to_str().unwrap_or_default()
     }
 
     /// Sends a request as somebody. `wait` says whether the head of the answer must come within the configured time.
@@ -158,8 +168,9 @@ impl Upstream {
     async fn forget(&self, who: &As, sent_with: &HeaderMap) -> Refusal {
         tracing::warn!(?who, "the API server does not take the credential of the gateway");
         self.metrics.add(Count::CredentialsRefused, 1);
-        if let (As::ServiceAccount(account), Some(header)) = (who, sent_with.get(header::AUTHORIZATION)) {
-            self.tokens.discard(account, header).await;
+        match (who, sent_with.get(header::AUTHORIZATION)) {
+            (As::ServiceAccount(account), Some(header)) => self.tokens.discard(account, header).await,
+            _ => self.own_token.forget(),
         }
         Refusal::unavailable(
             "the API server does not take the credential that the gateway has for you; try again, or see to the gateway's access (its log says more)",
@@ -242,11 +253,11 @@ impl Upstream {
             }
             As::Impersonate(caller) => {
                 credential::impersonate(caller, &mut headers)?;
-                self.own_token(&mut headers)?;
+                self.own_token.put_into(&mut headers).await?;
                 Kind::Own
             }
             As::Gateway => {
-                self.own_token(&mut headers)?;
+                self.own_token.put_into(&mut headers).await?;
                 Kind::Own
             }
         };
@@ -260,21 +271,8 @@ impl Upstream {
         Ok((kind, request))
     }
 
-    fn own_token(&self, headers: &mut HeaderMap) -> Result<(), Refusal> {
-        let value = match &self.access.token {
-            OwnToken::None => return Ok(()),
-            OwnToken::Fixed(token) => credential::bearer(token),
-            OwnToken::File(file) => {
-                let token = std::fs::read_to_string(file).map_err(|_| Refusal::unavailable("the gateway's own token cannot be read"))?;
-                credential::bearer(token.trim())
-            }
-        };
-        headers.insert(header::AUTHORIZATION, value?);
-        Ok(())
-    }
-
     async fn send_on_pool(&self, kind: Kind, mut request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Refusal> {
-        let id = std::ptr::from_ref(self).addr();
+        let id = self.id;
         loop {
             let (mut sender, reused) = match take_idle(id, kind) {
                 Some(sender) => (sender, true),
@@ -333,7 +331,7 @@ impl Upstream {
 }
 
 /// An idle connection that can take a request now.
-fn take_idle(id: usize, kind: Kind) -> Option<SendRequest<Full<Bytes>>> {
+fn take_idle(id: u64, kind: Kind) -> Option<SendRequest<Full<Bytes>>> {
     IDLE_CONNECTIONS.with_borrow_mut(|idle| {
         idle.retain(|(_, _, sender)| !sender.is_closed());
         let at = idle.iter().rposition(|(of, k, sender)| *of == id && *k == kind && sender.is_ready())?;
@@ -341,13 +339,14 @@ fn take_idle(id: usize, kind: Kind) -> Option<SendRequest<Full<Bytes>>> {
     })
 }
 
-fn put_back(id: usize, kind: Kind, sender: SendRequest<Full<Bytes>>) {
+fn put_back(id: u64, kind: Kind, sender: SendRequest<Full<Bytes>>) {
     IDLE_CONNECTIONS.with_borrow_mut(|idle| {
+        let kept = |idle: &Vec<Idle>| idle.iter().filter(|(of, ..)| *of == id).count();
         // One that still carries a watch is not ready for long: it is dropped when many are kept.
-        if idle.len() >= IDLE {
+        if kept(idle) >= IDLE {
             idle.retain(|(_, _, sender)| sender.is_ready());
         }
-        if idle.len() < IDLE {
+        if kept(idle) < IDLE {
             idle.push((id, kind, sender));
         }
     });

@@ -1,6 +1,7 @@
 //! Watches share connections: HTTP/2, many to each, so that one that waits for its next event costs little.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -34,8 +35,8 @@ const SILENCE: Duration = Duration::from_secs(30);
 const PATIENCE: Duration = Duration::from_secs(15);
 
 struct Connection {
-    /// Its upstream, by its address in memory.
-    of: usize,
+    /// Its upstream, by its id.
+    of: u64,
     kind: Kind,
     sender: SendRequest<Full<Bytes>>,
     open: Arc<AtomicUsize>,
@@ -46,8 +47,9 @@ struct Connection {
 thread_local! {
     /// A connection stays on the thread that opened it.
     static CONNECTIONS: RefCell<Vec<Connection>> = const { RefCell::new(Vec::new()) };
-    /// One at a time looks for a connection or opens one: many watches begin at the same moment.
-    static OPENING: Rc<Mutex<()>> = Rc::default();
+    /// One at a time looks for a connection of an upstream or opens one: many watches begin at the same moment. Whoever waits for one API server holds up
+    /// nobody who wants another.
+    static OPENING: RefCell<HashMap<u64, Rc<Mutex<()>>>> = RefCell::default();
 }
 
 /// A watch's place on a connection: it is given back when the answer has ended.
@@ -87,14 +89,18 @@ impl Upstream {
 
     /// A place on a connection, opened where none has room.
     async fn place(&self, kind: Kind) -> Result<Option<(SendRequest<Full<Bytes>>, Place)>, Refusal> {
-        let opening = OPENING.with(Rc::clone);
+        let id = self.id;
+        let opening = OPENING.with_borrow_mut(|opening| {
+            // Of those where nobody waits or looks none is remembered.
+            opening.retain(|of, waiting| *of == id || Rc::strong_count(waiting) > 1);
+            Rc::clone(opening.entry(id).or_default())
+        });
         let _one_at_a_time = opening.lock().await;
-        let id = std::ptr::from_ref(self).addr();
         let free = CONNECTIONS.with_borrow_mut(|all| {
             // Of those that carry nothing any more a few are kept for the next.
             let mut idle = 0;
             all.retain(|connection| {
-                let is_idle = connection.open.load(Ordering::Relaxed) == 0;
+                let is_idle = connection.of == id && connection.open.load(Ordering::Relaxed) == 0;
                 idle += usize::from(is_idle);
                 !(connection.sender.is_closed() || is_idle && (idle > IDLE || connection.carried.get() >= IN_ITS_LIFE))
             });

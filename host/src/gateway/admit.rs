@@ -1,84 +1,32 @@
-//! The first stages: who is calling, and what is asked.
+//! The first stages of an operation: who is calling, and what is asked.
 
 use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Response, header};
+use http::{HeaderMap, HeaderValue, Request, header};
 use hyper::body::Incoming;
 
-use super::{Exchange, Gateway, Peer};
-use crate::approve::{self, api::Asked};
-use crate::body::{Body, read_request};
+use super::Cluster;
+use super::arrive::{self, take, wants_upgrade};
+use super::exchange::Exchange;
+use crate::body::read_request;
 use crate::classify::{Operation, Shape};
 use crate::forward;
 use crate::identify::{self, Caller, Presented, name};
 use crate::json::RequestBody;
-use crate::metrics::Count;
+use crate::listen::Peer;
 use crate::record::Event;
 use crate::respond::Held;
-use crate::slots::{Slot, Slots};
+use crate::slots::Slot;
 use crate::status::Refusal;
 use crate::stream::messages::Opening;
-use crate::words::{Stage, Step, Verdict};
-
-/// What of a path is recorded before it is known who asks for it.
-const LONGEST_SHOWN: usize = 512;
-/// The longest body of a request to the gateway's own API, which takes a number.
-const OWN_BODY: usize = 64 << 10;
 
 /// Bodies for proxied servers that are not worth a connection of their own.
 const SHORT: u64 = 64 << 10;
 
-/// What a request turned out to be.
-pub(super) enum Admitted {
-    /// A request to the gateway's own API.
-    Own(Own),
-    /// An operation for the cluster.
-    Operation(Box<Exchange>),
-}
-
-/// A request to the gateway's own API.
-pub(super) struct Own {
-    asked: Asked,
-    caller: Arc<Caller>,
-    held: Held,
-}
-
-impl Gateway {
-    /// Answers a request to the gateway's own API, in a task of its own: an answer that was begun is given and recorded though whoever gave it has hung up.
-    pub(super) async fn serve_own(self: Arc<Self>, Own { asked, caller, held }: Own, mut event: Event) -> Response<Body> {
-        let served = tokio::task::spawn_local(async move {
-            let _held = held;
-            match self.answer_own(&asked, &caller, &mut event).await {
-                Ok(response) => {
-                    event.status(response.status());
-                    self.audit.record(&event, Stage::Completed);
-                    response
-                }
-                Err(refusal) => {
-                    self.refused(&refusal, &mut event);
-                    refusal.into_response()
-                }
-            }
-        });
-        served.await.unwrap_or_else(|_| Refusal::internal("the gateway is being stopped").into_response())
-    }
-
-    async fn answer_own(&self, asked: &Asked, caller: &Caller, event: &mut Event) -> Result<Response<Body>, Refusal> {
-        if let Asked::Answer(id, approve, reuse) = asked {
-            // Who lets what pass is on the disk before it passes.
-            event.set("answers", id).set("answer", if *approve { "approve" } else { "deny" });
-            if let Some(seconds) = reuse {
-                event.set("reuseSeconds", seconds);
-            }
-            self.audit.record_durably(event, Stage::Decided).await?;
-        }
-        approve::api::serve(&self.approvals, caller, asked).await
-    }
-
+impl Cluster {
     /// Identify and classify, and read the body.
     pub(super) async fn admit(
         &self,
@@ -87,23 +35,9 @@ impl Gateway {
         received_at: u64,
         id: String,
         event: &mut Event,
-    ) -> Result<Admitted, Refusal> {
-        // Whoever is not known yet writes no more than this into the log.
-        let path = request.uri().path();
-        let cut = if path.len() > LONGEST_SHOWN { path.char_indices().nth(LONGEST_SHOWN) } else { None };
-        let shown = cut.map_or(path, |(end, _)| &path[..end]);
-        event.set("method", request.method().as_str()).set("path", shown);
+    ) -> Result<Box<Exchange>, Refusal> {
         let mut held = Held::new(peer.connection.busy());
-        self.audit.check()?;
-        head_within(request.headers(), request.uri(), self.config.limits.request_head.0)?;
-        one_length(request.headers())?;
-        let identifying = Instant::now();
-        let caller = self.identify(request.headers(), &peer.presented).await.inspect_err(|refusal| {
-            event.verdict(Verdict::Unauthenticated);
-            // What cannot be known just now is nobody's failed login.
-            self.metrics.add(Count::FailedLogins, u64::from(refusal.code.is_client_error()));
-        })?;
-        self.metrics.step(Step::Identify, identifying);
+        let caller = self.identify(request.headers(), &peer.presented, event).await?;
         event.caller(&caller);
         peer.connection.known();
         let (parts, body) = request.into_parts();
@@ -111,20 +45,13 @@ impl Gateway {
         let upgrade = wants_upgrade(&headers).then(|| headers.get(header::UPGRADE).cloned()).flatten();
         let of_handshake = if upgrade.is_some() { headers.clone() } else { HeaderMap::new() };
         identify::strip(&mut headers)?;
-        let limits = &self.config.limits;
-        if parts.uri.path().starts_with(approve::api::PREFIX) || parts.uri.path() == "/postern" {
-            held.count(take(&self.requests, limits.requests_per_caller, "requestsPerCaller", &caller)?);
-            let body = read_request(body, limits.request_body.0.min(OWN_BODY), limits.request_body_time.duration()).await?;
-            let asked = Asked::parse(&parts.method, &parts.uri, &body)?;
-            return Ok(Admitted::Own(Own { asked, caller, held }));
-        }
-        let operation = Operation::classify(&parts.method, &parts.uri)?;
-        event.operation(&operation, &self.config.cluster.name);
+        let operation = Operation::classify(&parts.method, &parts.uri)?.of(&self.name);
+        event.operation(&operation);
         held.count(self.count(&caller, &operation)?);
-        if operation.is_node_proxy() && !self.config.nodes_proxy.contains(&caller.username, &caller.groups) {
+        if operation.is_node_proxy() && !self.member.nodes_proxy.contains(&caller.username, &caller.groups) {
             return Err(Refusal::forbidden("nodes/proxy reaches every container of a node and is closed; name who may under nodesProxy"));
         }
-        let who = forward::access_for(&self.config.access, &caller)?;
+        let who = forward::access_for(&self.member.access, &caller)?;
         if operation.shape == Shape::Proxy {
             one_path(&headers)?;
             if let Some(other) = upgrade.as_ref().filter(|value| !is_read_upgrade(value)) {
@@ -166,7 +93,7 @@ impl Gateway {
         if !streams {
             self.take_in(&mut exchange).await?;
         }
-        Ok(Admitted::Operation(Box::new(exchange)))
+        Ok(Box::new(exchange))
     }
 
     /// Reads the body of a request whole.
@@ -195,7 +122,7 @@ fn is_short(body: &Incoming) -> bool {
     http_body::Body::size_hint(body).upper().is_some_and(|size| size <= SHORT)
 }
 
-impl Gateway {
+impl Cluster {
     /// A watch or a log that is to be told over WebSocket.
     fn opening(&self, operation: &Operation, mut of_handshake: HeaderMap, headers: &mut HeaderMap) -> Result<Option<Opening>, Refusal> {
         if of_handshake.is_empty() {
@@ -223,10 +150,10 @@ impl Gateway {
     }
 
     /// Tells who is calling, and that they may be called so.
-    async fn identify(&self, headers: &HeaderMap, presented: &Presented) -> Result<Arc<Caller>, Refusal> {
-        let caller = self.identifier.identify(headers, presented).await?;
-        self.own_names(&caller).await?;
-        Ok(caller)
+    pub(super) async fn identify(&self, headers: &HeaderMap, presented: &Presented, event: &mut Event) -> Result<Arc<Caller>, Refusal> {
+        let caller = arrive::identify(&self.identifier, &self.metrics, headers, presented, event).await?;
+        self.own_names(&caller).await.inspect_err(|refusal| arrive::unknown(refusal, &self.metrics, event))?;
+        Ok(self.callers.as_ref().map_or_else(|| Arc::clone(&caller), |callers| callers.caller(&caller)))
     }
 
     /// Names of ServiceAccounts are for the cluster's own issuer to give.
@@ -241,33 +168,6 @@ impl Gateway {
         };
         name::check_service_account(username, groups, is_own)
     }
-}
-
-fn take(slots: &Arc<Slots>, most: usize, name: &str, caller: &Caller) -> Result<Slot, Refusal> {
-    slots.take(&[&caller.issuer, &caller.username], most).map_err(|_| {
-        Refusal::too_many_requests(format!("you have {most} of these under way (limits.{name}); end one or wait, then try again"))
-    })
-}
-
-/// Whether a request asks for another protocol on its connection.
-pub(super) fn wants_upgrade(headers: &HeaderMap) -> bool {
-    headers.contains_key(header::UPGRADE)
-        && headers
-            .get_all(header::CONNECTION)
-            .iter()
-            .filter_map(|v| v.to_str().ok())
-            .flat_map(|v| v.split(','))
-            .any(|token| token.trim().eq_ignore_ascii_case("upgrade"))
-}
-
-/// The connection stops reading at the limit only when more is to come; a head that came in one piece is measured here.
-fn head_within(headers: &HeaderMap, uri: &http::Uri, limit: usize) -> Result<(), Refusal> {
-    let line = uri.path_and_query().map_or(0, |p| p.as_str().len());
-    let size = headers.iter().fold(line, |sum, (name, value)| sum + name.as_str().len() + value.len() + 4);
-    if size > limit {
-        return Err(Refusal::head_too_large(format!("the head of the request is over {limit} bytes long (limits.requestHead)")));
-    }
-    Ok(())
 }
 
 /// Whether a connection goes on in a protocol of which the first request is the only one. Over HTTP/2 others would follow that nobody decided about.
@@ -303,19 +203,4 @@ fn content_type(headers: &HeaderMap) -> Result<&str, Refusal> {
         (Some(Ok(one)), None) => Ok(one),
         _ => Err(Refusal::bad_request("the request has several Content-Types, or one that is no text; send one")),
     }
-}
-
-/// Two lengths are how requests are smuggled.
-fn one_length(headers: &HeaderMap) -> Result<(), Refusal> {
-    let lengths = headers.get_all(header::CONTENT_LENGTH).iter().count();
-    if lengths > 1 || lengths == 1 && headers.contains_key(header::TRANSFER_ENCODING) {
-        return Err(Refusal::bad_request("the request has more than one length (Content-Length, Transfer-Encoding); send one"));
-    }
-    if headers.get_all(header::TRANSFER_ENCODING).iter().any(|value| !value.as_bytes().eq_ignore_ascii_case(b"chunked")) {
-        return Err(Refusal::bad_request("the request's Transfer-Encoding is another than chunked; send it plain"));
-    }
-    if headers.get_all(header::HOST).iter().count() > 1 {
-        return Err(Refusal::bad_request("the request has more than one Host; send one"));
-    }
-    Ok(())
 }

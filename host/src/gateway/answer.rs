@@ -5,8 +5,9 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderValue, Method, Response, header};
 use hyper::body::Incoming;
 
+use super::Cluster;
+use super::exchange::{Exchange, is_unread};
 use super::seal::Sealed;
-use super::{Exchange, Gateway, is_unread};
 use crate::body::Body;
 use crate::classify::Shape;
 use crate::forward::{Seal, Upload, Way};
@@ -14,7 +15,7 @@ use crate::respond::{self, Asked, Completion, Items, Masking, Repeats, Treatment
 use crate::status::Refusal;
 use crate::stream::filter::Filter;
 
-impl Gateway {
+impl Cluster {
     /// Sends what a caller says to a proxied server as it comes, for as long as the caller may.
     async fn send_upload(&self, exchange: &Exchange, seal: &Seal, path: &str, headers: HeaderMap) -> Result<Response<Incoming>, Refusal> {
         let Some(body) = exchange.upload.take() else { return Err(Refusal::internal("there is no body to send on")) };

@@ -2,8 +2,10 @@
 
 use serde_json::Value;
 
+use super::Cluster;
+use super::exchange::Exchange;
 use super::keep::masked;
-use super::{Exchange, Gateway, note};
+use super::life::note;
 use crate::approve::{Intent, State, Ticket};
 use crate::classify::Shape;
 use crate::decide::{Held, Passed, Ruling, Terms, may_hide, no_longer_covered};
@@ -11,7 +13,7 @@ use crate::record::Event;
 use crate::status::Refusal;
 use crate::words::Stage;
 
-impl Gateway {
+impl Cluster {
     /// The ticket of an operation; what waits for one is recorded.
     pub(super) async fn ask(&self, exchange: &Exchange, held: &Held, event: &mut Event) -> Result<Ticket, Refusal> {
         let Exchange { caller, operation, headers, body, .. } = exchange;

@@ -8,7 +8,8 @@ use bytes::Bytes;
 use http::HeaderMap;
 use serde_json::Value;
 
-use super::{Exchange, Gateway};
+use super::Cluster;
+use super::exchange::Exchange;
 use crate::classify::{Shape, Target, escape, path_of};
 use crate::decide::{Terms, may_hide};
 use crate::forward::{As, Question, Upstream};
@@ -26,7 +27,7 @@ struct Asker {
     largest: usize,
 }
 
-impl Gateway {
+impl Cluster {
     /// How a watch learns what its client has; none where no policy hides objects, or where the watch begins with all there is.
     pub(super) fn look_back(&self, exchange: &Exchange, terms: &Terms) -> Look {
         let operation = &exchange.operation;

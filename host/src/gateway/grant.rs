@@ -10,7 +10,8 @@ use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::{Exchange, Gateway};
+use super::Cluster;
+use super::exchange::Exchange;
 use crate::classify::{Operation, Shape};
 use crate::forward::{As, LARGEST_ANSWER, Question, Upstream};
 use crate::status::Refusal;
@@ -40,11 +41,11 @@ struct Right {
     also: Option<Bytes>,
 }
 
-impl Gateway {
+impl Cluster {
     /// Waits until the caller's credential has expired, or the API server says that they may begin the exchange no longer.
     pub(super) fn ends(&self, exchange: &Exchange) -> Ends {
         let (rights, right) = (Arc::clone(&self.rights), Right::of(&self.upstream, exchange));
-        ends(exchange.caller.expires, async move {
+        ends(exchange.caller.expires, self.gone.clone(), async move {
             tokio::time::sleep(SHORT).await;
             // Whoever asks may end before an answer, with its thread: then another does.
             while rights.follow(&right).wait_for(|withdrawn| *withdrawn).await.is_err() {}
@@ -52,7 +53,7 @@ impl Gateway {
     }
 }
 
-impl Gateway {
+impl Cluster {
     /// Refuses what the API server would refuse the caller.
     pub(super) async fn may(&self, exchange: &Exchange) -> Result<(), Refusal> {
         // What an API server wants beside it, it says itself.

@@ -7,7 +7,8 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
-use super::{Exchange, Gateway};
+use super::Cluster;
+use super::exchange::Exchange;
 use crate::body::{Body, BoxError};
 use crate::classify::{Operation, Shape};
 use crate::config::{BodyRule, KeepBodies};
@@ -18,7 +19,7 @@ use crate::record::session::Sessions;
 use crate::record::session::format::Kind;
 use crate::status::Refusal;
 
-impl Gateway {
+impl Cluster {
     /// What the rules keep of an operation's bodies.
     pub(super) fn keeps(&self, operation: &Operation) -> KeepBodies {
         self.config.sessions.bodies.iter().find(|rule| matches(rule, operation)).map_or(KeepBodies::Metadata, |rule| rule.keep)

@@ -9,7 +9,7 @@ use base64::Engine;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::Gateway;
+use super::Cluster;
 use crate::classify::{escape, path_of};
 use crate::mask::Literals;
 use crate::status::Refusal;
@@ -50,7 +50,7 @@ impl KnownValues {
     }
 }
 
-impl Gateway {
+impl Cluster {
     /// The values of a pod's Secrets.
     pub(super) async fn known_values(&self, namespace: &str, pod: &Value) -> Result<Option<Arc<Literals>>, Refusal> {
         let metadata = &pod["metadata"];

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use super::Gateway;
+use super::Cluster;
 use crate::classify::{Operation, Shape, escape, path_of};
 use crate::policy::Surroundings;
 use crate::policy::bindings::postern::policy::types::Surrounding;
 use crate::status::Refusal;
 
-impl Gateway {
+impl Cluster {
     /// Fetches the objects beside an operation that its policies declared.
     pub(super) async fn look_around(&self, operation: &Operation, needs: &[Surrounding]) -> Result<Surroundings, Refusal> {
         let mut around = Surroundings::default();

@@ -7,7 +7,8 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
 
-use super::{Exchange, Gateway};
+use super::Cluster;
+use super::exchange::Exchange;
 use crate::classify::{Shape, escape};
 use crate::decide::{Terms, may_hide};
 use crate::forward::{Question, Seal, Way};
@@ -29,7 +30,7 @@ pub(super) struct Restored {
     tries: u32,
 }
 
-impl Gateway {
+impl Cluster {
     /// Puts placeholders of an update or a patch right from the stored object, or says which field cannot be.
     pub(super) async fn restore(&self, exchange: &mut Exchange, terms: &Terms, event: &mut Event) -> Result<(), Refusal> {
         let body = Arc::clone(&exchange.body);

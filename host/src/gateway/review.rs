@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use http::{HeaderValue, Method, Response, StatusCode};
 use serde_json::{Value, json};
 
+use super::Cluster;
+use super::exchange::Exchange;
 use super::seal::Sealed;
-use super::{Exchange, Gateway};
 use crate::body::{Body, collect};
 use crate::classify::{Operation, Shape, Target};
 use crate::decide::Ruling;
@@ -50,7 +51,7 @@ pub(super) fn is_review(operation: &Operation) -> bool {
         })
 }
 
-impl Gateway {
+impl Cluster {
     /// Answers a review, with what the policies would say.
     pub(super) async fn review(&self, sealed: Sealed) -> Result<Response<Body>, Refusal> {
         let Sealed { mut exchange, mut entry, seal, .. } = sealed;

@@ -2,24 +2,26 @@
 
 use http::header;
 
+use super::Cluster;
+use super::exchange::{AUDIT_ID, Exchange};
 use super::opens::Opens;
-use super::{AUDIT_ID, Exchange, Gateway};
 use crate::classify::Shape;
 use crate::decide::{Passed, Terms};
 use crate::forward::Seal;
 use crate::record::{Entry, Event};
 use crate::slots::Slot;
 use crate::status::Refusal;
+use crate::stream::end::End;
 
 /// An operation for which all stands that must, before it is sent: its masks can be applied, its body is put right and kept, and what it opens can be
-/// recorded. Only [`Gateway::prepare`] makes one. What it would have opened is undone when it is dropped.
+/// recorded. Only [`Cluster::prepare`] makes one. What it would have opened is undone when it is dropped.
 struct Prepared {
     exchange: Box<Exchange>,
     passed: Passed,
     opens: Option<Opens>,
 }
 
-/// An operation that was decided, prepared and entered in the log. Only [`Gateway::seal`] makes one.
+/// An operation that was decided, prepared and entered in the log. Only [`Cluster::seal`] makes one.
 pub(super) struct Sealed {
     pub(super) exchange: Box<Exchange>,
     pub(super) passed: Passed,
@@ -31,7 +33,7 @@ pub(super) struct Sealed {
     pub(super) seal: Seal,
 }
 
-impl Gateway {
+impl Cluster {
     /// Prepares an operation that passes and enters it in the log. `slot` is its place among its caller's streams, where it has one already.
     pub(super) async fn seal(
         &self,
@@ -40,6 +42,10 @@ impl Gateway {
         slot: Option<Slot>,
         event: &mut Event,
     ) -> Result<Sealed, Refusal> {
+        // Whoever waited may have waited for a cluster that is this one no more.
+        if self.gone.is_cancelled() {
+            return Err(End::ClusterChanged.refusal());
+        }
         let Prepared { mut exchange, passed, opens } = self.prepare(exchange, passed, slot, event).await?;
         exchange.headers.insert(AUDIT_ID, exchange.audit_id());
         let entry = self.audit.enter(event, exchange.operation.is_mutating()).await?;

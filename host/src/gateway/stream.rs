@@ -8,9 +8,10 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::Cluster;
+use super::exchange::Exchange;
 use super::opens::{Opens, Ready};
 use super::seal::Sealed;
-use super::{Exchange, Gateway};
 use crate::body::Body;
 use crate::classify::{Operation, Shape, escape, path_of};
 use crate::clock;
@@ -29,7 +30,7 @@ use crate::stream::codec::Protocol;
 use crate::stream::filter::Filter;
 use crate::stream::waiting::{Answered, Waiting};
 
-impl Gateway {
+impl Cluster {
     /// Sees to it that a stream can be read, masked and recorded, before anything of it is sent.
     pub(super) async fn ready(
         &self,
@@ -113,7 +114,7 @@ impl Gateway {
             chosen.and_then(|c| c[field].as_str()).unwrap_or_default().to_owned()
         };
         json!({
-            "kind": "stream", "session": caller.credential, "id": id, "time": clock::timestamp(), "cluster": self.config.cluster.name,
+            "kind": "stream", "session": caller.credential, "id": id, "time": clock::timestamp(), "cluster": self.name.as_ref(),
             "caller": {"username": caller.username, "groups": caller.groups, "issuer": caller.issuer},
             "verb": operation.verb, "target": operation.target, "command": operation.command, "verdict": passed.verdict(),
             "pod": {"node": pod.and_then(|p| p.pointer("/spec/nodeName")), "image": of("/spec/containers", "image"),

@@ -9,11 +9,12 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::Cluster;
 use super::approval::waiting;
+use super::exchange::Exchange;
 use super::opens::{Opens, Ready};
 use super::seal::Sealed;
 use super::stream;
-use super::{Exchange, Gateway};
 use crate::approve::Ticket;
 use crate::body::{Body, collect};
 use crate::clock::time_left;
@@ -31,7 +32,7 @@ use crate::stream::waiting::{Handshake, Waiting};
 /// Largest Status of the API server that is told on a terminal.
 const LARGEST_STATUS: usize = 64 << 10;
 
-impl Gateway {
+impl Cluster {
     /// Answers the handshake, and goes on in a task of its own: every way out of it has written an audit event.
     pub(super) fn hold_on_terminal(
         self: &Arc<Self>,
@@ -42,21 +43,21 @@ impl Gateway {
         slot: Slot,
         mut event: Event,
     ) -> Response<Body> {
-        let (gateway, response, open) = (Arc::clone(self), handshake.response(), self.drain.hold());
+        let (cluster, response, open) = (Arc::clone(self), handshake.response(), self.drain.hold());
         tokio::task::spawn_local(async move {
             let _open = open;
             let Ok(upgraded) = upgrade.await else {
-                gateway.refused(&client_gone(), &mut event);
+                cluster.audit.refused(&client_gone(), &mut event);
                 return;
             };
             let mut terminal = Terminal::new(upgraded, &exchange, &handshake);
-            let refusal = match gateway.wait_on_terminal(&mut terminal, &exchange, ticket, &mut event).await {
-                Ok(passed) => match gateway.connect(exchange, passed, slot, &handshake, &mut event).await {
-                    Ok(connected) => return terminal.carry(&gateway, connected).await,
+            let refusal = match cluster.wait_on_terminal(&mut terminal, &exchange, ticket, &mut event).await {
+                Ok(passed) => match cluster.connect(exchange, passed, slot, &handshake, &mut event).await {
+                    Ok(connected) => return terminal.carry(&cluster, connected).await,
                     Err(refusal) => refusal,
                 },
                 Err(refusal) => {
-                    gateway.refused(&refusal, &mut event);
+                    cluster.audit.refused(&refusal, &mut event);
                     refusal
                 }
             };
@@ -92,7 +93,7 @@ impl Gateway {
     ) -> Result<Connected, Refusal> {
         handshake.narrow(&mut exchange.headers);
         let sealed = self.seal(exchange, passed, Some(slot), event).await;
-        let Sealed { mut exchange, opens, entry, seal, .. } = sealed.inspect_err(|refusal| self.refused(refusal, event))?;
+        let Sealed { mut exchange, opens, entry, seal, .. } = sealed.inspect_err(|refusal| self.audit.refused(refusal, event))?;
         let completion = Completion::new(entry, std::mem::take(&mut exchange.held));
         let Some(Opens::Stream(mut ready)) = opens else {
             let refusal = Refusal::internal("what was approved is no stream");
@@ -210,7 +211,7 @@ impl Terminal {
     }
 
     /// Passes on what was kept, and then everything both ways.
-    async fn carry(mut self, gateway: &Gateway, connected: Connected) {
+    async fn carry(mut self, cluster: &Cluster, connected: Connected) {
         let Connected { upstream, ready, mut completion } = connected;
         if upstream.status() != StatusCode::SWITCHING_PROTOCOLS {
             ready.refused();
@@ -231,6 +232,6 @@ impl Terminal {
         if self.flush().await.is_err() {
             return;
         }
-        gateway.carry_on(self.io, self.waiting, upstream, ready, &mut completion).await;
+        cluster.carry_on(self.io, self.waiting, upstream, ready, &mut completion).await;
     }
 }

@@ -83,6 +83,7 @@ fn caller(certificate: &CertificateDer<'_>) -> Result<Caller, String> {
     let issuer = format!("x509:{}", certificate.issuer());
     Ok(Caller {
         credential: credential_id(&issuer, username, der),
+        cluster: Arc::default(),
         username: username.clone(),
         groups,
         issuer,

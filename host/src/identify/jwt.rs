@@ -158,7 +158,7 @@ impl IssuerState {
         let own = claims.get("jti").and_then(|id| id.as_str()).filter(|id| !id.is_empty()).unwrap_or(token);
         let credential = credential_id(&self.url, &username, own.as_bytes());
         let claims = claims.into_iter().map(|(name, value)| (name, value.to_string())).collect();
-        Ok(Caller { username, groups, issuer: self.url.clone(), claims, expires, credential })
+        Ok(Caller { username, groups, issuer: self.url.clone(), claims, expires, credential, cluster: Arc::default() })
     }
 }
 

@@ -6,6 +6,7 @@ mod headers;
 mod jwks;
 mod jwt;
 pub mod name;
+mod within;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +18,7 @@ pub use certificate::{CertificateCa, HandshakeOnly, Presented};
 pub use claims::{Claims, Mappings};
 pub use headers::{Credentials, strip, strip_websocket_token as strip_token};
 pub use jwt::unverified_parts;
+pub use within::Within;
 
 use crate::clock::now;
 use crate::config::Authentication;
@@ -39,6 +41,8 @@ pub struct Caller {
     /// What names the credential without giving it away: 16 hexadecimal digits of a hash over its issuer, its user, and the token's `jti` or, where
     /// there is none, the token or certificate itself.
     pub credential: String,
+    /// The cluster they call, where the gateway has several; empty otherwise. See [`Within`].
+    pub cluster: Arc<str>,
 }
 
 /// See [`Caller::credential`].

@@ -31,8 +31,8 @@ impl ResolvesServerCert for Certificates {
 }
 
 impl Certificates {
-    /// Reads the configured certificate and follows its files, or makes one under the gateway's own CA.
-    pub fn load(listen: &Listen, ca: &Ca) -> anyhow::Result<Arc<Self>> {
+    /// Reads the configured certificate and follows its files, or makes one under the gateway's own CA, which is good for these hosts as well.
+    pub fn load(listen: &Listen, hosts: &[String], ca: &Ca) -> anyhow::Result<Arc<Self>> {
         if let (Some(certificate), Some(key)) = (listen.certificate_file.clone(), listen.key_file.clone()) {
             let this = Arc::new(Self { current: ArcSwap::from_pointee(read(&certificate, &key)?) });
             let weak = Arc::downgrade(&this);
@@ -57,17 +57,30 @@ impl Certificates {
             })?;
             return Ok(this);
         }
-        let mut names = vec!["localhost".to_owned(), "127.0.0.1".into(), "::1".into()];
-        names.extend(listen.names.iter().cloned());
-        let key = KeyPair::generate()?;
-        let mut params = CertificateParams::new(names)?;
-        params.distinguished_name.push(DnType::CommonName, "postern");
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        let certificate = params.signed_by(&key, &ca.issuer()?)?;
-        let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes())?;
-        let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key)?;
-        Ok(Arc::new(Self { current: ArcSwap::from_pointee(CertifiedKey::new(vec![certificate.der().clone()], key)) }))
+        Ok(Arc::new(Self { current: ArcSwap::from_pointee(made(listen, hosts, ca)?) }))
     }
+
+    /// Makes another for other hosts, where the gateway makes it.
+    pub fn renew(&self, listen: &Listen, hosts: &[String], ca: &Ca) -> anyhow::Result<()> {
+        if listen.certificate_file.is_none() {
+            self.current.store(Arc::new(made(listen, hosts, ca)?));
+        }
+        Ok(())
+    }
+}
+
+/// A certificate under the gateway's own CA.
+fn made(listen: &Listen, hosts: &[String], ca: &Ca) -> anyhow::Result<CertifiedKey> {
+    let mut names = vec!["localhost".to_owned(), "127.0.0.1".into(), "::1".into()];
+    names.extend(listen.names.iter().chain(hosts).cloned());
+    let key = KeyPair::generate()?;
+    let mut params = CertificateParams::new(names)?;
+    params.distinguished_name.push(DnType::CommonName, "postern");
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    let certificate = params.signed_by(&key, &ca.issuer()?)?;
+    let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes())?;
+    let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key)?;
+    Ok(CertifiedKey::new(vec![certificate.der().clone()], key))
 }
 
 fn read(certificate: &Path, key: &Path) -> anyhow::Result<CertifiedKey> {

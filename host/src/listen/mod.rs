@@ -60,6 +60,8 @@ pub struct Peer {
     pub address: SocketAddr,
     /// What its certificate says.
     pub presented: Presented,
+    /// The host that TLS was opened for, in lower case; none where the client named none, as for an address.
+    pub server_name: Option<Rc<str>>,
     /// The connection itself.
     pub connection: Rc<Connection>,
 }
@@ -208,8 +210,9 @@ impl<H: Handler> Worker<H> {
         let (_, tls) = stream.get_ref();
         let presented = self.handler.presented(tls.peer_certificates().unwrap_or_default());
         let is_h2 = tls.alpn_protocol() == Some(b"h2");
+        let server_name = tls.server_name().map(|name| Rc::from(name.trim_end_matches('.').to_ascii_lowercase()));
         let connection = Connection::new(place);
-        let peer = Peer { address, presented, connection: Rc::clone(&connection) };
+        let peer = Peer { address, presented, server_name, connection: Rc::clone(&connection) };
         let handler = Arc::clone(&self.handler);
         let service = service_fn(move |request: Request<Incoming>| {
             let (handler, peer) = (Arc::clone(&handler), peer.clone());

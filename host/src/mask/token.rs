@@ -18,6 +18,12 @@ impl TokenKey {
         Self(hmac::Key::new(hmac::HMAC_SHA256, key))
     }
 
+    /// The key of one of several clusters: what has equal tokens in one has others in another.
+    pub fn of_cluster(key: &[u8], cluster: &str) -> Self {
+        let all = hmac::Key::new(hmac::HMAC_SHA256, key);
+        Self::new(hmac::sign(&all, format!("cluster {cluster}").as_bytes()).as_ref())
+    }
+
     /// Sixteen hexadecimal digits for a value of a member in a scope: the first 64 bits of an HMAC-SHA-256 of all three.
     pub(super) fn token(&self, scope: &Scope, member: &[u8], value: &[u8]) -> [u8; 16] {
         let mut text = hmac::Context::with_key(&self.0);

@@ -49,14 +49,14 @@ impl Sample {
 }
 
 pub(super) struct Collector {
-    pub(super) metrics: Arc<Metrics>,
-    pub(super) cluster: String,
+    /// What was counted, by the name of the cluster.
+    pub(super) counted: Vec<(String, Arc<Metrics>)>,
     pub(super) sources: Vec<Box<dyn Source>>,
 }
 
 impl fmt::Debug for Collector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Collector").field("cluster", &self.cluster).finish_non_exhaustive()
+        f.debug_struct("Collector").field("clusters", &self.counted.len()).finish_non_exhaustive()
     }
 }
 
@@ -65,8 +65,17 @@ impl collector::Collector for Collector {
         self.requests(&mut encoder)?;
         self.steps(&mut encoder)?;
         for (count, name, help) in Count::ALL {
-            let value = self.metrics.sum(|shard| shard.counts[count as usize].load(Ordering::Relaxed));
-            encoder.encode_descriptor(name, help, None, MetricType::Counter)?.encode_counter::<NoLabelSet, _, f64>(&value, None)?;
+            let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            let sum = |metrics: &Metrics| metrics.sum(|shard| shard.counts[count as usize].load(Ordering::Relaxed));
+            if !count.is_by_cluster() {
+                let all: u64 = self.counted.iter().map(|(_, metrics)| sum(metrics)).sum();
+                metric.encode_counter::<NoLabelSet, _, f64>(&all, None)?;
+                continue;
+            }
+            for (cluster, metrics) in &self.counted {
+                let labels = [("cluster", cluster.as_str())];
+                metric.encode_family(&labels)?.encode_counter::<NoLabelSet, _, f64>(&sum(metrics), None)?;
+            }
         }
         for sample in self.sources.iter().flat_map(|source| source.samples()) {
             let kind = if sample.kind == Kind::Counter { MetricType::Counter } else { MetricType::Gauge };
@@ -93,15 +102,15 @@ impl Collector {
     fn requests(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
         let help = "Operations that ended, by verb, verdict and class of the status";
         let mut metric = encoder.encode_descriptor("postern_requests", help, None, MetricType::Counter)?;
-        for verb in Verb::ALL {
-            for verdict in Verdict::ALL {
+        for (cluster, metrics) in &self.counted {
+            for (verb, verdict) in Verb::ALL.iter().flat_map(|verb| Verdict::ALL.iter().map(move |verdict| (verb, verdict))) {
                 for (class, code) in CLASSES.iter().enumerate() {
                     let count = |shard: &super::Shard| shard.requests[*verb as usize][*verdict as usize][class].load(Ordering::Relaxed);
-                    let value = self.metrics.sum(count);
+                    let value = metrics.sum(count);
                     if value == 0 {
                         continue;
                     }
-                    let labels = [("verb", verb.name()), ("verdict", verdict.name()), ("code", *code), ("cluster", self.cluster.as_str())];
+                    let labels = [("verb", verb.name()), ("verdict", verdict.name()), ("code", *code), ("cluster", cluster.as_str())];
                     metric.encode_family(&labels)?.encode_counter::<NoLabelSet, _, f64>(&value, None)?;
                 }
             }
@@ -112,10 +121,10 @@ impl Collector {
     fn steps(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
         let help = "How long operations took, by stage; `all` is to the end of the answer";
         let mut metric = encoder.encode_descriptor("postern_request_duration", help, Some(&Unit::Seconds), MetricType::Histogram)?;
-        for step in Step::ALL {
+        for ((cluster, metrics), step) in self.counted.iter().flat_map(|counted| Step::ALL.iter().map(move |step| (counted, step))) {
             let mut total = Total::default();
-            self.metrics.shards().iter().for_each(|shard| shard.steps[*step as usize].add_to(&mut total));
-            let labels = [("stage", step.name()), ("cluster", self.cluster.as_str())];
+            metrics.shards().iter().for_each(|shard| shard.steps[*step as usize].add_to(&mut total));
+            let labels = [("stage", step.name()), ("cluster", cluster.as_str())];
             metric.encode_family(&labels)?.encode_histogram::<NoLabelSet>(total.seconds(), total.count(), &total.classes(), None)?;
         }
         Ok(())

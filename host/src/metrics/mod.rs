@@ -47,7 +47,7 @@ impl Default for Shard {
     }
 }
 
-/// What is counted without labels.
+/// What is counted without labels, or by cluster alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Count {
     /// Requests of which it is not known who asked.
@@ -67,6 +67,11 @@ pub enum Count {
 }
 
 impl Count {
+    /// Whether it is told by cluster.
+    const fn is_by_cluster(self) -> bool {
+        !matches!(self, Self::FailedLogins | Self::Events)
+    }
+
     const ALL: [(Self, &'static str, &'static str); 7] = [
         (Self::FailedLogins, "postern_failed_logins", "Requests of which it is not known who asked"),
         (Self::Masked, "postern_masked_values", "Values that masks hid in what came back"),
@@ -141,10 +146,10 @@ impl Metrics {
         }
     }
 
-    /// The text of a scrape, as OpenMetrics has it.
-    pub fn text(self: &Arc<Self>, cluster: &str, sources: Vec<Box<dyn Source>>) -> String {
+    /// The text of a scrape, as OpenMetrics has it: what was counted in each cluster, and what is looked at only now.
+    pub fn text(counted: Vec<(String, Arc<Self>)>, sources: Vec<Box<dyn Source>>) -> String {
         let mut registry = Registry::default();
-        registry.register_collector(Box::new(collector::Collector { metrics: Arc::clone(self), cluster: cluster.to_owned(), sources }));
+        registry.register_collector(Box::new(collector::Collector { counted, sources }));
         let mut text = String::new();
         // Writing into a String does not fail.
         let _ = prometheus_client::encoding::text::encode(&mut text, &registry);

@@ -27,14 +27,16 @@ impl Source for Two {
 
 #[test]
 fn what_every_thread_counted_is_added_up() {
-    let text = counted().text("here", vec![Box::new(Two)]);
+    let text = Metrics::text(vec![("here".into(), counted()), ("there".into(), counted())], vec![Box::new(Two)]);
     for line in [
         "postern_requests_total{verb=\"get\",verdict=\"mask\",code=\"2xx\",cluster=\"here\"} 1000",
         "postern_requests_total{verb=\"other\",verdict=\"none\",code=\"5xx\",cluster=\"here\"} 1",
         "postern_request_duration_seconds_bucket{le=\"0.0001\",stage=\"all\",cluster=\"here\"} 220",
         "postern_request_duration_seconds_bucket{le=\"+Inf\",stage=\"all\",cluster=\"here\"} 1001",
         "postern_request_duration_seconds_count{stage=\"all\",cluster=\"here\"} 1001",
-        "postern_masked_values_total 7",
+        "postern_masked_values_total{cluster=\"here\"} 7",
+        "postern_masked_values_total{cluster=\"there\"} 7",
+        "postern_audit_events_total 0",
         "test_calls_total{policy=\"a\\\"b\\n\"} 3.0",
         "test_open 4.0",
     ] {
@@ -52,5 +54,5 @@ fn where_nobody_asks_nothing_is_counted() {
     metrics.request(Outcome::default(), Duration::ZERO);
     metrics.step(Step::Decide, Instant::now());
     metrics.add(Count::Events, 1);
-    assert!(metrics.text("c", Vec::new()).contains("postern_audit_events_total 0"));
+    assert!(Metrics::text(vec![("c".into(), metrics)], Vec::new()).contains("postern_audit_events_total 0"));
 }

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex;
 
-use crate::forward::{As, LARGEST_ANSWER, Question};
+use crate::forward::{As, LARGEST_ANSWER, Question, Upstream};
 use crate::gateway::Gateway;
+use crate::policy::{Directory, PolicySet};
 
 /// How long it is believed what the API server answered last: probes are no load on it.
 const BELIEVED: Duration = Duration::from_secs(5);
@@ -30,12 +31,14 @@ enum Check {
     Identities,
     /// The keys of every issuer were fetched.
     IssuerKeys,
-    /// The API server answers, and takes the gateway's credential.
+    /// Every cluster of the configuration could be set up.
+    Clusters,
+    /// Every API server answers, and takes the gateway's credential.
     ApiServer,
 }
 
 impl Check {
-    const ALL: [(Self, &'static str); 8] = [
+    const ALL: [(Self, &'static str); 9] = [
         (Self::Ping, "ping"),
         (Self::Draining, "draining"),
         (Self::AuditLog, "audit-log"),
@@ -43,6 +46,7 @@ impl Check {
         (Self::PolicyFiles, "policy-files"),
         (Self::Identities, "identities"),
         (Self::IssuerKeys, "issuer-keys"),
+        (Self::Clusters, "clusters"),
         (Self::ApiServer, "api-server"),
     ];
 
@@ -51,7 +55,7 @@ impl Check {
     fn is_of(self, endpoint: &str) -> bool {
         match endpoint {
             "livez" => self == Self::Ping,
-            "readyz" => !matches!(self, Self::PolicyFiles | Self::IssuerKeys | Self::ApiServer),
+            "readyz" => !matches!(self, Self::PolicyFiles | Self::IssuerKeys | Self::Clusters | Self::ApiServer),
             _ => true,
         }
     }
@@ -108,38 +112,44 @@ impl Checks {
 
     async fn check(&self, check: Check) -> Result<(), String> {
         let gateway = &self.gateway;
-        let policies = || gateway.policies.as_ref().map(|policies| policies.current());
         match check {
             Check::Ping => Ok(()),
-            Check::Draining => match gateway.drain.has_begun() {
+            Check::Draining => match gateway.drain().has_begun() {
                 true => Err("the gateway is being stopped".into()),
                 false => Ok(()),
             },
-            Check::AuditLog => gateway.audit.check().map_err(|refusal| refusal.message),
-            Check::Policies => match policies().map(|set| set.missing.clone()).unwrap_or_default() {
-                missing if missing.is_empty() => Ok(()),
-                missing => Err(format!("required and not in force: {}", missing.join(", "))),
-            },
+            Check::AuditLog => gateway.audit().check().map_err(|refusal| refusal.message),
+            Check::Policies => told("required and not in force", "", self.policies(|set| set.missing.clone())),
             Check::PolicyFiles => {
-                match policies().map(|set| set.broken.iter().map(|b| b.name.clone()).collect::<Vec<_>>()).unwrap_or_default() {
-                    broken if broken.is_empty() => Ok(()),
-                    broken => Err(format!("not loaded as they are in the directory: {} (postern policy list says why)", broken.join(", "))),
-                }
+                let broken = self.policies(|set| set.broken.iter().map(|broken| broken.name.clone()).collect());
+                told("not loaded as they are in the directory", " (postern policy list says why)", broken)
             }
-            Check::Identities => match gateway.identifier.wants_certificates() || !gateway.identifier.ages_of_keys().is_empty() {
+            Check::Identities => match gateway.identifier().wants_certificates() || !gateway.identifier().ages_of_keys().is_empty() {
                 true => Ok(()),
                 false => Err("no issuer's keys were fetched yet, and no certificates are let in".into()),
             },
-            Check::IssuerKeys => match gateway.identifier.without_keys() {
-                without if without.is_empty() => Ok(()),
-                without => Err(format!("no keys were fetched yet from {}", without.join(", "))),
-            },
-            Check::ApiServer => self.api_server().await,
+            Check::IssuerKeys => told("no keys were fetched yet from", "", gateway.identifier().without_keys()),
+            Check::Clusters => {
+                let table = gateway.clusters();
+                let broken = table.all().iter().filter(|listed| listed.cluster().is_err()).map(|listed| listed.name().to_owned());
+                told("cannot be set up", " (the log says why)", broken.collect())
+            }
+            Check::ApiServer => self.api_servers().await,
         }
     }
 
+    /// The names of policies, of every directory; those of one cluster alone after its name.
+    fn policies(&self, of: impl Fn(&PolicySet) -> Vec<String>) -> Vec<String> {
+        let directories = self.gateway.directories();
+        let names = |(cluster, directory): &(Option<String>, Arc<Directory>)| -> Vec<String> {
+            let within = |name: String| cluster.as_ref().map_or_else(|| name.clone(), |cluster| format!("{cluster}/{name}"));
+            of(&directory.current()).into_iter().map(within).collect()
+        };
+        directories.iter().flat_map(names).collect()
+    }
+
     /// Asked in a task of its own: who hangs up and asks again meets the answer that is on its way.
-    async fn api_server(&self) -> Result<(), String> {
+    async fn api_servers(&self) -> Result<(), String> {
         let (gateway, last) = (Arc::clone(&self.gateway), Arc::clone(&self.api_server));
         let asked = tokio::task::spawn_local(async move {
             let mut last = last.lock().await;
@@ -148,7 +158,7 @@ impl Checks {
             {
                 return known.clone();
             }
-            let now = ask(&gateway).await;
+            let now = ask_all(&gateway).await;
             *last = Some((Instant::now(), now.clone()));
             now
         });
@@ -156,8 +166,29 @@ impl Checks {
     }
 }
 
-async fn ask(gateway: &Gateway) -> Result<(), String> {
-    let asked = gateway.upstream.read(&As::Gateway, Question::Get("/version"), LARGEST_ANSWER);
+/// Asks all of them at a time: one that does not answer holds up no other.
+async fn ask_all(gateway: &Gateway) -> Result<(), String> {
+    let table = gateway.clusters();
+    let asked = table.ready().map(|cluster| {
+        let cluster = Arc::clone(cluster);
+        (cluster.name().to_owned(), tokio::task::spawn_local(async move { ask(cluster.upstream()).await }))
+    });
+    let (mut failed, is_alone) = (Vec::new(), table.alone().is_some());
+    for (name, asked) in asked.collect::<Vec<_>>() {
+        if let Err(why) = asked.await.unwrap_or_else(|_| Err("it was not asked to the end".into())) {
+            failed.push(if is_alone { why } else { format!("{name}: {why}") });
+        }
+    }
+    if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) }
+}
+
+/// What is wrong with those that are named; nothing where none is.
+fn told(what: &str, more: &str, names: Vec<String>) -> Result<(), String> {
+    if names.is_empty() { Ok(()) } else { Err(format!("{what}: {}{more}", names.join(", "))) }
+}
+
+async fn ask(upstream: &Upstream) -> Result<(), String> {
+    let asked = upstream.read(&As::Gateway, Question::Get("/version"), LARGEST_ANSWER);
     match tokio::time::timeout(PATIENCE, asked).await {
         Ok(Ok((status, _))) if status.is_success() => Ok(()),
         Ok(Ok((status, _))) => Err(format!("it answered {status} to the gateway")),

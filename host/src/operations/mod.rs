@@ -20,6 +20,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use crate::body::Body;
 use crate::gateway::Gateway;
 use crate::listen::neighbourhood;
+use crate::metrics::Metrics;
 use crate::slots::Slots;
 use checks::Checks;
 
@@ -86,13 +87,20 @@ impl Operations {
     }
 }
 
+/// What was counted, by cluster. What is for no cluster is told with an empty name, where there are several.
+fn counted(gateway: &Gateway) -> Vec<(String, Arc<Metrics>)> {
+    let table = gateway.clusters();
+    let none = table.alone().is_none().then(|| (String::new(), Arc::clone(gateway.metrics())));
+    none.into_iter().chain(table.ready().map(|cluster| (cluster.name().to_owned(), Arc::clone(cluster.metrics())))).collect()
+}
+
 async fn answer(gateway: &Arc<Gateway>, checks: &Checks, request: &Request<Incoming>) -> Response<Body> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return plain(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered here\n".into());
     }
     let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());
     if path == "/metrics" {
-        let text = gateway.metrics.text(&gateway.config.cluster.name, sources::of(gateway));
+        let text = Metrics::text(counted(gateway), sources::of(gateway));
         let mut response = plain(StatusCode::OK, text);
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(OPEN_METRICS));
         return response;

@@ -19,21 +19,35 @@ impl Source for Open {
         let gateway = &self.0;
         let gauge = |name, help, value: usize| Sample::of(name, help, Kind::Gauge, value as f64);
         let yes = |is: bool| usize::from(is);
-        let recording = gateway.sessions.as_ref().map(|sessions| sessions.waiting()).unwrap_or_default();
+        let recording = gateway.sessions().waiting();
+        let table = gateway.clusters();
+        let by_cluster = |name, help, which: usize| {
+            let of = |(cluster, open): (&str, [usize; 3])| (vec![("cluster", cluster.to_owned())], open[which] as f64);
+            let values = table.ready().map(|cluster| of((cluster.name(), cluster.open_now()))).collect();
+            Sample { name, help, kind: Kind::Gauge, values }
+        };
+        let set_up =
+            table.all().iter().map(|listed| (vec![("cluster", listed.name().to_owned())], f64::from(u8::from(listed.cluster().is_ok()))));
         let mut samples = vec![
-            gauge("postern_requests_in_flight", "Requests that are under way", gateway.requests.count()),
-            gauge("postern_watches_open", "Watches and followed logs that are open", gateway.watches.count()),
-            gauge("postern_streams_open", "Streams into containers and tunnels that are open", gateway.open_streams.count()),
-            gauge("postern_approvals_waiting", "Requests that wait for an approval at this moment", gateway.approvals.waiting()),
-            gauge("postern_audit_waiting_events", "Events that wait to be written to the audit log", gateway.audit.waiting()),
-            gauge("postern_audit_writable", "1 while the audit log can be written", yes(gateway.audit.check().is_ok())),
+            by_cluster("postern_requests_in_flight", "Requests that are under way", 0),
+            by_cluster("postern_watches_open", "Watches and followed logs that are open", 1),
+            by_cluster("postern_streams_open", "Streams into containers and tunnels that are open", 2),
+            Sample {
+                name: "postern_cluster_set_up",
+                help: "1 for a cluster that can be asked, 0 for one that could not be set up",
+                kind: Kind::Gauge,
+                values: set_up.collect(),
+            },
+            gauge("postern_approvals_waiting", "Requests that wait for an approval at this moment", gateway.approvals().waiting()),
+            gauge("postern_audit_waiting_events", "Events that wait to be written to the audit log", gateway.audit().waiting()),
+            gauge("postern_audit_writable", "1 while the audit log can be written", yes(gateway.audit().check().is_ok())),
             gauge("postern_recorder_waiting_calls", "Calls that wait to be added to their sessions", recording.calls),
             gauge("postern_recorder_waiting_body_bytes", "Bytes of bodies that wait to be added to their sessions", recording.bodies),
         ];
         let version = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
         let help = "The version that runs; always 1";
         samples.push(Sample { name: "postern_build_info", help, kind: Kind::Gauge, values: vec![(version, 1.0)] });
-        let ages = gateway.identifier.ages_of_keys();
+        let ages = gateway.identifier().ages_of_keys();
         let values = ages.into_iter().map(|(issuer, age)| (vec![("issuer", issuer)], age.as_secs_f64())).collect();
         let help = "Seconds since the keys of an issuer were fetched";
         samples.push(Sample { name: "postern_issuer_keys_age_seconds", help, kind: Kind::Gauge, values });
@@ -46,28 +60,38 @@ struct Policies(Arc<Gateway>);
 
 impl Source for Policies {
     fn samples(&self) -> Vec<Sample> {
-        let Some(policies) = &self.0.policies else { return Vec::new() };
-        let set = policies.current();
-        let (mut calls, mut seconds) = (Vec::new(), Vec::new());
-        for policy in &set.policies {
-            let of = |hook: Hook| vec![("policy", policy.name.clone()), ("hook", hook.name().to_owned())];
-            for hook in Hook::ALL {
-                for outcome in Outcome::ALL {
-                    let count = policy.stats.count(hook, outcome);
-                    if count > 0 {
-                        let mut labels = of(hook);
-                        labels.push(("verdict", outcome.name().to_owned()));
-                        calls.push((labels, count as f64));
+        let directories = self.0.directories();
+        if directories.is_empty() {
+            return Vec::new();
+        }
+        let (mut calls, mut seconds, mut states) = (Vec::new(), Vec::new(), Vec::new());
+        for (cluster, directory) in &directories {
+            // Policies of one cluster alone are told apart from those that all share.
+            let with = |labels: Vec<(&'static str, String)>| -> Vec<_> {
+                labels.into_iter().chain(cluster.iter().map(|cluster| ("cluster", cluster.clone()))).collect()
+            };
+            let set = directory.current();
+            for policy in &set.policies {
+                let of = |hook: Hook| with(vec![("policy", policy.name.clone()), ("hook", hook.name().to_owned())]);
+                for hook in Hook::ALL {
+                    for outcome in Outcome::ALL {
+                        let count = policy.stats.count(hook, outcome);
+                        if count > 0 {
+                            let mut labels = of(hook);
+                            labels.push(("verdict", outcome.name().to_owned()));
+                            calls.push((labels, count as f64));
+                        }
+                    }
+                    if policy.stats.took(hook) > std::time::Duration::ZERO {
+                        seconds.push((of(hook), policy.stats.took(hook).as_secs_f64()));
                     }
                 }
-                if policy.stats.took(hook) > std::time::Duration::ZERO {
-                    seconds.push((of(hook), policy.stats.took(hook).as_secs_f64()));
-                }
             }
+            let counts =
+                [("in-force", set.policies.len()), ("broken", set.broken.len()), ("missing", set.missing.len()), ("gone", set.gone.len())];
+            states.extend(counts.map(|(state, count)| (with(vec![("state", state.to_owned())]), count as f64)));
         }
-        let states =
-            [("in-force", set.policies.len()), ("broken", set.broken.len()), ("missing", set.missing.len()), ("gone", set.gone.len())];
-        let states = states.map(|(state, count)| (vec![("state", state.to_owned())], count as f64)).to_vec();
+        let reloads = directories.iter().map(|(_, directory)| directory.reloads()).sum::<u64>();
         let kind = Kind::Counter;
         vec![
             Sample {
@@ -78,7 +102,7 @@ impl Source for Policies {
             },
             Sample { name: "postern_policy_call_seconds", help: "Seconds that calls of policies took", kind, values: seconds },
             Sample { name: "postern_policies", help: "Policies, by whether they are in force", kind: Kind::Gauge, values: states },
-            Sample::of("postern_policy_reloads", "How often the policy directory was read anew", kind, policies.reloads() as f64),
+            Sample::of("postern_policy_reloads", "How often the policy directory was read anew", kind, reloads as f64),
         ]
     }
 }

@@ -8,11 +8,11 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
 use crate::store::wait;
-pub use rows::{CounterId, CounterRow, CounterRows, SqliteCounters};
+pub use rows::{CounterId, CounterOwner, CounterRow, CounterRows, SqliteCounters};
 
 /// Steps in which a window slides.
 const SLICES: u64 = 60;
-/// Most counters of one policy. What would be one more counts as its failure; no policy takes another's.
+/// Most counters of one policy in one cluster. What would be one more counts as its failure; no policy takes another's.
 const MOST: usize = 20_000;
 
 /// The counters of all policies.
@@ -25,7 +25,7 @@ pub struct Counters {
 
 #[derive(Default)]
 struct Kept {
-    of: HashMap<String, HashMap<(String, u32), Counter>>,
+    of: HashMap<CounterOwner, HashMap<(String, u32), Counter>>,
     /// Those that ended and are in the store still.
     ended: Vec<CounterId>,
 }
@@ -66,24 +66,33 @@ fn slice_of(window: u32) -> u64 {
 }
 
 impl Counters {
-    /// Goes on with what was counted before.
-    pub async fn open(rows: impl CounterRows + 'static, now: u64) -> anyhow::Result<Self> {
+    /// Goes on with what was counted before, for clusters of these names. What was counted when there was one cluster, and rows did not name it, counts in each
+    /// of them: nobody has a budget anew.
+    pub async fn open(rows: impl CounterRows + 'static, clusters: &[String], now: u64) -> anyhow::Result<Self> {
         let mut kept = Kept::default();
-        for CounterRow { id: (policy, key, window), slices } in rows.load(now).await? {
-            let counter = Counter { slices: slices.into(), changed: false };
-            kept.of.entry(policy).or_default().insert((key, window), counter);
+        for CounterRow { id: CounterId { owner, key, window }, slices } in rows.load(now).await? {
+            if owner.cluster.is_empty() {
+                for cluster in clusters {
+                    let owner = CounterOwner { cluster: cluster.clone(), ..owner.clone() };
+                    let counter = Counter { slices: slices.clone().into(), changed: true };
+                    kept.of.entry(owner).or_default().entry((key.clone(), window)).or_insert(counter);
+                }
+                kept.ended.push(CounterId { owner, key, window });
+                continue;
+            }
+            kept.of.entry(owner).or_default().insert((key, window), Counter { slices: slices.into(), changed: false });
         }
         Ok(Self { kept: Mutex::new(kept), rows: Some(Box::new(rows)) })
     }
 
     /// Adds to a counter and returns what was counted in the last `window` seconds; none when the policy keeps too many.
-    pub fn add(&self, policy: &str, key: String, amount: u64, window: u32, now: u64) -> Option<u64> {
+    pub fn add(&self, owner: &CounterOwner, key: String, amount: u64, window: u32, now: u64) -> Option<u64> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = &mut *kept;
-        if !kept.of.contains_key(policy) {
-            kept.of.insert(policy.to_owned(), HashMap::new());
+        if !kept.of.contains_key(owner) {
+            kept.of.insert(owner.clone(), HashMap::new());
         }
-        let counters = kept.of.get_mut(policy)?;
+        let counters = kept.of.get_mut(owner)?;
         let id = (key, window);
         if let Some(counter) = counters.get_mut(&id) {
             return Some(counter.add(amount, window, now));
@@ -92,7 +101,7 @@ impl Counters {
             return Some(0);
         }
         if counters.len() >= MOST {
-            sweep(policy, counters, &mut kept.ended, now);
+            sweep(owner, counters, &mut kept.ended, now);
         }
         if counters.len() >= MOST {
             return None;
@@ -108,8 +117,8 @@ impl Counters {
         wait(rows.write(changed, ended)).inspect_err(|_| {
             // They are tried again with the next.
             let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-            for (policy, key, window) in ids {
-                if let Some(counter) = kept.of.get_mut(&policy).and_then(|of| of.get_mut(&(key, window))) {
+            for CounterId { owner, key, window } in ids {
+                if let Some(counter) = kept.of.get_mut(&owner).and_then(|of| of.get_mut(&(key, window))) {
                     counter.changed = true;
                 }
             }
@@ -121,13 +130,13 @@ impl Counters {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = &mut *kept;
         let mut changed = Vec::new();
-        for (policy, counters) in &mut kept.of {
-            sweep(policy, counters, &mut kept.ended, now);
+        for (owner, counters) in &mut kept.of {
+            sweep(owner, counters, &mut kept.ended, now);
             for ((key, window), counter) in counters.iter_mut().filter(|(_, counter)| counter.changed) {
                 counter.changed = false;
                 let ends = counter.slices.back().map_or(0, |(slice, _)| (slice + 1) * slice_of(*window) + u64::from(*window));
                 let slices = counter.slices.iter().copied().collect();
-                changed.push((CounterRow { id: (policy.clone(), key.clone(), *window), slices }, ends));
+                changed.push((CounterRow { id: CounterId { owner: owner.clone(), key: key.clone(), window: *window }, slices }, ends));
             }
         }
         kept.of.retain(|_, counters| !counters.is_empty());
@@ -136,11 +145,11 @@ impl Counters {
 }
 
 /// Takes out the counters of a policy that stand at nothing.
-fn sweep(policy: &str, counters: &mut HashMap<(String, u32), Counter>, ended: &mut Vec<CounterId>, now: u64) {
+fn sweep(owner: &CounterOwner, counters: &mut HashMap<(String, u32), Counter>, ended: &mut Vec<CounterId>, now: u64) {
     counters.retain(|(key, window), counter| {
         counter.slide(*window, now);
         if counter.slices.is_empty() {
-            ended.push((policy.to_owned(), key.clone(), *window));
+            ended.push(CounterId { owner: owner.clone(), key: key.clone(), window: *window });
         }
         !counter.slices.is_empty()
     });

@@ -104,9 +104,10 @@ impl Runtime {
         Ok(runtime)
     }
 
-    /// A place for an instance that stays with a stream of a caller.
-    pub fn stay(&self, caller: &types::Caller) -> Result<Slot, Full> {
-        self.staying.take(&[&caller.issuer, &caller.username], STAYING_FOR_ONE)
+    /// A place for an instance that stays with a stream: each caller has so many in each cluster.
+    pub fn stay(&self, operation: &types::Operation) -> Result<Slot, Full> {
+        let types::Operation { cluster, caller, .. } = operation;
+        self.staying.take(&[cluster, &caller.issuer, &caller.username], STAYING_FOR_ONE)
     }
 
     /// Has something done off the request's path, if there is room for it.

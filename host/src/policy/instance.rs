@@ -14,6 +14,7 @@ use super::bindings::postern::policy::types::{self, Capabilities, HostDocument, 
 use super::bindings::{PolicyModule, PolicyModulePre};
 use super::bound::Bound;
 use super::busy::patiently;
+use super::counters::CounterOwner;
 use super::document::{Document, Seen};
 use super::engine::ticks;
 use super::live::Live;
@@ -96,7 +97,7 @@ pub struct State {
     /// What the policy sees of them: the Namespace, the stored object, the pod.
     seen: [Seen; 3],
     sight: Sight,
-    runtime: Option<(Arc<Runtime>, String)>,
+    runtime: Option<(Arc<Runtime>, CounterOwner)>,
     counts: bool,
     /// What was called of a WASI that grants nothing.
     pub(super) refused: BTreeSet<String>,
@@ -245,7 +246,7 @@ impl Policy {
         state.surroundings = surroundings.clone();
         state.sight = Sight::new(self.granted, operation.target.as_ref());
         state.counts = self.granted.contains(Capabilities::COUNTERS);
-        state.runtime = Some((Arc::clone(runtime), self.name.clone()));
+        state.runtime = Some((Arc::clone(runtime), CounterOwner { cluster: operation.cluster.clone(), policy: self.name.clone() }));
         let verdict = match &instance {
             Ok(instance) => hook(instance, &mut store).map_err(|error| explain(&error)),
             Err(error) => Err(explain(error)),
@@ -337,7 +338,7 @@ impl host::Host for State {
     }
 
     fn count(&mut self, key: String, amount: u64, window_seconds: u32) -> wasmtime::Result<u64> {
-        let Some((runtime, policy)) = &self.runtime else {
+        let Some((runtime, owner)) = &self.runtime else {
             return Err(wasmtime::Error::msg("count is there for operations, not for configure or describe"));
         };
         if !self.counts {
@@ -349,7 +350,7 @@ impl host::Host for State {
         let amount = if self.surroundings.only_asks { 0 } else { amount };
         runtime
             .counters
-            .add(policy, key, amount, window_seconds, clock::now())
+            .add(owner, key, amount, window_seconds, clock::now())
             .ok_or_else(|| wasmtime::Error::msg("count: too many counters are kept"))
     }
 }

@@ -29,7 +29,7 @@ mod wasi;
 use std::sync::Arc;
 
 pub use compiled::Cache;
-pub use counters::{Counters, SqliteCounters};
+pub use counters::{CounterOwner, Counters, SqliteCounters};
 pub use directory::{Directory, PolicySet};
 pub use document::Document;
 pub use engine::Runtime;

@@ -9,6 +9,8 @@ use crate::classify::Operation;
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Rule {
+    /// Names of clusters. Only a policy's file has them: the policy itself knows no cluster.
+    pub clusters: Vec<String>,
     /// Verbs.
     pub verbs: Vec<String>,
     /// API groups; the core group is the empty text.
@@ -21,7 +23,13 @@ pub struct Rule {
 
 impl From<types::Rule> for Rule {
     fn from(rule: types::Rule) -> Self {
-        Self { verbs: rule.verbs, api_groups: rule.api_groups, resources: rule.resources, namespaces: rule.namespaces }
+        Self {
+            clusters: Vec::new(),
+            verbs: rule.verbs,
+            api_groups: rule.api_groups,
+            resources: rule.resources,
+            namespaces: rule.namespaces,
+        }
     }
 }
 
@@ -29,7 +37,7 @@ impl Rule {
     /// Whether the rule is for an operation.
     pub fn matches(&self, operation: &Operation) -> bool {
         let among = |list: &[String], value: &str| list.is_empty() || list.iter().any(|l| l == "*" || l == value);
-        if !among(&self.verbs, &operation.verb) {
+        if !among(&self.clusters, &operation.cluster) || !among(&self.verbs, &operation.verb) {
             return false;
         }
         let Some(target) = &operation.target else {
@@ -45,7 +53,11 @@ impl Rule {
 impl Rule {
     /// The first part of the rule that is not for an operation; none when the rule is for it.
     pub fn misses(&self, operation: &Operation) -> Option<&'static str> {
-        let mut wider = Self { verbs: self.verbs.clone(), ..Self::default() };
+        let mut wider = Self { clusters: self.clusters.clone(), ..Self::default() };
+        if !wider.matches(operation) {
+            return Some("clusters");
+        }
+        wider.verbs = self.verbs.clone();
         if !wider.matches(operation) {
             return Some("verbs");
         }
@@ -93,6 +105,21 @@ mod tests {
         assert!(matches(&rule("*/proxy"), "/api/v1/nodes/n/proxy/x"));
         assert!(matches(&rule("*"), "/api/v1/nodes/n/proxy/x"));
         assert!(!matches(&rule("*"), "/version"), "no resource is addressed");
+    }
+
+    #[test]
+    fn a_rule_for_clusters_is_for_no_other() {
+        let rule = Rule { clusters: vec!["prod".into()], ..Rule::default() };
+        let operation = |cluster: &str, path: &str| Operation::classify(&Method::GET, &path.parse().unwrap()).unwrap().of(&cluster.into());
+        for path in ["/api/v1/pods", "/version"] {
+            assert!(rule.matches(&operation("prod", path)), "{path}");
+            for other in ["dev", "prod2", "", "PROD"] {
+                assert!(!rule.matches(&operation(other, path)), "{other}{path}");
+                assert_eq!(rule.misses(&operation(other, path)), Some("clusters"));
+            }
+        }
+        let every = Rule { clusters: vec!["*".into()], ..Rule::default() };
+        assert!(every.matches(&operation("dev", "/api/v1/pods")));
     }
 
     #[test]

@@ -96,9 +96,9 @@ impl Event {
     }
 
     /// Says what.
-    pub fn operation(&mut self, operation: &Operation, cluster: &str) {
+    pub fn operation(&mut self, operation: &Operation) {
         self.outcome.verb = Verb::of(&operation.verb);
-        self.set("cluster", cluster).set("verb", &operation.verb).set("path", &operation.path);
+        self.set("cluster", operation.cluster.as_ref()).set("verb", &operation.verb).set("path", &operation.path);
         if let Some(target) = &operation.target {
             self.set("target", target);
         }

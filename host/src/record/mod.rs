@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
+use serde_json::json;
 
 pub use entry::Entry;
 pub use event::Event;
@@ -25,6 +26,7 @@ pub use strangers::Strangers;
 
 use crate::config::Rotation;
 use crate::metrics::{Count, Metrics};
+use crate::policy::PolicySet;
 use crate::status::Refusal;
 use crate::words::{Stage, Verdict};
 use chain::Chain;
@@ -64,6 +66,38 @@ impl AuditLog {
         if self.record_durably(&Event::default(), Stage::Stopped).await.is_err() {
             tracing::error!("the audit log could not be written to its end");
         }
+    }
+
+    /// The same log, for operations that are counted elsewhere.
+    pub fn counting_in(&self, metrics: &Arc<Metrics>) -> Self {
+        Self { queue: Arc::clone(&self.queue), metrics: Arc::clone(metrics) }
+    }
+
+    /// Records that a request was refused.
+    pub fn refused(&self, refusal: &Refusal, event: &mut Event) {
+        event.status(refusal.code).set("refusal", &refusal.message);
+        self.record(event, Stage::Refused);
+    }
+
+    /// Records which policies are in force, by name and digest, and which should be and are not: of all clusters, or of one with policies of its own.
+    pub fn policies(&self, set: &PolicySet, cluster: Option<&str>) {
+        let mut event = Event::default();
+        if let Some(cluster) = cluster {
+            event.set("cluster", cluster);
+        }
+        let in_force: Vec<_> =
+            set.policies.iter().map(|policy| json!({"name": policy.name, "digest": policy.digest, "mode": policy.mode})).collect();
+        event.set("inForce", in_force);
+        if !set.broken.is_empty() {
+            event.set("notLoaded", &set.broken);
+        }
+        if !set.missing.is_empty() {
+            event.set("missing", &set.missing);
+        }
+        if !set.gone.is_empty() {
+            event.set("gone", &set.gone);
+        }
+        self.record(&event, Stage::Policies);
     }
 
     /// A refusal while the log cannot be written.

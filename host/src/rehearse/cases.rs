@@ -206,7 +206,7 @@ impl Case {
         };
         let given = self.operation.given(self.body.as_ref(), around).context("operation")?;
         for Counted { key, window, amount } in &self.counted {
-            stage.count(policy, key, *amount, *window);
+            stage.count(policy, &given.described.cluster, key, *amount, *window);
         }
         let mut rehearsal = stage.decide(std::slice::from_ref(policy), &given);
         let said = rehearsal.said();

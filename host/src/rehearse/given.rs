@@ -110,10 +110,11 @@ impl Wanted {
         };
         let uri: Uri = self.uri()?.parse().context("the operation makes no path")?;
         let operation = Operation::classify(&self.method()?, &uri).map_err(|refusal| anyhow::anyhow!(refusal.message))?;
+        let operation = operation.of(&self.cluster.as_deref().unwrap_or("test").into());
         if operation.verb != self.verb {
             bail!("verb: {} does not go with this resource and name; it would be a {}", self.verb, operation.verb);
         }
-        let mut described = decide::describe(&operation, &self.caller(), "check", self.cluster.as_deref().unwrap_or("test"), self.time()?);
+        let mut described = decide::describe(&operation, &self.caller(), "check", self.time()?);
         described.approved = self.approved;
         let body = (!body.is_empty()).then(|| Arc::new(RequestBody::new(body, "application/json")));
         Ok(Given { operation, described: Arc::new(described), body, around })
@@ -180,6 +181,6 @@ impl Wanted {
     fn caller(&self) -> Caller {
         let WantedCaller { username, groups, issuer, claims } = self.caller.clone();
         let claims = claims.into_iter().map(|(name, value)| (name, value.to_string())).collect();
-        Caller { username, groups, issuer, claims, expires: u64::MAX, credential: "check".into() }
+        Caller { username, groups, issuer, claims, expires: u64::MAX, credential: "check".into(), cluster: Arc::default() }
     }
 }

@@ -21,7 +21,7 @@ use crate::config::{Policies, Unmatched};
 use crate::decide::{Decider, Ruling, Terms};
 use crate::mask::{Plans, Scope, TokenKey};
 use crate::policy::bindings::postern::policy::types;
-use crate::policy::{Cache, CallLimits, Counters, Directory, Loader, Policy, PolicySet, Runtime};
+use crate::policy::{Cache, CallLimits, CounterOwner, Counters, Directory, Loader, Policy, PolicySet, Runtime};
 use crate::respond::{Asked, Items, Stop, Treatment};
 use crate::stream::filter::Filter;
 use given::Given;
@@ -97,8 +97,9 @@ impl Stage {
     }
 
     /// Has a policy stand at what it counted before.
-    pub fn count(&self, policy: &Policy, key: &str, amount: u64, window: u32) {
-        self.loader.runtime.counters.add(&policy.name, key.to_owned(), amount, window, clock::now());
+    pub fn count(&self, policy: &Policy, cluster: &str, key: &str, amount: u64, window: u32) {
+        let owner = CounterOwner { cluster: cluster.to_owned(), policy: policy.name.clone() };
+        self.loader.runtime.counters.add(&owner, key.to_owned(), amount, window, clock::now());
     }
 }
 

@@ -51,9 +51,11 @@ pub fn given(event: &Value, body: Option<&[u8]>) -> anyhow::Result<Given> {
         claims: Vec::new(),
         expires: u64::MAX,
         credential: text(&event["session"]),
+        cluster: Arc::default(),
     };
     let path = text(&event["path"]);
     let operation = Operation {
+        cluster: event["cluster"].as_str().unwrap_or("default").into(),
         verb,
         target,
         path_and_query: path.clone(),
@@ -67,8 +69,7 @@ pub fn given(event: &Value, body: Option<&[u8]>) -> anyhow::Result<Given> {
     let id = text(&event["id"]);
     // An id begins with the Unix milliseconds at which the operation arrived.
     let received_at = id.split('-').next().and_then(|digits| u64::from_str_radix(digits, 16).ok()).unwrap_or_default();
-    let cluster = event["cluster"].as_str().unwrap_or("default");
-    let described = Arc::new(decide::describe(&operation, &caller, &id, cluster, received_at));
+    let described = Arc::new(decide::describe(&operation, &caller, &id, received_at));
     let body =
         body.filter(|body| !body.is_empty()).map(|body| Arc::new(RequestBody::new(Bytes::copy_from_slice(body), "application/json")));
     Ok(Given { operation, described, body, around: Surroundings::default() })

@@ -17,7 +17,7 @@ const QUEUE: usize = 1024;
 
 /// What each version of the tables adds to the one before; the number of those done is kept in the file (`PRAGMA user_version`). A step that was released
 /// is never changed.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     // As they were before they had a version: a database of that time has some or all of them.
     "CREATE TABLE IF NOT EXISTS tickets (
         id TEXT PRIMARY KEY, intent TEXT NOT NULL, requester TEXT NOT NULL, state TEXT NOT NULL, created INTEGER NOT NULL,
@@ -41,6 +41,16 @@ const MIGRATIONS: [&str; 2] = [
         AND (later.created, later.id) > (tickets.created, tickets.id));
      DROP INDEX tickets_intent;
      CREATE UNIQUE INDEX tickets_intent ON tickets (intent) WHERE state IN ('pending', 'approved', 'denied');",
+    // What is counted, asked for and recorded is of one cluster. Counters of before do not say of which: whoever goes on with them knows.
+    "ALTER TABLE tickets ADD COLUMN cluster TEXT NOT NULL DEFAULT '';
+     UPDATE tickets SET cluster = coalesce(json_extract(body, '$.operation.cluster'), '');
+     ALTER TABLE sessions ADD COLUMN cluster TEXT NOT NULL DEFAULT '';
+     CREATE TABLE counters_by_cluster (
+        cluster TEXT NOT NULL, policy TEXT NOT NULL, key TEXT NOT NULL, window INTEGER NOT NULL, slices TEXT NOT NULL, ends INTEGER NOT NULL,
+        PRIMARY KEY (cluster, policy, key, window)) WITHOUT ROWID;
+     INSERT INTO counters_by_cluster SELECT '', policy, key, window, slices, ends FROM counters;
+     DROP TABLE counters;
+     ALTER TABLE counters_by_cluster RENAME TO counters;",
 ];
 
 /// The embedded database.

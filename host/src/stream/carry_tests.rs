@@ -131,7 +131,7 @@ async fn input_that_nobody_takes_any_more_does_not_cut_off_the_output() {
 #[tokio::test]
 async fn a_credential_that_ends_ends_the_stream_and_the_user_is_told() {
     let ((client, caller), (_command, server)) = (duplex(4096), duplex(64));
-    let ends = Setup { ends: ends(crate::clock::now() + 1, std::future::pending()), ..setup() };
+    let ends = Setup { ends: ends(crate::clock::now() + 1, tokio_util::sync::CancellationToken::new(), std::future::pending()), ..setup() };
     let (carried, told) = tokio::join!(carry(caller, server, Bytes::new(), ends), all(client));
     assert_eq!(carried.ended, "credential-expired");
     assert!(told.ends_with(&[0x88, 2, 3, 0xE8]), "a close frame");
@@ -177,6 +177,7 @@ async fn both_directions_at_once_are_recorded_whole() {
         claims: vec![],
         expires: u64::MAX,
         credential: "0123456789abcdef".into(),
+        cluster: Arc::default(),
     };
     let recording = sessions.begin(&Arc::new(who), "both", &serde_json::json!({"kind": "stream"})).await.unwrap();
     const PIECES: usize = 1500;

@@ -3,6 +3,8 @@
 use std::pin::Pin;
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
+
 use crate::clock::time_left;
 use crate::status::Refusal;
 
@@ -16,6 +18,8 @@ pub enum End {
     CredentialExpired,
     /// The API server would not let the caller begin it any more.
     RightWithdrawn,
+    /// The cluster was taken out of the gateway's configuration, or is configured in another way.
+    ClusterChanged,
 }
 
 impl End {
@@ -24,6 +28,7 @@ impl End {
         match self {
             Self::CredentialExpired => "credential-expired",
             Self::RightWithdrawn => "right-withdrawn",
+            Self::ClusterChanged => "cluster-changed",
         }
     }
 
@@ -32,15 +37,18 @@ impl End {
         match self {
             Self::CredentialExpired => Refusal::unauthorized("the credential has expired; get a new one and begin anew"),
             Self::RightWithdrawn => Refusal::forbidden("you may do this no longer; the cluster's access rules have changed"),
+            Self::ClusterChanged => Refusal::unavailable("the gateway reaches this cluster in another way now, or no more; begin anew"),
         }
     }
 }
 
-/// Waits for either: `expires`, in Unix seconds, or what is ready when the right was taken away.
-pub fn ends(expires: u64, withdrawn: impl Future<Output = ()> + 'static) -> Ends {
+/// Waits for the first of them: `expires`, in Unix seconds, what is cancelled when the cluster is no more what it was, and what is ready when the right was taken
+/// away.
+pub fn ends(expires: u64, changed: CancellationToken, withdrawn: impl Future<Output = ()> + 'static) -> Ends {
     Box::pin(async move {
         tokio::select! {
             () = expired(expires) => End::CredentialExpired,
+            () = changed.cancelled() => End::ClusterChanged,
             () = withdrawn => End::RightWithdrawn,
         }
     })

@@ -3,6 +3,7 @@
 mod issuer;
 mod tls;
 
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -219,6 +220,17 @@ pub fn send_at(address: &str, ca: &Path, request: &str, patience: Duration) -> S
 /// Sends bytes as they are, and reads nothing of what comes back.
 pub fn open(gateway: &Gateway, request: &str) -> anyhow::Result<Unread> {
     tls::open(&gateway.address, &gateway.ca(), request.as_bytes())
+}
+
+/// The answer of a gateway's listener for operations to a request, such as `GET /readyz`.
+pub fn operations(gateway: &Gateway, request: &str) -> String {
+    let log = gateway.log();
+    let address = log.lines().find_map(|line| line.strip_prefix("metrics and health are at http://")).expect("it listens for operations");
+    let mut stream = std::net::TcpStream::connect(address).expect("it is there");
+    write!(stream, "{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("it reads");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it answers");
+    answer
 }
 
 /// The status code of an answer.

@@ -67,6 +67,19 @@ impl Cluster {
         Ok(this)
     }
 
+    /// Has the API server do nothing any more, and say nothing, or go on.
+    pub fn hang_api_server(&self, hangs: bool) -> anyhow::Result<()> {
+        let id = self.api_server.as_ref().context("no API server runs")?.id().to_string();
+        let signal = if hangs { "-STOP" } else { "-CONT" };
+        Command::new("kill").args([signal, &id]).status()?;
+        Ok(())
+    }
+
+    /// Ends the API server as a crash does.
+    pub fn stop_api_server(&mut self) {
+        self.api_server = None;
+    }
+
     /// Ends the API server as a crash does, and starts it again.
     pub fn restart_api_server(&mut self) -> anyhow::Result<()> {
         self.api_server = None;
@@ -197,6 +210,16 @@ impl Cluster {
         let found = self.etcd("range", &json!({"key": base64.encode(prefix), "range_end": base64.encode(end)}))?;
         let values = found["kvs"].as_array().cloned().unwrap_or_default();
         Ok(values.iter().flat_map(|kv| base64.decode(kv["value"].as_str().unwrap_or_default()).unwrap_or_default()).collect())
+    }
+
+    /// Puts into this cluster what another has under a prefix of etcd's keys, as it is there: the same names and the same uids.
+    pub fn take_from(&self, other: &Self, prefix: &str) -> anyhow::Result<()> {
+        let base64 = base64::engine::general_purpose::STANDARD;
+        let found = other.etcd("range", &json!({"key": base64.encode(prefix), "range_end": base64.encode(format!("{prefix}0"))}))?;
+        for kv in found["kvs"].as_array().into_iter().flatten() {
+            self.etcd("put", &json!({"key": kv["key"], "value": kv["value"]}))?;
+        }
+        Ok(())
     }
 
     /// Makes etcd forget what was before now.

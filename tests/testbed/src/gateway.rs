@@ -42,6 +42,8 @@ pub struct GatewayOptions {
     pub listen: String,
     /// Further settings of `cluster`.
     pub cluster: String,
+    /// Several clusters, as `clusters` of a configuration; the caller's issuers are those of `issuers` alone then.
+    pub clusters: String,
     /// How the gateway reaches the cluster; the cluster's own kubeconfig for it when none.
     pub kubeconfig: Option<PathBuf>,
     /// Variables of its environment.
@@ -62,24 +64,7 @@ impl Gateway {
                 std::fs::write(directory.join("policies.d").join(format!("{file}.yaml")), settings)?;
             }
         }
-        let access = match options.access.as_str() {
-            "" => "[{as: {serviceAccount: {namespace: postern, name: acts-as}}}]",
-            access => access,
-        };
-        std::fs::write(
-            directory.join("postern.yaml"),
-            format!(
-                "listen: {{address: '127.0.0.1:0', drain: 10{}}}\ncluster: {{name: testbed, kubeconfig: '{}'{}}}\nauthentication:\n  clientCaFile: '{}'\n  jwt:\n  - issuer: {{url: '{}', audiences: [{AUDIENCE}]}}\n    claimMappings:\n      username: {{claim: sub, prefix: ''}}\n      groups: {{expression: \"['postern:' + claims['kubernetes.io'].serviceaccount.name]\"}}\n{}access: {access}\npolicies: {{directory: policies.d{}}}\ndataDirectory: data\n{}",
-                options.listen,
-                options.kubeconfig.clone().map_or_else(|| cluster.gateway_kubeconfig(), Ok)?.display(),
-                options.cluster,
-                cluster.directory.join("ca.crt").display(),
-                cluster.issuer(),
-                options.issuers,
-                options.guard,
-                options.config
-            ),
-        )?;
+        write_whole(&directory.join("postern.yaml"), &Self::configuration(cluster, options)?)?;
         let address_file = directory.join("address");
         let _ = std::fs::remove_file(&address_file);
         let mut command = Command::new(options.program.clone().unwrap_or_else(postern));
@@ -95,6 +80,27 @@ impl Gateway {
         })?;
         let address = std::fs::read_to_string(&address_file)?;
         Ok(Self { directory, address, process, environment: options.environment.clone() })
+    }
+
+    fn configuration(cluster: &Cluster, options: &GatewayOptions) -> anyhow::Result<String> {
+        let GatewayOptions { listen, guard, issuers, config, clusters, .. } = options;
+        if !clusters.is_empty() {
+            return Ok(format!(
+                "listen: {{address: '127.0.0.1:0', drain: 10{listen}}}\nclusters:\n{clusters}authentication:\n  jwt:\n{issuers}policies: {{directory: policies.d{guard}}}\ndataDirectory: data\n{config}"
+            ));
+        }
+        let access = match options.access.as_str() {
+            "" => "[{as: {serviceAccount: {namespace: postern, name: acts-as}}}]",
+            access => access,
+        };
+        let kubeconfig = options.kubeconfig.clone().map_or_else(|| cluster.gateway_kubeconfig(), Ok)?;
+        Ok(format!(
+            "listen: {{address: '127.0.0.1:0', drain: 10{listen}}}\ncluster: {{name: testbed, kubeconfig: '{}'{}}}\nauthentication:\n  clientCaFile: '{}'\n  jwt:\n  - issuer: {{url: '{}', audiences: [{AUDIENCE}]}}\n    claimMappings:\n      username: {{claim: sub, prefix: ''}}\n      groups: {{expression: \"['postern:' + claims['kubernetes.io'].serviceaccount.name]\"}}\n{issuers}access: {access}\npolicies: {{directory: policies.d{guard}}}\ndataDirectory: data\n{config}",
+            kubeconfig.display(),
+            options.cluster,
+            cluster.directory.join("ca.crt").display(),
+            cluster.issuer(),
+        ))
     }
 
     /// What it has said so far.
@@ -119,9 +125,14 @@ impl Gateway {
 
     /// A kubeconfig of the gateway for a user entry.
     pub fn kubeconfig_for(&self, name: &str, user: &serde_json::Value) -> anyhow::Result<PathBuf> {
+        self.kubeconfig_at(name, &format!("https://{}", self.address), user)
+    }
+
+    /// The same, for a server address of one's own choice.
+    pub fn kubeconfig_at(&self, name: &str, server: &str, user: &serde_json::Value) -> anyhow::Result<PathBuf> {
         let file = self.directory.join(format!("{name}.kubeconfig"));
         let ca = std::fs::read_to_string(self.ca())?;
-        write_whole(&file, &kubeconfig(&format!("https://{}", self.address), &ca, user))?;
+        write_whole(&file, &kubeconfig(server, &ca, user))?;
         Ok(file)
     }
 

@@ -33,8 +33,9 @@ impl Tickets for SqliteTickets {
                 transaction.commit()?;
                 return read(known).map(Some);
             }
-            let pending = "SELECT count(*) FROM tickets WHERE requester = ?1 AND state = 'pending' AND ends > ?2";
-            let pending: u32 = transaction.query_row(pending, params![ticket.requester, now], |row| row.get(0))?;
+            let pending = "SELECT count(*) FROM tickets WHERE requester = ?1 AND cluster = ?3 AND state = 'pending' AND ends > ?2";
+            let pending: u32 =
+                transaction.query_row(pending, params![ticket.requester, now, ticket.operation.cluster], |row| row.get(0))?;
             if pending >= most_pending {
                 return Ok(None);
             }
@@ -78,9 +79,12 @@ fn read((body, version): (String, u64)) -> anyhow::Result<Ticket> {
 }
 
 fn open(connection: &Connection, ticket: &Ticket) -> anyhow::Result<()> {
-    let sql = "INSERT INTO tickets (id, intent, requester, state, created, ends, body, version) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
-    let Ticket { id, intent, requester, state, created, ends, version, .. } = ticket;
-    connection.execute(sql, params![id, intent, requester, state.name(), created, ends, serde_json::to_string(ticket)?, version])?;
+    let sql = "INSERT INTO tickets (id, intent, requester, state, created, ends, body, version, cluster) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+    let Ticket { id, intent, requester, state, created, ends, version, operation, .. } = ticket;
+    connection.execute(
+        sql,
+        params![id, intent, requester, state.name(), created, ends, serde_json::to_string(ticket)?, version, operation.cluster],
+    )?;
     let mut approvers = connection.prepare_cached("INSERT OR IGNORE INTO ticket_approvers (ticket, approvers) VALUES (?1, ?2)")?;
     for group in ticket.requirements.iter().flat_map(|requirement| &requirement.approvers) {
         approvers.execute(params![id, group])?;
@@ -99,13 +103,14 @@ fn page(connection: &Connection, of: &Seen) -> anyhow::Result<Page> {
     let mut statement = connection.prepare_cached(
         "SELECT body, version, rank, created, id FROM (
             SELECT body, version, created, id, NOT (state = 'pending' AND ends > ?3) AS rank FROM tickets
-            WHERE requester = ?1 OR id IN (SELECT ticket FROM ticket_approvers WHERE approvers IN (SELECT value FROM json_each(?2))))
+            WHERE (requester = ?1 OR id IN (SELECT ticket FROM ticket_approvers WHERE approvers IN (SELECT value FROM json_each(?2))))
+            AND cluster = coalesce(?8, cluster))
          WHERE (rank, -created, id) > (?4, -?5, ?6) ORDER BY rank, created DESC, id LIMIT ?7",
     )?;
     let before = i64::try_from(created).unwrap_or(i64::MAX);
     let groups = serde_json::to_string(&of.groups)?;
     let rows = statement
-        .query_map(params![of.requester, groups, of.now, rank, before, id, u64::from(of.limit) + 1], |row| {
+        .query_map(params![of.requester, groups, of.now, rank, before, id, u64::from(of.limit) + 1, of.cluster], |row| {
             Ok((body_and_version(row)?, (row.get::<_, i64>(2)?, row.get::<_, u64>(3)?, row.get::<_, String>(4)?)))
         })?
         .collect::<Result<Vec<_>, _>>()?;

@@ -69,10 +69,14 @@ async fn holds(tickets: &dyn Tickets) {
     assert_eq!(found(open(ticket("g", "two", "ann", 1070, &["sre"])).await.unwrap()), Some("g".into()));
 
     // Whoever asked or may answer sees them: what is pending first, then the latest.
-    let list = async |requester: &str, groups: &[&str], limit, after| {
+    let list_of = async |cluster: Option<&str>, requester: &str, groups: &[&str], limit, after| {
         let groups = groups.iter().map(|group| (*group).to_owned()).collect();
-        tickets.list(Seen { requester: requester.into(), groups, now: 1080, limit, after }).await.unwrap()
+        tickets
+            .list(Seen { requester: requester.into(), groups, cluster: cluster.map(str::to_owned), now: 1080, limit, after })
+            .await
+            .unwrap()
     };
+    let list = async |requester: &str, groups: &[&str], limit, after| list_of(None, requester, groups, limit, after).await;
     let ids = |page: &Page| page.items.iter().map(|ticket| ticket.id.clone()).collect::<String>();
     assert_eq!(ids(&list("ann", &[], 9, None).await), "gcda");
     assert_eq!(ids(&list("eve", &["ops"], 9, None).await), "fa");
@@ -81,6 +85,19 @@ async fn holds(tickets: &dyn Tickets) {
     assert_eq!(ids(&first), "gcd");
     let second = list("ann", &[], 3, first.go_on).await;
     assert_eq!((ids(&second), second.go_on), ("a".into(), None));
+
+    // What is pending in one cluster takes no place in another, and who asks for one sees no other.
+    let elsewhere = |id: &str| {
+        let ticket = ticket(id, id, "ann", 1070, &["sre"]);
+        let operation = Summary { cluster: "d".into(), ..ticket.operation };
+        Ticket { operation, ..ticket }
+    };
+    assert_eq!(found(open(ticket("x", "four", "ann", 1070, &["sre"])).await.unwrap()), None);
+    assert_eq!(found(open(elsewhere("p")).await.unwrap()), Some("p".into()));
+    assert_eq!(ids(&list_of(Some("d"), "ann", &["sre"], 9, None).await), "p");
+    assert_eq!(ids(&list_of(Some("c"), "ann", &[], 9, None).await), "gcda");
+    assert_eq!(ids(&list_of(Some("e"), "ann", &["sre"], 9, None).await), "");
+    assert_eq!(ids(&list("ann", &[], 9, None).await), "gpcda");
 
     // Of what ended a month ago nothing is left.
     let later = 1060 + 60 + 31 * 86_400;

@@ -142,7 +142,7 @@ fn chunks(stage: &Stage, policy: &std::sync::Arc<Policy>, given: &Given, pace: P
     let operation: &Operation = &exec.described;
     let call = Call { operation, body: None, surroundings: &exec.around };
     let runtime = &stage.loader.runtime;
-    let place = runtime.stay(&operation.caller).map_err(|_| anyhow::anyhow!("on-chunk: there is no room for an instance"))?;
+    let place = runtime.stay(operation).map_err(|_| anyhow::anyhow!("on-chunk: there is no room for an instance"))?;
     let (answer, Some(mut live)) = policy.call_and_stay(runtime, &call, place) else { bail!("on-chunk: it cannot be instantiated") };
     let piece = "2026-01-01T00:00:00Z INFO request served in 12 ms\n".repeat(20);
     measure("on-chunk", pace, || live.on_chunk(Channel::Stdout, piece.as_bytes()).map(|_| answer.memory))

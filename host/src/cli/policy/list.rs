@@ -8,8 +8,8 @@ use crate::config::Config;
 use crate::policy::grants::Capability;
 use crate::policy::report::{Line, Report};
 
-pub(super) fn list(config: &Config, as_json: bool) -> anyhow::Result<()> {
-    let file = Report::file(&config.data_directory);
+pub(super) fn list(config: &Config, cluster: Option<&str>, as_json: bool) -> anyhow::Result<()> {
+    let file = Report::file(&config.policies_of(cluster)?.1);
     let Some(report) = Report::read(&file)? else {
         bail!("{} is not there: the gateway of this configuration does not run, or has no policies.directory", file.display());
     };

@@ -65,6 +65,9 @@ pub enum PolicyCommand {
         /// The configuration.
         #[arg(long)]
         config: PathBuf,
+        /// One of several clusters: its own policies, where it has some, and those that all share otherwise.
+        #[arg(long)]
+        cluster: Option<String>,
         /// Prints JSON.
         #[arg(long)]
         json: bool,
@@ -87,7 +90,7 @@ impl PolicyCommand {
             Self::Push(push) => push.run(),
             Self::Pull(pull) => pull.run(),
             Self::Lock(lock) => lock.run(),
-            Self::List { config, json } => list::list(&Config::load(&config)?, json),
+            Self::List { config, cluster, json } => list::list(&Config::load(&config)?, cluster.as_deref(), json),
         }
     }
 }

@@ -215,8 +215,9 @@ impl Explain {
             None => None,
         };
         let given = recorded::given(&event, body.as_deref())?;
-        let stage = Stage::with(&config.policies)?;
-        let directory = stage.directory(&config.policies, &config.data_directory, true)?;
+        let (its_policies, data) = config.policies_of(event["cluster"].as_str().filter(|_| config.clusters.is_some()))?;
+        let stage = Stage::with(&its_policies)?;
+        let directory = stage.directory(&its_policies, &data, true)?;
         let policies = &directory.current().policies;
         let mut out = std::io::stdout().lock();
         let text = |value: &Value| printable(value.as_str().unwrap_or("-"));

@@ -253,11 +253,20 @@ fn list(place: &Place, filter: &Filter, as_json: bool) -> anyhow::Result<()> {
         say!("no sessions");
         return Ok(());
     }
-    let mut lines = vec![row(["SESSION", "FIRST", "LAST", "CALLS", "STREAMS", "REFUSED", "CALLER"])];
+    // Of a gateway with one cluster none is told.
+    let has_several = rows.iter().any(|session| !session.cluster.is_empty());
+    let with = |mut line: Vec<String>, cluster: &str| {
+        if has_several {
+            line.insert(1, cluster.to_owned());
+        }
+        line
+    };
+    let head = row(["SESSION", "FIRST", "LAST", "CALLS", "STREAMS", "REFUSED", "CALLER"]);
+    let mut lines = vec![with(head, "CLUSTER")];
     lines.extend(rows.iter().map(|session| {
         let [first, last] = [session.first, session.last].map(|second| timestamp_of(Duration::from_secs(second))[..19].to_owned() + "Z");
         let [calls, streams, refused] = [session.calls, session.streams, session.refused].map(|count| count.to_string());
-        row([&session.id, &first, &last, &calls, &streams, &refused, &session.username])
+        with(row([&session.id, &first, &last, &calls, &streams, &refused, &session.username]), &session.cluster)
     }));
     table::print(&lines);
     Ok(())

@@ -14,8 +14,25 @@ pub trait CounterRows: Send + Sync {
     fn write(&self, rows: Vec<(CounterRow, u64)>, ended: Vec<CounterId>) -> Rows<'_, ()>;
 }
 
-/// Which counter: of a policy, by its key and the seconds it looks back.
-pub type CounterId = (String, String, u32);
+/// Whose counter it is: what a policy counts in one cluster is nothing to it in another.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct CounterOwner {
+    /// The name of the cluster; empty in rows that are older than that a gateway had several.
+    pub cluster: String,
+    /// The name of the policy.
+    pub policy: String,
+}
+
+/// Which counter it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CounterId {
+    /// Whose.
+    pub owner: CounterOwner,
+    /// The policy's own name for it.
+    pub key: String,
+    /// The seconds it looks back.
+    pub window: u32,
+}
 
 /// A counter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,8 +57,11 @@ impl CounterRows for SqliteCounters {
     fn load(&self, now: u64) -> Rows<'_, Vec<CounterRow>> {
         self.0.call(move |connection| {
             connection.execute("DELETE FROM counters WHERE ends <= ?1", [now])?;
-            let mut statement = connection.prepare("SELECT policy, key, window, slices FROM counters")?;
-            let rows = statement.query_map([], |row| Ok(((row.get(0)?, row.get(1)?, row.get(2)?), row.get::<_, String>(3)?)))?;
+            let mut statement = connection.prepare("SELECT cluster, policy, key, window, slices FROM counters")?;
+            let rows = statement.query_map([], |row| {
+                let owner = CounterOwner { cluster: row.get(0)?, policy: row.get(1)? };
+                Ok((CounterId { owner, key: row.get(2)?, window: row.get(3)? }, row.get::<_, String>(4)?))
+            })?;
             rows.map(|row| {
                 let (id, slices) = row?;
                 Ok(CounterRow { id, slices: serde_json::from_str(&slices).context("a counter in the database is not readable")? })
@@ -54,16 +74,17 @@ impl CounterRows for SqliteCounters {
         self.0.call(move |connection| {
             let transaction = connection.transaction()?;
             {
-                let mut remove = transaction.prepare_cached("DELETE FROM counters WHERE policy = ?1 AND key = ?2 AND window = ?3")?;
-                for (policy, key, window) in ended {
-                    remove.execute(params![policy, key, window])?;
+                let mut remove =
+                    transaction.prepare_cached("DELETE FROM counters WHERE cluster = ?1 AND policy = ?2 AND key = ?3 AND window = ?4")?;
+                for CounterId { owner, key, window } in ended {
+                    remove.execute(params![owner.cluster, owner.policy, key, window])?;
                 }
                 let mut write = transaction.prepare_cached(
-                    "INSERT INTO counters (policy, key, window, slices, ends) VALUES (?1, ?2, ?3, ?4, ?5)
-                     ON CONFLICT (policy, key, window) DO UPDATE SET slices = ?4, ends = ?5",
+                    "INSERT INTO counters (cluster, policy, key, window, slices, ends) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                     ON CONFLICT (cluster, policy, key, window) DO UPDATE SET slices = ?5, ends = ?6",
                 )?;
-                for (CounterRow { id: (policy, key, window), slices }, ends) in rows {
-                    write.execute(params![policy, key, window, serde_json::to_string(&slices)?, ends])?;
+                for (CounterRow { id: CounterId { owner, key, window }, slices }, ends) in rows {
+                    write.execute(params![owner.cluster, owner.policy, key, window, serde_json::to_string(&slices)?, ends])?;
                 }
             }
             Ok(transaction.commit()?)

@@ -1,10 +1,14 @@
 use super::*;
 use crate::store::Database;
 
+fn of(policy: &str) -> CounterOwner {
+    CounterOwner { cluster: "c".into(), policy: policy.into() }
+}
+
 #[test]
 fn a_window_slides_and_forgets_nothing_early() {
     let counters = Counters::default();
-    let add = |policy, amount, now| counters.add(policy, "k".into(), amount, 600, now).unwrap();
+    let add = |policy, amount, now| counters.add(&of(policy), "k".into(), amount, 600, now).unwrap();
     assert_eq!((add("a", 2, 1000), add("a", 3, 1300), add("b", 1, 1300)), (2, 5, 1));
     assert_eq!(add("a", 0, 1599), 5, "both are in the last ten minutes");
     assert_eq!(add("a", 0, 1610), 3, "the first has left");
@@ -18,19 +22,19 @@ fn a_window_slides_and_forgets_nothing_early() {
 fn other_windows_and_other_policies_count_for_themselves() {
     let counters = Counters::default();
     for window in [1, 59, 60, 61, 3600, u32::MAX] {
-        assert_eq!(counters.add("a", "k".into(), u64::MAX, window, 5000), Some(u64::MAX), "{window}");
-        assert_eq!(counters.add("a", "k".into(), u64::MAX, window, 5001), Some(u64::MAX), "{window}");
+        assert_eq!(counters.add(&of("a"), "k".into(), u64::MAX, window, 5000), Some(u64::MAX), "{window}");
+        assert_eq!(counters.add(&of("a"), "k".into(), u64::MAX, window, 5001), Some(u64::MAX), "{window}");
     }
 }
 
 #[test]
 fn a_policy_that_keeps_too_many_is_told_and_others_go_on() {
     let counters = Counters::default();
-    assert!((0..MOST).all(|n| counters.add("a", n.to_string(), 1, 60, 100).is_some()));
-    assert_eq!(counters.add("a", "one more".into(), 1, 60, 100), None);
-    assert_eq!(counters.add("a", "5".into(), 1, 60, 100), Some(2));
-    assert_eq!(counters.add("b", "k".into(), 1, 60, 100), Some(1));
-    assert_eq!(counters.add("a", "one more".into(), 1, 60, 161), Some(1), "the others have ended");
+    assert!((0..MOST).all(|n| counters.add(&of("a"), n.to_string(), 1, 60, 100).is_some()));
+    assert_eq!(counters.add(&of("a"), "one more".into(), 1, 60, 100), None);
+    assert_eq!(counters.add(&of("a"), "5".into(), 1, 60, 100), Some(2));
+    assert_eq!(counters.add(&of("b"), "k".into(), 1, 60, 100), Some(1));
+    assert_eq!(counters.add(&of("a"), "one more".into(), 1, 60, 161), Some(1), "the others have ended");
 }
 
 #[test]
@@ -39,19 +43,49 @@ fn what_was_counted_is_there_after_a_restart() {
     std::fs::create_dir_all(&directory).unwrap();
     let database = Database::open(&directory.join("postern.db")).unwrap();
     let rows = || SqliteCounters::new(&database).unwrap();
-    let open = |now| tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(Counters::open(rows(), now)).unwrap();
+    let open = |now| {
+        tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap()
+            .block_on(Counters::open(rows(), &["c".into(), "d".into()], now))
+            .unwrap()
+    };
     let counters = open(1000);
-    counters.add("a", "k".into(), 2, 600, 1000);
-    counters.add("a", "k".into(), 3, 600, 1100);
-    counters.add("a", "short".into(), 9, 10, 1100);
+    counters.add(&of("a"), "k".into(), 2, 600, 1000);
+    counters.add(&of("a"), "k".into(), 3, 600, 1100);
+    counters.add(&of("a"), "short".into(), 9, 10, 1100);
     counters.write(1100).unwrap();
     let counters = open(1200);
-    assert_eq!(counters.add("a", "k".into(), 1, 600, 1200), Some(6));
-    assert_eq!(counters.add("a", "short".into(), 1, 10, 1200), Some(1));
+    assert_eq!(counters.add(&of("a"), "k".into(), 1, 600, 1200), Some(6));
+    assert_eq!(counters.add(&of("a"), "short".into(), 1, 10, 1200), Some(1));
     counters.write(1200).unwrap();
     counters.write(3000).unwrap();
     assert_eq!(wait(rows().load(0)).unwrap().len(), 0, "what ended is not kept");
     std::fs::remove_dir_all(directory).unwrap();
+}
+
+#[test]
+fn a_policy_counts_in_each_cluster_for_itself_and_nobody_has_a_budget_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let database = Database::open(&directory.path().join("postern.db")).unwrap();
+    let rows = || SqliteCounters::new(&database).unwrap();
+    let owner = |cluster: &str| CounterOwner { cluster: cluster.into(), policy: "a".into() };
+    let open = |clusters: &[&str]| {
+        let names: Vec<String> = clusters.iter().map(|name| (*name).to_owned()).collect();
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(Counters::open(rows(), &names, 1000)).unwrap()
+    };
+    // As it was written when a gateway had one cluster.
+    let id = CounterId { owner: owner(""), key: "k".into(), window: 600 };
+    wait(rows().write(vec![(CounterRow { id, slices: vec![(99, 5)] }, 2000)], Vec::new())).unwrap();
+    let counters = open(&["prod", "dev"]);
+    assert_eq!(counters.add(&owner("prod"), "k".into(), 1, 600, 1000), Some(6));
+    assert_eq!(counters.add(&owner("dev"), "k".into(), 0, 600, 1000), Some(5));
+    assert_eq!(counters.add(&owner("other"), "k".into(), 0, 600, 1000), Some(0));
+    counters.write(1000).unwrap();
+    let counters = open(&["prod", "dev", "other"]);
+    assert_eq!(counters.add(&owner("prod"), "k".into(), 0, 600, 1000), Some(6));
+    assert_eq!(counters.add(&owner("dev"), "k".into(), 0, 600, 1000), Some(5));
+    assert_eq!(counters.add(&owner("other"), "k".into(), 0, 600, 1000), Some(0), "what was taken over once is taken over no more");
 }
 
 proptest::proptest! {
@@ -62,7 +96,7 @@ proptest::proptest! {
         for (later, amount) in steps {
             now += later;
             all.push((now, amount));
-            let sum = counters.add("a", "k".into(), amount, window, now).unwrap();
+            let sum = counters.add(&of("a"), "k".into(), amount, window, now).unwrap();
             let within = |seconds: u64| all.iter().filter(|(at, _)| at + seconds > now).map(|(_, amount)| amount).sum::<u64>();
             proptest::prop_assert!(within(u64::from(window)) <= sum && sum <= within(u64::from(window) + slice_of(window)));
         }

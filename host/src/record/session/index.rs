@@ -52,6 +52,8 @@ pub struct SessionRow {
     pub username: String,
     /// The verified issuer.
     pub issuer: String,
+    /// The cluster, where the gateway has several: what one credential does in each of them is a session of its own. Empty otherwise.
+    pub cluster: String,
     /// Unix seconds of the first thing done.
     pub first: u64,
     /// And of the last.

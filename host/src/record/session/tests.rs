@@ -4,7 +4,15 @@ use crate::store::Database;
 
 /// A caller with a credential of this id.
 pub(super) fn caller(credential: &str) -> Caller {
-    Caller { username: "ann".into(), groups: Vec::new(), issuer: "i".into(), claims: Vec::new(), expires: 0, credential: credential.into() }
+    Caller {
+        username: "ann".into(),
+        groups: Vec::new(),
+        issuer: "i".into(),
+        claims: Vec::new(),
+        expires: 0,
+        credential: credential.into(),
+        cluster: Arc::default(),
+    }
 }
 
 /// What is left of a recording that was begun, once this was done with it.

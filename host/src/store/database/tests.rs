@@ -31,7 +31,7 @@ fn a_database_without_a_version_keeps_its_rows_and_gets_one() {
         "of one intent the latest goes on"
     );
     assert_eq!(texts("SELECT ticket || ' ' || approvers FROM ticket_approvers ORDER BY 1"), ["a ops", "a sre"]);
-    let twice = migrated.execute("INSERT INTO tickets VALUES ('d', 'i', 'r', 'pending', 3, 9, '{}', 0)", []).unwrap_err().to_string();
+    let twice = migrated.execute("INSERT INTO tickets VALUES ('d', 'i', 'r', 'pending', 3, 9, '{}', 0, '')", []).unwrap_err().to_string();
     assert!(twice.contains("UNIQUE"), "{twice}");
     Database::open(&file).unwrap();
 }
@@ -54,7 +54,7 @@ async fn a_step_is_done_though_nobody_waits_for_it() {
     let worker = Database::open(&file(&directory)).unwrap().worker("test", Durability::Process).unwrap();
     let slow = worker.call(|connection| {
         std::thread::sleep(Duration::from_millis(50));
-        Ok(connection.execute("INSERT INTO sessions VALUES ('s', 'u', 'i', 1, 1, 0, 0, 0)", [])?)
+        Ok(connection.execute("INSERT INTO sessions VALUES ('s', 'u', 'i', 1, 1, 0, 0, 0, '')", [])?)
     });
     assert!(tokio::time::timeout(Duration::from_millis(5), slow).await.is_err());
     let rows: i64 =

@@ -7,6 +7,7 @@ mod bodies;
 mod capabilities;
 mod changes;
 mod clients;
+mod clusters;
 mod constrained;
 mod crowds;
 mod encodings;

@@ -1,8 +1,6 @@
 //! The listener for those who run the gateway: metrics, and whether it lives, is ready and is well.
 
 use std::collections::HashSet;
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::time::Duration;
 
 use e2e::{Issuer, Setup, cluster, code, send, setup_with};
@@ -13,13 +11,7 @@ const ON: &str = "operations: {address: '127.0.0.1:0'}\n";
 
 /// The answer to a request to the listener.
 fn asked(s: &Setup, request: &str) -> String {
-    let log = s.gateway.log();
-    let address = log.lines().find_map(|line| line.strip_prefix("metrics and health are at http://")).expect(&log);
-    let mut stream = TcpStream::connect(address).unwrap();
-    write!(stream, "{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
+    e2e::operations(&s.gateway, request)
 }
 
 fn metrics(s: &Setup) -> String {
@@ -55,12 +47,12 @@ fn metrics_tell_what_happened() {
         "postern_requests_total{verb=\"list\",verdict=\"block\",code=\"4xx\",cluster=\"testbed\"}",
         "postern_requests_total{verb=\"other\",verdict=\"unauthenticated\",code=\"4xx\",cluster=\"testbed\"}",
         "postern_failed_logins_total",
-        "postern_masked_values_total",
+        "postern_masked_values_total{cluster=\"testbed\"}",
         "postern_policy_calls_total{policy=\"10-mask-secrets\",hook=\"on-request\",verdict=\"mask\"}",
         "postern_policy_calls_total{policy=\"20-no-bulk\",hook=\"on-request\",verdict=\"block\"}",
         "postern_policy_call_seconds_total{policy=\"10-mask-secrets\",hook=\"on-request\"}",
-        "postern_upstream_connections_opened_total",
-        "postern_upstream_token_requests_total",
+        "postern_upstream_connections_opened_total{cluster=\"testbed\"}",
+        "postern_upstream_token_requests_total{cluster=\"testbed\"}",
         "postern_audit_events_total",
         "postern_audit_writable",
         "process_resident_memory_bytes",

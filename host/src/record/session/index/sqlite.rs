@@ -28,11 +28,11 @@ impl SessionIndex for SqliteIndex {
             let transaction = connection.transaction()?;
             {
                 let mut statement = transaction.prepare_cached(
-                    "INSERT INTO sessions (id, username, issuer, first, last, calls, streams, refused) VALUES (?1, ?2, ?3, ?4, ?4, ?5, ?6, ?7)
+                    "INSERT INTO sessions (id, username, issuer, first, last, calls, streams, refused, cluster) VALUES (?1, ?2, ?3, ?4, ?4, ?5, ?6, ?7, ?8)
                      ON CONFLICT (id) DO UPDATE SET last = ?4, calls = calls + ?5, streams = streams + ?6, refused = refused + ?7",
                 )?;
                 for Touched { who, last, calls, streams, refused } in touched {
-                    statement.execute(params![who.credential, who.username, who.issuer, last, calls, streams, refused])?;
+                    statement.execute(params![who.credential, who.username, who.issuer, last, calls, streams, refused, who.cluster.as_ref()])?;
                 }
             }
             Ok(transaction.commit()?)
@@ -42,7 +42,7 @@ impl SessionIndex for SqliteIndex {
     fn list(&self, since: u64, until: u64) -> Rows<'_, Vec<SessionRow>> {
         self.0.call(move |connection| {
             let mut statement = connection.prepare_cached(
-                "SELECT id, username, issuer, first, last, calls, streams, refused FROM sessions WHERE last >= ?1 AND first <= ?2 ORDER BY last DESC",
+                "SELECT id, username, issuer, first, last, calls, streams, refused, cluster FROM sessions WHERE last >= ?1 AND first <= ?2 ORDER BY last DESC",
             )?;
             let rows = statement.query_map([since, until], |row| {
                 Ok(SessionRow {
@@ -54,6 +54,7 @@ impl SessionIndex for SqliteIndex {
                     calls: row.get(5)?,
                     streams: row.get(6)?,
                     refused: row.get(7)?,
+                    cluster: row.get(8)?,
                 })
             })?;
             Ok(rows.collect::<Result<_, _>>()?)

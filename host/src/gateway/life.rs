@@ -1,0 +1,165 @@
+//! What becomes of an operation: it is decided, waits where it needs an approval, is sealed, and sent.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::{Response, StatusCode, header};
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+
+use super::Cluster;
+use super::exchange::{Exchange, is_unread};
+use super::review::is_review;
+use super::seal::Sealed;
+use crate::approve::State;
+use crate::body::Body;
+use crate::classify::Operation;
+use crate::config::KeepBodies;
+use crate::decide::{self, Decider, Ruling, Terms};
+use crate::json::RequestBody;
+use crate::policy::PolicySet;
+use crate::policy::bindings::postern::policy::types;
+use crate::record::Event;
+use crate::status::Refusal;
+use crate::stream::messages::Opening;
+use crate::stream::waiting::Handshake;
+use crate::words::{Step, Verdict};
+
+/// Says what was decided, and by which policies.
+pub(super) fn note(event: &mut Event, ruling: &Ruling) {
+    event.verdict(ruling.verdict());
+    let answers = &ruling.terms().answers;
+    if !answers.is_empty() {
+        event.set("policies", answers);
+    }
+}
+
+impl Cluster {
+    /// Decide, approve, and send. What needs an approval waits here, or on the caller's terminal.
+    pub(super) async fn carry_out(
+        self: &Arc<Self>,
+        mut exchange: Box<Exchange>,
+        mut upgrade: Option<OnUpgrade>,
+        event: &mut Event,
+    ) -> Result<Response<Body>, Refusal> {
+        if self.reads_upload(&exchange) {
+            self.take_in(&mut exchange).await?;
+        }
+        let deciding = Instant::now();
+        let ruling = self.decide(&exchange).await;
+        self.metrics.step(Step::Decide, deciding);
+        let ruling = ruling.inspect_err(|_| {
+            event.verdict(Verdict::Failed);
+        })?;
+        note(event, &ruling);
+        let passed = match ruling {
+            Ruling::Refuse(refused) => return Err(refused.refusal),
+            Ruling::Pass(passed) => passed,
+            Ruling::Hold(mut held) => {
+                // They are asked anew at the release; until then their instances are somebody else's.
+                held.terms_mut().live.clear();
+                // What is approved is these bytes.
+                self.take_in(&mut exchange).await?;
+                let ticket = Box::pin(self.ask(&exchange, &held, event)).await?;
+                if ticket.state == State::Pending
+                    && exchange.operation.command.is_some()
+                    && let Some(handshake) = Handshake::offered(&exchange.operation.method, &exchange.headers)
+                    && let Some(upgrade) = upgrade.take()
+                {
+                    let slot = self.slot(&exchange.caller)?;
+                    return Ok(self.hold_on_terminal(exchange, ticket, handshake, upgrade, slot, event.hand_over()));
+                }
+                Box::pin(self.wait_and_release(&exchange, ticket, event)).await?
+            }
+        };
+        let sealed = self.seal(exchange, passed, None, event).await?;
+        self.send(sealed, upgrade).await.map(|response| self.outward(response))
+    }
+
+    /// Sends what is sealed. How it ends is recorded by whoever carries the answer.
+    async fn send(&self, mut sealed: Sealed, upgrade: Option<OnUpgrade>) -> Result<Response<Body>, Refusal> {
+        match sealed.opens.take() {
+            Some(opens) => Box::pin(self.stream(sealed, opens, upgrade)).await,
+            None if is_review(&sealed.exchange.operation) && !sealed.passed.reads_objects() => Box::pin(self.review(sealed)).await,
+            None => {
+                let opening = sealed.exchange.opening.take();
+                let response = self.answer(sealed).await?;
+                Ok(match (opening, upgrade) {
+                    (Some(opening), Some(upgrade)) if response.status() == StatusCode::OK => self.tell(opening, upgrade, response),
+                    _ => response,
+                })
+            }
+        }
+    }
+
+    /// An answer that is told over WebSocket: its connection is upgraded here, and not at the API server.
+    fn tell(&self, opening: Opening, upgrade: OnUpgrade, answer: Response<Body>) -> Response<Body> {
+        let (mut response, open, leaving) = (opening.response(), self.drain.hold(), self.drain.leaving());
+        for warning in answer.headers().get_all(header::WARNING) {
+            response.headers_mut().append(header::WARNING, warning.clone());
+        }
+        tokio::task::spawn_local(async move {
+            let _open = open;
+            let Ok(upgraded) = upgrade.await else { return };
+            tokio::select! {
+                () = opening.tell(TokioIo::new(upgraded), answer.into_body()) => {}
+                () = leaving.cancelled() => {}
+            }
+        });
+        response
+    }
+
+    /// Whether somebody reads what is sent to a proxied server: a policy that may, or a rule that keeps bodies.
+    fn reads_upload(&self, exchange: &Exchange) -> bool {
+        is_unread(&exchange.upload)
+            && (self.keeps(&exchange.operation) != KeepBodies::Metadata || self.in_force().read_bodies_of(&exchange.operation))
+    }
+
+    /// The policies in force.
+    pub(super) fn in_force(&self) -> Arc<PolicySet> {
+        self.policies.as_ref().map_or_else(|| Arc::new(PolicySet::default()), |p| p.current())
+    }
+
+    /// What decides by these policies.
+    pub(super) fn decider<'a>(&'a self, policies: &'a PolicySet) -> Decider<'a> {
+        let runtime = self.policies.as_ref().map(|p| p.runtime());
+        Decider { policies, runtime, unmatched: self.member.policies.unmatched, plans: &self.plans }
+    }
+
+    pub(super) async fn decide(&self, exchange: &Exchange) -> Result<Ruling, Refusal> {
+        let set = self.in_force();
+        let decider = self.decider(&set);
+        if is_unread(&exchange.upload) && set.read_bodies_of(&exchange.operation) {
+            return Err(Refusal::unavailable("the policies changed just now, and read what you send; try again"));
+        }
+        let needs = decider.needs(&exchange.operation);
+        if !needs.is_empty() {
+            // What stands beside an operation is read with the gateway's own rights: who may not do it would be told by the answer what exists.
+            Box::pin(self.may(exchange)).await?;
+        }
+        let around = self.look_around(&exchange.operation, &needs).await?;
+        let passing = is_unread(&exchange.upload).then(|| Arc::new(RequestBody::passing()));
+        let body = passing.as_ref().or(Some(&exchange.body).filter(|body| !body.is_empty()));
+        Ok(decider.decide(&|| self.describe(exchange), &exchange.operation, body, &around))
+    }
+
+    /// The operation as policies are told it, put together for the first that is asked.
+    pub(super) fn describe(&self, exchange: &Exchange) -> Arc<types::Operation> {
+        Arc::clone(exchange.described.get_or_init(|| self.describe_as(exchange, &exchange.operation)))
+    }
+
+    /// The same of another operation, which the same caller asks about.
+    pub(super) fn describe_as(&self, exchange: &Exchange, operation: &Operation) -> Arc<types::Operation> {
+        let Exchange { caller, id, received_at, .. } = exchange;
+        Arc::new(decide::describe(operation, caller, id, *received_at))
+    }
+
+    /// The same for what comes after the decision.
+    pub(super) fn describe_answer(&self, exchange: &Exchange, terms: &Terms) -> Arc<types::Operation> {
+        let mut described = self.describe(exchange);
+        if terms.approved {
+            Arc::make_mut(&mut described).approved = true;
+        }
+        described
+    }
+}

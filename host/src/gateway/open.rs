@@ -1,0 +1,195 @@
+//! The gateway is put together from its configuration, and taken apart when it ends.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use zeroize::Zeroizing;
+
+use super::Gateway;
+use super::cluster::{Cluster, Shared};
+use super::clusters::Clusters;
+use crate::approve::{Approvals, SqliteTickets};
+use crate::clock::now;
+use crate::config::Config;
+use crate::drain::Drain;
+use crate::files;
+use crate::forward::{Access, As, LARGEST_ANSWER, Question};
+use crate::identify::{CertificateCa, Identifier};
+use crate::listen::Ca;
+use crate::metrics::Metrics;
+use crate::policy::report::Report;
+use crate::policy::{Cache, Counters, Directory, Runtime, SqliteCounters};
+use crate::record::session::Sessions;
+use crate::record::session::index::SqliteIndex;
+use crate::record::session::spool::Uploader;
+use crate::record::{AuditLog, Event, Strangers};
+use crate::slots::Slots;
+use crate::store::{DataDirectory, Database, Objects};
+use crate::words::Stage;
+
+/// How long recordings may go on to the object store once everything else has ended.
+const LAST_SENDING: Duration = Duration::from_secs(10);
+
+/// What a gateway holds for as long as it lives.
+pub(super) struct Kept {
+    /// Nobody else's directories.
+    _directories: Vec<DataDirectory>,
+    /// Follows the policies that all clusters share.
+    _watching: Option<Box<dyn Send + Sync>>,
+    /// Stops sending recordings on, and what sends them.
+    sending: std::sync::Mutex<Option<(watch::Sender<bool>, JoinHandle<()>)>>,
+}
+
+impl Gateway {
+    /// Opens all that the configuration names. One that serves a cluster for one person lets in client certificates of its own CA.
+    pub async fn open(config: Config, is_personal: bool) -> anyhow::Result<Arc<Self>> {
+        let data = config.data_directory.clone();
+        let mut directories = vec![DataDirectory::open(&data)?];
+        if !config.sessions_directory().starts_with(&data) {
+            directories.push(DataDirectory::open(&config.sessions_directory())?);
+        }
+        // Issuers without a CA of their own are checked against that of the cluster, where there is one.
+        let cluster_ca = config.cluster.as_ref().map(Access::load).transpose()?.map(|access| access.ca).unwrap_or_default();
+        let mut identifier = Identifier::new(&config.authentication, &cluster_ca)?;
+        if is_personal {
+            identifier = identifier.with_client_ca(CertificateCa::from_pem(Ca::open(&data)?.pem().as_bytes())?)?;
+        }
+        let metrics = if config.operations.is_some() { Metrics::counting() } else { Arc::default() };
+        let database = Database::open(&data.join("postern.db"))?;
+        let approvals = Approvals::new(SqliteTickets::new(&database)?, &config.approvals);
+        let (stop_sending, stopped_sending) = watch::channel(false);
+        let uploader = match &config.sessions.object_store {
+            Some(store) => Some(Uploader::new(config.sessions_directory(), Objects::open(store)?, store.largest_spool.0 as u64)),
+            None => None,
+        };
+        let spool = uploader.as_ref().map(Uploader::spool);
+        let largest = config.sessions.largest_recording.0 as u64;
+        let sessions = Sessions::open(&config.sessions_directory(), &data, SqliteIndex::new(&database)?, largest, spool)?;
+        let sending = uploader.map(|uploader| (stop_sending, tokio::spawn(uploader.run(stopped_sending))));
+        let audit = AuditLog::open(&config.audit_file(), config.audit.rotation(), Some(sessions.clone()), Arc::clone(&metrics))?;
+        // A cluster with policies of its own may be added later.
+        let runtime = match config.policies.directory.is_some() || config.clusters.is_some() {
+            true => {
+                let names: Vec<String> = config.members().into_iter().map(|member| member.cluster.name).collect();
+                let counters = Counters::open(SqliteCounters::new(&database)?, &names, now()).await?;
+                Some(Runtime::start(config.policies.memory.0, counters)?)
+            }
+            false => None,
+        };
+        let policies = match (&config.policies.directory, &runtime) {
+            (Some(_), Some(runtime)) => {
+                let (runtime, report) = (Arc::clone(runtime), Some(Report::file(&data)));
+                Some(Directory::open(runtime, Cache::open(&data)?, &config.policies, &data, report)?)
+            }
+            _ => None,
+        };
+        let watching = match &policies {
+            Some(policies) => {
+                policies.warn_of_missing();
+                audit.policies(&policies.current(), None);
+                let audit = audit.clone();
+                policies.watch(move |set| audit.policies(set, None))?.map(|watching| Box::new(watching) as Box<dyn Send + Sync>)
+            }
+            None => None,
+        };
+        tokio::spawn(Arc::clone(&identifier).keep_fresh());
+        let (config, drain) = (Arc::new(config), Drain::default());
+        let clusters = Clusters::open(Shared {
+            config: Arc::clone(&config),
+            identifier: Arc::clone(&identifier),
+            approvals: Arc::clone(&approvals),
+            audit: audit.clone(),
+            drain: drain.clone(),
+            sessions: sessions.clone(),
+            counts: config.operations.is_some(),
+            runtime,
+            policies,
+            token_key: Zeroizing::new(files::secret(&data.join("token.key"))?),
+        })?;
+        // What is counted of the only cluster is what is counted.
+        let metrics = clusters.now().alone().and_then(|alone| alone.cluster().ok()).map_or(metrics, |alone| Arc::clone(alone.metrics()));
+        let kept = Kept { _directories: directories, _watching: watching, sending: std::sync::Mutex::new(sending) };
+        Ok(Arc::new(Self {
+            config,
+            identifier,
+            approvals,
+            audit: audit.counting_in(&metrics),
+            metrics,
+            strangers: Strangers::default(),
+            drain,
+            sessions,
+            requests: Slots::new(usize::MAX),
+            clusters,
+            kept,
+        }))
+    }
+
+    /// Follows the file of a configuration with several clusters: they are added, changed and taken out as it says. `changed` hears of it.
+    pub fn follow(self: &Arc<Self>, file: PathBuf, changed: impl Fn(&Config) + Send + 'static) -> anyhow::Result<()> {
+        match self.config.clusters {
+            Some(_) => Clusters::follow(self, file, changed),
+            None => Ok(()),
+        }
+    }
+
+    /// Tells of failed logins that were no events of their own, for as long as this runs.
+    pub async fn tell_of_strangers(&self) {
+        self.audit.tell_of(&self.strangers).await;
+    }
+
+    /// Says, and records, which API servers cannot be reached when the gateway starts: nothing passes to them until they can.
+    pub fn tell_of_upstreams(self: &Arc<Self>) -> anyhow::Result<()> {
+        let this = Arc::clone(self);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        // Connections stay on the thread that opened them.
+        std::thread::Builder::new().name("upstream".into()).spawn(move || {
+            let local = tokio::task::LocalSet::new();
+            for cluster in this.clusters().ready() {
+                local.spawn_local(look_at(Arc::clone(cluster)));
+            }
+            runtime.block_on(local);
+        })?;
+        Ok(())
+    }
+
+    /// Ends: all that was recorded and counted is written down. Nothing may be asked of it any more.
+    pub async fn close(&self) {
+        self.audit.tell(&self.strangers, true);
+        self.audit.close().await;
+        self.sessions.close().await;
+        let sending = self.kept.sending.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        if let Some((stop, sending)) = sending {
+            let _ = stop.send(true);
+            // What is not sent by then waits on the disk for the next start.
+            let _ = tokio::time::timeout(LAST_SENDING, sending).await;
+        }
+        let shared = self.clusters.shared();
+        if let Some(runtime) = shared.runtime.clone() {
+            let counted = tokio::task::spawn_blocking(move || runtime.counters.write(now()));
+            if let Err(error) = counted.await.map_err(Into::into).flatten() {
+                tracing::error!(error = format!("{error:#}"), "what policies counted last could not be written down");
+            }
+        }
+        if let Some(policies) = &shared.policies {
+            policies.retire();
+        }
+        self.clusters().ready().for_each(|cluster| cluster.retire());
+    }
+}
+
+async fn look_at(cluster: Arc<Cluster>) {
+    let asked = cluster.upstream().read(&As::Gateway, Question::Get("/version"), LARGEST_ANSWER).await;
+    let why = match asked {
+        Ok((status, _)) if status != StatusCode::UNAUTHORIZED => return,
+        Ok(_) => "it does not take the gateway's credential (401)".to_owned(),
+        Err(refusal) => refusal.message,
+    };
+    tracing::error!(cluster = cluster.name(), %why, "the API server cannot be asked: nothing passes until it can");
+    let mut event = Event::default();
+    event.set("cluster", cluster.name()).set("apiServer", why);
+    cluster.audit().record(&event, Stage::Unreachable);
+}

@@ -1,0 +1,122 @@
+//! The gateway's own API, which is not the clusters': it is never forwarded.
+
+use std::sync::Arc;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+
+use super::Gateway;
+use super::arrive::{self, take};
+use super::clusters::Listed;
+use super::route::Place;
+use crate::approve::{self, api::Asked};
+use crate::body::{Body, read_request};
+use crate::identify::{Caller, name};
+use crate::listen::Peer;
+use crate::record::Event;
+use crate::respond::Held;
+use crate::status::Refusal;
+use crate::words::Stage;
+
+/// The longest body of a request to the gateway's own API, which takes a number.
+const OWN_BODY: usize = 64 << 10;
+
+/// A request to the gateway's own API.
+pub(super) struct Own {
+    asked: Asked,
+    caller: Arc<Caller>,
+    /// The cluster it is about; none for all.
+    cluster: Option<String>,
+    held: Held,
+}
+
+impl Gateway {
+    /// Identifies who asks for something that is no operation of a cluster, and reads what it is.
+    pub(super) async fn admit_own(
+        &self,
+        place: &Place,
+        peer: &Peer,
+        request: Request<Incoming>,
+        event: &mut Event,
+    ) -> Result<Own, Refusal> {
+        let mut held = Held::new(peer.connection.busy());
+        let about = match place {
+            Place::Own(about) => about.as_deref(),
+            Place::Broken(listed) => Some(&**listed),
+            Place::Nowhere => None,
+        };
+        let cluster = about.and_then(|listed| listed.cluster().ok());
+        let caller = match cluster {
+            Some(cluster) => cluster.identify(request.headers(), &peer.presented, event).await?,
+            None => {
+                let caller = arrive::identify(&self.identifier, &self.metrics, request.headers(), &peer.presented, event).await?;
+                nobodys_account(&caller).inspect_err(|refusal| arrive::unknown(refusal, &self.metrics, event))?;
+                caller
+            }
+        };
+        event.caller(&caller);
+        if let Some(listed) = about {
+            event.set("cluster", listed.name());
+        }
+        peer.connection.known();
+        match place {
+            Place::Own(_) => {}
+            Place::Broken(listed) => return Err(cannot_be_asked(listed)),
+            Place::Nowhere => {
+                return Err(Refusal::not_found(
+                    "no cluster of this gateway is reached by this host and path; ask whoever runs the gateway for the server address of the one you mean",
+                ));
+            }
+        }
+        let limits = &self.config.limits;
+        held.count(take(&self.requests, limits.requests_per_caller, "requestsPerCaller", &caller)?);
+        let (parts, body) = request.into_parts();
+        let body = read_request(body, limits.request_body.0.min(OWN_BODY), limits.request_body_time.duration()).await?;
+        let asked = Asked::parse(&parts.method, &parts.uri, &body)?;
+        Ok(Own { asked, caller, cluster: about.map(|listed| listed.name().to_owned()), held })
+    }
+
+    /// Answers a request to the gateway's own API, in a task of its own: an answer that was begun is given and recorded though whoever gave it has hung up.
+    pub(super) async fn serve_own(self: Arc<Self>, own: Own, mut event: Event) -> Response<Body> {
+        let served = tokio::task::spawn_local(async move {
+            match self.answer_own(&own, &mut event).await {
+                Ok(response) => {
+                    event.status(response.status());
+                    self.audit.record(&event, Stage::Completed);
+                    response
+                }
+                Err(refusal) => {
+                    self.audit.refused(&refusal, &mut event);
+                    refusal.into_response()
+                }
+            }
+        });
+        served.await.unwrap_or_else(|_| Refusal::internal("the gateway is being stopped").into_response())
+    }
+
+    async fn answer_own(&self, Own { asked, caller, cluster, held: _held }: &Own, event: &mut Event) -> Result<Response<Body>, Refusal> {
+        if let Asked::Answer(id, approve, reuse) = asked {
+            // Who lets what pass is on the disk before it passes.
+            event.set("answers", id).set("answer", if *approve { "approve" } else { "deny" });
+            if let Some(seconds) = reuse {
+                event.set("reuseSeconds", seconds);
+            }
+            self.audit.record_durably(event, Stage::Decided).await?;
+        }
+        approve::api::serve(&self.approvals, caller, cluster.as_deref(), asked).await
+    }
+}
+
+/// The name of a ServiceAccount means something in its own cluster only: where a request is for none, nobody has it.
+fn nobodys_account(caller: &Caller) -> Result<(), Refusal> {
+    match name::of_service_account(&caller.username) || caller.groups.iter().any(|group| name::of_service_account(group)) {
+        true => Err(Refusal::unauthorized(
+            "a ServiceAccount is known in its own cluster only; use the server address of that cluster (its host, or its path before /postern)",
+        )),
+        false => Ok(()),
+    }
+}
+
+fn cannot_be_asked(listed: &Listed) -> Refusal {
+    Refusal::unavailable(format!("the gateway cannot set up the cluster {}; whoever runs it finds the reason in its log", listed.name()))
+}
