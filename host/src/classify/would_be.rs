@@ -7,9 +7,9 @@ use http::Method;
 use super::{Command, Operation, Shape, Target, escape};
 
 impl Operation {
-    /// What a request with these attributes would be; none for a verb that is no request of its own (`bind`, `impersonate`), and for attributes that stand for
+    /// What a request to a cluster with these attributes would be; none for a verb that is no request of its own (`bind`, `impersonate`), and for attributes that stand for
     /// several.
-    pub fn would_be(verb: &str, target: Target) -> Option<Self> {
+    pub fn would_be(cluster: &Arc<str>, verb: &str, target: Target) -> Option<Self> {
         let texts = [verb, &target.api_group, &target.resource, target.subresource.as_deref().unwrap_or_default()];
         if texts.contains(&"*") || target.resource.is_empty() {
             return None;
@@ -35,7 +35,7 @@ impl Operation {
         let parts = [target.name.as_deref(), target.subresource.as_deref()].into_iter().flatten();
         let path = parts.fold(target.collection(), |path, part| format!("{path}/{}", escape(part)));
         Some(Self {
-            cluster: Arc::default(),
+            cluster: Arc::clone(cluster),
             verb: verb.to_owned(),
             target: Some(target),
             path_and_query: path.clone(),
@@ -64,7 +64,7 @@ mod tests {
                 namespace: Some("shop".into()),
                 name: name.map(Into::into),
             };
-            Operation::would_be(verb, target)
+            Operation::would_be(&"c".into(), verb, target)
         };
         for (asked, method, path) in [
             (of("delete", "apps", "deployments", None, Some("web")), Method::DELETE, "/apis/apps/v1/namespaces/shop/deployments/web"),

@@ -43,14 +43,18 @@ impl Serve {
         rustls::crypto::aws_lc_rs::default_provider()
             .install_default()
             .map_err(|_| anyhow::anyhow!("another TLS provider is installed"))?;
-        let config = match (&self.config, &self.kubeconfig) {
-            (Some(file), None) => Config::load(file)?,
-            (None, Some(kubeconfig)) => self.personal(kubeconfig)?,
+        let (config, followed) = match (&self.config, &self.kubeconfig) {
+            (Some(file), None) => {
+                let text = std::fs::read(file).with_context(|| format!("cannot read the configuration {}", file.display()))?;
+                let config = Config::of_file(file, std::str::from_utf8(&text).context("the configuration is not UTF-8")?)?;
+                (config, Some((file.clone(), text)))
+            }
+            (None, Some(kubeconfig)) => (self.personal(kubeconfig)?, None),
             _ => bail!("give --config FILE, or --kubeconfig FILE to serve a cluster for yourself"),
         };
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?.block_on(serve(
             config,
-            self.config,
+            followed,
             self.address_file,
         ))
     }
@@ -74,9 +78,9 @@ impl Serve {
     }
 }
 
-async fn serve(config: Config, file: Option<PathBuf>, address_file: Option<PathBuf>) -> anyhow::Result<()> {
+async fn serve(config: Config, followed: Option<(PathBuf, Vec<u8>)>, address_file: Option<PathBuf>) -> anyhow::Result<()> {
     let (data, listen, operations) = (config.data_directory.clone(), config.listen.clone(), config.operations.clone());
-    let (is_personal, serving, hosts) = (file.is_none(), serving(&config), hosts_of(&config));
+    let (is_personal, serving, hosts) = (followed.is_none(), serving(&config), hosts_of(&config));
     let gateway = Gateway::open(config, is_personal).await?;
     let ca = Ca::open(&data)?;
     let certificates = Certificates::load(&listen, &hosts, &ca)?;
@@ -100,9 +104,9 @@ async fn serve(config: Config, file: Option<PathBuf>, address_file: Option<PathB
         files::write_private(&file, kubeconfig(&ca, &address.to_string())?.as_bytes())?;
         say!("try it: kubectl --kubeconfig {} get pods", file.display());
     }
-    if let Some(file) = file {
+    if let Some((file, text)) = followed {
         let ca = Ca::open(&data)?;
-        gateway.follow(file, move |config| {
+        gateway.follow(file, text, move |config| {
             if let Err(error) = certificates.renew(&listen, &hosts_of(config), &ca) {
                 tracing::error!(error = format!("{error:#}"), "the serving certificate cannot be made for the clusters' new hosts");
             }

@@ -129,8 +129,8 @@ pub struct OneOfSeveral {
     pub kubeconfig: Option<PathBuf>,
     /// The kubeconfig's context; its current one when absent.
     pub context: Option<String>,
-    /// The issuers of the cluster's ServiceAccounts (kube-apiserver's `--service-account-issuer`): no other may name a ServiceAccount. Without them the
-    /// API server is asked, by `/.well-known/openid-configuration`.
+    /// The issuers of the cluster's ServiceAccounts (kube-apiserver's `--service-account-issuer`), which no other cluster has: no other may name a
+    /// ServiceAccount, and without them nobody does.
     #[serde(default)]
     pub service_account_issuers: Vec<String>,
     /// As whom each caller reaches the cluster. The first rule that matches wins; without a match the answer is 403.
@@ -178,6 +178,13 @@ pub struct Member {
 }
 
 impl Config {
+    /// The clusters of another configuration as this one has them: all that is not under `clusters` stays as it is. Whether the policies that clusters share
+    /// would be others is told beside.
+    pub fn members_of(&self, other: &Self) -> (Vec<Member>, bool) {
+        let as_other = Self { cluster: None, clusters: other.clusters.clone(), ..self.clone() };
+        (as_other.members(), self.policies != other.policies)
+    }
+
     /// The clusters, in the order the configuration has them.
     pub fn members(&self) -> Vec<Member> {
         let alone = self.cluster.iter().map(|cluster| Member {
@@ -238,6 +245,13 @@ impl Config {
             member.check(&at)?;
             for other in &members[..index] {
                 ensure!(other.cluster.name != member.cluster.name, "{at}name: {:?} is there twice", member.cluster.name);
+                let issuers = &other.cluster.service_account_issuers;
+                if let Some(issuer) = member.cluster.service_account_issuers.iter().find(|issuer| issuers.contains(issuer)) {
+                    bail!(
+                        "{at}serviceAccountIssuers: {issuer} is that of {} already; a ServiceAccount of the one would be known in the other. Give the API servers issuers of their own",
+                        other.cluster.name
+                    );
+                }
                 if let Some(host) = member.hosts.iter().find(|host| other.hosts.contains(host)) {
                     bail!("{at}hosts: {host:?} is that of {} already", other.cluster.name);
                 }
@@ -259,7 +273,7 @@ impl OneOfSeveral {
         Member {
             cluster: Cluster { name, kubeconfig, context, service_account_issuers },
             is_alone: false,
-            hosts: hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
+            hosts: hosts.iter().map(|host| canonical_host(host)).collect(),
             path_prefix,
             access,
             nodes_proxy,
@@ -316,6 +330,11 @@ impl Member {
         ensure!(within(prefix, OWN).is_none(), "{at}pathPrefix: {prefix} is one of the gateway's own paths");
         Ok(())
     }
+}
+
+/// A host as hosts are compared: names in lower case, addresses as they are written shortest.
+pub(crate) fn canonical_host(text: &str) -> String {
+    text.parse::<std::net::IpAddr>().map_or_else(|_| text.to_ascii_lowercase(), |address| address.to_string())
 }
 
 /// What of a path comes behind a prefix; none where it does not begin with that.

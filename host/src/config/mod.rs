@@ -19,10 +19,10 @@ pub use authentication::{
     Authentication, ClaimMappings, ClaimValidationRule, ExtraMapping, Issuer, JwtAuthenticator, PrefixedClaimOrExpression,
     UserValidationRule,
 };
-pub(crate) use cluster::within;
 pub use cluster::{
     AccessAs, AccessRule, Cluster, ClusterPolicies, Gateway, Impersonate, Member, OneOfSeveral, ServiceAccountRef, Subjects,
 };
+pub(crate) use cluster::{canonical_host, within};
 pub use quantity::{ByteSize, Seconds};
 pub use sessions::{BodyRule, KeepBodies, ObjectStore, RecordingFailure, Sessions};
 
@@ -294,7 +294,12 @@ impl Config {
     /// Reads and checks a configuration file. Relative paths in it are relative to the file.
     pub fn load(file: &Path) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(file).with_context(|| format!("cannot read the configuration {}", file.display()))?;
-        let mut config = Self::parse(&text).with_context(|| format!("the configuration {} is not valid", file.display()))?;
+        Self::of_file(file, &text)
+    }
+
+    /// Checks a text that was read of a configuration file.
+    pub fn of_file(file: &Path, text: &str) -> anyhow::Result<Self> {
+        let mut config = Self::parse(text).with_context(|| format!("the configuration {} is not valid", file.display()))?;
         config.resolve_paths(file.parent().unwrap_or(Path::new(".")));
         Ok(config)
     }

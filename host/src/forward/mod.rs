@@ -11,9 +11,9 @@ mod shared;
 mod upgrade;
 mod upload;
 
-use std::cell::RefCell;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::cell::{Cell, RefCell};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -39,6 +39,7 @@ use crate::body::BoxError;
 use crate::config::Limits;
 use crate::metrics::{Count, Metrics};
 use crate::status::Refusal;
+use crate::stream::end::End;
 use burst::{Burst, Filling};
 use credential::ServiceAccountTokens;
 use issuer::OwnIssuers;
@@ -61,6 +62,8 @@ pub struct Upstream {
     response_time: Duration,
     /// Whether the API server is known to speak no HTTP/2.
     alone: AtomicBool,
+    /// Whether nothing is to be sent there any more.
+    has_ended: AtomicBool,
 }
 
 /// Which TLS identity a connection has.
@@ -83,11 +86,18 @@ type Idle = (u64, Kind, SendRequest<Full<Bytes>>);
 
 thread_local! {
     /// A connection stays on the thread that opened it.
+    static SEEN: Cell<usize> = const { Cell::new(0) };
     static IDLE_CONNECTIONS: RefCell<Vec<Idle>> = const { RefCell::new(Vec::new()) };
 }
 
 /// The id of the next upstream.
 static NEXT: AtomicU64 = AtomicU64::new(0);
+/// Upstreams that have ended, the latest last; and how many there were, which is cheap to look at. Each thread lets go of their connections when it next looks for
+/// one.
+static ENDED: Mutex<Vec<u64>> = Mutex::new(Vec::new());
+static HAVE_ENDED: AtomicUsize = AtomicUsize::new(0);
+/// Ended upstreams that are remembered: a thread that has not looked for so long asks the API server to have closed its connections meanwhile.
+const REMEMBERED: usize = 10_000;
 
 impl Upstream {
     /// Wires an access. `issuers` are the cluster's own; none has the API server asked for them.
@@ -104,7 +114,24 @@ impl Upstream {
             connect_time: limits.connect_time.duration(),
             response_time: limits.response_time.duration(),
             alone: AtomicBool::new(false),
+            has_ended: AtomicBool::new(false),
         }))
+    }
+
+    /// Nothing is sent there any more, and no connection is kept.
+    pub fn end(&self) {
+        self.has_ended.store(true, Ordering::Relaxed);
+        let mut ended = ENDED.lock().unwrap_or_else(PoisonError::into_inner);
+        if ended.len() >= REMEMBERED {
+            ended.remove(0);
+        }
+        ended.push(self.id);
+        HAVE_ENDED.fetch_add(1, Ordering::Release);
+    }
+
+    /// The beginning of its paths, which callers know nothing of.
+    pub fn prefix(&self) -> &str {
+        &self.access.prefix
     }
 
     /// Where it is: `host:port`.
@@ -245,6 +272,9 @@ impl Upstream {
         mut headers: HeaderMap,
         body: B,
     ) -> Result<(Kind, Request<B>), Refusal> {
+        if self.has_ended.load(Ordering::Relaxed) {
+            return Err(End::ClusterChanged.refusal());
+        }
         let kind = match who {
             As::ServiceAccount(account) => {
                 let token = self.tokens.token(self, account).await?;
@@ -330,10 +360,23 @@ impl Upstream {
     }
 }
 
+/// The upstreams that have ended since this thread asked last.
+fn ended_since(seen: &Cell<usize>) -> Vec<u64> {
+    let now = HAVE_ENDED.load(Ordering::Acquire);
+    match seen.replace(now) {
+        before if before == now => Vec::new(),
+        before => {
+            let ended = ENDED.lock().unwrap_or_else(PoisonError::into_inner);
+            ended[ended.len().saturating_sub(now - before)..].to_vec()
+        }
+    }
+}
+
 /// An idle connection that can take a request now.
 fn take_idle(id: u64, kind: Kind) -> Option<SendRequest<Full<Bytes>>> {
     IDLE_CONNECTIONS.with_borrow_mut(|idle| {
-        idle.retain(|(_, _, sender)| !sender.is_closed());
+        let ended = SEEN.with(ended_since);
+        idle.retain(|(of, _, sender)| !sender.is_closed() && !ended.contains(of));
         let at = idle.iter().rposition(|(of, k, sender)| *of == id && *k == kind && sender.is_ready())?;
         Some(idle.swap_remove(at).2)
     })

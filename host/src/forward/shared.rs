@@ -45,6 +45,7 @@ struct Connection {
 }
 
 thread_local! {
+    static SEEN: Cell<usize> = const { Cell::new(0) };
     /// A connection stays on the thread that opened it.
     static CONNECTIONS: RefCell<Vec<Connection>> = const { RefCell::new(Vec::new()) };
     /// One at a time looks for a connection of an upstream or opens one: many watches begin at the same moment. Whoever waits for one API server holds up
@@ -99,10 +100,13 @@ impl Upstream {
         let free = CONNECTIONS.with_borrow_mut(|all| {
             // Of those that carry nothing any more a few are kept for the next.
             let mut idle = 0;
+            let ended = SEEN.with(super::ended_since);
             all.retain(|connection| {
                 let is_idle = connection.of == id && connection.open.load(Ordering::Relaxed) == 0;
                 idle += usize::from(is_idle);
-                !(connection.sender.is_closed() || is_idle && (idle > IDLE || connection.carried.get() >= IN_ITS_LIFE))
+                !(connection.sender.is_closed()
+                    || ended.contains(&connection.of)
+                    || is_idle && (idle > IDLE || connection.carried.get() >= IN_ITS_LIFE))
             });
             all.iter()
                 .find(|c| c.of == id && c.kind == kind && c.open.load(Ordering::Relaxed) < TOGETHER && c.carried.get() < IN_ITS_LIFE)

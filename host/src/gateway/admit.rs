@@ -151,8 +151,8 @@ impl Cluster {
 
     /// Tells who is calling, and that they may be called so.
     pub(super) async fn identify(&self, headers: &HeaderMap, presented: &Presented, event: &mut Event) -> Result<Arc<Caller>, Refusal> {
-        let caller = arrive::identify(&self.identifier, &self.metrics, headers, presented, event).await?;
-        self.own_names(&caller).await.inspect_err(|refusal| arrive::unknown(refusal, &self.metrics, event))?;
+        let caller = arrive::identify(&self.identifier, &self.metrics, &self.audit, headers, presented, event).await?;
+        self.own_names(&caller).await.inspect_err(|refusal| arrive::unknown(refusal, &self.audit, event))?;
         Ok(self.callers.as_ref().map_or_else(|| Arc::clone(&caller), |callers| callers.caller(&caller)))
     }
 
@@ -164,6 +164,8 @@ impl Cluster {
         }
         let is_own = match self.upstream.is_known_issuer(issuer) {
             Some(is_own) => is_own,
+            // What an API server says of itself two may say: of several clusters only the configuration tells whose issuer is whose.
+            None if !self.member.is_alone => false,
             None => Box::pin(self.upstream.is_own_issuer(issuer)).await?,
         };
         name::check_service_account(username, groups, is_own)

@@ -75,7 +75,20 @@ impl Cluster {
                     Shape::Proxy => Way::Proxied(exchange.body_to_send()),
                     _ => Way::Plain(exchange.body_to_send()),
                 };
-                self.upstream.send(&seal, exchange.outgoing(&path, headers, way)).await
+                let sent = self.upstream.send(&seal, exchange.outgoing(&path, headers, way));
+                match shape {
+                    // A server behind the API server may take its time.
+                    Shape::Proxy => {
+                        Box::pin(async {
+                            tokio::select! {
+                                answer = sent => answer,
+                                end = self.ends(&exchange) => Err(end.refusal()),
+                            }
+                        })
+                        .await
+                    }
+                    _ => sent.await,
+                }
             }
         };
         let upstream = match upstream {
@@ -110,7 +123,9 @@ impl Cluster {
         let caller = &exchange.caller;
         let quiet = self.config.without_warnings.contains(&caller.username, &caller.groups);
         let masking = Masking { by: if quiet { &[] } else { &passed.warned_of }, plan: passed.masks.as_deref(), repeats };
-        let ends = matches!(shape, Shape::Watch | Shape::Log | Shape::Proxy).then(|| self.ends(&exchange));
+        // An answer is over soon; of several clusters one may be taken out while an endless one is sent.
+        let goes_on = matches!(shape, Shape::Watch | Shape::Log | Shape::Proxy) || !self.member.is_alone;
+        let ends = goes_on.then(|| self.ends(&exchange));
         // A refusal here has been recorded by the completion that was dropped with it.
         let response = respond::respond(upstream, work, masking, ends, shape, completion).await.unwrap_or_else(Refusal::into_response);
         Ok(match kept {

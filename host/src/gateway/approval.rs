@@ -11,6 +11,7 @@ use crate::classify::Shape;
 use crate::decide::{Held, Passed, Ruling, Terms, may_hide, no_longer_covered};
 use crate::record::Event;
 use crate::status::Refusal;
+use crate::stream::end::End;
 use crate::words::Stage;
 
 impl Cluster {
@@ -31,7 +32,10 @@ impl Cluster {
 
     /// Holds a request open for as long as a client bears it.
     pub(super) async fn wait_and_release(&self, exchange: &Exchange, ticket: Ticket, event: &mut Event) -> Result<Passed, Refusal> {
-        let ticket = self.approvals.wait(&ticket.id, self.config.approvals.hold.duration()).await?;
+        let ticket = tokio::select! {
+            ticket = self.approvals.wait(&ticket.id, self.config.approvals.hold.duration()) => ticket?,
+            () = self.gone.cancelled() => return Err(End::ClusterChanged.refusal()),
+        };
         if ticket.state == State::Pending {
             let message = format!("{}; run the same command again when it is approved", waiting(&ticket));
             return Err(Refusal::too_many_requests(message).with_ticket(&ticket.id));
@@ -51,6 +55,7 @@ impl Cluster {
             State::Denied => return Err(Refusal::forbidden(format!("approval {id} was denied"))),
             State::Used => return Err(used()),
         }
+        self.is_there()?;
         let again = self.decide(exchange).await?;
         note(event, &again);
         match &again {
@@ -59,6 +64,8 @@ impl Cluster {
             Ruling::Hold(_) | Ruling::Pass(_) => {}
         }
         event.set("approvedBy", ticket.approvals.iter().map(|a| &a.username).collect::<Vec<_>>());
+        // A ticket is not used up for what cannot be sent.
+        self.is_there()?;
         let taken = self.approvals.take(&ticket).await?.ok_or_else(used)?;
         if ticket.reusable {
             event.set("reusedUntil", ticket.ends);

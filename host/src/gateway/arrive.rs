@@ -32,6 +32,7 @@ pub(super) fn arrive<B>(request: &Request<B>, limits: &Limits, audit: &AuditLog,
 pub(super) async fn identify(
     identifier: &Identifier,
     metrics: &Metrics,
+    audit: &AuditLog,
     headers: &HeaderMap,
     presented: &Presented,
     event: &mut Event,
@@ -39,14 +40,16 @@ pub(super) async fn identify(
     let identifying = Instant::now();
     let caller = identifier.identify(headers, presented).await;
     metrics.step(Step::Identify, identifying);
-    caller.inspect_err(|refusal| unknown(refusal, metrics, event))
+    caller.inspect_err(|refusal| unknown(refusal, audit, event))
 }
 
 /// It is not known who asked.
-pub(super) fn unknown(refusal: &Refusal, metrics: &Metrics, event: &mut Event) {
+pub(super) fn unknown(refusal: &Refusal, audit: &AuditLog, event: &mut Event) {
     event.verdict(Verdict::Unauthenticated);
     // What cannot be known just now is nobody's failed login.
-    metrics.add(Count::FailedLogins, u64::from(refusal.code.is_client_error()));
+    if refusal.code.is_client_error() {
+        audit.count_of_all(Count::FailedLogins);
+    }
 }
 
 /// Counts a request of a caller, as long as there are not too many.

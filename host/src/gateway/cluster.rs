@@ -1,8 +1,8 @@
 //! One cluster behind the gateway: what is its own, and a handle of what it shares.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use http::{HeaderValue, Response, header};
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
@@ -55,7 +55,7 @@ pub struct Cluster {
     /// Cancelled once the cluster is not the gateway's any more, or has become another value.
     pub(super) gone: CancellationToken,
     /// Follows a directory of policies of its own.
-    _watching: Option<Watching>,
+    watching: Mutex<Option<Watching>>,
 }
 
 /// What every cluster of a gateway is made with.
@@ -64,6 +64,8 @@ pub(super) struct Shared {
     pub(super) identifier: Arc<Identifier>,
     pub(super) approvals: Arc<Approvals>,
     pub(super) audit: AuditLog,
+    /// What is counted of the gateway; in one with a single cluster, of that.
+    pub(super) metrics: Arc<Metrics>,
     pub(super) drain: Drain,
     pub(super) sessions: Sessions,
     /// Whether anybody asks for metrics.
@@ -78,10 +80,16 @@ pub(super) struct Shared {
 
 impl Cluster {
     /// Sets a cluster up. It is not asked anything: one that cannot be reached is one all the same.
-    pub(super) fn open(member: Member, access: Access, shared: &Shared) -> anyhow::Result<Arc<Self>> {
+    /// `counted` is what was counted of a cluster of this name before.
+    pub(super) fn open(member: Member, access: Access, counted: Option<Arc<Metrics>>, shared: &Shared) -> anyhow::Result<Arc<Self>> {
         let name: Arc<str> = member.cluster.name.as_str().into();
         let Shared { config, identifier, approvals, audit, drain, sessions, token_key, .. } = shared;
-        let metrics = if shared.counts { Metrics::counting() } else { Arc::default() };
+        let metrics = match counted {
+            _ if member.is_alone => Arc::clone(&shared.metrics),
+            Some(counted) => counted,
+            None if shared.counts => Metrics::counting(),
+            None => Arc::default(),
+        };
         let upstream = Upstream::new(access, &member.cluster.service_account_issuers, &config.limits, Arc::clone(&metrics))?;
         let audit = audit.counting_in(&metrics);
         let token_key =
@@ -107,7 +115,7 @@ impl Cluster {
             known: KnownValues::default(),
             rights: Arc::default(),
             gone: CancellationToken::new(),
-            _watching: watching,
+            watching: Mutex::new(watching),
         }))
     }
 
@@ -148,6 +156,8 @@ impl Cluster {
     /// It is this gateway's no more, or has become another value: what is open there ends.
     pub(super) fn end(&self) {
         self.gone.cancel();
+        self.upstream.end();
+        *self.watching.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// Takes back what was told of policies of its own: there is no such cluster any more.
@@ -159,16 +169,50 @@ impl Cluster {
         }
     }
 
-    /// An answer as callers see it: where the API server leads elsewhere on itself, that is where the cluster is here.
-    pub(super) fn outward(&self, mut response: Response<Body>) -> Response<Body> {
-        if let (Some(prefix), Some(location)) = (&self.member.path_prefix, response.headers().get(header::LOCATION))
-            && let Some(path) = location.to_str().ok().filter(|path| path.starts_with('/') && !path.starts_with("//"))
+    /// An answer as callers see it. Where the API server leads elsewhere on itself, that is where the cluster is here; and what a server behind it has a client
+    /// keep is for that cluster alone. `by_path` says whether its path led here.
+    pub(super) fn outward(&self, mut response: Response<Body>, by_path: bool) -> Response<Body> {
+        let before = self.upstream.prefix();
+        let prefix = self.member.path_prefix.as_deref().filter(|_| by_path).unwrap_or_default();
+        if before.is_empty() && prefix.is_empty() {
+            return response;
+        }
+        let headers = response.headers_mut();
+        if let Some(location) = headers.get(header::LOCATION).and_then(|location| location.to_str().ok())
+            && let Some(path) = location.strip_prefix(before).filter(|path| path.starts_with('/') && !path.starts_with("//"))
             && let Ok(location) = HeaderValue::from_str(&format!("{prefix}{path}"))
         {
-            response.headers_mut().insert(header::LOCATION, location);
+            headers.insert(header::LOCATION, location);
+        }
+        if !prefix.is_empty() && headers.contains_key(header::SET_COOKIE) {
+            let cookies: Vec<HeaderValue> =
+                headers.get_all(header::SET_COOKIE).iter().filter_map(|cookie| cookie_within(cookie, prefix)).collect();
+            headers.remove(header::SET_COOKIE);
+            for cookie in cookies {
+                headers.append(header::SET_COOKIE, cookie);
+            }
         }
         response
     }
+}
+
+/// A cookie that a client sends back behind a prefix only: all clusters that are told by their paths are one host to it. One that cannot be read is left out.
+fn cookie_within(cookie: &HeaderValue, prefix: &str) -> Option<HeaderValue> {
+    let text = cookie.to_str().ok()?;
+    let mut parts = text.split(';').map(str::trim);
+    let mut kept = vec![parts.next()?.to_owned()];
+    let mut path = String::from("/");
+    for part in parts {
+        let (name, value) = part.split_once('=').unwrap_or((part, ""));
+        match name.trim().to_ascii_lowercase().as_str() {
+            "path" if value.trim().starts_with('/') => path = value.trim().to_owned(),
+            // Another host than this is none of its.
+            "path" | "domain" => {}
+            _ => kept.push(part.to_owned()),
+        }
+    }
+    kept.push(format!("Path={prefix}{path}"));
+    HeaderValue::from_str(&kept.join("; ")).ok()
 }
 
 /// Follows a directory for as long as it lives.
@@ -177,15 +221,35 @@ type Watching = Box<dyn Send + Sync>;
 /// The policies of a cluster, and what follows them where they are its own.
 fn policies(member: &Member, shared: &Shared, audit: &AuditLog) -> anyhow::Result<(Option<Arc<Directory>>, Option<Watching>)> {
     if !member.has_own_policies {
+        // What is not there guards nothing.
+        ensure!(member.policies.directory.is_none() || shared.policies.is_some(), "the policies that clusters share are not loaded");
         return Ok((shared.policies.clone(), None));
     }
     let runtime = shared.runtime.as_ref().context("policies cannot be run")?;
     let data = shared.config.cluster_directory(&member.cluster.name);
     std::fs::create_dir_all(&data).with_context(|| format!("cannot make {}", data.display()))?;
     let policies = Directory::open(Arc::clone(runtime), Cache::open(&data)?, &member.policies, &data, Some(Report::file(&data)))?;
-    let (audit, name) = (audit.clone(), member.cluster.name.clone());
+    let (told, name) = (audit.clone(), member.cluster.name.clone());
+    let watching = policies.watch(move |set| told.policies(set, Some(&name)))?;
     policies.warn_of_missing();
-    audit.policies(&policies.current(), Some(&name));
-    let watching = policies.watch(move |set| audit.policies(set, Some(&name)))?;
+    audit.policies(&policies.current(), Some(&member.cluster.name));
     Ok((Some(policies), watching.map(|watching| Box::new(watching) as Watching)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cookie_of_one_cluster_is_sent_to_no_other() {
+        for (cookie, kept) in [
+            ("a=b", "a=b; Path=/clusters/one/"),
+            ("a=b; Path=/; HttpOnly; Secure", "a=b; HttpOnly; Secure; Path=/clusters/one/"),
+            ("a=b;path=/x/y;DOMAIN=.example", "a=b; Path=/clusters/one/x/y"),
+            ("a=b; Path=x; Path=/z; SameSite=Lax", "a=b; SameSite=Lax; Path=/clusters/one/z"),
+        ] {
+            assert_eq!(cookie_within(&HeaderValue::from_static(cookie), "/clusters/one").unwrap(), kept, "{cookie}");
+        }
+        assert!(cookie_within(&HeaderValue::from_bytes(b"a=\xff").unwrap(), "/clusters/one").is_none());
+    }
 }

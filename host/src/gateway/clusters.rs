@@ -1,10 +1,12 @@
 //! The clusters of a gateway, which are added, changed and taken out while it runs.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use anyhow::{Context, ensure};
 use arc_swap::ArcSwap;
 use serde_json::json;
 
@@ -12,6 +14,7 @@ use super::cluster::{Cluster, Shared};
 use crate::config::{Config, Member, within};
 use crate::digest::sha256;
 use crate::forward::Access;
+use crate::metrics::Metrics;
 use crate::record::Event;
 use crate::words::Stage;
 
@@ -20,12 +23,15 @@ const LOOK: Duration = Duration::from_secs(2);
 /// How often it is tried to set up a cluster that could not be.
 const AGAIN: Duration = Duration::from_secs(10);
 
+/// What is said of a cluster that is being set up.
+const NOT_YET: &str = "it is being set up";
+
 /// The clusters.
 pub(super) struct Clusters {
     shared: Shared,
     now: ArcSwap<Table>,
-    /// One change at a time.
-    changing: Mutex<()>,
+    /// One change at a time; and what was counted of clusters, by their names: it goes on with whoever has the name.
+    changing: Mutex<HashMap<String, Arc<Metrics>>>,
 }
 
 /// The clusters at one moment.
@@ -103,11 +109,11 @@ impl Clusters {
         if let [alone] = members.as_slice()
             && alone.is_alone
         {
-            let cluster = Cluster::open(alone.clone(), Access::load(&alone.cluster)?, &this.shared)?;
+            let cluster = Cluster::open(alone.clone(), Access::load(&alone.cluster)?, None, &this.shared)?;
             let listed = Listed { member: alone.clone(), credential: String::new(), cluster: Ok(cluster) };
             this.now.store(Arc::new(Table::new(vec![Arc::new(listed)])));
         } else {
-            this.take_over(members);
+            this.take_over(members, false);
         }
         Ok(this)
     }
@@ -116,44 +122,72 @@ impl Clusters {
         self.now.load_full()
     }
 
-    /// Goes over to these clusters. Those that are as they were stay as they are, with all that is open there; what is open in others ends.
-    pub(super) fn take_over(&self, members: Vec<Member>) {
-        let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Goes over to these clusters. Those that are as they were stay as they are, with all that is open there; what is open in others ends before anything else is
+    /// done. Where `shared_differ` the policies that clusters share are to be others than those that are loaded, and what would have them is not served by these.
+    pub(super) fn take_over(&self, members: Vec<Member>, shared_differ: bool) {
+        let mut counted = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.now();
-        let listed: Vec<_> = members.into_iter().map(|member| self.listed(member, &before)).collect();
-        let is_same = before.listed.len() == listed.len() && before.listed.iter().zip(&listed).all(|(one, other)| Arc::ptr_eq(one, other));
-        if is_same {
+        let known = |member: &Member| before.listed.iter().find(|listed| listed.member == *member).cloned();
+        let not_yet =
+            |member: &Member| Arc::new(Listed { member: member.clone(), credential: String::new(), cluster: Err(NOT_YET.into()) });
+        let staying: Vec<_> = members.iter().map(|member| known(member).unwrap_or_else(|| not_yet(member))).collect();
+        let is_same = |listed: &[Arc<Listed>]| {
+            before.listed.len() == listed.len() && before.listed.iter().zip(listed).all(|(one, other)| Arc::ptr_eq(one, other))
+        };
+        if !is_same(&staying) {
+            self.swap_in(&before, staying);
+        }
+        let now = self.now();
+        let opened: Vec<_> = members.into_iter().map(|member| self.listed(member, &before, shared_differ, &mut counted)).collect();
+        if is_same(&opened) {
             return;
         }
+        self.swap_in(&now, opened);
+        let now = self.now();
+        counted.retain(|name, _| now.listed.iter().any(|listed| listed.name() == name));
+        self.tell(&now);
+    }
+
+    /// Puts clusters in the place of others; what is open in those that are not among them ends.
+    fn swap_in(&self, before: &Table, listed: Vec<Arc<Listed>>) {
         self.now.store(Arc::new(Table::new(listed)));
         let now = self.now();
         let stays = |cluster: &Arc<Cluster>| now.ready().any(|other| Arc::ptr_eq(cluster, other));
         for cluster in before.ready().filter(|cluster| !stays(cluster)) {
             tracing::info!(cluster = cluster.name(), "the cluster was changed or taken out: what was open there ends");
             cluster.end();
-            if !now.listed.iter().any(|listed| listed.name() == cluster.name()) {
+            let has_others = |listed: &Arc<Listed>| listed.name() == cluster.name() && listed.member.has_own_policies;
+            if !now.listed.iter().any(has_others) {
                 cluster.retire();
             }
         }
-        self.tell(&now);
     }
 
-    fn listed(&self, member: Member, before: &Table) -> Arc<Listed> {
+    fn listed(&self, member: Member, before: &Table, shared_differ: bool, counted: &mut HashMap<String, Arc<Metrics>>) -> Arc<Listed> {
         let same = before.listed.iter().find(|listed| listed.member == member);
         let credential = credential(&member);
         if let Some(same) = same.filter(|same| same.cluster.is_ok() && same.credential == credential) {
             return Arc::clone(same);
         }
-        let opened = Access::load(&member.cluster).and_then(|access| Cluster::open(member.clone(), access, &self.shared));
+        let name = member.cluster.name.clone();
+        let opened = match shared_differ && !member.has_own_policies {
+            true => Err(anyhow::anyhow!(
+                "it would have the policies that clusters share, and those were changed: they take effect at the next start"
+            )),
+            false => Access::load(&member.cluster)
+                .and_then(|access| Cluster::open(member.clone(), access, counted.get(&name).cloned(), &self.shared)),
+        };
         match opened {
-            Ok(cluster) => Arc::new(Listed { member, credential, cluster: Ok(cluster) }),
+            Ok(cluster) => {
+                counted.insert(name, Arc::clone(cluster.metrics()));
+                Arc::new(Listed { member, credential, cluster: Ok(cluster) })
+            }
             Err(error) => {
                 let why = format!("{error:#}");
-                let name = &member.cluster.name;
-                // Half a kubeconfig, while it is written: the one before goes on.
+                // Half a kubeconfig, while it is written: the one before goes on, and it is tried again.
                 if let Some(good) = same.filter(|same| same.cluster.is_ok()) {
-                    tracing::warn!(cluster = %name, %why, "the cluster's new kubeconfig cannot be used; the one before goes on");
-                    return Arc::new(Listed { member, credential, cluster: good.cluster.clone() });
+                    tracing::warn!(cluster = %name, %why, "the cluster cannot be set up with its new kubeconfig; the one before goes on");
+                    return Arc::clone(good);
                 }
                 if let Some(told) = same.filter(|same| same.cluster.as_ref().err() == Some(&why)) {
                     return Arc::clone(told);
@@ -179,37 +213,24 @@ impl Clusters {
         self.shared.audit.record(&event, Stage::Clusters);
     }
 
-    /// Follows a configuration for as long as somebody holds this; each time it has changed its clusters are gone over to. `changed` hears of it.
-    pub(super) fn follow(owner: &Arc<super::Gateway>, file: PathBuf, changed: impl Fn(&Config) + Send + 'static) -> anyhow::Result<()> {
+    /// Follows a configuration for as long as somebody holds its gateway; each time it has changed its clusters are gone over to, and `changed` hears of it. `seen`
+    /// is the text that the gateway was started with.
+    pub(super) fn follow(
+        owner: &Arc<super::Gateway>,
+        file: PathBuf,
+        seen: Vec<u8>,
+        changed: impl Fn(&Config) + Send + 'static,
+    ) -> anyhow::Result<()> {
         let weak = Arc::downgrade(owner);
         std::thread::Builder::new().name("clusters".into()).spawn(move || {
-            let (mut seen, mut tried) = (std::fs::read(&file).ok(), Instant::now());
+            let mut following = Following { file, taken: Some(seen), last: None, credentials: Vec::new(), tried: Instant::now() };
             while let Some(gateway) = weak.upgrade() {
-                let this = &gateway.clusters;
-                let (text, table) = (std::fs::read(&file).ok(), this.now());
-                let is_other = text != seen;
-                let renewed = table.listed.iter().any(|listed| credential(&listed.member) != listed.credential);
-                let again = tried.elapsed() >= AGAIN && table.listed.iter().any(|listed| listed.cluster.is_err());
-                if is_other {
-                    match Config::load(&file) {
-                        Ok(config) => {
-                            warn_of_rest(&this.shared.config, &config);
-                            this.take_over(config.members());
-                            changed(&config);
-                        }
-                        Err(error) => tracing::error!(
-                            error = format!("{error:#}"),
-                            "the configuration was changed and cannot be read; the clusters stay as they are"
-                        ),
-                    }
-                    seen = text;
-                } else if renewed || again {
-                    this.take_over(table.listed.iter().map(|listed| listed.member.clone()).collect());
+                // Nothing that is in a file ends the following of it.
+                let looked = std::panic::catch_unwind(AssertUnwindSafe(|| following.look(&gateway.clusters, &changed)));
+                if looked.is_err() {
+                    tracing::error!("what the configuration says of clusters could not be carried out; the clusters stay as they are");
                 }
-                if is_other || again {
-                    tried = Instant::now();
-                }
-                drop((table, gateway));
+                drop(gateway);
                 std::thread::sleep(LOOK);
             }
         })?;
@@ -218,6 +239,59 @@ impl Clusters {
 
     pub(super) fn shared(&self) -> &Shared {
         &self.shared
+    }
+}
+
+/// What is known of a configuration that is followed.
+struct Following {
+    file: PathBuf,
+    /// The text that is in force, or could not be.
+    taken: Option<Vec<u8>>,
+    /// What was read last. Only what was read twice is taken: the first time it may have been half written.
+    last: Option<Vec<u8>>,
+    /// What the clusters' kubeconfigs were.
+    credentials: Vec<String>,
+    /// When something was tried last that did not succeed.
+    tried: Instant,
+}
+
+impl Following {
+    fn look(&mut self, clusters: &Clusters, changed: &impl Fn(&Config)) {
+        let text = std::fs::read(&self.file).ok();
+        let is_settled = std::mem::replace(&mut self.last, text.clone()) == text;
+        if text != self.taken && is_settled {
+            self.taken = text;
+            self.tried = Instant::now();
+            match self.config() {
+                Ok(config) => {
+                    warn_of_rest(&clusters.shared.config, &config);
+                    let (members, shared_differ) = clusters.shared.config.members_of(&config);
+                    clusters.take_over(members, shared_differ);
+                    changed(&config);
+                }
+                Err(error) => tracing::error!(
+                    error = format!("{error:#}"),
+                    "the configuration was changed and cannot be taken over; the clusters stay as they are"
+                ),
+            }
+            return;
+        }
+        let table = clusters.now();
+        let credentials: Vec<String> = table.listed.iter().map(|listed| credential(&listed.member)).collect();
+        let is_renewed = std::mem::replace(&mut self.credentials, credentials.clone()) != credentials;
+        let lacks = |(listed, now): (&Arc<Listed>, &String)| listed.cluster.is_err() || listed.credential != *now;
+        if table.listed.iter().zip(&credentials).any(lacks) && (is_renewed || self.tried.elapsed() >= AGAIN) {
+            self.tried = Instant::now();
+            let shared_differ = self.config().is_ok_and(|config| clusters.shared.config.members_of(&config).1);
+            clusters.take_over(table.listed.iter().map(|listed| listed.member.clone()).collect(), shared_differ);
+        }
+    }
+
+    fn config(&self) -> anyhow::Result<Config> {
+        let text = self.taken.as_deref().context("it is not there")?;
+        let config = Config::of_file(&self.file, std::str::from_utf8(text).context("it is not UTF-8")?)?;
+        ensure!(config.clusters.is_some(), "it has one cluster in place of several, which takes effect at the next start");
+        Ok(config)
     }
 }
 

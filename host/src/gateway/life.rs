@@ -73,7 +73,7 @@ impl Cluster {
             }
         };
         let sealed = self.seal(exchange, passed, None, event).await?;
-        self.send(sealed, upgrade).await.map(|response| self.outward(response))
+        self.send(sealed, upgrade).await
     }
 
     /// Sends what is sealed. How it ends is recorded by whoever carries the answer.

@@ -161,7 +161,7 @@ impl Handler for Gateway {
         let arrived = arrive(&request, &self.config.limits, &self.audit, &mut event);
         let routed = arrived.and_then(|()| self.clusters.now().route(peer.server_name.as_deref(), &mut request));
         let audit = match &routed {
-            Ok(Routed::Cluster(cluster)) => cluster.audit(),
+            Ok(Routed::Cluster(cluster, _)) => cluster.audit(),
             _ => &self.audit,
         };
         let address = neighbourhood(peer.address.ip());
@@ -169,12 +169,12 @@ impl Handler for Gateway {
         let event = &mut unanswered.event;
         let mut unread = Unread::default();
         let result = match &routed {
-            Ok(Routed::Cluster(cluster)) => {
+            Ok(Routed::Cluster(cluster, by_path)) => {
                 let upgrade = wants_upgrade(request.headers()).then(|| hyper::upgrade::on(&mut request));
                 match cluster.admit(&peer, request, received_at, id, event).await {
                     Ok(exchange) => {
                         unread = Rc::clone(&exchange.upload);
-                        cluster.carry_out(exchange, upgrade, event).await
+                        cluster.carry_out(exchange, upgrade, event).await.map(|response| cluster.outward(response, *by_path))
                     }
                     Err(refusal) => Err(refusal),
                 }

@@ -74,8 +74,8 @@ impl Gateway {
         // A cluster with policies of its own may be added later.
         let runtime = match config.policies.directory.is_some() || config.clusters.is_some() {
             true => {
-                let names: Vec<String> = config.members().into_iter().map(|member| member.cluster.name).collect();
-                let counters = Counters::open(SqliteCounters::new(&database)?, &names, now()).await?;
+                let alone = config.cluster.as_ref().map(|cluster| cluster.name.as_str());
+                let counters = Counters::open(SqliteCounters::new(&database)?, alone, now()).await?;
                 Some(Runtime::start(config.policies.memory.0, counters)?)
             }
             false => None,
@@ -99,6 +99,7 @@ impl Gateway {
         tokio::spawn(Arc::clone(&identifier).keep_fresh());
         let (config, drain) = (Arc::new(config), Drain::default());
         let clusters = Clusters::open(Shared {
+            metrics: Arc::clone(&metrics),
             config: Arc::clone(&config),
             identifier: Arc::clone(&identifier),
             approvals: Arc::clone(&approvals),
@@ -110,28 +111,30 @@ impl Gateway {
             policies,
             token_key: Zeroizing::new(files::secret(&data.join("token.key"))?),
         })?;
-        // What is counted of the only cluster is what is counted.
-        let metrics = clusters.now().alone().and_then(|alone| alone.cluster().ok()).map_or(metrics, |alone| Arc::clone(alone.metrics()));
+        // What a caller has under way in the only cluster and at the gateway itself is counted together.
+        let alone = clusters.now().alone().and_then(|alone| Some(Arc::clone(&alone.cluster().ok()?.requests)));
+        let requests = alone.unwrap_or_else(|| Slots::new(usize::MAX));
         let kept = Kept { _directories: directories, _watching: watching, sending: std::sync::Mutex::new(sending) };
         Ok(Arc::new(Self {
             config,
             identifier,
             approvals,
-            audit: audit.counting_in(&metrics),
+            audit,
             metrics,
             strangers: Strangers::default(),
             drain,
             sessions,
-            requests: Slots::new(usize::MAX),
+            requests,
             clusters,
             kept,
         }))
     }
 
-    /// Follows the file of a configuration with several clusters: they are added, changed and taken out as it says. `changed` hears of it.
-    pub fn follow(self: &Arc<Self>, file: PathBuf, changed: impl Fn(&Config) + Send + 'static) -> anyhow::Result<()> {
+    /// Follows the file of a configuration with several clusters: they are added, changed and taken out as it says. `seen` is the text that the gateway was opened with; `changed` hears of
+    /// every other.
+    pub fn follow(self: &Arc<Self>, file: PathBuf, seen: Vec<u8>, changed: impl Fn(&Config) + Send + 'static) -> anyhow::Result<()> {
         match self.config.clusters {
-            Some(_) => Clusters::follow(self, file, changed),
+            Some(_) => Clusters::follow(self, file, seen, changed),
             None => Ok(()),
         }
     }

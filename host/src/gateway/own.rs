@@ -43,14 +43,15 @@ impl Gateway {
         let about = match place {
             Place::Own(about) => about.as_deref(),
             Place::Broken(listed) => Some(&**listed),
-            Place::Nowhere => None,
+            Place::Nowhere | Place::Misdirected => None,
         };
         let cluster = about.and_then(|listed| listed.cluster().ok());
         let caller = match cluster {
             Some(cluster) => cluster.identify(request.headers(), &peer.presented, event).await?,
             None => {
-                let caller = arrive::identify(&self.identifier, &self.metrics, request.headers(), &peer.presented, event).await?;
-                nobodys_account(&caller).inspect_err(|refusal| arrive::unknown(refusal, &self.metrics, event))?;
+                let caller =
+                    arrive::identify(&self.identifier, &self.metrics, &self.audit, request.headers(), &peer.presented, event).await?;
+                nobodys_account(&caller).inspect_err(|refusal| arrive::unknown(refusal, &self.audit, event))?;
                 caller
             }
         };
@@ -62,6 +63,11 @@ impl Gateway {
         match place {
             Place::Own(_) => {}
             Place::Broken(listed) => return Err(cannot_be_asked(listed)),
+            Place::Misdirected => {
+                return Err(Refusal::misdirected(
+                    "the host that TLS was opened for (SNI) and that of the request belong to different clusters; open another connection",
+                ));
+            }
             Place::Nowhere => {
                 return Err(Refusal::not_found(
                     "no cluster of this gateway is reached by this host and path; ask whoever runs the gateway for the server address of the one you mean",

@@ -183,7 +183,7 @@ impl Cluster {
 
     /// What the policies would say. What they want to know beside the operation is looked up only for one that is asked about by itself.
     async fn would_say(&self, exchange: &Exchange, verb: &str, target: Target, looks: bool) -> Said {
-        let Some(operation) = Operation::would_be(verb, target) else { return Said::Nothing };
+        let Some(operation) = Operation::would_be(&self.name, verb, target) else { return Said::Nothing };
         let set = self.in_force();
         let decider = self.decider(&set);
         let needs = decider.needs(&operation);

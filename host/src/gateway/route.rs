@@ -9,7 +9,7 @@ use http::{HeaderMap, Request, Uri, header};
 
 use super::cluster::Cluster;
 use super::clusters::{Listed, Table};
-use crate::config::within;
+use crate::config::{canonical_host, within};
 use crate::status::Refusal;
 
 /// The beginning of the gateway's own paths.
@@ -17,8 +17,8 @@ const OWN: &str = "/postern";
 
 /// Whom a request is for.
 pub(super) enum Routed {
-    /// One of the clusters.
-    Cluster(Arc<Cluster>),
+    /// One of the clusters; and whether its path led there, and not its host.
+    Cluster(Arc<Cluster>, bool),
     /// None of those that can be asked.
     Elsewhere(Place),
 }
@@ -31,25 +31,26 @@ pub(super) enum Place {
     Broken(Arc<Listed>),
     /// Nothing that is known.
     Nowhere,
+    /// One cluster by its connection and another by itself.
+    Misdirected,
 }
 
 impl Table {
     /// Tells whom a request is for, and takes from its path what led there. `server_name` is the host that its connection was opened for.
     pub(super) fn route<B>(&self, server_name: Option<&str>, request: &mut Request<B>) -> Result<Routed, Refusal> {
         if let Some(alone) = self.alone() {
-            return Ok(to(alone, is_own(request.uri().path())));
+            return Ok(to(alone, is_own(request.uri().path()), false));
         }
         let host = host_of(request.uri(), request.headers())?;
         let by_host = host.as_deref().and_then(|host| self.of_host(host));
         if let Some(named) = server_name
             && name_of(self.of_host(named)) != name_of(by_host)
         {
-            return Err(Refusal::misdirected(
-                "the host that TLS was opened for (SNI) and that of the request belong to different clusters; open another connection",
-            ));
+            // Told to who is known only: it says that there is such a host.
+            return Ok(Routed::Elsewhere(Place::Misdirected));
         }
         if let Some(cluster) = by_host {
-            return Ok(to(cluster, is_own(request.uri().path())));
+            return Ok(to(cluster, is_own(request.uri().path()), false));
         }
         let path = request.uri().path();
         if is_own(path) {
@@ -65,14 +66,14 @@ impl Table {
         };
         let rest: PathAndQuery = rest.parse().map_err(|_| Refusal::bad_request("the path of the request cannot be read"))?;
         *request.uri_mut() = Uri::from(rest);
-        Ok(to(cluster, own))
+        Ok(to(cluster, own, true))
     }
 }
 
-fn to(listed: &Arc<Listed>, own: bool) -> Routed {
+fn to(listed: &Arc<Listed>, own: bool, by_path: bool) -> Routed {
     match listed.cluster() {
         _ if own => Routed::Elsewhere(Place::Own(Some(Arc::clone(listed)))),
-        Ok(cluster) => Routed::Cluster(Arc::clone(cluster)),
+        Ok(cluster) => Routed::Cluster(Arc::clone(cluster), by_path),
         Err(_) => Routed::Elsewhere(Place::Broken(Arc::clone(listed))),
     }
 }
@@ -113,7 +114,7 @@ fn host(authority: &str) -> Option<String> {
     };
     // A name with the dot of the root is the same name.
     let host = host.strip_suffix('.').unwrap_or(host);
-    (is_all && !host.is_empty()).then(|| host.to_ascii_lowercase())
+    (is_all && !host.is_empty()).then(|| canonical_host(host))
 }
 
 #[cfg(test)]

@@ -43,14 +43,17 @@ impl Cluster {
         event: &mut Event,
     ) -> Result<Sealed, Refusal> {
         // Whoever waited may have waited for a cluster that is this one no more.
-        if self.gone.is_cancelled() {
-            return Err(End::ClusterChanged.refusal());
-        }
+        self.is_there()?;
         let Prepared { mut exchange, passed, opens } = self.prepare(exchange, passed, slot, event).await?;
         exchange.headers.insert(AUDIT_ID, exchange.audit_id());
         let entry = self.audit.enter(event, exchange.operation.is_mutating()).await?;
         let seal = Seal::of(&passed, &entry);
         Ok(Sealed { exchange, passed, opens, entry, seal })
+    }
+
+    /// Whether this is the cluster still: where it was changed or taken out, nothing goes by what it was.
+    pub(super) fn is_there(&self) -> Result<(), Refusal> {
+        if self.gone.is_cancelled() { Err(End::ClusterChanged.refusal()) } else { Ok(()) }
     }
 
     async fn prepare(

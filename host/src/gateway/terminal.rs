@@ -27,6 +27,7 @@ use crate::status::Refusal;
 use crate::stream::Channel;
 use crate::stream::carry::FAREWELL;
 use crate::stream::codec::Protocol;
+use crate::stream::end::End;
 use crate::stream::waiting::{Handshake, Waiting};
 
 /// Largest Status of the API server that is told on a terminal.
@@ -78,6 +79,7 @@ impl Cluster {
         let answered = tokio::select! {
             answered = self.approvals.wait(&ticket.id, left) => answered?,
             refusal = terminal.attend() => return Err(refusal),
+            () = self.gone.cancelled() => return Err(End::ClusterChanged.refusal()),
         };
         self.release(exchange, answered, event).await
     }

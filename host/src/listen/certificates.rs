@@ -1,5 +1,7 @@
 //! The serving certificate: given and reloaded when its files change, or made by the gateway.
 
+use std::collections::HashMap;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -22,11 +24,14 @@ const LOOK: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Certificates {
     current: ArcSwap<CertifiedKey>,
+    /// Those of clusters' hosts, where the gateway makes them: none of them tells of another.
+    of_hosts: ArcSwap<HashMap<String, Arc<CertifiedKey>>>,
 }
 
 impl ResolvesServerCert for Certificates {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.current.load_full())
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let of_host = |name: &str| self.of_hosts.load().get(&name.to_ascii_lowercase()).cloned();
+        Some(hello.server_name().and_then(of_host).unwrap_or_else(|| self.current.load_full()))
     }
 }
 
@@ -34,7 +39,7 @@ impl Certificates {
     /// Reads the configured certificate and follows its files, or makes one under the gateway's own CA, which is good for these hosts as well.
     pub fn load(listen: &Listen, hosts: &[String], ca: &Ca) -> anyhow::Result<Arc<Self>> {
         if let (Some(certificate), Some(key)) = (listen.certificate_file.clone(), listen.key_file.clone()) {
-            let this = Arc::new(Self { current: ArcSwap::from_pointee(read(&certificate, &key)?) });
+            let this = Arc::new(Self { current: ArcSwap::from_pointee(read(&certificate, &key)?), of_hosts: ArcSwap::default() });
             let weak = Arc::downgrade(&this);
             std::thread::Builder::new().name("certificates".into()).spawn(move || {
                 let mut seen = changed(&certificate, &key);
@@ -57,22 +62,33 @@ impl Certificates {
             })?;
             return Ok(this);
         }
-        Ok(Arc::new(Self { current: ArcSwap::from_pointee(made(listen, hosts, ca)?) }))
+        let (current, of_hosts) = made(listen, hosts, ca)?;
+        Ok(Arc::new(Self { current: ArcSwap::from_pointee(current), of_hosts: ArcSwap::from_pointee(of_hosts) }))
     }
 
     /// Makes another for other hosts, where the gateway makes it.
     pub fn renew(&self, listen: &Listen, hosts: &[String], ca: &Ca) -> anyhow::Result<()> {
         if listen.certificate_file.is_none() {
-            self.current.store(Arc::new(made(listen, hosts, ca)?));
+            let (current, of_hosts) = made(listen, hosts, ca)?;
+            self.current.store(Arc::new(current));
+            self.of_hosts.store(Arc::new(of_hosts));
         }
         Ok(())
     }
 }
 
-/// A certificate under the gateway's own CA.
-fn made(listen: &Listen, hosts: &[String], ca: &Ca) -> anyhow::Result<CertifiedKey> {
+/// The gateway's certificate, which is good for addresses too, and one for each further host that has a name.
+fn made(listen: &Listen, hosts: &[String], ca: &Ca) -> anyhow::Result<(CertifiedKey, HashMap<String, Arc<CertifiedKey>>)> {
     let mut names = vec!["localhost".to_owned(), "127.0.0.1".into(), "::1".into()];
-    names.extend(listen.names.iter().chain(hosts).cloned());
+    names.extend(listen.names.iter().cloned());
+    let (addresses, hosts): (Vec<&String>, Vec<&String>) = hosts.iter().partition(|host| host.parse::<IpAddr>().is_ok());
+    names.extend(addresses.into_iter().cloned());
+    let of_hosts = hosts.into_iter().map(|host| Ok((host.clone(), Arc::new(signed(vec![host.clone()], ca)?))));
+    Ok((signed(names, ca)?, of_hosts.collect::<anyhow::Result<_>>()?))
+}
+
+/// A certificate for some names under the gateway's own CA.
+fn signed(names: Vec<String>, ca: &Ca) -> anyhow::Result<CertifiedKey> {
     let key = KeyPair::generate()?;
     let mut params = CertificateParams::new(names)?;
     params.distinguished_name.push(DnType::CommonName, "postern");

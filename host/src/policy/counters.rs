@@ -18,6 +18,8 @@ const MOST: usize = 20_000;
 /// The counters of all policies.
 #[derive(Default)]
 pub struct Counters {
+    /// The name of the only cluster there is.
+    alone: Option<String>,
     kept: Mutex<Kept>,
     /// Nothing is kept where there is none.
     rows: Option<Box<dyn CounterRows>>,
@@ -30,7 +32,7 @@ struct Kept {
     ended: Vec<CounterId>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Counter {
     /// What was counted, by the number of its slice.
     slices: VecDeque<(u64, u64)>,
@@ -66,34 +68,37 @@ fn slice_of(window: u32) -> u64 {
 }
 
 impl Counters {
-    /// Goes on with what was counted before, for clusters of these names. What was counted when there was one cluster, and rows did not name it, counts in each
-    /// of them: nobody has a budget anew.
-    pub async fn open(rows: impl CounterRows + 'static, clusters: &[String], now: u64) -> anyhow::Result<Self> {
+    /// Goes on with what was counted before. `alone` is the name of the only cluster, where there is one: its rows have no name, and so a cluster that becomes one
+    /// of several goes on where it was.
+    pub async fn open(rows: impl CounterRows + 'static, alone: Option<&str>, now: u64) -> anyhow::Result<Self> {
         let mut kept = Kept::default();
         for CounterRow { id: CounterId { owner, key, window }, slices } in rows.load(now).await? {
-            if owner.cluster.is_empty() {
-                for cluster in clusters {
-                    let owner = CounterOwner { cluster: cluster.clone(), ..owner.clone() };
-                    let counter = Counter { slices: slices.clone().into(), changed: true };
-                    kept.of.entry(owner).or_default().entry((key.clone(), window)).or_insert(counter);
-                }
-                kept.ended.push(CounterId { owner, key, window });
-                continue;
-            }
             kept.of.entry(owner).or_default().insert((key, window), Counter { slices: slices.into(), changed: false });
         }
-        Ok(Self { kept: Mutex::new(kept), rows: Some(Box::new(rows)) })
+        Ok(Self { alone: alone.map(str::to_owned), kept: Mutex::new(kept), rows: Some(Box::new(rows)) })
+    }
+
+    /// Whose a counter is as it is kept, and whose it was where there was one cluster and are several now, or the other way round.
+    fn owners(&self, owner: &CounterOwner) -> [CounterOwner; 2] {
+        let nameless = CounterOwner { cluster: String::new(), policy: owner.policy.clone() };
+        match self.alone.as_deref() == Some(owner.cluster.as_str()) {
+            true => [nameless, owner.clone()],
+            false => [owner.clone(), nameless],
+        }
     }
 
     /// Adds to a counter and returns what was counted in the last `window` seconds; none when the policy keeps too many.
     pub fn add(&self, owner: &CounterOwner, key: String, amount: u64, window: u32, now: u64) -> Option<u64> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = &mut *kept;
-        if !kept.of.contains_key(owner) {
-            kept.of.insert(owner.clone(), HashMap::new());
+        let ([owner, before], id) = (self.owners(owner), (key, window));
+        let known = kept.of.get(&owner).is_some_and(|counters| counters.contains_key(&id));
+        // What was counted then counts on in each of them: nobody has a budget anew.
+        let before = if known { None } else { kept.of.get(&before).and_then(|counters| counters.get(&id)).cloned() };
+        let counters = kept.of.entry(owner.clone()).or_default();
+        if let Some(before) = before {
+            counters.insert(id.clone(), Counter { changed: true, ..before });
         }
-        let counters = kept.of.get_mut(owner)?;
-        let id = (key, window);
         if let Some(counter) = counters.get_mut(&id) {
             return Some(counter.add(amount, window, now));
         }
@@ -101,7 +106,7 @@ impl Counters {
             return Some(0);
         }
         if counters.len() >= MOST {
-            sweep(owner, counters, &mut kept.ended, now);
+            sweep(&owner, counters, &mut kept.ended, now);
         }
         if counters.len() >= MOST {
             return None;

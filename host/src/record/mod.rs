@@ -43,7 +43,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub struct AuditLog {
     queue: Arc<Queue>,
+    /// Where operations are counted.
     metrics: Arc<Metrics>,
+    /// Where events are, of all clusters.
+    of_all: Arc<Metrics>,
 }
 
 impl AuditLog {
@@ -58,7 +61,7 @@ impl AuditLog {
         let queue = Arc::new(Queue::default());
         let of_writer = Arc::clone(&queue);
         std::thread::Builder::new().name("audit".into()).spawn(move || run(&mut writer, &of_writer, sessions.as_ref()))?;
-        Ok(Self { queue, metrics })
+        Ok(Self { queue, of_all: Arc::clone(&metrics), metrics })
     }
 
     /// Writes all that is queued, and that the gateway stopped.
@@ -70,7 +73,7 @@ impl AuditLog {
 
     /// The same log, for operations that are counted elsewhere.
     pub fn counting_in(&self, metrics: &Arc<Metrics>) -> Self {
-        Self { queue: Arc::clone(&self.queue), metrics: Arc::clone(metrics) }
+        Self { queue: Arc::clone(&self.queue), metrics: Arc::clone(metrics), of_all: Arc::clone(&self.of_all) }
     }
 
     /// Records that a request was refused.
@@ -128,9 +131,14 @@ impl AuditLog {
         self.queue.push(queued(event, stage));
     }
 
+    /// Counts something that is told of the gateway and not of a cluster: it outlives those.
+    pub fn count_of_all(&self, what: Count) {
+        self.of_all.add(what, 1);
+    }
+
     /// The last word on an operation is where it is counted.
     fn count(&self, event: &Event, stage: Stage) {
-        self.metrics.add(Count::Events, 1);
+        self.count_of_all(Count::Events);
         if let Some((outcome, took)) = event.outcome().filter(|_| stage.is_last()) {
             self.metrics.request(outcome, took);
         }

@@ -3,7 +3,7 @@ use crate::config::Config;
 
 const SEVERAL: &str = "dataDirectory: d
 clusters:
-- {name: prod, hosts: [prod.example, 10.0.0.1, 'fd00::1'], kubeconfig: k}
+- {name: prod, hosts: [prod.example, 10.0.0.1, 'fd00:0::1'], kubeconfig: k}
 - {name: dev, kubeconfig: k}
 - {name: both, hosts: [Both.Example], pathPrefix: /k8s/both, kubeconfig: k}
 ";
@@ -18,11 +18,12 @@ fn routed(config: &str, server_name: Option<&str>, host: Option<&str>, target: &
     let mut request = request.body(()).unwrap();
     let routed = table.route(server_name, &mut request).map_err(|refusal| (refusal.code.as_u16(), refusal.message))?;
     let to = match routed {
-        Routed::Cluster(_) => unreachable!("none can be asked"),
+        Routed::Cluster(..) => unreachable!("none can be asked"),
         Routed::Elsewhere(Place::Own(None)) => "own".into(),
         Routed::Elsewhere(Place::Own(Some(listed))) => format!("own of {}", listed.name()),
         Routed::Elsewhere(Place::Broken(listed)) => listed.name().into(),
         Routed::Elsewhere(Place::Nowhere) => "nowhere".into(),
+        Routed::Elsewhere(Place::Misdirected) => return Err((421, "of two clusters".into())),
     };
     Ok((to, request.uri().to_string()))
 }
@@ -35,6 +36,7 @@ fn a_cluster_is_told_by_its_host_or_by_how_the_path_begins() {
         ("prod.example.", "/api", "prod", "/api"),
         ("10.0.0.1:443", "/api", "prod", "/api"),
         ("[fd00::1]:443", "/api", "prod", "/api"),
+        ("[FD00:0:0:0:0:0:0:1]", "/api", "prod", "/api"),
         ("prod.example", "/clusters/dev/api", "prod", "/clusters/dev/api"),
         ("prod.example", "/postern/v1/approvals", "own of prod", "/postern/v1/approvals"),
         ("gateway", "/clusters/dev", "dev", "/"),

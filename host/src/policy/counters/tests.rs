@@ -43,13 +43,8 @@ fn what_was_counted_is_there_after_a_restart() {
     std::fs::create_dir_all(&directory).unwrap();
     let database = Database::open(&directory.join("postern.db")).unwrap();
     let rows = || SqliteCounters::new(&database).unwrap();
-    let open = |now| {
-        tokio::runtime::Builder::new_current_thread()
-            .build()
-            .unwrap()
-            .block_on(Counters::open(rows(), &["c".into(), "d".into()], now))
-            .unwrap()
-    };
+    let open =
+        |now| tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(Counters::open(rows(), Some("c"), now)).unwrap();
     let counters = open(1000);
     counters.add(&of("a"), "k".into(), 2, 600, 1000);
     counters.add(&of("a"), "k".into(), 3, 600, 1100);
@@ -70,22 +65,27 @@ fn a_policy_counts_in_each_cluster_for_itself_and_nobody_has_a_budget_anew() {
     let database = Database::open(&directory.path().join("postern.db")).unwrap();
     let rows = || SqliteCounters::new(&database).unwrap();
     let owner = |cluster: &str| CounterOwner { cluster: cluster.into(), policy: "a".into() };
-    let open = |clusters: &[&str]| {
-        let names: Vec<String> = clusters.iter().map(|name| (*name).to_owned()).collect();
-        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(Counters::open(rows(), &names, 1000)).unwrap()
+    let open = |alone: Option<&str>| {
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(Counters::open(rows(), alone, 1000)).unwrap()
     };
-    // As it was written when a gateway had one cluster.
+    let count = |counters: &Counters, cluster: &str, amount| counters.add(&owner(cluster), "k".into(), amount, 600, 1000).unwrap();
+    // One cluster; as it was written when rows had no cluster.
     let id = CounterId { owner: owner(""), key: "k".into(), window: 600 };
     wait(rows().write(vec![(CounterRow { id, slices: vec![(99, 5)] }, 2000)], Vec::new())).unwrap();
-    let counters = open(&["prod", "dev"]);
-    assert_eq!(counters.add(&owner("prod"), "k".into(), 1, 600, 1000), Some(6));
-    assert_eq!(counters.add(&owner("dev"), "k".into(), 0, 600, 1000), Some(5));
-    assert_eq!(counters.add(&owner("other"), "k".into(), 0, 600, 1000), Some(0));
-    counters.write(1000).unwrap();
-    let counters = open(&["prod", "dev", "other"]);
-    assert_eq!(counters.add(&owner("prod"), "k".into(), 0, 600, 1000), Some(6));
-    assert_eq!(counters.add(&owner("dev"), "k".into(), 0, 600, 1000), Some(5));
-    assert_eq!(counters.add(&owner("other"), "k".into(), 0, 600, 1000), Some(0), "what was taken over once is taken over no more");
+    let alone = open(Some("default"));
+    assert_eq!(count(&alone, "default", 1), 6);
+    alone.write(1000).unwrap();
+    // Several: each goes on from there, by itself; one that is added later too.
+    let several = open(None);
+    assert_eq!((count(&several, "prod", 1), count(&several, "dev", 0)), (7, 6));
+    several.write(1000).unwrap();
+    let several = open(None);
+    assert_eq!((count(&several, "prod", 0), count(&several, "dev", 2), count(&several, "later", 0)), (7, 8, 6));
+    several.write(1000).unwrap();
+    // And one again: it is the one it was.
+    assert_eq!(count(&open(Some("prod")), "prod", 0), 6);
+    let other = CounterOwner { policy: "b".into(), ..owner("prod") };
+    assert_eq!(open(None).add(&other, "k".into(), 0, 600, 1000), Some(0));
 }
 
 proptest::proptest! {

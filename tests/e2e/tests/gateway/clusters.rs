@@ -3,17 +3,21 @@
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, MutexGuard, OnceLock};
+use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
 use e2e::{Issuer, Ran, cluster, code, put, raw, scratch};
 use serde_json::{Value, json};
 use testbed::{AUDIENCE, Cluster, Gateway, GatewayOptions, wait_until};
 
-/// The other cluster. Whoever asks for it has it alone: some stop its API server.
-fn other() -> MutexGuard<'static, Cluster> {
-    static OTHER: OnceLock<Mutex<Cluster>> = OnceLock::new();
-    let other = OTHER.get_or_init(|| {
+/// The other cluster. Most look at it together; who stops its API server has it alone.
+fn other() -> RwLockReadGuard<'static, Cluster> {
+    the_other().read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn the_other() -> &'static RwLock<Cluster> {
+    static OTHER: OnceLock<RwLock<Cluster>> = OnceLock::new();
+    OTHER.get_or_init(|| {
         let other = Cluster::start(&scratch("other")).expect("a second cluster starts");
         let first = cluster();
         first.apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "twin"}})).unwrap();
@@ -26,9 +30,8 @@ fn other() -> MutexGuard<'static, Cluster> {
         }
         other.apply(&secret("swordfish-of-other")).unwrap();
         other.apply(&json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "web", "namespace": "twin"}, "data": {"of": "other"}})).unwrap();
-        Mutex::new(other)
-    });
-    other.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        RwLock::new(other)
+    })
 }
 
 fn secret(value: &str) -> Value {
@@ -43,7 +46,11 @@ struct Two {
 
 /// The entry of a cluster under `clusters`.
 fn entry(name: &str, cluster: &Cluster, more: &str) -> String {
-    let kubeconfig = cluster.gateway_kubeconfig().unwrap();
+    entry_with(name, &cluster.gateway_kubeconfig().unwrap(), &format!(", serviceAccountIssuers: ['{}']{more}", cluster.issuer()))
+}
+
+/// The same, with a kubeconfig of one's own choice.
+fn entry_with(name: &str, kubeconfig: &std::path::Path, more: &str) -> String {
     format!(
         "- {{name: {name}, kubeconfig: '{}', access: [{{as: {{serviceAccount: {{namespace: postern, name: acts-as}}}}}}]{more}}}\n",
         kubeconfig.display()
@@ -179,6 +186,8 @@ fn a_cluster_is_reached_by_its_host_and_no_other_by_that() {
         let answer = asked(map, host);
         assert!(code(&answer) == 421 && answer.contains("\"kind\":\"Status\"") && !answer.contains("\"of\""), "{host}: {answer}");
     }
+    let unknown = raw(&two.gateway, &get(map, "two.example", "nonsense"));
+    assert_eq!(code(&unknown), 401, "who is unknown does not learn that there is such a host: {unknown}");
     let twice = raw(&two.gateway, &get(&format!("https://two.example{map}"), "localhost", &token));
     assert!(code(&twice) == 400 && !twice.contains("\"of\""), "{twice}");
     // A host's paths are its cluster's own.
@@ -189,7 +198,9 @@ fn a_cluster_is_reached_by_its_host_and_no_other_by_that() {
 fn who_is_unknown_learns_of_no_cluster_and_an_account_is_known_in_its_own_only() {
     let other = other();
     let issuers = accounts(cluster()) + &accounts(&other);
-    let clusters = both(&other) + "- {name: broken, kubeconfig: /nowhere}\n" + &entry("closed", cluster(), "").replace("acts-as", "nobody");
+    let clusters = both(&other)
+        + "- {name: broken, kubeconfig: /nowhere}\n"
+        + &entry_with("closed", &cluster().gateway_kubeconfig().unwrap(), "").replace("acts-as", "nobody");
     let two = Two::start(clusters, Vec::new(), GatewayOptions { issuers, ..GatewayOptions::default() });
     let asked = |path: &str, token: &str| raw(&two.gateway, &get(path, "x", token));
     for path in [
@@ -269,6 +280,11 @@ fn masks_tokens_sessions_recordings_and_budgets_are_of_one_cluster() {
     two.kubectl("one", &["create", "configmap", "made", "--from-literal=a=b"]).success();
     assert!(two.kubectl("two", &["create", "configmap", "made", "--from-literal=a=b"]).failure().contains("read-only"));
     two.kubectl("one", &["delete", "configmap", "made"]).success();
+    assert!(two.kubectl("one", &["auth", "can-i", "create", "configmaps"]).success().contains("yes"));
+    assert!(
+        two.kubectl("two", &["auth", "can-i", "create", "configmaps"]).failure().is_empty()
+            && two.kubectl("two", &["auth", "can-i", "create", "configmaps"]).out.contains("no")
+    );
     // What is used up in one is not used up in the other.
     let get = |name: &str| two.kubectl(name, &["get", "--raw", "/api/v1/namespaces/twin/configmaps/web"]);
     wait_until("the budget of one is used up", Duration::from_secs(30), || Ok(!get("one").ok)).unwrap();
@@ -334,7 +350,7 @@ fn what_is_approved_for_one_cluster_passes_in_no_other() {
 
 #[test]
 fn a_cluster_that_is_down_takes_no_other_with_it() {
-    let mut other = other();
+    let mut other = the_other().write().unwrap_or_else(PoisonError::into_inner);
     let two = Two::start(
         both(&other),
         Vec::new(),
@@ -416,17 +432,31 @@ fn clusters_are_added_changed_and_taken_out_while_the_gateway_runs() {
     // What cannot be read changes nothing.
     let good = two.configuration();
     put(&two.gateway.directory.join("postern.yaml"), b"clusters: [{name: one");
-    wait_until("it is told", Duration::from_secs(10), || Ok(two.gateway.log().contains("was changed and cannot be read"))).unwrap();
+    wait_until("it is told", Duration::from_secs(10), || Ok(two.gateway.log().contains("was changed and cannot be taken over"))).unwrap();
     two.kubectl("two", &["get", "pods"]).success();
     put(&two.gateway.directory.join("postern.yaml"), good.as_bytes());
+    // One cluster in place of several is for the next start; nothing is served by rules that are not loaded.
+    put(
+        &two.gateway.directory.join("postern.yaml"),
+        good.replace("clusters:\n", "cluster: {}\nunused:\n").split("unused:").next().unwrap().as_bytes(),
+    );
+    wait_until("it is told", Duration::from_secs(10), || Ok(two.gateway.log().matches("cannot be taken over").count() >= 2)).unwrap();
+    two.kubectl("two", &["get", "pods"]).success();
+    put(&two.gateway.directory.join("postern.yaml"), good.as_bytes());
+    let third = entry("three", &other, "").replace(&format!(", serviceAccountIssuers: ['{}']", other.issuer()), "");
+    two.change("policies: {directory: policies.d}", "policies: {directory: policies.d, unmatched: block}");
+    two.change(&first, &format!("{first}{third}"));
+    wait_until("it is not served", Duration::from_secs(10), || Ok(raw("three").err.contains("cannot set up the cluster three"))).unwrap();
+    assert!(two.gateway.log().contains("takes effect at the next start") && two.gateway.log().contains("those were changed"));
+    two.kubectl("one", &["get", "pods"]).success();
+    put(&two.gateway.directory.join("postern.yaml"), good.as_bytes());
+    wait_until("it is gone", Duration::from_secs(10), || Ok(raw("three").err.contains("no cluster of this gateway"))).unwrap();
     // Changed: what is open there ends, and begins anew by the new rules. What was not changed goes on.
     let mut ends = begin(&two.kubeconfig("ann", &["dev"], "two"), &["get", "--raw", "/api/v1/namespaces/twin/configmaps?watch=1"]);
     let mut exec = begin(&one, &["exec", "web", "--", "sleep", "300"]);
     std::thread::sleep(Duration::from_secs(2));
-    two.change(
-        "access: [{as: {serviceAccount: {namespace: postern, name: acts-as}}}], policies",
-        "access: [{groups: [ops], as: {serviceAccount: {namespace: postern, name: acts-as}}}], policies",
-    );
+    let with_policies = two.configuration().lines().find(|line| line.starts_with("- {name: two")).unwrap().to_owned();
+    two.change(&with_policies, &with_policies.replace("[{as:", "[{groups: [ops], as:"));
     wait_until("the watch ends", Duration::from_secs(15), || Ok(ends.try_wait()?.is_some())).unwrap();
     assert!(two.kubectl("two", &["get", "pods"]).failure().contains("no access rule"));
     kubectl(&two.kubeconfig("eve", &["ops"], "two"), &["get", "pods"]).success();
@@ -448,4 +478,40 @@ fn clusters_are_added_changed_and_taken_out_while_the_gateway_runs() {
             .iter()
             .any(|event| event["stage"] == "policies" && event["cluster"] == "two" && event["inForce"][0]["name"] == "10-read-only")
     );
+}
+
+#[test]
+fn what_waits_for_an_approval_waits_for_this_cluster_and_a_kubeconfig_is_renewed() {
+    let other = other();
+    let settings = "settings: {approvers: [sre], resources: [configmaps]}\n";
+    let policies = vec![("40-approve", "approve-deletes", settings.to_owned())];
+    let kubeconfig = scratch("renewed").join("kubeconfig");
+    std::fs::copy(cluster().gateway_kubeconfig().unwrap(), &kubeconfig).unwrap();
+    let options = GatewayOptions { config: "approvals: {hold: 50}\n".into(), ..GatewayOptions::default() };
+    let two = Two::start(entry_with("one", &kubeconfig, ""), policies, options);
+    let of = || two.kubectl("one", &["get", "configmap", "web", "-o", "jsonpath={.data.of}"]);
+    assert_eq!(of().success(), "first");
+    let ann = two.kubeconfig("ann", &["dev"], "one");
+    let delete = begin(&ann, &["delete", "--raw", "/api/v1/namespaces/twin/configmaps/web"]);
+    let sue = two.kubeconfig("sue", &["sre"], "one");
+    let tickets = || -> Value {
+        let list = Gateway::postern(&["approval", "--kubeconfig", sue.to_str().unwrap(), "list", "--json"]).unwrap();
+        serde_json::from_str(Ran::new(list).success()).unwrap()
+    };
+    wait_until("it waits", Duration::from_secs(10), || Ok(tickets()["items"][0]["state"] == "pending")).unwrap();
+    // Half a kubeconfig changes nothing, and is tried again.
+    put(&kubeconfig, b"apiVersion: v1\nkind: Config\n");
+    wait_until("it is told", Duration::from_secs(15), || Ok(two.gateway.log().contains("with its new kubeconfig"))).unwrap();
+    assert_eq!(of().success(), "first");
+    // Another leads elsewhere: what waits does not follow, and its ticket is not used up.
+    put(&kubeconfig, &std::fs::read(other.gateway_kubeconfig().unwrap()).unwrap());
+    let began = Instant::now();
+    let ended = delete.wait_with_output().unwrap();
+    assert!(began.elapsed() < Duration::from_secs(40), "it was not held to its end");
+    assert!(String::from_utf8_lossy(&ended.stderr).contains("begin anew"), "{}", String::from_utf8_lossy(&ended.stderr));
+    assert_eq!(tickets()["items"][0]["state"], "pending");
+    assert_eq!(of().success(), "other");
+    for cluster in [cluster(), &*other] {
+        kubectl(&cluster.admin_kubeconfig(), &["get", "configmap", "web"]).success();
+    }
 }
