@@ -3,6 +3,7 @@
 //! A request passes the stages in this order, each a module of its own: [`listen`], [`identify`], [`classify`], [`decide`],
 //! [`approve`], [`forward`], [`respond`], [`record`]. [`gateway`] calls them one after another.
 
+pub mod api;
 pub mod approve;
 pub mod body;
 pub mod classify;

@@ -3,7 +3,6 @@
 //! A ticket is bound to the intent: caller, cluster, operation and body. Whatever repeats the intent finds the same ticket;
 //! whatever differs in anything finds another.
 
-pub mod api;
 mod intent;
 mod ticket;
 mod tickets;

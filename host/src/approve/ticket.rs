@@ -1,9 +1,10 @@
 //! What a ticket holds.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Where a ticket has got to.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// Approvals are missing.
@@ -29,7 +30,7 @@ impl State {
 }
 
 /// An approval, asked for.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Ticket {
     /// Its id.
@@ -62,7 +63,7 @@ pub struct Ticket {
 }
 
 /// An approval one policy asks for.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Requirement {
     /// The policy.
@@ -85,7 +86,7 @@ impl Requirement {
 }
 
 /// An operation as the approver sees it.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Summary {
     /// The cluster.
@@ -120,7 +121,7 @@ pub struct Summary {
 }
 
 /// One approval or refusal, given.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Given {
     /// Issuer and name.

@@ -1,21 +1,15 @@
 //! `postern approval`: the gateway's own API, with the credential of a kubeconfig.
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
 
-use anyhow::{Context, bail};
-use bytes::Bytes;
+use anyhow::bail;
 use clap::{Args, Subcommand};
-use http::{Method, Request, header};
-use http_body_util::Full;
+use http::Method;
 use serde_json::Value;
 
+use super::remote::Remote;
 use super::table::{self, row};
 use crate::cli::terminal::say;
-use crate::config::Cluster;
-use crate::fetch::fetch;
-use crate::forward::{Access, OwnToken};
 
 /// Lists and answers approvals.
 #[derive(Args)]
@@ -57,17 +51,8 @@ enum ApprovalCommand {
 
 impl Approval {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let kubeconfig = self.kubeconfig.context("give --kubeconfig FILE, or set KUBECONFIG")?;
-        let access = Access::load(&Cluster {
-            name: String::new(),
-            kubeconfig: Some(kubeconfig),
-            context: None,
-            service_account_issuers: Vec::new(),
-        })?;
-        let call = |method, path: String, body: String| {
-            tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(call(&access, method, &path, body))
-        };
+        let remote = Remote::open(self.kubeconfig)?;
+        let call = |method, path: String, body: String| remote.call::<Value>(method, &path, body);
         let approvals = "/postern/v1/approvals";
         match self.command {
             ApprovalCommand::List { json } => {
@@ -100,29 +85,6 @@ fn word(id: &str) -> anyhow::Result<&str> {
         bail!("{id:?} is not the id of a ticket; `postern approval list` shows those");
     }
     Ok(id)
-}
-
-async fn call(access: &Access, method: Method, path: &str, body: String) -> anyhow::Result<Value> {
-    let host = if access.host.contains(':') { format!("[{}]", access.host) } else { access.host.clone() };
-    let mut request = Request::builder()
-        .method(method)
-        .uri(format!("https://{host}:{}{}{path}", access.port, access.prefix))
-        .header(header::CONTENT_TYPE, "application/json");
-    let token = match &access.token {
-        OwnToken::Fixed(token) => Some(token.to_string()),
-        OwnToken::File(file) => Some(std::fs::read_to_string(file)?.trim().to_owned()),
-        OwnToken::None => None,
-    };
-    if let Some(token) = token {
-        request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
-    }
-    let tls = Arc::clone(&access.own_tls);
-    let (status, _, answer) = fetch(&tls, request.body(Full::new(Bytes::from(body)))?, Duration::from_secs(30), 16 << 20).await?;
-    let value: Value = serde_json::from_slice(&answer).with_context(|| format!("the gateway answered {status} and no JSON"))?;
-    if !status.is_success() {
-        bail!("{}", value["message"].as_str().unwrap_or("the gateway refused"));
-    }
-    Ok(value)
 }
 
 fn list(tickets: &Value) {

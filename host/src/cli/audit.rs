@@ -10,8 +10,8 @@ use serde_json::Value;
 use super::table::printable;
 use crate::cli::terminal::say;
 use crate::record::chain::{Chain, Closing, Whole};
-use crate::record::rotated;
 use crate::record::session::seal;
+use crate::record::{rotated, shown};
 
 /// Reads the audit log.
 #[derive(Args)]
@@ -110,26 +110,7 @@ fn events(log: impl Read) -> impl Iterator<Item = Value> {
 
 /// What an event is of, in words, on one line.
 pub(super) fn operation_of(event: &Value) -> String {
-    let text = |path: &str| event.pointer(path).and_then(Value::as_str).unwrap_or("-");
-    let mut operation = match event["target"].as_object() {
-        Some(_) => {
-            let part =
-                |path: &str, mark: &str| event.pointer(path).and_then(Value::as_str).map(|v| format!("{mark}{v}")).unwrap_or_default();
-            let resource = format!("{}{}", text("/target/resource"), part("/target/subresource", "/"));
-            format!("{} {resource}{}{}", text("/verb"), part("/target/namespace", " -n "), part("/target/name", " "))
-        }
-        None => format!("{} {}", text("/method"), text("/path")),
-    };
-    if let Some(argv) = event.pointer("/command/argv").and_then(Value::as_array) {
-        operation += &format!(" -- {}", argv.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" "));
-    }
-    if let Some(by) = event["approvedBy"].as_array() {
-        operation += &format!("  (approved by {})", by.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", "));
-    }
-    if let Some(why) = event["refusal"].as_str() {
-        operation += &format!("  ({why})");
-    }
-    printable(&operation)
+    printable(&shown::operation_of(event))
 }
 
 fn line(event: &Value) -> String {

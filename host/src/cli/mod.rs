@@ -5,6 +5,7 @@ mod audit;
 mod config;
 mod data;
 mod policy;
+mod remote;
 mod serve;
 mod session;
 mod table;

@@ -51,6 +51,9 @@ pub struct Config {
     /// Who may use `nodes/*/proxy`, which reaches every container of a node. Nobody unless named here. Of several clusters each has its own.
     #[serde(default)]
     pub nodes_proxy: Subjects,
+    /// Who sees what is not their own by the gateway's own API: the sessions of all, which policies are in force, how the gateway is. Nobody unless named here.
+    #[serde(default)]
+    pub auditors: Subjects,
     /// Who is not warned of what policies hide: `--warnings-as-errors`, or a script that reads standard error.
     #[serde(default)]
     pub without_warnings: Subjects,

@@ -56,6 +56,11 @@ impl Listed {
         &self.member.cluster.name
     }
 
+    /// How it is configured.
+    pub fn member(&self) -> &Member {
+        &self.member
+    }
+
     /// Itself; why it could not be set up where that is so, and then nothing passes to it.
     pub fn cluster(&self) -> Result<&Arc<Cluster>, &str> {
         self.cluster.as_ref().map_err(String::as_str)

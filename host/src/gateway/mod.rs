@@ -36,6 +36,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use rustls_pki_types::CertificateDer;
 
+use crate::api::Sources;
 use crate::approve::Approvals;
 use crate::body::{Body, linger};
 use crate::clock;
@@ -60,7 +61,8 @@ use route::Routed;
 pub struct Gateway {
     config: Arc<Config>,
     identifier: Arc<Identifier>,
-    approvals: Arc<Approvals>,
+    /// What its own API answers from.
+    sources: Sources,
     audit: AuditLog,
     /// What is counted of requests that are for no cluster.
     metrics: Arc<Metrics>,
@@ -89,7 +91,7 @@ impl Gateway {
 
     /// Who waits for an approval.
     pub fn approvals(&self) -> &Approvals {
-        &self.approvals
+        &self.sources.approvals
     }
 
     /// The audit log.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context;
 use http::StatusCode;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -12,6 +13,7 @@ use zeroize::Zeroizing;
 use super::Gateway;
 use super::cluster::{Cluster, Shared};
 use super::clusters::Clusters;
+use crate::api::Sources;
 use crate::approve::{Approvals, SqliteTickets};
 use crate::clock::now;
 use crate::config::Config;
@@ -25,6 +27,8 @@ use crate::policy::report::Report;
 use crate::policy::{Cache, Counters, Directory, Runtime, SqliteCounters};
 use crate::record::session::Sessions;
 use crate::record::session::index::SqliteIndex;
+use crate::record::session::library::Library;
+use crate::record::session::shelf::Shelf;
 use crate::record::session::spool::Uploader;
 use crate::record::{AuditLog, Event, Strangers};
 use crate::slots::Slots;
@@ -114,11 +118,15 @@ impl Gateway {
         // What a caller has under way in the only cluster and at the gateway itself is counted together.
         let alone = clusters.now().alone().and_then(|alone| Some(Arc::clone(&alone.cluster().ok()?.requests)));
         let requests = alone.unwrap_or_else(|| Slots::new(usize::MAX));
+        let objects = config.sessions.object_store.as_ref().map(Objects::open).transpose()?;
+        let library = Library::new(SqliteIndex::new(&database)?, Shelf::new(config.sessions_directory(), objects)?);
+        let session_key = std::fs::read_to_string(data.join("session.pub")).context("session.pub")?;
+        let sources = Sources::new(approvals, library, session_key, config.auditors.clone());
         let kept = Kept { _directories: directories, _watching: watching, sending: std::sync::Mutex::new(sending) };
         Ok(Arc::new(Self {
             config,
             identifier,
-            approvals,
+            sources,
             audit,
             metrics,
             strangers: Strangers::default(),

@@ -9,10 +9,11 @@ use super::Gateway;
 use super::arrive::{self, take};
 use super::clusters::Listed;
 use super::route::Place;
-use crate::approve::{self, api::Asked};
+use crate::api::{self, Asked, AskedApproval, AskedSession, Asking, ClusterState, Identity, Policies, PolicyDirectory, Status};
 use crate::body::{Body, read_request};
 use crate::identify::{Caller, name};
 use crate::listen::Peer;
+use crate::policy::report::Report;
 use crate::record::Event;
 use crate::respond::Held;
 use crate::status::Refusal;
@@ -79,7 +80,9 @@ impl Gateway {
         let (parts, body) = request.into_parts();
         let body = read_request(body, limits.request_body.0.min(OWN_BODY), limits.request_body_time.duration()).await?;
         let asked = Asked::parse(&parts.method, &parts.uri, &body)?;
-        Ok(Own { asked, caller, cluster: about.map(|listed| listed.name().to_owned()), held })
+        // Of a gateway with one cluster everything is that one's.
+        let cluster = about.filter(|listed| !listed.member().is_alone).map(|listed| listed.name().to_owned());
+        Ok(Own { asked, caller, cluster, held })
     }
 
     /// Answers a request to the gateway's own API, in a task of its own: an answer that was begun is given and recorded though whoever gave it has hung up.
@@ -101,15 +104,78 @@ impl Gateway {
     }
 
     async fn answer_own(&self, Own { asked, caller, cluster, held: _held }: &Own, event: &mut Event) -> Result<Response<Body>, Refusal> {
-        if let Asked::Answer(id, approve, reuse) = asked {
-            // Who lets what pass is on the disk before it passes.
-            event.set("answers", id).set("answer", if *approve { "approve" } else { "deny" });
-            if let Some(seconds) = reuse {
-                event.set("reuseSeconds", seconds);
+        let asking = Asking { caller, cluster: cluster.as_deref() };
+        let sources = &self.sources;
+        match asked {
+            Asked::Approval(approval) => {
+                if let AskedApproval::Answer(id, approve, reuse) = approval {
+                    // Who lets what pass is on the disk before it passes.
+                    event.set("answers", id).set("answer", if *approve { "approve" } else { "deny" });
+                    if let Some(seconds) = reuse {
+                        event.set("reuseSeconds", seconds);
+                    }
+                    self.audit.record_durably(event, Stage::Decided).await?;
+                }
+                api::approvals::answer(&sources.approvals, asking, approval).await
             }
-            self.audit.record_durably(event, Stage::Decided).await?;
+            Asked::Session(session) => {
+                if let AskedSession::Recording(..) | AskedSession::Timeline(_) | AskedSession::Search(..) = session {
+                    // Who looks at what others did is in the log before they see it.
+                    self.audit.record_durably(event, Stage::Decided).await?;
+                }
+                api::sessions::answer(sources, asking, session, &self.drain).await
+            }
+            Asked::Document => api::json(&api::document()),
+            Asked::Identity => api::json(&Identity::of(caller, asking.cluster, sources.is_auditor(caller))),
+            Asked::Policies => {
+                sources.only_auditors(caller)?;
+                api::json(&self.policies_of(asking.cluster))
+            }
+            Asked::Status => {
+                sources.only_auditors(caller)?;
+                api::json(&self.status(asking.cluster))
+            }
         }
-        approve::api::serve(&self.approvals, caller, cluster.as_deref(), asked).await
+    }
+
+    /// What is in force in one cluster, or in all.
+    fn policies_of(&self, cluster: Option<&str>) -> Policies {
+        let table = self.clusters();
+        let has_own = |name: &str| table.ready().any(|ready| ready.name() == name && ready.member().has_own_policies);
+        let is_of = |owner: &Option<String>| match (cluster, owner) {
+            (None, _) => true,
+            (Some(cluster), Some(owner)) => cluster == owner,
+            (Some(cluster), None) => !has_own(cluster),
+        };
+        let directories = self.directories().into_iter().filter(|(owner, _)| is_of(owner));
+        let told = directories.map(|(cluster, directory)| PolicyDirectory { cluster, report: Report::of(&directory.current()) });
+        Policies { directories: told.collect() }
+    }
+
+    fn status(&self, cluster: Option<&str>) -> Status {
+        let table = self.clusters();
+        let of = |listed: &Arc<Listed>| {
+            let cluster = listed.cluster();
+            let [requests, watches, streams] = cluster.map(|cluster| cluster.open_now()).unwrap_or_default();
+            ClusterState {
+                name: listed.name().to_owned(),
+                api_server: cluster.ok().map(|cluster| cluster.upstream().address().to_owned()),
+                not_set_up: cluster.err().map(str::to_owned),
+                hosts: listed.member().hosts.clone(),
+                path_prefix: listed.member().path_prefix.clone(),
+                requests,
+                watches,
+                streams,
+            }
+        };
+        Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            draining: self.drain.has_begun(),
+            audit_writable: self.audit.check().is_ok(),
+            approvals_waiting: self.sources.approvals.waiting(),
+            issuers_without_keys: self.identifier.without_keys(),
+            clusters: table.all().iter().filter(|listed| cluster.is_none_or(|cluster| cluster == listed.name())).map(of).collect(),
+        }
     }
 }
 

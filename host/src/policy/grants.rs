@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::bindings::postern::policy::types::{Capabilities, Hooks, Manifest};
 
 /// A capability, as files write it.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, schemars::JsonSchema, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Capability {
     /// What is in objects, without the values of Secrets.

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::grants::Capability;
@@ -12,7 +13,7 @@ use crate::files;
 use crate::share::lock;
 
 /// The state of a policy directory.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Debug, Deserialize, JsonSchema, Serialize)]
 pub struct Report {
     /// When the directory was last read, RFC 3339.
     pub time: String,
@@ -26,7 +27,7 @@ pub struct Report {
 }
 
 /// One policy.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Line {
     /// Its name.
@@ -57,7 +58,7 @@ pub struct Line {
 }
 
 /// Whether a policy serves.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
     /// The version on disk serves.

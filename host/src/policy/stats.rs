@@ -75,7 +75,7 @@ impl Outcome {
 }
 
 /// The counts at a moment.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, schemars::JsonSchema, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Counts {
     /// Calls of all hooks.

@@ -9,6 +9,7 @@ mod event;
 mod queue;
 pub mod rotated;
 pub mod session;
+pub mod shown;
 mod strangers;
 
 use std::fs::{File, OpenOptions};

@@ -2,11 +2,29 @@
 
 use anyhow::bail;
 
-use super::super::table::{self, row};
+use super::super::remote::Remote;
+use super::super::table::{self, printable, row};
+use crate::api::{Policies, PolicyDirectory};
 use crate::cli::terminal::say;
 use crate::config::Config;
 use crate::policy::grants::Capability;
 use crate::policy::report::{Line, Report};
+
+/// The same at a gateway.
+pub(super) fn list_of(remote: &Remote, as_json: bool) -> anyhow::Result<()> {
+    let policies: Policies = remote.get("/postern/v1/policies", &[])?;
+    if as_json {
+        say!("{}", serde_json::to_string_pretty(&policies)?);
+        return Ok(());
+    }
+    for PolicyDirectory { cluster, report } in policies.directories {
+        if let Some(cluster) = cluster {
+            say!("of the cluster {}:", printable(&cluster));
+        }
+        show(&report);
+    }
+    Ok(())
+}
 
 pub(super) fn list(config: &Config, cluster: Option<&str>, as_json: bool) -> anyhow::Result<()> {
     let file = Report::file(&config.policies_of(cluster)?.1);
@@ -17,12 +35,16 @@ pub(super) fn list(config: &Config, cluster: Option<&str>, as_json: bool) -> any
         say!("{}", serde_json::to_string_pretty(&report)?);
         return Ok(());
     }
+    show(&report);
+    Ok(())
+}
+
+fn show(report: &Report) {
     say!("as the gateway told at {}; all together {}", report.time, report.bundle);
     print(&report.policies);
     if let Some(missing) = report.missing.first() {
         say!("nothing passes: the required policy {missing} is missing or broken");
     }
-    Ok(())
 }
 
 /// A table of policies; below it why some do not load.
@@ -77,7 +99,7 @@ pub(super) fn print(lines: &[Line]) {
     table::print(&rows);
     for line in lines {
         if let Some(error) = &line.error {
-            say!("{} does not load: {}", line.name, table::printable(error));
+            say!("{} does not load: {}", line.name, printable(error));
         }
     }
 }

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use clap::Subcommand;
 
+use crate::cli::remote::Remote;
 use crate::cli::terminal::say;
 use crate::config::Config;
 use crate::policy::{Policy, PolicyFile};
@@ -63,8 +64,11 @@ pub enum PolicyCommand {
     /// Lists the policies in force in the gateway of a configuration, and those that do not load.
     List {
         /// The configuration.
-        #[arg(long)]
-        config: PathBuf,
+        #[arg(long, required_unless_present = "kubeconfig")]
+        config: Option<PathBuf>,
+        /// A kubeconfig of the gateway, where no configuration is given.
+        #[arg(long, env = "KUBECONFIG")]
+        kubeconfig: Option<PathBuf>,
         /// One of several clusters: its own policies, where it has some, and those that all share otherwise.
         #[arg(long)]
         cluster: Option<String>,
@@ -90,7 +94,8 @@ impl PolicyCommand {
             Self::Push(push) => push.run(),
             Self::Pull(pull) => pull.run(),
             Self::Lock(lock) => lock.run(),
-            Self::List { config, cluster, json } => list::list(&Config::load(&config)?, cluster.as_deref(), json),
+            Self::List { config: Some(config), cluster, json, .. } => list::list(&Config::load(&config)?, cluster.as_deref(), json),
+            Self::List { kubeconfig, json, .. } => list::list_of(&Remote::open(kubeconfig)?, json),
         }
     }
 }

@@ -35,11 +35,14 @@ pub(super) struct Where {
     /// The gateway's data directory, instead of a configuration.
     #[arg(long)]
     data_directory: Option<PathBuf>,
+    /// A kubeconfig of the gateway, instead of its files.
+    #[arg(long, conflicts_with_all = ["config", "data_directory"])]
+    kubeconfig: Option<PathBuf>,
 }
 
 impl Where {
     pub(super) fn open(&self) -> anyhow::Result<Place> {
-        Place::open(self.config.as_deref(), self.data_directory.clone())
+        Place::open(self.config.as_deref(), self.data_directory.clone(), self.kubeconfig.clone())
     }
 }
 
@@ -205,7 +208,7 @@ impl Explain {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let config = Config::load(&self.config)?;
         let event = event_of(&config.audit_file(), &self.id)?;
-        let place = Place::open(Some(&self.config), None)?;
+        let place = Place::open(Some(&self.config), None, None)?;
         let body = match event["session"].as_str() {
             Some(session) => operations(&place, &[session.to_owned()])
                 .unwrap_or_default()

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use clap::Args;
 use serde_json::Value;
 
+use super::super::session::parse_time;
 use super::super::table::{self, printable, row};
 use super::check::rule_text;
 use super::list::sees;
@@ -57,7 +58,7 @@ impl Replay {
         let mut sessions = Vec::new();
         for from in &self.from {
             let is_session = from.len() == 16 && from.bytes().all(|byte| byte.is_ascii_hexdigit());
-            sessions.extend(if is_session { vec![from.clone()] } else { place.since(from)? });
+            sessions.extend(if is_session { vec![from.clone()] } else { place.since(parse_time(from)?)? });
         }
         sessions.sort();
         sessions.dedup();

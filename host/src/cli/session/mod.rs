@@ -1,28 +1,26 @@
 //! `postern session`: lists, shows, replays, exports, searches and verifies recordings.
 
+mod place;
 mod play;
 mod search;
 mod verify;
 
 use std::collections::HashMap;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
-use serde_json::Value;
 
 use super::audit::operation_of;
 use super::table::{self, printable, row};
 use crate::cli::terminal::say;
 use crate::clock::{self, timestamp_of};
-use crate::config::Config;
 use crate::record::session::format::Kind;
-use crate::record::session::index::{SessionIndex, SessionRow, SqliteIndex};
-use crate::record::session::read::{Body, Entry, Recorded};
-use crate::record::session::shelf::Shelf;
-use crate::store::{Objects, wait};
+use crate::record::session::read::{Body, Entry};
+use crate::record::session::search::Filter;
+pub(super) use place::Place;
 
 /// Reads recorded sessions.
 #[derive(Args)]
@@ -33,6 +31,9 @@ pub struct Session {
     /// The gateway's data directory, instead of a configuration.
     #[arg(long, global = true)]
     data_directory: Option<PathBuf>,
+    /// A kubeconfig of the gateway, where neither is given: what it lets you see is read over its own API.
+    #[arg(long, global = true, env = "KUBECONFIG")]
+    kubeconfig: Option<PathBuf>,
     #[command(subcommand)]
     command: SessionCommand,
 }
@@ -42,7 +43,7 @@ enum SessionCommand {
     /// Lists sessions, the latest first.
     List {
         #[command(flatten)]
-        filter: Filter,
+        filter: Which,
         /// Prints JSON, a line for each session.
         #[arg(long)]
         json: bool,
@@ -82,7 +83,7 @@ enum SessionCommand {
         /// The text.
         text: String,
         #[command(flatten)]
-        filter: Filter,
+        filter: Which,
     },
     /// Says whether any byte of a session's recordings was changed; of all sessions when none is named.
     Verify {
@@ -93,7 +94,7 @@ enum SessionCommand {
 
 /// Which sessions.
 #[derive(Args, Clone, Default)]
-struct Filter {
+struct Which {
     /// The caller's name, or a part of it.
     #[arg(long)]
     user: Option<String>,
@@ -123,121 +124,25 @@ struct Filter {
     text: Option<String>,
 }
 
-/// Where the gateway keeps things.
-pub(super) struct Place {
-    shelf: Shelf,
-    data: PathBuf,
-}
-
 impl Session {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let place = Place::open(self.config.as_deref(), self.data_directory)?;
+        let place = Place::open(self.config.as_deref(), self.data_directory, self.kubeconfig)?;
         match self.command {
-            SessionCommand::List { filter, json } => list(&place, &filter, json),
+            SessionCommand::List { filter, json } => list(&place, &filter.filter()?, json),
             SessionCommand::Show { session, bodies } => show(&place, &session, bodies),
             SessionCommand::Replay { recording, speed, idle_limit } => play::replay(&place, &recording, speed, idle_limit),
             SessionCommand::Export { recording, format, output } => play::export(&place, &recording, &format, output),
-            SessionCommand::Search { text, filter } => search::search(&place, &text, &filter),
+            SessionCommand::Search { text, filter } => search::search(&place, &text, &filter.filter()?),
             SessionCommand::Verify { session } => verify::verify(&place, session),
         }
     }
 }
 
-impl Place {
-    /// Where a configuration, or a data directory alone, has recordings.
-    pub(super) fn open(config: Option<&Path>, data: Option<PathBuf>) -> anyhow::Result<Self> {
-        Ok(match (config, data) {
-            (Some(file), _) => {
-                let config = Config::load(file)?;
-                let objects = config.sessions.object_store.as_ref().map(Objects::open).transpose()?;
-                Self { shelf: Shelf::new(config.sessions_directory(), objects)?, data: config.data_directory }
-            }
-            (None, Some(data)) => Self { shelf: Shelf::new(data.join("sessions"), None)?, data },
-            (None, None) => bail!("say where the recordings are: --config FILE or --data-directory DIRECTORY"),
-        })
-    }
-
-    /// The sessions of which something happened at or after a time.
-    pub(super) fn since(&self, time: &str) -> anyhow::Result<Vec<String>> {
-        Ok(wait(self.index()?.list(parse_time(time)?, i64::MAX as u64))?.into_iter().map(|row| row.id).collect())
-    }
-
-    fn index(&self) -> anyhow::Result<SqliteIndex> {
-        SqliteIndex::beside(&self.data.join("postern.db"))
-    }
-
-    fn stream(&self, recording: &str) -> anyhow::Result<Recorded> {
-        let (session, name) = recording.split_once('/').context("name a stream as SESSION/STREAM; `session show` prints them")?;
-        let file = format!("{name}.stream");
-        if !self.shelf.names(session)?.contains(&file) {
-            bail!("there is no stream {name} in session {session}; `session show {session}` prints them");
-        }
-        self.shelf.open(session, &file)
-    }
-
-    /// Looks at each recording of a session; of one that cannot be read the user is told. Says how many there are.
-    pub(super) fn each(&self, session: &str, mut look: impl FnMut(Recorded)) -> anyhow::Result<usize> {
-        let names = self.shelf.names(session)?;
-        for name in &names {
-            match self.shelf.open(session, name) {
-                Ok(recorded) => look(recorded),
-                Err(error) => eprintln!("{}", crate::cli::terminal::visible(&format!("{error:#}"))),
-            }
-        }
-        Ok(names.len())
-    }
-
-    /// The sessions that a filter lets through.
-    fn sessions(&self, filter: &Filter) -> anyhow::Result<Vec<SessionRow>> {
+impl Which {
+    fn filter(&self) -> anyhow::Result<Filter> {
         let time = |text: &Option<String>| text.as_deref().map(parse_time).transpose();
-        let (since, until) = (time(&filter.since)?.unwrap_or(0), time(&filter.until)?.unwrap_or(i64::MAX as u64));
-        let mut rows = wait(self.index()?.list(since, until))?;
-        rows.retain(|row| filter.user.as_ref().is_none_or(|user| row.username.contains(user.as_str())));
-        if !filter.looks_inside() {
-            return Ok(rows);
-        }
-        let mut found = Vec::new();
-        for row in rows {
-            let (mut fits, mut says) = (false, filter.text.is_none());
-            self.each(&row.id, |recorded| {
-                fits = fits || recorded.entries().iter().any(|entry| filter.fits(entry, since, until));
-                says = says || filter.text.as_ref().is_some_and(|text| !search::hits(&recorded, text).is_empty());
-            })?;
-            if fits && says {
-                found.push(row);
-            }
-        }
-        Ok(found)
-    }
-}
-
-impl Filter {
-    fn looks_inside(&self) -> bool {
-        [&self.namespace, &self.verb, &self.resource, &self.pod, &self.verdict, &self.text].iter().any(|wanted| wanted.is_some())
-    }
-
-    /// One thing must fit all that is asked of one thing; a text may be anywhere else in the session.
-    fn fits(&self, entry: &Entry, since: u64, until: u64) -> bool {
-        let (facts, second) = (entry.facts(), entry.micros() / 1_000_000);
-        let is = |wanted: &Option<String>, path: &str| {
-            wanted.as_ref().is_none_or(|wanted| facts.pointer(path).and_then(Value::as_str) == Some(wanted.as_str()))
-        };
-        let pods = facts.pointer("/target/resource").and_then(Value::as_str) == Some("pods");
-        second >= since
-            && second <= until
-            && is(&self.namespace, "/target/namespace")
-            && is(&self.verb, "/verb")
-            && self.resource.as_ref().is_none_or(|wanted| resource_of(facts) == *wanted || facts["target"]["resource"] == wanted.as_str())
-            && self.pod.as_ref().is_none_or(|pod| pods && facts["target"]["name"] == pod.as_str())
-            && is(&self.verdict, "/verdict")
-    }
-}
-
-fn resource_of(facts: &Value) -> String {
-    let part = |name: &str| facts["target"][name].as_str().unwrap_or_default().to_owned();
-    match part("subresource").as_str() {
-        "" => part("resource"),
-        subresource => format!("{}/{subresource}", part("resource")),
+        let Self { user, since, until, namespace, verb, resource, pod, verdict, text } = self.clone();
+        Ok(Filter { user, since: time(&since)?, until: time(&until)?, namespace, verb, resource, pod, verdict, text })
     }
 }
 
@@ -324,7 +229,7 @@ fn line(session: &str, entry: &Entry) -> String {
 }
 
 /// A time as RFC 3339 writes it, or how long ago: `90s`, `15m`, `2h`, `7d`.
-fn parse_time(text: &str) -> anyhow::Result<u64> {
+pub(super) fn parse_time(text: &str) -> anyhow::Result<u64> {
     let wrong = || format!("{text:?} is no time; write 2026-01-31T12:00:00Z, or how long ago, for example 2h");
     if let Some((number, unit)) = text.char_indices().last().map(|(at, unit)| (&text[..at], unit))
         && let Ok(number) = number.parse::<u64>()

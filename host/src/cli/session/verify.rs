@@ -5,13 +5,12 @@ use anyhow::bail;
 use super::Place;
 use crate::cli::terminal::say;
 use crate::record::session::entangled;
-use crate::record::session::index::SessionIndex;
 use crate::record::session::seal::{self, Verdict};
-use crate::store::wait;
+use crate::record::session::search::Filter;
 
 pub(super) fn verify(place: &Place, session: Option<String>) -> anyhow::Result<()> {
-    let key = seal::public_key(&place.data.join("session.pub"))?;
-    let mut sessions = wait(place.index()?.list(0, i64::MAX as u64))?;
+    let key = place.key()?;
+    let mut sessions = place.sessions(&Filter::default())?;
     sessions.retain(|row| session.as_ref().is_none_or(|wanted| row.id == *wanted));
     if let Some(session) = session.filter(|_| sessions.is_empty()) {
         bail!("there is no session {session}; `session list` shows them");
@@ -19,9 +18,9 @@ pub(super) fn verify(place: &Place, session: Option<String>) -> anyhow::Result<(
     let (mut whole, mut open, mut broken) = (0, 0, Vec::new());
     for session in &sessions {
         let mut streams = 0;
-        for name in place.shelf.names(&session.id)? {
+        for name in place.names(&session.id)? {
             streams += u64::from(name.ends_with(".stream"));
-            let recorded = match place.shelf.open(&session.id, &name) {
+            let recorded = match place.recording(&session.id, &name) {
                 Ok(recorded) => recorded,
                 Err(why) => {
                     broken.push(format!("{why:#}"));

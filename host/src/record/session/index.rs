@@ -4,7 +4,8 @@ mod sqlite;
 
 use std::sync::Arc;
 
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::identify::Caller;
 use crate::store::Rows;
@@ -43,7 +44,7 @@ impl Touched {
 }
 
 /// A session, as the index knows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SessionRow {
     /// Its id: that of the credential.
@@ -52,6 +53,7 @@ pub struct SessionRow {
     pub username: String,
     /// The verified issuer.
     pub issuer: String,
+    #[serde(default)]
     /// The cluster, where the gateway has several: what one credential does in each of them is a session of its own. Empty otherwise.
     pub cluster: String,
     /// Unix seconds of the first thing done.

@@ -1,7 +1,7 @@
 //! Where recordings are found: on the gateway's disk and, if there is one, in the object store.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use tokio::runtime::Runtime;
@@ -22,6 +22,11 @@ impl Shelf {
         let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build();
         let objects = objects.map(|objects| anyhow::Ok((objects, runtime()?))).transpose()?;
         Ok(Self { directory, objects })
+    }
+
+    /// The directory of those that are on the disk.
+    pub fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// The recordings of a session, by the names they have, or will have, when they are finished.

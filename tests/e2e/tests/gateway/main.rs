@@ -1,6 +1,7 @@
 //! Real clients, a gateway, and a real API server.
 
 mod agents;
+mod api;
 mod approvals;
 mod attacks;
 mod bodies;

@@ -1,0 +1,174 @@
+//! Where recordings are read: in a gateway's data directory and object store, or by its own API.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use base64::Engine;
+
+use crate::api::{Detail, Found, Key, Listed};
+use crate::cli::remote::Remote;
+use crate::cli::terminal::visible;
+use crate::config::Config;
+use crate::record::session::index::{SessionRow, SqliteIndex};
+use crate::record::session::library::Library;
+use crate::record::session::read::Recorded;
+use crate::record::session::seal;
+use crate::record::session::search::{Filter, Hit};
+use crate::record::session::shelf::Shelf;
+use crate::store::Objects;
+
+/// Where recordings are.
+pub(crate) enum Place {
+    /// On this machine.
+    Here {
+        /// The recordings.
+        library: Library,
+        /// The gateway's data directory.
+        data: PathBuf,
+    },
+    /// At a gateway.
+    There(Remote),
+}
+
+impl Place {
+    /// Where a configuration, or a data directory alone, has recordings; or the gateway of a kubeconfig.
+    pub(crate) fn open(config: Option<&Path>, data: Option<PathBuf>, kubeconfig: Option<PathBuf>) -> anyhow::Result<Self> {
+        let library = |data: &Path, directory: PathBuf, objects| -> anyhow::Result<Library> {
+            Ok(Library::new(SqliteIndex::beside(&data.join("postern.db"))?, Shelf::new(directory, objects)?))
+        };
+        Ok(match (config, data, kubeconfig) {
+            (Some(file), _, _) => {
+                let config = Config::load(file)?;
+                let objects = config.sessions.object_store.as_ref().map(Objects::open).transpose()?;
+                Self::Here { library: library(&config.data_directory, config.sessions_directory(), objects)?, data: config.data_directory }
+            }
+            (None, Some(data), _) => Self::Here { library: library(&data, data.join("sessions"), None)?, data },
+            (None, None, Some(kubeconfig)) => Self::There(Remote::open(Some(kubeconfig))?),
+            (None, None, None) => {
+                bail!("say where the recordings are: --kubeconfig FILE of a gateway, --config FILE or --data-directory DIRECTORY")
+            }
+        })
+    }
+
+    /// The sessions of which something happened at or after a time.
+    pub(crate) fn since(&self, second: u64) -> anyhow::Result<Vec<String>> {
+        Ok(self.sessions(&Filter { since: Some(second), ..Filter::default() })?.into_iter().map(|row| row.id).collect())
+    }
+
+    /// The sessions that a filter lets through, the latest first.
+    pub(crate) fn sessions(&self, filter: &Filter) -> anyhow::Result<Vec<SessionRow>> {
+        let (mut rows, mut after) = (Vec::new(), None::<String>);
+        loop {
+            let (mut items, go_on) = match self {
+                Self::Here { library, .. } => {
+                    let page = library.sessions(filter, |_| true, usize::MAX, after.as_deref(), |error| unread(&format!("{error:#}")))?;
+                    (page.items, page.go_on)
+                }
+                Self::There(remote) => {
+                    let [since, until] = [filter.since, filter.until].map(|time| time.map(|time| time.to_string()));
+                    let parameters = [
+                        ("user", &filter.user),
+                        ("since", &since),
+                        ("until", &until),
+                        ("namespace", &filter.namespace),
+                        ("verb", &filter.verb),
+                        ("resource", &filter.resource),
+                        ("pod", &filter.pod),
+                        ("verdict", &filter.verdict),
+                        ("text", &filter.text),
+                        ("continue", &after),
+                    ];
+                    let query: Vec<_> = parameters.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?))).collect();
+                    let listed: Listed = remote.get("/postern/v1/sessions", &query)?;
+                    listed.unread.iter().for_each(|why| unread(why));
+                    (listed.items, listed.go_on)
+                }
+            };
+            rows.append(&mut items);
+            match go_on {
+                Some(place) => after = Some(place),
+                None => return Ok(rows),
+            }
+        }
+    }
+
+    /// The names of a session's recordings.
+    pub(crate) fn names(&self, session: &str) -> anyhow::Result<BTreeSet<String>> {
+        match self {
+            Self::Here { library, .. } => library.shelf().names(session),
+            Self::There(remote) => {
+                let detail: Detail = remote.get(&format!("/postern/v1/sessions/{}", word(session)?), &[])?;
+                Ok(detail.recordings.into_iter().collect())
+            }
+        }
+    }
+
+    /// Opens a recording.
+    pub(crate) fn recording(&self, session: &str, name: &str) -> anyhow::Result<Recorded> {
+        match self {
+            Self::Here { library, .. } => library.shelf().open(session, name),
+            Self::There(remote) => {
+                let (file, bytes) = remote.file(&format!("/postern/v1/sessions/{}/recordings/{}", word(session)?, word(name)?))?;
+                Recorded::new(&format!("{session}/{file}"), bytes)
+            }
+        }
+    }
+
+    /// A stream, by `SESSION/STREAM`.
+    pub(crate) fn stream(&self, recording: &str) -> anyhow::Result<Recorded> {
+        let (session, name) = recording.split_once('/').context("name a stream as SESSION/STREAM; `session show` prints them")?;
+        let file = format!("{name}.stream");
+        if !self.names(session)?.contains(&file) {
+            bail!("there is no stream {name} in session {session}; `session show {session}` prints them");
+        }
+        self.recording(session, &file)
+    }
+
+    /// Looks at each recording of a session; of one that cannot be read the user is told. Says how many there are.
+    pub(crate) fn each(&self, session: &str, mut look: impl FnMut(Recorded)) -> anyhow::Result<usize> {
+        let names = self.names(session)?;
+        for name in &names {
+            match self.recording(session, name) {
+                Ok(recorded) => look(recorded),
+                Err(error) => unread(&format!("{error:#}")),
+            }
+        }
+        Ok(names.len())
+    }
+
+    /// Where a text is in a session.
+    pub(crate) fn hits(&self, session: &str, text: &str) -> anyhow::Result<Vec<Hit>> {
+        match self {
+            Self::Here { library, .. } => library.hits(session, text, |error| unread(&format!("{error:#}"))),
+            Self::There(remote) => {
+                let found: Found = remote.get(&format!("/postern/v1/sessions/{}/search", word(session)?), &[("text", text)])?;
+                found.unread.iter().for_each(|why| unread(why));
+                Ok(found.items)
+            }
+        }
+    }
+
+    /// The public key that recordings are signed with.
+    pub(crate) fn key(&self) -> anyhow::Result<Vec<u8>> {
+        match self {
+            Self::Here { data, .. } => seal::public_key(&data.join("session.pub")),
+            Self::There(remote) => {
+                let key: Key = remote.get("/postern/v1/keys/sessions", &[])?;
+                base64::engine::general_purpose::STANDARD.decode(key.public_key.trim()).context("the gateway's public key is none")
+            }
+        }
+    }
+}
+
+/// A part of a path that is one.
+fn word(text: &str) -> anyhow::Result<&str> {
+    match !text.is_empty() && !text.starts_with('.') && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.')) {
+        true => Ok(text),
+        false => bail!("{text:?} is no session or recording; `session list` and `session show` print them"),
+    }
+}
+
+fn unread(why: &str) {
+    eprintln!("{}", visible(why));
+}
