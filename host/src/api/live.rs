@@ -1,7 +1,7 @@
 //! A recording that is sent while it is written.
 
 use std::fs::File;
-use std::io::{ErrorKind, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -21,9 +21,11 @@ const LOOK: Duration = Duration::from_millis(200);
 /// What is read at a time.
 const PIECE: usize = 64 << 10;
 
-/// The body of an answer that goes on until its recording is finished, its caller's credential has expired or the gateway ends.
+/// The body of an answer that is read of a recording's file: to its end, or until the recording is finished, its caller's credential has expired or the gateway
+/// ends.
 pub struct Following {
     reading: JoinHandle<std::io::Result<Step>>,
+    name: String,
     ends: Ends,
     /// Whether nothing comes any more.
     is_over: bool,
@@ -36,23 +38,39 @@ struct Step {
     bytes: Vec<u8>,
 }
 
-/// A file that is written at its end, and has another name once it is finished.
-struct Growing {
-    unfinished: PathBuf,
-    finished: PathBuf,
-    open: Option<File>,
+/// A recording's file, which is written at its end and has another name once it is finished.
+pub(super) struct Growing {
+    file: File,
+    name: String,
+    /// Its name while it is written, where that is waited for.
+    unfinished: Option<PathBuf>,
 }
 
 impl Following {
-    /// Follows a recording in a session's directory.
-    pub(super) fn begin(directory: PathBuf, name: &str, expires: u64, drain: &Drain) -> Self {
-        let recording = Growing { unfinished: directory.join(format!("{name}.{PART}")), finished: directory.join(name), open: None };
+    /// Reads a recording.
+    pub(super) fn begin(recording: Growing, expires: u64, drain: &Drain) -> Self {
         let ends = ends(expires, drain.leaving(), std::future::pending());
-        Self { reading: recording.read_on(), ends, is_over: false }
+        Self { name: recording.name.clone(), reading: recording.read_on(), ends, is_over: false }
+    }
+
+    /// What the file is called.
+    pub(super) fn file(&self) -> &str {
+        &self.name
     }
 }
 
 impl Growing {
+    /// Opens a recording in a session's directory, finished or not; none where it is not there. `follows` has it read until it is finished.
+    pub(super) fn open(directory: &Path, name: &str, follows: bool) -> Option<Self> {
+        let part = format!("{name}.{PART}");
+        // It may be finished while it is looked for.
+        [name, &part, name].into_iter().find_map(|name| {
+            let file = File::open(directory.join(name)).ok()?;
+            let unfinished = (follows && name == part).then(|| directory.join(&part));
+            Some(Self { file, name: name.to_owned(), unfinished })
+        })
+    }
+
     fn read_on(self) -> JoinHandle<std::io::Result<Step>> {
         tokio::spawn(async move {
             let mut recording = self;
@@ -71,22 +89,11 @@ impl Growing {
     /// What there is more, and whether that is all there will be.
     fn read(mut self) -> std::io::Result<(Self, Vec<u8>, bool)> {
         // It is asked before what is there is read: what is finished has no more than that.
-        let is_finished = !self.unfinished.exists();
+        let is_finished = self.unfinished.as_ref().is_none_or(|unfinished| !unfinished.exists());
         let mut bytes = vec![0; PIECE];
-        let file = match &mut self.open {
-            Some(file) => file,
-            None => self.open.insert(open(&self.unfinished, &self.finished)?),
-        };
-        let read = file.read(&mut bytes)?;
+        let read = self.file.read(&mut bytes)?;
         bytes.truncate(read);
         Ok((self, bytes, is_finished && read == 0))
-    }
-}
-
-fn open(unfinished: &Path, finished: &Path) -> std::io::Result<File> {
-    match File::open(unfinished) {
-        Err(error) if error.kind() == ErrorKind::NotFound => File::open(finished),
-        opened => opened,
     }
 }
 

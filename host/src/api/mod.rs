@@ -22,6 +22,7 @@ use crate::classify::RequestTarget;
 use crate::config::Subjects;
 use crate::identify::Caller;
 use crate::record::session::library::Library;
+use crate::slots::Slots;
 use crate::status::Refusal;
 pub use approvals::Asked as AskedApproval;
 pub use live::Following;
@@ -33,6 +34,8 @@ pub use state::{ClusterState, Identity, Policies, PolicyDirectory, Status};
 
 /// Recordings are read for so many at a time: each reading takes a thread that waits for the disk.
 const READERS: usize = 4;
+/// Recordings that are sent or followed at a time: each is a file that is open, and one that is followed is looked at five times a second.
+const SENT: usize = 100;
 
 /// What is asked of the gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +65,12 @@ pub struct Sources {
     /// Who sees what is not their own.
     pub auditors: Subjects,
     readers: Arc<Semaphore>,
+    /// The same, by caller.
+    readers_of: Arc<Slots>,
+    /// Recordings that are sent, or followed.
+    reading: Arc<Semaphore>,
+    /// Recordings that are fetched from the object store.
+    fetching: Arc<Semaphore>,
 }
 
 /// Who asks, and about which cluster; none for all.
@@ -110,7 +119,16 @@ fn list(names: &[&str]) -> String {
 impl Sources {
     /// Answers from these.
     pub fn new(approvals: Arc<Approvals>, library: Library, session_key: String, auditors: Subjects) -> Self {
-        Self { approvals, library: Arc::new(library), session_key, auditors, readers: Arc::new(Semaphore::new(READERS)) }
+        Self {
+            approvals,
+            library: Arc::new(library),
+            session_key,
+            auditors,
+            readers: Arc::new(Semaphore::new(READERS)),
+            readers_of: Slots::new(usize::MAX),
+            reading: Arc::new(Semaphore::new(SENT)),
+            fetching: Arc::new(Semaphore::new(READERS)),
+        }
     }
 
     /// Whether somebody sees what is not their own.
@@ -133,11 +151,16 @@ impl Sources {
 /// An answer in JSON.
 pub fn json(value: &impl Serialize) -> Result<Response<Body>, Refusal> {
     let text = serde_json::to_string(value).map_err(|error| Refusal::internal(format!("the answer cannot be written: {error}")))?;
+    Ok(json_text(text))
+}
+
+/// The same of what is written already.
+fn json_text(text: String) -> Response<Body> {
     let mut response = Response::new(Body::full(Bytes::from(text + "\n")));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Ok(response)
+    response
 }
 
 #[cfg(test)]

@@ -192,7 +192,7 @@ pub(super) const ROUTES: &[Route] = &[
     Route {
         method: "GET",
         path: "/postern/v1/sessions",
-        summary: "Sessions, the latest first. With any of `namespace`, `verb`, `resource`, `pod`, `verdict` and `text` their recordings are read.",
+        summary: "Sessions, the latest first. With any of `namespace`, `verb`, `resource`, `pod`, `verdict` and `text` their recordings are read, for `auditors` only.",
         parameters: &[
             LIMIT,
             CONTINUE,
@@ -224,7 +224,7 @@ pub(super) const ROUTES: &[Route] = &[
     Route {
         method: "GET",
         path: "/postern/v1/sessions/{id}/timeline",
-        summary: "What was done in a session, in order: calls as their audit events, streams as what they are of.",
+        summary: "What was done in a session, in order: calls as their audit events, streams as what they are of. What policies answered is told to `auditors`.",
         parameters: &[],
         body: None,
         answer: Answer::Json(|schemas| schemas.subschema_for::<sessions::Timeline>()),
@@ -238,7 +238,7 @@ pub(super) const ROUTES: &[Route] = &[
         parameters: &[text("text", "the text")],
         body: None,
         answer: Answer::Json(|schemas| schemas.subschema_for::<sessions::Found>()),
-        who: WHOSE,
+        who: AUDITORS,
         read: |given| {
             let text = given.text("text").ok_or_else(|| Refusal::bad_request("say what is looked for: ?text=..."))?;
             Ok(Asked::Session(AskedSession::Search(given.place(0), text)))
@@ -251,7 +251,7 @@ pub(super) const ROUTES: &[Route] = &[
         parameters: &[Parameter { name: "follow", what: "whether to go on until the recording is finished", kind: Kind::Truth }],
         body: None,
         answer: Answer::Bytes,
-        who: WHOSE,
+        who: AUDITORS,
         read: |given| Ok(Asked::Session(AskedSession::Recording(given.place(0), given.place(1), given.truth("follow")?))),
     },
     Route {

@@ -44,10 +44,10 @@ pub struct Status {
     pub draining: bool,
     /// Whether the audit log can be written; while it cannot, nothing passes.
     pub audit_writable: bool,
-    /// Requests that wait for an approval at this moment.
-    pub approvals_waiting: usize,
-    /// Issuers whose keys were not fetched yet.
-    pub issuers_without_keys: Vec<String>,
+    /// Requests that wait for an approval at this moment, in all clusters; none where one is asked about.
+    pub approvals_waiting: Option<usize>,
+    /// Issuers whose keys were not fetched yet; none where one cluster is asked about.
+    pub issuers_without_keys: Option<Vec<String>>,
     /// Its clusters.
     pub clusters: Vec<ClusterState>,
 }

@@ -14,8 +14,8 @@ use crate::cli::terminal::say;
 /// Lists and answers approvals.
 #[derive(Args)]
 pub struct Approval {
-    /// Kubeconfig of the gateway with your own credential.
-    #[arg(long, global = true, env = "KUBECONFIG")]
+    /// Kubeconfig of the gateway with your own credential; what `KUBECONFIG` names when absent.
+    #[arg(long, global = true)]
     kubeconfig: Option<PathBuf>,
     #[command(subcommand)]
     command: ApprovalCommand,

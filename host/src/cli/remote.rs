@@ -22,6 +22,11 @@ const LARGEST: usize = 64 << 20;
 /// The largest recording that is fetched.
 const LARGEST_RECORDING: usize = 4 << 30;
 
+/// The first file that `KUBECONFIG` names, as kubectl reads it; none where it is empty.
+pub(super) fn kubeconfig() -> Option<PathBuf> {
+    std::env::split_paths(&std::env::var_os("KUBECONFIG")?).find(|file| !file.as_os_str().is_empty())
+}
+
 /// A gateway.
 pub(super) struct Remote(Access);
 
@@ -29,7 +34,7 @@ impl Remote {
     /// That of a kubeconfig's current context.
     pub(super) fn open(kubeconfig: Option<PathBuf>) -> anyhow::Result<Self> {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let kubeconfig = kubeconfig.context("give --kubeconfig FILE, or set KUBECONFIG")?;
+        let kubeconfig = kubeconfig.or_else(self::kubeconfig).context("give --kubeconfig FILE, or set KUBECONFIG")?;
         let cluster = Cluster { name: String::new(), kubeconfig: Some(kubeconfig), context: None, service_account_issuers: Vec::new() };
         Ok(Self(Access::load(&cluster)?))
     }
@@ -71,7 +76,8 @@ impl Remote {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
         let (tls, request) = (Arc::clone(&access.own_tls), request.body(Full::new(Bytes::from(body)))?);
-        let asked = async { fetch(&tls, request, PATIENCE, largest).await };
+        let patience = if largest > LARGEST { PATIENCE * 30 } else { PATIENCE };
+        let asked = async { fetch(&tls, request, patience, largest).await };
         let (status, headers, answer) = tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(asked)?;
         if !status.is_success() {
             let told: Value = serde_json::from_slice(&answer).unwrap_or_default();

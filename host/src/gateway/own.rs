@@ -9,7 +9,7 @@ use super::Gateway;
 use super::arrive::{self, take};
 use super::clusters::Listed;
 use super::route::Place;
-use crate::api::{self, Asked, AskedApproval, AskedSession, Asking, ClusterState, Identity, Policies, PolicyDirectory, Status};
+use crate::api::{self, Asked, AskedApproval, Asking, ClusterState, Identity, Policies, PolicyDirectory, Status};
 use crate::body::{Body, read_request};
 use crate::identify::{Caller, name};
 use crate::listen::Peer;
@@ -88,7 +88,7 @@ impl Gateway {
     /// Answers a request to the gateway's own API, in a task of its own: an answer that was begun is given and recorded though whoever gave it has hung up.
     pub(super) async fn serve_own(self: Arc<Self>, own: Own, mut event: Event) -> Response<Body> {
         let served = tokio::task::spawn_local(async move {
-            match self.answer_own(&own, &mut event).await {
+            let response = match self.answer_own(&own, &mut event).await {
                 Ok(response) => {
                     event.status(response.status());
                     self.audit.record(&event, Stage::Completed);
@@ -98,12 +98,14 @@ impl Gateway {
                     self.audit.refused(&refusal, &mut event);
                     refusal.into_response()
                 }
-            }
+            };
+            // It is under way until it is sent.
+            response.map(|body| body.holding(own.held))
         });
         served.await.unwrap_or_else(|_| Refusal::internal("the gateway is being stopped").into_response())
     }
 
-    async fn answer_own(&self, Own { asked, caller, cluster, held: _held }: &Own, event: &mut Event) -> Result<Response<Body>, Refusal> {
+    async fn answer_own(&self, Own { asked, caller, cluster, .. }: &Own, event: &mut Event) -> Result<Response<Body>, Refusal> {
         let asking = Asking { caller, cluster: cluster.as_deref() };
         let sources = &self.sources;
         match asked {
@@ -119,8 +121,9 @@ impl Gateway {
                 api::approvals::answer(&sources.approvals, asking, approval).await
             }
             Asked::Session(session) => {
-                if let AskedSession::Recording(..) | AskedSession::Timeline(_) | AskedSession::Search(..) = session {
+                if let Some(asked) = session.looks_at() {
                     // Who looks at what others did is in the log before they see it.
+                    event.set("asked", asked);
                     self.audit.record_durably(event, Stage::Decided).await?;
                 }
                 api::sessions::answer(sources, asking, session, &self.drain).await
@@ -172,8 +175,9 @@ impl Gateway {
             version: env!("CARGO_PKG_VERSION").into(),
             draining: self.drain.has_begun(),
             audit_writable: self.audit.check().is_ok(),
-            approvals_waiting: self.sources.approvals.waiting(),
-            issuers_without_keys: self.identifier.without_keys(),
+            // What is of all clusters is nothing to who asks about one.
+            approvals_waiting: cluster.is_none().then(|| self.sources.approvals.waiting()),
+            issuers_without_keys: cluster.is_none().then(|| self.identifier.without_keys()),
             clusters: table.all().iter().filter(|listed| cluster.is_none_or(|cluster| cluster == listed.name())).map(of).collect(),
         }
     }

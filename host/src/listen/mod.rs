@@ -202,6 +202,8 @@ impl<H: Handler> Worker<H> {
                 let _ = tokio::time::timeout(worker.serving.drain - farewell, ended).await;
             }
         });
+        // What still reads files for somebody who is gone is not waited for.
+        runtime.shutdown_timeout(Duration::from_secs(1));
     }
 
     /// Each step is a box of its own: a connection keeps room for the step it is at, and not for those behind it.

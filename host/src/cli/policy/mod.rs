@@ -64,10 +64,10 @@ pub enum PolicyCommand {
     /// Lists the policies in force in the gateway of a configuration, and those that do not load.
     List {
         /// The configuration.
-        #[arg(long, required_unless_present = "kubeconfig")]
+        #[arg(long)]
         config: Option<PathBuf>,
-        /// A kubeconfig of the gateway, where no configuration is given.
-        #[arg(long, env = "KUBECONFIG")]
+        /// A kubeconfig of the gateway, where no configuration is given; what `KUBECONFIG` names when absent.
+        #[arg(long)]
         kubeconfig: Option<PathBuf>,
         /// One of several clusters: its own policies, where it has some, and those that all share otherwise.
         #[arg(long)]

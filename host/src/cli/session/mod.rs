@@ -32,7 +32,7 @@ pub struct Session {
     #[arg(long, global = true)]
     data_directory: Option<PathBuf>,
     /// A kubeconfig of the gateway, where neither is given: what it lets you see is read over its own API.
-    #[arg(long, global = true, env = "KUBECONFIG")]
+    #[arg(long, global = true)]
     kubeconfig: Option<PathBuf>,
     #[command(subcommand)]
     command: SessionCommand,
@@ -202,7 +202,7 @@ fn show(place: &Place, session: &str, bodies: bool) -> anyhow::Result<()> {
         for body in entry.facts()["id"].as_str().and_then(|id| kept.get(id)).into_iter().flatten() {
             let name = if body.kind == Kind::Request { "request" } else { "answer" };
             let rest = match (body.about["omitted"].as_str(), body.about["cut"].as_bool()) {
-                (Some(why), _) => format!("not kept: {why}"),
+                (Some(why), _) => format!("not kept: {}", printable(why)),
                 (None, Some(true)) => format!("{} ... (cut)", printable(&String::from_utf8_lossy(&body.bytes))),
                 _ => printable(&String::from_utf8_lossy(&body.bytes)),
             };
@@ -216,14 +216,14 @@ fn show(place: &Place, session: &str, bodies: bool) -> anyhow::Result<()> {
 fn line(session: &str, entry: &Entry) -> String {
     let time = timestamp_of(Duration::from_micros(entry.micros()));
     let facts = entry.facts();
-    let verdict = facts["verdict"].as_str().unwrap_or("-");
+    let verdict = printable(facts["verdict"].as_str().unwrap_or("-"));
     match entry {
         Entry::Call { event, .. } => {
             let status = event["status"].as_u64().map_or_else(|| "-".into(), |s| s.to_string());
             format!("{time}  {verdict:<16} {status:>3}  {}", operation_of(event))
         }
         Entry::Stream { name, ended, .. } => {
-            format!("{time}  {verdict:<16}      {}  ({})  {session}/{name}", operation_of(facts), printable(ended))
+            format!("{time}  {verdict:<16}      {}  ({})  {session}/{}", operation_of(facts), printable(ended), printable(name))
         }
     }
 }

@@ -7,16 +7,16 @@ use anyhow::{Context, bail};
 use base64::Engine;
 
 use crate::api::{Detail, Found, Key, Listed};
-use crate::cli::remote::Remote;
+use crate::cli::remote::{self, Remote};
 use crate::cli::terminal::visible;
 use crate::config::Config;
-use crate::record::session::index::{SessionRow, SqliteIndex};
+use crate::record::session::index::{SessionIndex, SessionRow, SqliteIndex, Touched};
 use crate::record::session::library::Library;
 use crate::record::session::read::Recorded;
 use crate::record::session::seal;
 use crate::record::session::search::{Filter, Hit};
 use crate::record::session::shelf::Shelf;
-use crate::store::Objects;
+use crate::store::{Objects, Rows};
 
 /// Where recordings are.
 pub(crate) enum Place {
@@ -35,9 +35,14 @@ impl Place {
     /// Where a configuration, or a data directory alone, has recordings; or the gateway of a kubeconfig.
     pub(crate) fn open(config: Option<&Path>, data: Option<PathBuf>, kubeconfig: Option<PathBuf>) -> anyhow::Result<Self> {
         let library = |data: &Path, directory: PathBuf, objects| -> anyhow::Result<Library> {
-            Ok(Library::new(SqliteIndex::beside(&data.join("postern.db"))?, Shelf::new(directory, objects)?))
+            let (database, shelf) = (data.join("postern.db"), Shelf::new(directory, objects)?);
+            // Recordings that were copied elsewhere without it can be shown all the same.
+            Ok(match database.exists() {
+                true => Library::new(SqliteIndex::beside(&database)?, shelf),
+                false => Library::new(Missing(database), shelf),
+            })
         };
-        Ok(match (config, data, kubeconfig) {
+        Ok(match (config, data, kubeconfig.or_else(remote::kubeconfig)) {
             (Some(file), _, _) => {
                 let config = Config::load(file)?;
                 let objects = config.sessions.object_store.as_ref().map(Objects::open).transpose()?;
@@ -140,10 +145,15 @@ impl Place {
     /// Where a text is in a session.
     pub(crate) fn hits(&self, session: &str, text: &str) -> anyhow::Result<Vec<Hit>> {
         match self {
-            Self::Here { library, .. } => library.hits(session, text, |error| unread(&format!("{error:#}"))),
+            Self::Here { library, .. } => {
+                let (hits, is_cut) = library.hits(session, text, |error| unread(&format!("{error:#}")))?;
+                tell_of_cut(session, is_cut);
+                Ok(hits)
+            }
             Self::There(remote) => {
                 let found: Found = remote.get(&format!("/postern/v1/sessions/{}/search", word(session)?), &[("text", text)])?;
                 found.unread.iter().for_each(|why| unread(why));
+                tell_of_cut(session, found.is_cut);
                 Ok(found.items)
             }
         }
@@ -161,11 +171,40 @@ impl Place {
     }
 }
 
+/// An index that is not there.
+struct Missing(PathBuf);
+
+impl Missing {
+    fn told<T>(&self) -> anyhow::Result<T> {
+        bail!("cannot read the database {}: it is not there", self.0.display())
+    }
+}
+
+impl SessionIndex for Missing {
+    fn touch(&self, _: Vec<Touched>) -> Rows<'_, ()> {
+        Box::pin(async { self.told() })
+    }
+
+    fn get(&self, _: &str) -> Rows<'_, Option<SessionRow>> {
+        Box::pin(async { self.told() })
+    }
+
+    fn list(&self, _: u64, _: u64) -> Rows<'_, Vec<SessionRow>> {
+        Box::pin(async { self.told() })
+    }
+}
+
 /// A part of a path that is one.
 fn word(text: &str) -> anyhow::Result<&str> {
     match !text.is_empty() && !text.starts_with('.') && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.')) {
         true => Ok(text),
         false => bail!("{text:?} is no session or recording; `session list` and `session show` print them"),
+    }
+}
+
+fn tell_of_cut(session: &str, is_cut: bool) {
+    if is_cut {
+        unread(&format!("session {session}: there is more than is shown; look for a longer text"));
     }
 }
 

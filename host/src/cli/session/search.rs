@@ -17,12 +17,12 @@ pub(super) fn search(place: &Place, text: &str, filter: &Filter) -> anyhow::Resu
         for hit in place.hits(&row.id, text)? {
             found += 1;
             let time = timestamp_of(Duration::from_micros(hit.micros));
-            let stream = hit.stream.map(|stream| format!("/{stream}")).unwrap_or_default();
+            let stream = hit.stream.map(|stream| format!("/{}", printable(&stream))).unwrap_or_default();
             let what = match hit.what.as_str() {
                 "request" | "answer" => format!("{} of call", hit.what),
-                what => format!("{what}:"),
+                what => format!("{}:", printable(what)),
             };
-            let line = format!("{time}  {}{stream}  {}  {what} {}", row.id, printable(&row.username), printable(&hit.line));
+            let line = format!("{time}  {}{stream}  {}  {what} {}", printable(&row.id), printable(&row.username), printable(&hit.line));
             if writeln!(out, "{line}").is_err() {
                 return Ok(());
             }

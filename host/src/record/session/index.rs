@@ -17,6 +17,9 @@ pub trait SessionIndex: Send + Sync {
     /// Adds what happened, all of it or nothing.
     fn touch(&self, touched: Vec<Touched>) -> Rows<'_, ()>;
 
+    /// A session by its id.
+    fn get(&self, id: &str) -> Rows<'_, Option<SessionRow>>;
+
     /// The sessions that something happened in between two times, in Unix seconds, the latest first.
     fn list(&self, since: u64, until: u64) -> Rows<'_, Vec<SessionRow>>;
 }

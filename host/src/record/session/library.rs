@@ -1,6 +1,9 @@
 //! Recordings as they are read: the index of sessions, and the shelf their files lie on. What is done here waits for the disk, and for the object store.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
 
 use super::index::{SessionIndex, SessionRow};
 use super::read::Recorded;
@@ -12,6 +15,8 @@ use crate::store::wait;
 const MOST_READ: usize = 1000;
 /// Hits that are told of one session.
 const MOST_HITS: usize = 10_000;
+/// How long recordings are read for one page; what is left is another's.
+const LONGEST: Duration = Duration::from_secs(20);
 
 /// The recordings of a gateway, and which sessions there are.
 pub struct Library {
@@ -51,13 +56,15 @@ impl Library {
         let (since, until) = filter.times();
         let mut rows = wait(self.index.list(since, until))?;
         rows.sort_by(|one, other| place_of(other).cmp(&place_of(one)));
-        let after = after.and_then(place_after);
+        let after =
+            after.map(|after| place_after(after).context("continue is no place in a list; give what the page before said")).transpose()?;
         let is_after = |row: &SessionRow| after.as_ref().is_none_or(|(last, id)| place_of(row) < (*last, id.as_str()));
         rows.retain(|row| filter.user.as_ref().is_none_or(|user| row.username.contains(user.as_str())) && may_see(row) && is_after(row));
-        let (mut page, mut read) = (Page::default(), 0);
+        let (mut page, mut read, began) = (Page::default(), 0, Instant::now());
         let mut last: Option<(u64, String)> = None;
         for row in rows {
-            if page.items.len() >= limit || read >= MOST_READ {
+            let is_enough = page.items.len() >= limit || read >= MOST_READ || read > 0 && began.elapsed() > LONGEST;
+            if is_enough {
                 page.go_on = last.map(|(last, id)| format!("{last}.{id}"));
                 return Ok(page);
             }
@@ -70,7 +77,7 @@ impl Library {
             let (mut fits, mut says) = (false, filter.text.is_none());
             self.each(&row.id, &mut unread, |recorded| {
                 fits = fits || recorded.entries().iter().any(|entry| filter.fits(entry));
-                says = says || filter.text.as_ref().is_some_and(|text| !hits(&recorded, text).is_empty());
+                says = says || filter.text.as_ref().is_some_and(|text| !hits(&recorded, text, 1).is_empty());
             })?;
             if fits && says {
                 page.items.push(row);
@@ -81,16 +88,17 @@ impl Library {
 
     /// A session by its id.
     pub fn session(&self, id: &str) -> anyhow::Result<Option<SessionRow>> {
-        Ok(wait(self.index.list(0, i64::MAX as u64))?.into_iter().find(|row| row.id == id))
+        wait(self.index.get(id))
     }
 
-    /// Where a text is in a session, the first first.
-    pub fn hits(&self, session: &str, text: &str, mut unread: impl FnMut(anyhow::Error)) -> anyhow::Result<Vec<Hit>> {
+    /// Where a text is in a session, the first first; and whether there is more.
+    pub fn hits(&self, session: &str, text: &str, mut unread: impl FnMut(anyhow::Error)) -> anyhow::Result<(Vec<Hit>, bool)> {
         let mut found = Vec::new();
-        self.each(session, &mut unread, |recorded| found.extend(hits(&recorded, text)))?;
-        found.sort();
+        self.each(session, &mut unread, |recorded| found.extend(hits(&recorded, text, (MOST_HITS + 1).saturating_sub(found.len()))))?;
+        let is_cut = found.len() > MOST_HITS;
         found.truncate(MOST_HITS);
-        Ok(found)
+        found.sort();
+        Ok((found, is_cut))
     }
 
     /// Looks at each recording of a session, and says how many there are.

@@ -85,6 +85,11 @@ impl Recorded {
         &self.bytes
     }
 
+    /// The same, to keep.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
     /// Whether it is of a stream.
     pub fn is_stream(&self) -> bool {
         self.header["kind"] == "stream"

@@ -84,19 +84,25 @@ pub struct Hit {
     pub line: String,
 }
 
-/// Where a text is in a recording.
-pub fn hits(recorded: &Recorded, text: &str) -> Vec<Hit> {
+/// Where a text is in a recording, a line once; at most so many.
+pub fn hits(recorded: &Recorded, text: &str, most: usize) -> Vec<Hit> {
+    let mut hits = Vec::new();
+    if text.is_empty() {
+        return hits;
+    }
     let stream = recorded.is_stream().then(|| recorded.name());
     let hit = |micros: u64, what: &str, line: &str| {
         let end = line.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= LONGEST_LINE).last().unwrap_or(0);
         Hit { micros, stream: stream.clone(), what: what.into(), line: line[..end].into() }
     };
-    let mut hits = Vec::new();
     let start = recorded.frames().next().map_or(0, |(_, micros, _)| micros);
-    let command = operation_of(&recorded.header);
-    if recorded.is_stream() && command.contains(text) {
-        hits.push(hit(start, "command", &command));
+    if recorded.is_stream() {
+        let command = operation_of(&recorded.header);
+        if command.contains(text) {
+            hits.push(hit(start, "command", &command));
+        }
     }
+    let finder = memchr::memmem::Finder::new(text.as_bytes());
     // A text may be cut in two by frames, and what came of standard error may stand between: each is looked at as a whole.
     for (wanted, name) in [(Kind::Stdout, "output"), (Kind::Stderr, "output"), (Kind::Stdin, "input")] {
         let (mut whole, mut times) = (Vec::new(), Vec::new());
@@ -106,19 +112,25 @@ pub fn hits(recorded: &Recorded, text: &str) -> Vec<Hit> {
                 whole.extend_from_slice(payload);
             }
         }
-        let mut last_line = None;
-        for at in memchr::memmem::find_iter(&whole, text.as_bytes()) {
-            let begin = memchr::memrchr(b'\n', &whole[..at]).map_or(0, |at| at + 1);
+        // Each byte is looked at once: the next is looked for behind the line of the one before.
+        let mut from = 0;
+        while let Some(at) = finder.find(&whole[from..]).map(|at| from + at)
+            && hits.len() < most
+        {
+            let begin = memchr::memrchr(b'\n', &whole[from..at]).map_or(from, |found| from + found + 1);
             let end = memchr::memchr(b'\n', &whole[at..]).map_or(whole.len(), |end| at + end);
-            if last_line.replace(begin) == Some(begin) {
-                continue;
-            }
-            let micros = times[times.partition_point(|(from, _)| *from <= at) - 1].1;
-            hits.push(hit(micros, name, &String::from_utf8_lossy(&whole[begin..end])));
+            let micros = times[times.partition_point(|(start, _)| *start <= at) - 1].1;
+            // Of a line that is too long, what is around the text.
+            let shown = begin.max(at.saturating_sub(LONGEST_LINE / 4));
+            hits.push(hit(micros, name, &String::from_utf8_lossy(&whole[shown..end.min(shown + LONGEST_LINE)])));
+            from = end;
         }
     }
     for (kind, micros, payload) in recorded.frames() {
-        if matches!(kind, Kind::Request | Kind::Response) && memchr::memmem::find(payload, text.as_bytes()).is_some() {
+        if hits.len() >= most {
+            break;
+        }
+        if matches!(kind, Kind::Request | Kind::Response) && finder.find(payload).is_some() {
             let about = payload.split(|byte| *byte == b'\n').next().unwrap_or_default();
             let about: Value = serde_json::from_slice(about).unwrap_or_default();
             let name = if kind == Kind::Request { "request" } else { "answer" };
@@ -127,10 +139,46 @@ pub fn hits(recorded: &Recorded, text: &str) -> Vec<Hit> {
         if kind == Kind::Call {
             let event: Value = serde_json::from_slice(payload).unwrap_or_default();
             let shown = operation_of(&event);
-            if shown.contains(text) || memchr::memmem::find(payload, text.as_bytes()).is_some() {
+            if shown.contains(text) || finder.find(payload).is_some() {
                 hits.push(hit(micros, "call", &shown));
             }
         }
     }
     hits
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::session::format::frame;
+
+    fn recorded(output: &[&[u8]]) -> Recorded {
+        let mut bytes = crate::record::session::format::MAGIC.to_vec();
+        frame(Kind::Header, 1, br#"{"kind":"stream","command":{"argv":["run"]},"target":{}}"#, &mut bytes);
+        for (at, piece) in output.iter().enumerate() {
+            frame(Kind::Stdout, 10 + at as u64, piece, &mut bytes);
+        }
+        Recorded::new("0123456789abcdef/a.stream", bytes).unwrap()
+    }
+
+    #[test]
+    fn a_line_is_told_once_with_its_time_and_pieces_are_one_text() {
+        let found = hits(&recorded(&[b"one nee", b"dle, needle\ntwo\n", b"needle three"]), "needle", 9);
+        let told: Vec<_> = found.iter().map(|hit| (hit.micros, hit.what.as_str(), hit.line.as_str())).collect();
+        assert_eq!(told, [(10, "output", "one needle, needle"), (12, "output", "needle three")]);
+        assert_eq!(found[0].stream.as_deref(), Some("a"));
+        assert_eq!(hits(&recorded(&[b"needle\nneedle\n"]), "needle", 1).len(), 1);
+        assert!(hits(&recorded(&[b"needle"]), "", 9).is_empty());
+    }
+
+    /// Were each match looked at from the beginning of its line, this would take hours.
+    #[test]
+    fn a_long_line_of_matches_is_looked_at_once() {
+        let line = vec![b'a'; 8 << 20];
+        let found = hits(&recorded(&[&line]), "a", 100);
+        assert_eq!(found.len(), 1);
+        assert!(found[0].line.len() <= LONGEST_LINE);
+        let lines = b"a\n".repeat(1 << 20);
+        assert_eq!(hits(&recorded(&[&lines]), "a", 100).len(), 100);
+    }
 }

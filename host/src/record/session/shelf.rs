@@ -13,14 +13,31 @@ use crate::store::Objects;
 /// The recordings of a gateway.
 pub struct Shelf {
     directory: PathBuf,
-    objects: Option<(Objects, Runtime)>,
+    objects: Option<(Objects, Own)>,
+}
+
+/// What asks the store. It may be let go of by a task of another runtime, and then nobody waits for it.
+struct Own(Option<Runtime>);
+
+impl Own {
+    fn run<T>(&self, asked: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+        self.0.as_ref().context("the object store is not asked any more")?.block_on(asked)
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 impl Shelf {
     /// Those in a directory, and in an object store.
     pub fn new(directory: PathBuf, objects: Option<Objects>) -> anyhow::Result<Self> {
         let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let objects = objects.map(|objects| anyhow::Ok((objects, runtime()?))).transpose()?;
+        let objects = objects.map(|objects| anyhow::Ok((objects, Own(Some(runtime()?))))).transpose()?;
         Ok(Self { directory, objects })
     }
 
@@ -38,7 +55,7 @@ impl Shelf {
         let here = std::fs::read_dir(self.directory.join(session)).into_iter().flatten().flatten();
         let mut names: BTreeSet<String> = here.filter_map(|entry| finished_name(entry.file_name().to_str()?)).collect();
         if let Some((objects, runtime)) = &self.objects {
-            let stored = runtime.block_on(objects.list(session)).context("the object store (sessions.objectStore) does not answer")?;
+            let stored = runtime.run(objects.list(session)).context("the object store (sessions.objectStore) does not answer")?;
             names.extend(stored.iter().filter_map(|name| finished_name(name)));
         }
         Ok(names)
@@ -56,7 +73,7 @@ impl Shelf {
             }
         }
         let stored = match &self.objects {
-            Some((objects, runtime)) => runtime.block_on(objects.get(session, name)).with_context(|| format!("{session}/{name}"))?,
+            Some((objects, runtime)) => runtime.run(objects.get(session, name)).with_context(|| format!("{session}/{name}"))?,
             None => None,
         };
         Recorded::new(&format!("{session}/{name}"), stored.with_context(|| format!("{session}/{name} is gone"))?)

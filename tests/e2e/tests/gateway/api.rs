@@ -71,16 +71,22 @@ fn answers_are_what_the_document_says() {
 #[test]
 fn callers_see_what_is_theirs_and_auditors_all() {
     let s = start();
+    s.kubectl(&["get", "secret", "db"]).success();
     s.kubectl(&["exec", "web", "--", "echo", "needle"]).success();
     let own = get(&s, &s.token, "/postern/v1/identity").1["session"].as_str().unwrap().to_owned();
     let path = format!("/postern/v1/sessions/{own}");
     wait_until("it is listed", Duration::from_secs(15), || Ok(get(&s, &s.token, &path).0 == 200)).unwrap();
     let agent = cluster().token("agent", AUDIENCE).unwrap();
     for (token, status) in [(&s.token, 200), (&auditor(), 200), (&agent, 404)] {
-        for rest in ["", "/timeline", "/search?text=needle"] {
+        for rest in ["", "/timeline"] {
             assert_eq!(get(&s, token, &format!("{path}{rest}")).0, status, "{rest}");
         }
     }
+    // What policies answered, and the files that have it, are for auditors.
+    let timeline = |token: &str| get(&s, token, &format!("{path}/timeline")).1.to_string();
+    wait_until("the call is there", Duration::from_secs(10), || Ok(timeline(&auditor()).contains("10-mask-secrets"))).unwrap();
+    assert!(!timeline(&s.token).contains("10-mask-secrets"));
+    assert!(timeline(&s.token).contains("needle"));
     let name = get(&s, &s.token, &path).1["recordings"]
         .as_array()
         .unwrap()
@@ -88,8 +94,16 @@ fn callers_see_what_is_theirs_and_auditors_all() {
         .find_map(|name| name.as_str().filter(|name| name.ends_with(".stream")))
         .unwrap()
         .to_owned();
-    assert_eq!(get(&s, &agent, &format!("{path}/recordings/{name}")).0, 404);
-    assert_eq!(get(&s, &agent, &format!("{path}/recordings/{name}?follow=true")).0, 404);
+    for rest in [
+        format!("{path}/recordings/{name}"),
+        format!("{path}/recordings/{name}?follow=true"),
+        format!("{path}/search?text=needle"),
+        "/postern/v1/sessions?text=needle".into(),
+    ] {
+        assert_eq!((get(&s, &auditor(), &rest).0, get(&s, &s.token, &rest).0, get(&s, &agent, &rest).0), (200, 403, 403), "{rest}");
+    }
+    assert_eq!(get(&s, &auditor(), "/postern/v1/sessions?continue=nonsense").0, 400);
+    assert_eq!(get(&s, &auditor(), "/postern/v1/sessions?since=18446744073709551615").0, 200);
     let of = |token: &str| -> Vec<Value> { get(&s, token, "/postern/v1/sessions").1["items"].as_array().unwrap().clone() };
     assert!(of(&agent).iter().all(|row| row["username"] == "system:serviceaccount:postern:agent"));
     assert!(of(&auditor()).iter().any(|row| row["id"] == own.as_str()));

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use rusqlite::params;
+use rusqlite::{OptionalExtension, Row, params};
 
 use super::{SessionIndex, SessionRow, Touched};
 use crate::store::{Database, Durability, Rows, Worker};
@@ -39,25 +39,36 @@ impl SessionIndex for SqliteIndex {
         })
     }
 
+    fn get(&self, id: &str) -> Rows<'_, Option<SessionRow>> {
+        let id = id.to_owned();
+        self.0.call(move |connection| {
+            let mut statement = connection.prepare_cached(&format!("{SELECT} WHERE id = ?1"))?;
+            Ok(statement.query_row([id], row).optional()?)
+        })
+    }
+
     fn list(&self, since: u64, until: u64) -> Rows<'_, Vec<SessionRow>> {
         self.0.call(move |connection| {
-            let mut statement = connection.prepare_cached(
-                "SELECT id, username, issuer, first, last, calls, streams, refused, cluster FROM sessions WHERE last >= ?1 AND first <= ?2 ORDER BY last DESC",
-            )?;
-            let rows = statement.query_map([since, until], |row| {
-                Ok(SessionRow {
-                    id: row.get(0)?,
-                    username: row.get(1)?,
-                    issuer: row.get(2)?,
-                    first: row.get(3)?,
-                    last: row.get(4)?,
-                    calls: row.get(5)?,
-                    streams: row.get(6)?,
-                    refused: row.get(7)?,
-                    cluster: row.get(8)?,
-                })
-            })?;
+            let mut statement = connection.prepare_cached(&format!("{SELECT} WHERE last >= ?1 AND first <= ?2 ORDER BY last DESC"))?;
+            let rows = statement.query_map([since, until], row)?;
             Ok(rows.collect::<Result<_, _>>()?)
         })
     }
+}
+
+/// What is read of a session.
+const SELECT: &str = "SELECT id, username, issuer, first, last, calls, streams, refused, cluster FROM sessions";
+
+fn row(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
+    Ok(SessionRow {
+        id: row.get(0)?,
+        username: row.get(1)?,
+        issuer: row.get(2)?,
+        first: row.get(3)?,
+        last: row.get(4)?,
+        calls: row.get(5)?,
+        streams: row.get(6)?,
+        refused: row.get(7)?,
+        cluster: row.get(8)?,
+    })
 }

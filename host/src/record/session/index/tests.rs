@@ -17,6 +17,8 @@ async fn holds(index: &dyn SessionIndex) {
     assert_eq!(ids(&index.list(0, i64::MAX as u64).await.unwrap()), ["a 100-300 5", "b 200-200 1"]);
     assert_eq!(ids(&index.list(201, 1000).await.unwrap()), ["a 100-300 5"]);
     assert_eq!(ids(&index.list(0, 150).await.unwrap()), ["a 100-300 5"]);
+    assert_eq!(index.get("b").await.unwrap().map(|row| row.last), Some(200));
+    assert_eq!(index.get("none").await.unwrap(), None);
     let in_prod = Touched::new(Arc::new(Caller { cluster: "prod".into(), ..caller("c") }));
     index.touch(vec![Touched { last: 400, ..in_prod }]).await.unwrap();
     let clusters: Vec<String> = index.list(0, 1000).await.unwrap().into_iter().map(|row| row.cluster).collect();
