@@ -234,7 +234,7 @@ impl Config {
                     .position(|jwt| jwt.issuer.certificate_authority.as_deref().unwrap_or_default().is_empty());
                 if let Some(index) = without {
                     bail!(
-                        "authentication.jwt[{index}].issuer.certificateAuthority: is missing; the CA of one of several clusters is not trusted for who calls the others"
+                        "authentication.jwt[{index}].issuer.certificateAuthority: is missing; write its CA's certificate there, as PEM text. The CA of one of several clusters is not trusted for who calls the others"
                     );
                 }
             }

@@ -108,7 +108,7 @@ impl Access {
     }
 
     fn in_cluster() -> anyhow::Result<Self> {
-        let env = |name| std::env::var(name).with_context(|| format!("{name} is not set; outside a pod, set cluster.kubeconfig"));
+        let env = |name| std::env::var(name).with_context(|| format!("{name} is not set; outside a pod, give the cluster a kubeconfig"));
         let server = format!("https://{}:{}", env("KUBERNETES_SERVICE_HOST")?, env("KUBERNETES_SERVICE_PORT")?);
         let ca = std::fs::read(Path::new(IN_CLUSTER).join("ca.crt")).context("the pod's ServiceAccount has no ca.crt")?;
         Self::new(&server, ca, None, OwnToken::File(Path::new(IN_CLUSTER).join("token")))

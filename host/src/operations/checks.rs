@@ -119,10 +119,18 @@ impl Checks {
                 false => Ok(()),
             },
             Check::AuditLog => gateway.audit().check().map_err(|refusal| refusal.message),
-            Check::Policies => told("required and not in force", "", self.policies(|set| set.missing.clone())),
+            // What one of several clusters requires for itself takes the others out of no balancer.
+            Check::Policies => told(
+                "required and not in force",
+                "",
+                self.policies(|owner, set| if owner.is_none() { set.missing.clone() } else { Vec::new() }),
+            ),
             Check::PolicyFiles => {
-                let broken = self.policies(|set| set.broken.iter().map(|broken| broken.name.clone()).collect());
-                told("not loaded as they are in the directory", " (postern policy list says why)", broken)
+                let broken = |owner: &Option<String>, set: &PolicySet| {
+                    let missing = set.missing.iter().filter(|_| owner.is_some()).cloned();
+                    set.broken.iter().map(|broken| broken.name.clone()).chain(missing).collect()
+                };
+                told("not loaded as they are in the directory", " (postern policy list says why)", self.policies(broken))
             }
             Check::Identities => match gateway.identifier().wants_certificates() || !gateway.identifier().ages_of_keys().is_empty() {
                 true => Ok(()),
@@ -139,11 +147,11 @@ impl Checks {
     }
 
     /// The names of policies, of every directory; those of one cluster alone after its name.
-    fn policies(&self, of: impl Fn(&PolicySet) -> Vec<String>) -> Vec<String> {
+    fn policies(&self, of: impl Fn(&Option<String>, &PolicySet) -> Vec<String>) -> Vec<String> {
         let directories = self.gateway.directories();
         let names = |(cluster, directory): &(Option<String>, Arc<Directory>)| -> Vec<String> {
             let within = |name: String| cluster.as_ref().map_or_else(|| name.clone(), |cluster| format!("{cluster}/{name}"));
-            of(&directory.current()).into_iter().map(within).collect()
+            of(cluster, &directory.current()).into_iter().map(within).collect()
         };
         directories.iter().flat_map(names).collect()
     }

@@ -407,7 +407,8 @@ fn a_cluster_that_is_down_takes_no_other_with_it() {
 fn clusters_are_added_changed_and_taken_out_while_the_gateway_runs() {
     let other = other();
     let (first, second) = (entry("one", cluster(), ""), entry("two", &other, ""));
-    let two = Two::start(first.clone(), Vec::new(), GatewayOptions::default());
+    let options = GatewayOptions { config: "operations: {address: '127.0.0.1:0'}\n".into(), ..GatewayOptions::default() };
+    let two = Two::start(first.clone(), Vec::new(), options);
     let raw = |name: &str| two.kubectl(name, &["get", "--raw", "/api/v1/namespaces/twin/pods"]);
     assert!(raw("two").failure().contains("no cluster of this gateway"), "not there yet");
     let one = two.kubeconfig("ann", &["dev"], "one");
@@ -426,6 +427,8 @@ fn clusters_are_added_changed_and_taken_out_while_the_gateway_runs() {
     std::fs::rename(own.join("10-read-only.wasm"), own.join("kept")).unwrap();
     wait_until("nothing passes", Duration::from_secs(10), || Ok(two.kubectl("two", &["get", "pods"]).err.contains("10-read-only")))
         .unwrap();
+    assert_eq!(code(&e2e::operations(&two.gateway, "GET /readyz")), 200, "the other is served");
+    assert!(e2e::operations(&two.gateway, "GET /healthz").contains("two/10-read-only"));
     two.kubectl("one", &["get", "pods"]).success();
     std::fs::rename(own.join("kept"), own.join("10-read-only.wasm")).unwrap();
     wait_until("it passes again", Duration::from_secs(10), || Ok(two.kubectl("two", &["get", "pods"]).ok)).unwrap();
