@@ -131,7 +131,7 @@ pub async fn read_request(mut body: Incoming, limit: usize, time: Duration) -> R
     }
 }
 
-/// Takes in what comes of a body that nobody reads, for a while: see [`discard`].
+/// Takes in what comes of a body that nobody reads, for a while: see `discard`.
 pub async fn linger(mut body: Incoming) {
     let _ = tokio::time::timeout(LINGER, discard(&mut body)).await;
 }

@@ -1,6 +1,6 @@
 //! The gateway's own API, under `/postern/v1/`: approvals, recordings, policies, and the gateway itself. It is never forwarded.
 //!
-//! [`ROUTES`] is all of it: requests are read by it, and its OpenAPI document is made of it ([`openapi`]).
+//! `ROUTES` is all of it: requests are read by it, and its OpenAPI document is made of it (`openapi`).
 
 pub mod approvals;
 mod live;

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 /// A text in which what moves a cursor, sets a title, turns the direction of writing or has no width is written as JSON would escape it, so that JSON stays
-/// JSON. Line ends and tabs are for the layout: in a cell [`super::table::printable`] takes them out.
+/// JSON. Line ends and tabs are for the layout: in a cell `table::printable` takes them out.
 pub fn visible(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {

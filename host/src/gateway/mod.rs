@@ -1,4 +1,4 @@
-//! The life of a request: each stage in its order. What one stage learns travels on in an [`Exchange`](exchange::Exchange).
+//! The life of a request: each stage in its order. What one stage learns travels on in an `Exchange`.
 //!
 //! [`Gateway`] is the front door: it tells which of its clusters a request is for. A [`Cluster`] is everything that an operation meets from there on, and what
 //! belongs to one is in no other: its connections, rights, places, known values, masks and policies.

@@ -1,9 +1,9 @@
 //! Masks: what a policy wants hidden, applied to objects byte by byte.
 //!
-//! [`path`] is the language masks are written in, [`plan`] what one operation's masks compile to ([`Plans`] remembers them), [`scan`] the single pass that
-//! applies them, [`rows`] what a Table needs beside it, [`sweep`] what hides the same values elsewhere, [`managed`] in `managedFields` too, [`text`] hides values in
-//! text that flows, [`restore`] puts right what comes back, [`placeholder`] is how a hidden value is written and
-//! recognised when it comes back, and [`token`] how equal ones are told from different ones.
+//! [`path`] is the language masks are written in, [`plan`] what one operation's masks compile to ([`Plans`] remembers them), `scan` the single pass that
+//! applies them, `rows` what a Table needs beside it, `sweep` what hides the same values elsewhere, `managed` in `managedFields` too, `text` hides values in
+//! text that flows, `restore` puts right what comes back, [`placeholder`] is how a hidden value is written and
+//! recognised when it comes back, and `token` how equal ones are told from different ones.
 
 mod literals;
 mod managed;

@@ -1,7 +1,7 @@
 //! Policies: loading and running modules.
 //!
-//! [`directory`] reads the watched directory, [`module`] makes a configured component of a file, [`compiled`] keeps its machine
-//! code on disk, [`instance`] calls it, [`rules`] says which operations it is called for, and [`report`] what is in force.
+//! [`directory`] reads the watched directory, [`module`] makes a configured component of a file, `compiled` keeps its machine
+//! code on disk, `instance` calls it, [`rules`] says which operations it is called for, and [`report`] what is in force.
 
 pub mod bindings;
 mod bound;

@@ -1,7 +1,7 @@
 //! Kubernetes protobuf, decoded to the JSON that Kubernetes itself makes of it.
 //!
 //! A body is `k8s\0`, then a `runtime.Unknown` that names its type and holds the object
-//! (`k8s.io/apimachinery/pkg/runtime/serializer/protobuf`). What the fields of a type are is in [`schema`], a table made from upstream's own types by
+//! (`k8s.io/apimachinery/pkg/runtime/serializer/protobuf`). What the fields of a type are is in `schema`, a table made from upstream's own types by
 //! `cargo xtask schema`. A type the table does not have cannot be decoded, and of a field it
 //! does not have it is said where it lies: nothing is left out silently.
 

@@ -1,7 +1,7 @@
 //! Sessions: what one credential did, API calls and streams in one timeline, kept so that it can be replayed.
 //!
 //! Everything is recorded after masking. A stream is a file of its own, begun before the command is sent; calls are gathered in segments. One
-//! thread writes, a batch at a time; [`format`] is what a file looks like, [`seal`] what it is signed with, [`file`] one that is written, [`entangled`] one
+//! thread writes, a batch at a time; `format` is what a file looks like, [`seal`] what it is signed with, `file` one that is written, [`entangled`] one
 //! that two gateways wrote.
 
 pub mod entangled;
