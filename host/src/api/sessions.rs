@@ -15,7 +15,7 @@ use crate::digest::sha256;
 use crate::drain::Drain;
 use crate::identify::Caller;
 use crate::record::session::index::SessionRow;
-use crate::record::session::library::Library;
+use crate::record::session::library::{Library, place_after};
 use crate::record::session::read::Entry;
 use crate::record::session::search::{Filter, Hit};
 use crate::status::Refusal;
@@ -170,7 +170,7 @@ pub async fn answer(sources: &Sources, asking: Asking<'_>, asked: &Asked, drain:
         Asked::Key => answered(&Key { public_key: sources.session_key.clone() }),
         Asked::List(filter, limit, after) => {
             if let Some(after) = &after
-                && !is_place(after)
+                && place_after(after).is_none()
             {
                 return Err(Refusal::bad_request("continue is no place in a list; give what the page before said"));
             }
@@ -331,9 +331,4 @@ impl Sources {
         };
         done.await.map_err(|_| Refusal::internal("the recordings were not read to the end"))?.map_err(unreadable)
     }
-}
-
-/// Whether a text is where a page of sessions ended.
-fn is_place(text: &str) -> bool {
-    text.split_once('.').is_some_and(|(last, id)| last.parse::<u64>().is_ok() && !id.is_empty())
 }

@@ -10,7 +10,7 @@ use super::{Config, Policies, Seconds, Unmatched};
 
 /// Where a cluster is reached that has neither hosts nor a prefix: this, and its name.
 const PREFIX: &str = "/clusters/";
-/// The gateway's own paths.
+/// The beginning of the gateway's own paths.
 const OWN: &str = "/postern";
 
 /// The cluster behind the gateway.
@@ -327,7 +327,7 @@ impl Member {
             prefix.strip_prefix('/').is_some_and(|rest| rest.split('/').all(is_segment)),
             "{at}pathPrefix: {prefix:?} is no path such as /clusters/prod: it begins with a slash, ends without one, and needs no escapes"
         );
-        ensure!(within(prefix, OWN).is_none(), "{at}pathPrefix: {prefix} is one of the gateway's own paths");
+        ensure!(!is_own(prefix), "{at}pathPrefix: {prefix} is one of the gateway's own paths");
         Ok(())
     }
 }
@@ -335,6 +335,11 @@ impl Member {
 /// A host as hosts are compared: names in lower case, addresses as they are written shortest.
 pub(crate) fn canonical_host(text: &str) -> String {
     text.parse::<std::net::IpAddr>().map_or_else(|_| text.to_ascii_lowercase(), |address| address.to_string())
+}
+
+/// Whether a path is one of the gateway's own.
+pub(crate) fn is_own(path: &str) -> bool {
+    within(path, OWN).is_some()
 }
 
 /// What of a path comes behind a prefix; none where it does not begin with that.

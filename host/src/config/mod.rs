@@ -22,7 +22,7 @@ pub use authentication::{
 pub use cluster::{
     AccessAs, AccessRule, Cluster, ClusterPolicies, Gateway, Impersonate, Member, OneOfSeveral, ServiceAccountRef, Subjects,
 };
-pub(crate) use cluster::{canonical_host, within};
+pub(crate) use cluster::{canonical_host, is_own, within};
 pub use quantity::{ByteSize, Seconds};
 pub use sessions::{BodyRule, KeepBodies, ObjectStore, RecordingFailure, Sessions};
 

@@ -384,12 +384,14 @@ fn take_idle(id: u64, kind: Kind) -> Option<SendRequest<Full<Bytes>>> {
 
 fn put_back(id: u64, kind: Kind, sender: SendRequest<Full<Bytes>>) {
     IDLE_CONNECTIONS.with_borrow_mut(|idle| {
-        let kept = |idle: &Vec<Idle>| idle.iter().filter(|(of, ..)| *of == id).count();
+        let count = |idle: &Vec<Idle>| idle.iter().filter(|(of, ..)| *of == id).count();
+        let mut kept = count(idle);
         // One that still carries a watch is not ready for long: it is dropped when many are kept.
-        if kept(idle) >= IDLE {
+        if kept >= IDLE {
             idle.retain(|(_, _, sender)| sender.is_ready());
+            kept = count(idle);
         }
-        if kept(idle) < IDLE {
+        if kept < IDLE {
             idle.push((id, kind, sender));
         }
     });

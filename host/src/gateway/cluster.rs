@@ -1,5 +1,6 @@
 //! One cluster behind the gateway: what is its own, and a handle of what it shares.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, ensure};
@@ -11,7 +12,7 @@ use super::grant::Rights;
 use super::known::KnownValues;
 use crate::approve::Approvals;
 use crate::body::Body;
-use crate::config::{Config, Member};
+use crate::config::{Config, Member, Policies};
 use crate::drain::Drain;
 use crate::forward::{Access, Upstream};
 use crate::identify::{Identifier, Within};
@@ -41,7 +42,7 @@ pub struct Cluster {
     /// The masks in use, compiled.
     pub(super) plans: Arc<Plans>,
     pub(super) drain: Drain,
-    pub(super) sessions: Option<Sessions>,
+    pub(super) sessions: Sessions,
     /// Streams that are open, by caller.
     pub(super) open_streams: Arc<Slots>,
     /// Requests under way, by caller.
@@ -108,7 +109,7 @@ impl Cluster {
             metrics,
             plans: Arc::new(Plans::new(token_key)),
             drain: drain.clone(),
-            sessions: Some(sessions.clone()),
+            sessions: sessions.clone(),
             open_streams: Slots::new(usize::MAX),
             requests: Slots::new(usize::MAX),
             watches: Slots::new(usize::MAX),
@@ -216,7 +217,7 @@ fn cookie_within(cookie: &HeaderValue, prefix: &str) -> Option<HeaderValue> {
 }
 
 /// Follows a directory for as long as it lives.
-type Watching = Box<dyn Send + Sync>;
+pub(super) type Watching = Box<dyn Send + Sync>;
 
 /// The policies of a cluster, and what follows them where they are its own.
 fn policies(member: &Member, shared: &Shared, audit: &AuditLog) -> anyhow::Result<(Option<Arc<Directory>>, Option<Watching>)> {
@@ -228,12 +229,25 @@ fn policies(member: &Member, shared: &Shared, audit: &AuditLog) -> anyhow::Resul
     let runtime = shared.runtime.as_ref().context("policies cannot be run")?;
     let data = shared.config.cluster_directory(&member.cluster.name);
     std::fs::create_dir_all(&data).with_context(|| format!("cannot make {}", data.display()))?;
-    let policies = Directory::open(Arc::clone(runtime), Cache::open(&data)?, &member.policies, &data, Some(Report::file(&data)))?;
-    let (told, name) = (audit.clone(), member.cluster.name.clone());
-    let watching = policies.watch(move |set| told.policies(set, Some(&name)))?;
+    let (policies, watching) = watched(runtime, &member.policies, &data, audit, Some(&member.cluster.name))?;
+    Ok((Some(policies), watching))
+}
+
+/// Loads a directory of policies, those of one cluster or of all, and follows it; what is in force is recorded now and whenever it has changed. `data` is where
+/// compiled modules and the report of it are kept.
+pub(super) fn watched(
+    runtime: &Arc<Runtime>,
+    config: &Policies,
+    data: &Path,
+    audit: &AuditLog,
+    cluster: Option<&str>,
+) -> anyhow::Result<(Arc<Directory>, Option<Watching>)> {
+    let policies = Directory::open(Arc::clone(runtime), Cache::open(data)?, config, data, Some(Report::file(data)))?;
+    let (told, name) = (audit.clone(), cluster.map(str::to_owned));
+    let watching = policies.watch(move |set| told.policies(set, name.as_deref()))?;
     policies.warn_of_missing();
-    audit.policies(&policies.current(), Some(&member.cluster.name));
-    Ok((Some(policies), watching.map(|watching| Box::new(watching) as Watching)))
+    audit.policies(&policies.current(), cluster);
+    Ok((policies, watching.map(|watching| Box::new(watching) as Watching)))
 }
 
 #[cfg(test)]

@@ -8,14 +8,17 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use arc_swap::ArcSwap;
+use http::Request;
 use serde_json::json;
 
 use super::cluster::{Cluster, Shared};
+use super::route::Routed;
 use crate::config::{Config, Member, within};
 use crate::digest::sha256;
 use crate::forward::Access;
 use crate::metrics::Metrics;
 use crate::record::Event;
+use crate::status::Refusal;
 use crate::words::Stage;
 
 /// How often the configuration is looked at.
@@ -107,20 +110,24 @@ impl Table {
 }
 
 impl Clusters {
-    /// Sets up all that the configuration has. A cluster that is the only one must be one; of several, one that cannot be set up takes no other with it.
-    pub(super) fn open(shared: Shared) -> anyhow::Result<Self> {
+    /// Sets up all that the configuration has. A cluster that is the only one must be one, and is reached by `access`; of several, one that cannot be set up takes no
+    /// other with it.
+    pub(super) fn open(shared: Shared, access: Option<Access>) -> anyhow::Result<Self> {
         let members = shared.config.members();
         let this = Self { shared, now: ArcSwap::default(), changing: Mutex::default() };
-        if let [alone] = members.as_slice()
-            && alone.is_alone
-        {
-            let cluster = Cluster::open(alone.clone(), Access::load(&alone.cluster)?, None, &this.shared)?;
+        if let ([alone], Some(access)) = (members.as_slice(), access) {
+            let cluster = Cluster::open(alone.clone(), access, None, &this.shared)?;
             let listed = Listed { member: alone.clone(), credential: String::new(), cluster: Ok(cluster) };
             this.now.store(Arc::new(Table::new(vec![Arc::new(listed)])));
         } else {
             this.take_over(members, false);
         }
         Ok(this)
+    }
+
+    /// Tells whom a request is for: see [`Table::route`].
+    pub(super) fn route<B>(&self, server_name: Option<&str>, request: &mut Request<B>) -> Result<Routed, Refusal> {
+        self.now.load().route(server_name, request)
     }
 
     pub(super) fn now(&self) -> Arc<Table> {

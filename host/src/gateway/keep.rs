@@ -30,7 +30,6 @@ impl Cluster {
         if exchange.body.is_empty() || self.keeps(&exchange.operation) == KeepBodies::Metadata {
             return Ok(());
         }
-        let Some(sessions) = &self.sessions else { return Ok(()) };
         // What policies say of each object is said of objects that come back: of this one they were not asked.
         // What is not for the API server itself it does not read.
         let body = match exchange.operation.shape {
@@ -41,7 +40,7 @@ impl Cluster {
             Some(value) if !may_hide(&terms.on_object) => masked(value, terms.masks.as_deref(), &exchange.resource()),
             _ => None,
         };
-        let mut kept = Kept::new(sessions.clone(), exchange, Kind::Request, self.config.sessions.largest_body.0);
+        let mut kept = Kept::new(self.sessions.clone(), exchange, Kind::Request, self.config.sessions.largest_body.0);
         match text {
             Some(text) => kept.add(&text),
             None => kept.omitted = Some("it cannot be read, or masks cannot be applied to it"),
@@ -51,8 +50,8 @@ impl Cluster {
 
     /// An answer whose body is kept as it passes.
     pub(super) fn keep_response(&self, exchange: &Exchange) -> Option<Kept> {
-        let sessions = self.sessions.as_ref().filter(|_| self.keeps(&exchange.operation) == KeepBodies::RequestAndResponse)?;
-        Some(Kept::new(sessions.clone(), exchange, Kind::Response, self.config.sessions.largest_body.0))
+        (self.keeps(&exchange.operation) == KeepBodies::RequestAndResponse)
+            .then(|| Kept::new(self.sessions.clone(), exchange, Kind::Response, self.config.sessions.largest_body.0))
     }
 }
 

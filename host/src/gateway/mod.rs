@@ -161,7 +161,7 @@ impl Handler for Gateway {
         let id = format!("{received_at:x}-{:x}", COUNTER.fetch_add(1, Ordering::Relaxed));
         let mut event = Event::new(&id, &peer.address.to_string(), began);
         let arrived = arrive(&request, &self.config.limits, &self.audit, &mut event);
-        let routed = arrived.and_then(|()| self.clusters.now().route(peer.server_name.as_deref(), &mut request));
+        let routed = arrived.and_then(|()| self.clusters.route(peer.server_name.as_deref(), &mut request));
         let audit = match &routed {
             Ok(Routed::Cluster(cluster, _)) => cluster.audit(),
             _ => &self.audit,

@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use zeroize::Zeroizing;
 
 use super::Gateway;
-use super::cluster::{Cluster, Shared};
+use super::cluster::{Cluster, Shared, Watching, watched};
 use super::clusters::Clusters;
 use crate::api::Sources;
 use crate::approve::{Approvals, SqliteTickets};
@@ -23,8 +23,7 @@ use crate::forward::{Access, As, LARGEST_ANSWER, Question};
 use crate::identify::{CertificateCa, Identifier};
 use crate::listen::Ca;
 use crate::metrics::Metrics;
-use crate::policy::report::Report;
-use crate::policy::{Cache, Counters, Directory, Runtime, SqliteCounters};
+use crate::policy::{Counters, Runtime, SqliteCounters};
 use crate::record::session::Sessions;
 use crate::record::session::index::SqliteIndex;
 use crate::record::session::library::Library;
@@ -43,7 +42,7 @@ pub(super) struct Kept {
     /// Nobody else's directories.
     _directories: Vec<DataDirectory>,
     /// Follows the policies that all clusters share.
-    _watching: Option<Box<dyn Send + Sync>>,
+    _watching: Option<Watching>,
     /// Stops sending recordings on, and what sends them.
     sending: std::sync::Mutex<Option<(watch::Sender<bool>, JoinHandle<()>)>>,
 }
@@ -57,8 +56,9 @@ impl Gateway {
             directories.push(DataDirectory::open(&config.sessions_directory())?);
         }
         // Issuers without a CA of their own are checked against that of the cluster, where there is one.
-        let cluster_ca = config.cluster.as_ref().map(Access::load).transpose()?.map(|access| access.ca).unwrap_or_default();
-        let mut identifier = Identifier::new(&config.authentication, &cluster_ca)?;
+        let access = config.cluster.as_ref().map(Access::load).transpose()?;
+        let cluster_ca = access.as_ref().map(|access| access.ca.as_slice()).unwrap_or_default();
+        let mut identifier = Identifier::new(&config.authentication, cluster_ca)?;
         if is_personal {
             identifier = identifier.with_client_ca(CertificateCa::from_pem(Ca::open(&data)?.pem().as_bytes())?)?;
         }
@@ -84,25 +84,16 @@ impl Gateway {
             }
             false => None,
         };
-        let policies = match (&config.policies.directory, &runtime) {
+        let (policies, watching) = match (&config.policies.directory, &runtime) {
             (Some(_), Some(runtime)) => {
-                let (runtime, report) = (Arc::clone(runtime), Some(Report::file(&data)));
-                Some(Directory::open(runtime, Cache::open(&data)?, &config.policies, &data, report)?)
+                let (policies, watching) = watched(runtime, &config.policies, &data, &audit, None)?;
+                (Some(policies), watching)
             }
-            _ => None,
-        };
-        let watching = match &policies {
-            Some(policies) => {
-                policies.warn_of_missing();
-                audit.policies(&policies.current(), None);
-                let audit = audit.clone();
-                policies.watch(move |set| audit.policies(set, None))?.map(|watching| Box::new(watching) as Box<dyn Send + Sync>)
-            }
-            None => None,
+            _ => (None, None),
         };
         tokio::spawn(Arc::clone(&identifier).keep_fresh());
         let (config, drain) = (Arc::new(config), Drain::default());
-        let clusters = Clusters::open(Shared {
+        let shared = Shared {
             metrics: Arc::clone(&metrics),
             config: Arc::clone(&config),
             identifier: Arc::clone(&identifier),
@@ -114,7 +105,8 @@ impl Gateway {
             runtime,
             policies,
             token_key: Zeroizing::new(files::secret(&data.join("token.key"))?),
-        })?;
+        };
+        let clusters = Clusters::open(shared, access)?;
         // What a caller has under way in the only cluster and at the gateway itself is counted together.
         let alone = clusters.now().alone().and_then(|alone| Some(Arc::clone(&alone.cluster().ok()?.requests)));
         let requests = alone.unwrap_or_else(|| Slots::new(usize::MAX));

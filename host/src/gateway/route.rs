@@ -9,11 +9,8 @@ use http::{HeaderMap, Request, Uri, header};
 
 use super::cluster::Cluster;
 use super::clusters::{Listed, Table};
-use crate::config::{canonical_host, within};
+use crate::config::{canonical_host, is_own};
 use crate::status::Refusal;
-
-/// The beginning of the gateway's own paths.
-const OWN: &str = "/postern";
 
 /// Whom a request is for.
 pub(super) enum Routed {
@@ -80,11 +77,6 @@ fn to(listed: &Arc<Listed>, own: bool, by_path: bool) -> Routed {
 
 fn name_of(listed: Option<&Arc<Listed>>) -> Option<&str> {
     listed.map(|listed| listed.name())
-}
-
-/// Whether a path is one of the gateway's own.
-fn is_own(path: &str) -> bool {
-    within(path, OWN).is_some()
 }
 
 /// The host that a request names, without its port, in lower case. HTTP/2 has it in `:authority`, HTTP/1.1 in `Host` or in an absolute target (RFC 9112, section 3.2).

@@ -43,19 +43,16 @@ impl Cluster {
         let caller = &exchange.caller;
         let pod = self.pod_of(exchange).await;
         let filter = self.filter(exchange, passed, &pod).await?;
-        let recording = match &self.sessions {
-            None => None,
-            Some(sessions) => match sessions.begin(caller, &exchange.id, &self.header(exchange, passed, pod.as_ref().ok())).await {
-                Ok(recording) => {
-                    event.set("recording", format!("{}/{}", caller.credential, exchange.id));
-                    Some(recording)
-                }
-                Err(why) if self.config.sessions.on_failure == RecordingFailure::Allow => {
-                    event.set("notRecorded", why);
-                    None
-                }
-                Err(why) => return Err(cannot_record(&why)),
-            },
+        let recording = match self.sessions.begin(caller, &exchange.id, &self.header(exchange, passed, pod.as_ref().ok())).await {
+            Ok(recording) => {
+                event.set("recording", format!("{}/{}", caller.credential, exchange.id));
+                Some(recording)
+            }
+            Err(why) if self.config.sessions.on_failure == RecordingFailure::Allow => {
+                event.set("notRecorded", why);
+                None
+            }
+            Err(why) => return Err(cannot_record(&why)),
         };
         Ok(Ready { filter, recording, told_on: told_on(&exchange.operation), ends: self.ends(exchange), slot })
     }

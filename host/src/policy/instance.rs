@@ -97,8 +97,9 @@ pub struct State {
     /// What the policy sees of them: the Namespace, the stored object, the pod.
     seen: [Seen; 3],
     sight: Sight,
-    runtime: Option<(Arc<Runtime>, CounterOwner)>,
-    counts: bool,
+    runtime: Option<Arc<Runtime>>,
+    /// Whose its counters are, where it may count.
+    counts: Option<CounterOwner>,
     /// What was called of a WASI that grants nothing.
     pub(super) refused: BTreeSet<String>,
 }
@@ -114,7 +115,7 @@ impl State {
             seen: Default::default(),
             sight: Sight::Metadata,
             runtime: None,
-            counts: false,
+            counts: None,
             refused: BTreeSet::new(),
         }
     }
@@ -245,8 +246,11 @@ impl Policy {
         let state = store.data_mut();
         state.surroundings = surroundings.clone();
         state.sight = Sight::new(self.granted, operation.target.as_ref());
-        state.counts = self.granted.contains(Capabilities::COUNTERS);
-        state.runtime = Some((Arc::clone(runtime), CounterOwner { cluster: operation.cluster.clone(), policy: self.name.clone() }));
+        state.counts = self
+            .granted
+            .contains(Capabilities::COUNTERS)
+            .then(|| CounterOwner { cluster: operation.cluster.clone(), policy: self.name.clone() });
+        state.runtime = Some(Arc::clone(runtime));
         let verdict = match &instance {
             Ok(instance) => hook(instance, &mut store).map_err(|error| explain(&error)),
             Err(error) => Err(explain(error)),
@@ -338,15 +342,15 @@ impl host::Host for State {
     }
 
     fn count(&mut self, key: String, amount: u64, window_seconds: u32) -> wasmtime::Result<u64> {
-        let Some((runtime, owner)) = &self.runtime else {
+        let Some(runtime) = &self.runtime else {
             return Err(wasmtime::Error::msg("count is there for operations, not for configure or describe"));
         };
-        if !self.counts {
+        let Some(owner) = &self.counts else {
             return Err(wasmtime::Error::msg("count: its manifest does not name the capability counters"));
         }
         if key.len() > 256 {
             return Err(wasmtime::Error::msg("count: the key is over 256 bytes long"));
-        }
+        };
         let amount = if self.surroundings.only_asks { 0 } else { amount };
         runtime
             .counters

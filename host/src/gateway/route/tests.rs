@@ -124,7 +124,7 @@ proptest::proptest! {
         let target = format!("/clusters/dev/{rest}?{query}");
         let expected = format!("/{rest}?{query}");
         proptest::prop_assume!(target.parse::<Uri>().is_ok());
-        let own = within(&format!("/{rest}"), OWN).is_some();
+        let own = is_own(&format!("/{rest}"));
         let to = if own { "own of dev" } else { "dev" };
         proptest::prop_assert_eq!(routed(SEVERAL, None, Some("gateway"), &target).unwrap(), (to.to_owned(), expected));
     }

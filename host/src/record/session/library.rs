@@ -124,7 +124,8 @@ fn place_of(row: &SessionRow) -> (u64, &str) {
     (row.last, row.id.as_str())
 }
 
-fn place_after(text: &str) -> Option<(u64, String)> {
-    let (last, id) = text.split_once('.')?;
+/// Where a page ended, by what it said; none where that is no place.
+pub fn place_after(text: &str) -> Option<(u64, String)> {
+    let (last, id) = text.split_once('.').filter(|(_, id)| !id.is_empty())?;
     Some((last.parse().ok()?, id.to_owned()))
 }
