@@ -34,4 +34,6 @@ pub mod slots;
 pub mod status;
 pub mod store;
 pub mod stream;
+pub mod support;
+pub mod telemetry;
 pub mod words;

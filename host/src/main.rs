@@ -1,14 +1,19 @@
 //! `postern`.
 
 use clap::Parser;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, fmt, registry};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() {
-    tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()))
-        .with_writer(std::io::stderr)
+    registry()
+        .with(EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()))
+        .with(fmt::layer().with_writer(std::io::stderr))
+        .with(postern::telemetry::layer())
+        .with(postern::telemetry::recent::layer())
         .init();
     if let Err(error) = postern::cli::Cli::parse().run() {
         eprintln!("error: {}", postern::cli::terminal::visible(&format!("{error:#}")));

@@ -122,10 +122,18 @@ words! {
     Step {
         /// Who is calling.
         Identify = "identify",
+        /// What is asked.
+        Classify = "classify",
         /// What the policies say, with what they want to know beside it.
         Decide = "decide",
+        /// The wait for an approval.
+        Approve = "approve",
+        /// Until a change is in the audit log, on the disk.
+        Record = "record",
         /// Until the head of the API server's answer has come.
         Forward = "forward",
+        /// From there to the end of the answer, or of the stream.
+        Respond = "respond",
         /// From the head of the request to the end of the answer.
         All = "all",
     }

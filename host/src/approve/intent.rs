@@ -13,7 +13,8 @@ use crate::status::Refusal;
 /// The longest body that is shown.
 const LONGEST_SHOWN: usize = 64 << 10;
 /// Headers that say how a client asks, and not what: they differ from one try to the next.
-const OF_THE_CLIENT: [&str; 5] = ["accept-encoding", "kubectl-command", "kubectl-session", "sec-websocket-key", "user-agent"];
+const OF_THE_CLIENT: [&str; 6] =
+    ["accept-encoding", "kubectl-command", "kubectl-session", "sec-websocket-key", "traceparent", "user-agent"];
 
 /// An operation as an approval is bound to it.
 pub struct Intent<'a> {

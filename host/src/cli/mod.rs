@@ -8,6 +8,7 @@ mod policy;
 mod remote;
 mod serve;
 mod session;
+mod support;
 mod table;
 pub mod terminal;
 
@@ -40,6 +41,8 @@ enum Command {
     /// Sees to what a gateway keeps.
     #[command(subcommand)]
     Data(data::DataCommand),
+    /// Gathers what somebody needs who is asked for help, without a secret in it.
+    SupportBundle(support::SupportBundle),
 }
 
 impl Cli {
@@ -53,6 +56,7 @@ impl Cli {
             Command::Audit(audit) => audit.run(),
             Command::Session(session) => session.run(),
             Command::Data(command) => command.run(),
+            Command::SupportBundle(bundle) => bundle.run(),
         }
     }
 }

@@ -7,6 +7,7 @@ mod authentication;
 mod cluster;
 mod quantity;
 mod sessions;
+mod telemetry;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -25,6 +26,7 @@ pub use cluster::{
 pub(crate) use cluster::{canonical_host, is_own, within};
 pub use quantity::{ByteSize, Seconds};
 pub use sessions::{BodyRule, KeepBodies, ObjectStore, RecordingFailure, Sessions};
+pub use telemetry::Telemetry;
 
 /// The longest a call of a policy may take, in milliseconds.
 pub const LONGEST_DEADLINE: u64 = 10_000;
@@ -38,6 +40,8 @@ pub struct Config {
     pub listen: Listen,
     /// A listener for those who run the gateway; none when absent.
     pub operations: Option<Operations>,
+    /// Traces and the gateway's own log, sent to an OpenTelemetry collector; nothing is when absent.
+    pub telemetry: Option<Telemetry>,
     /// The cluster behind the gateway, where there is one.
     pub cluster: Option<Cluster>,
     /// The clusters behind the gateway, where there are several. They are added, changed and taken out while the gateway runs.
@@ -351,6 +355,9 @@ impl Config {
         if let Some(store) = &self.sessions.object_store {
             store.check()?;
         }
+        if let Some(telemetry) = &self.telemetry {
+            telemetry.check()?;
+        }
         self.authentication.check()
     }
 
@@ -368,6 +375,7 @@ impl Config {
         ]
         .into_iter()
         .chain(self.sessions.object_store.as_mut().map(|store| &mut store.ca_file))
+        .chain(self.telemetry.iter_mut().flat_map(|telemetry| [&mut telemetry.ca_file, &mut telemetry.headers_file]))
         .flatten()
         .chain(self.policies.trusted.iter_mut().map(|trusted| &mut trusted.key_file))
         .chain(self.cluster.as_mut().and_then(|cluster| cluster.kubeconfig.as_mut()))

@@ -6,6 +6,7 @@
 mod ruling;
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::approve::Requirement;
 use crate::classify::{Operation, Shape};
@@ -91,7 +92,7 @@ impl Decider<'_> {
                     Ok(place) => place,
                     Err(full) => {
                         let refusal = crowded(full);
-                        gathered.record(policy, "failed", Some(refusal.message.clone()), Vec::new());
+                        gathered.record(policy, "failed", Some(refusal.message.clone()), Vec::new(), (Instant::now(), Duration::ZERO));
                         if policy.mode == Mode::Observe {
                             continue;
                         }
@@ -104,12 +105,13 @@ impl Decider<'_> {
             } else {
                 policy.call_on_request(runtime, &call)
             };
+            let asked = (answer.began, answer.took);
             // What the policy could not read it cannot have decided about.
             if let Some(refusal) = body.and_then(|b| b.refusal()) {
                 if around.only_asks {
                     continue;
                 }
-                gathered.record(policy, "failed", Some(refusal.message.clone()), answer.annotations);
+                gathered.record(policy, "failed", Some(refusal.message.clone()), answer.annotations, asked);
                 if policy.mode == Mode::Observe {
                     continue;
                 }
@@ -118,7 +120,7 @@ impl Decider<'_> {
             let verdict = answer.verdict.and_then(|verdict| self.check(policy, call.operation, verdict));
             match verdict {
                 Ok(verdict) => {
-                    gathered.record(policy, verdict.name(), verdict.reason(), answer.annotations);
+                    gathered.record(policy, verdict.name(), verdict.reason(), answer.annotations, asked);
                     if policy.mode == Mode::Enforce {
                         gathered.take(policy, verdict);
                     }
@@ -127,7 +129,7 @@ impl Decider<'_> {
                     if !around.only_asks {
                         tracing::warn!(policy = %policy.name, %why, "the policy failed");
                     }
-                    gathered.record(policy, "failed", Some(why.clone()), answer.annotations);
+                    gathered.record(policy, "failed", Some(why.clone()), answer.annotations, asked);
                     if policy.mode == Mode::Enforce && (policy.on_failure == OnFailure::Refuse || answer.exhausted) {
                         gathered.refusal = Some(Refusal::internal(format!("the policy {} failed, so nothing passed: {why}", policy.name)));
                     }
@@ -225,7 +227,14 @@ impl Checked {
 }
 
 impl Gathered {
-    fn record(&mut self, policy: &Policy, verdict: &'static str, reason: Option<String>, annotations: Vec<(String, String)>) {
+    fn record(
+        &mut self,
+        policy: &Policy,
+        verdict: &'static str,
+        reason: Option<String>,
+        annotations: Vec<(String, String)>,
+        (began, took): (Instant, Duration),
+    ) {
         let (name, digest) = (policy.name.clone(), policy.digest.clone());
         self.terms.answers.push(PolicyAnswer {
             policy: name,
@@ -234,6 +243,8 @@ impl Gathered {
             observed: policy.mode == Mode::Observe,
             reason,
             annotations,
+            began,
+            took,
         });
     }
 

@@ -2,6 +2,7 @@
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
@@ -76,6 +77,12 @@ pub struct PolicyAnswer {
     /// Facts it added.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub annotations: Vec<(String, String)>,
+    /// When it was asked.
+    #[serde(skip)]
+    pub began: Instant,
+    /// How long that took.
+    #[serde(skip)]
+    pub took: Duration,
 }
 
 impl Ruling {

@@ -2,6 +2,7 @@
 
 use crate::decide::Passed;
 use crate::record::Entry;
+use crate::telemetry::Place;
 
 /// The seal of an operation: it was decided, and it is in the log. [`Upstream::send`](super::Upstream::send) is the only way on, and takes nothing without one.
 ///
@@ -49,14 +50,21 @@ use crate::record::Entry;
 /// ```compile_fail
 /// # use postern::forward::{Outgoing, Seal, Upstream};
 /// async fn send(upstream: &Upstream, outgoing: Outgoing<'_>) {
-///     drop(upstream.send(&Seal(()), outgoing).await);
+///     drop(upstream.send(&Seal { place: None }, outgoing).await);
 /// }
 /// ```
-pub struct Seal(());
+pub struct Seal {
+    /// Its place in a trace, where one is made.
+    place: Option<Place>,
+}
 
 impl Seal {
     /// Seals what was decided and is in the log.
-    pub fn of(_passed: &Passed, _entry: &Entry) -> Self {
-        Self(())
+    pub fn of(_passed: &Passed, entry: &Entry) -> Self {
+        Self { place: entry.place().cloned() }
+    }
+
+    pub(super) fn place(&self) -> Option<&Place> {
+        self.place.as_ref()
     }
 }

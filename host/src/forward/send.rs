@@ -57,8 +57,9 @@ const ACCESS_REVIEWS: &str = "/apis/authorization.k8s.io/v1/selfsubjectaccessrev
 
 impl Upstream {
     /// Sends an operation: the one way to the cluster for what a caller asks for.
-    pub async fn send(&self, _seal: &Seal, outgoing: Outgoing<'_>) -> Result<Response<Incoming>, Refusal> {
-        let Outgoing { who, method, path_and_query, headers, way } = outgoing;
+    pub async fn send(&self, seal: &Seal, outgoing: Outgoing<'_>) -> Result<Response<Incoming>, Refusal> {
+        let Outgoing { who, method, path_and_query, mut headers, way } = outgoing;
+        let sending = seal.place().map(|place| place.sends(&mut headers));
         let began = Instant::now();
         let answer = match way {
             Way::Plain(body) => self.plain(who, method, path_and_query, headers, body, true).await,
@@ -68,6 +69,9 @@ impl Upstream {
             Way::Upload(upload) => Box::pin(self.upload(who, method, path_and_query, headers, upload)).await,
         };
         self.metrics.step(Step::Forward, began);
+        if let Some(sending) = sending {
+            sending.ended(answer.as_ref().ok().map(Response::status));
+        }
         answer
     }
 

@@ -3,6 +3,7 @@
 use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, header};
@@ -22,6 +23,7 @@ use crate::respond::Held;
 use crate::slots::Slot;
 use crate::status::Refusal;
 use crate::stream::messages::Opening;
+use crate::words::Step;
 
 /// Bodies for proxied servers that are not worth a connection of their own.
 const SHORT: u64 = 64 << 10;
@@ -45,7 +47,9 @@ impl Cluster {
         let upgrade = wants_upgrade(&headers).then(|| headers.get(header::UPGRADE).cloned()).flatten();
         let of_handshake = if upgrade.is_some() { headers.clone() } else { HeaderMap::new() };
         identify::strip(&mut headers)?;
+        let classifying = Instant::now();
         let operation = Operation::classify(&parts.method, &parts.uri)?.of(&self.name);
+        self.audit.step(event, Step::Classify, classifying);
         event.operation(&operation);
         held.count(self.count(&caller, &operation)?);
         if operation.is_node_proxy() && !self.member.nodes_proxy.contains(&caller.username, &caller.groups) {
@@ -151,7 +155,7 @@ impl Cluster {
 
     /// Tells who is calling, and that they may be called so.
     pub(super) async fn identify(&self, headers: &HeaderMap, presented: &Presented, event: &mut Event) -> Result<Arc<Caller>, Refusal> {
-        let caller = arrive::identify(&self.identifier, &self.metrics, &self.audit, headers, presented, event).await?;
+        let caller = arrive::identify(&self.identifier, &self.audit, headers, presented, event).await?;
         self.own_names(&caller).await.inspect_err(|refusal| arrive::unknown(refusal, &self.audit, event))?;
         Ok(self.callers.as_ref().map_or_else(|| Arc::clone(&caller), |callers| callers.caller(&caller)))
     }

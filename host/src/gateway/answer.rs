@@ -32,7 +32,7 @@ impl Cluster {
 
     pub(super) async fn answer(&self, sealed: Sealed) -> Result<Response<Body>, Refusal> {
         let Sealed { mut exchange, mut passed, entry, seal, .. } = sealed;
-        let completion = Completion::new(entry, std::mem::take(&mut exchange.held));
+        let mut completion = Completion::new(entry, std::mem::take(&mut exchange.held));
         let filter = match exchange.operation.shape {
             Shape::Log => Box::pin(self.log_filter(&exchange, &mut passed)).await,
             _ => Ok(Filter::idle()),
@@ -95,6 +95,7 @@ impl Cluster {
             Ok(upstream) => upstream,
             Err(refusal) => return Ok(completion.failed(refusal)),
         };
+        completion.begins();
         let operation = &exchange.operation;
         let repeats = match operation.is_mutating() {
             true => Box::pin(self.repeats(&exchange, &passed, &upstream)).await,

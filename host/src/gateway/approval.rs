@@ -1,18 +1,19 @@
 //! An operation that needs an approval: its ticket, the wait, and the release.
 
+use std::time::Instant;
+
 use serde_json::Value;
 
 use super::Cluster;
 use super::exchange::Exchange;
 use super::keep::masked;
-use super::life::note;
 use crate::approve::{Intent, State, Ticket};
 use crate::classify::Shape;
 use crate::decide::{Held, Passed, Ruling, Terms, may_hide, no_longer_covered};
 use crate::record::Event;
 use crate::status::Refusal;
 use crate::stream::end::End;
-use crate::words::Stage;
+use crate::words::{Stage, Step};
 
 impl Cluster {
     /// The ticket of an operation; what waits for one is recorded.
@@ -32,10 +33,13 @@ impl Cluster {
 
     /// Holds a request open for as long as a client bears it.
     pub(super) async fn wait_and_release(&self, exchange: &Exchange, ticket: Ticket, event: &mut Event) -> Result<Passed, Refusal> {
+        let waiting_since = Instant::now();
         let ticket = tokio::select! {
-            ticket = self.approvals.wait(&ticket.id, self.config.approvals.hold.duration()) => ticket?,
-            () = self.gone.cancelled() => return Err(End::ClusterChanged.refusal()),
+            ticket = self.approvals.wait(&ticket.id, self.config.approvals.hold.duration()) => ticket,
+            () = self.gone.cancelled() => Err(End::ClusterChanged.refusal()),
         };
+        self.audit.step(event, Step::Approve, waiting_since);
+        let ticket = ticket?;
         if ticket.state == State::Pending {
             let message = format!("{}; run the same command again when it is approved", waiting(&ticket));
             return Err(Refusal::too_many_requests(message).with_ticket(&ticket.id));
@@ -56,8 +60,7 @@ impl Cluster {
             State::Used => return Err(used()),
         }
         self.is_there()?;
-        let again = self.decide(exchange).await?;
-        note(event, &again);
+        let again = self.decide(exchange, event).await?;
         match &again {
             Ruling::Refuse(refused) => return Err(refused.refusal.clone()),
             Ruling::Hold(held) if !held.is_covered_by(&ticket) => return Err(no_longer_covered(&ticket)),

@@ -7,7 +7,7 @@ use http::{HeaderMap, Request, header};
 
 use crate::config::Limits;
 use crate::identify::{Caller, Identifier, Presented};
-use crate::metrics::{Count, Metrics};
+use crate::metrics::Count;
 use crate::record::{AuditLog, Event};
 use crate::slots::{Slot, Slots};
 use crate::status::Refusal;
@@ -31,7 +31,6 @@ pub(super) fn arrive<B>(request: &Request<B>, limits: &Limits, audit: &AuditLog,
 /// Tells who is calling.
 pub(super) async fn identify(
     identifier: &Identifier,
-    metrics: &Metrics,
     audit: &AuditLog,
     headers: &HeaderMap,
     presented: &Presented,
@@ -39,7 +38,9 @@ pub(super) async fn identify(
 ) -> Result<Arc<Caller>, Refusal> {
     let identifying = Instant::now();
     let caller = identifier.identify(headers, presented).await;
-    metrics.step(Step::Identify, identifying);
+    // Who is not known has nothing traced by asking for it.
+    event.trace(audit.tracer(), caller.is_ok().then_some(headers));
+    audit.step(event, Step::Identify, identifying);
     caller.inspect_err(|refusal| unknown(refusal, audit, event))
 }
 

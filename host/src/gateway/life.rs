@@ -26,9 +26,12 @@ use crate::stream::waiting::Handshake;
 use crate::words::{Step, Verdict};
 
 /// Says what was decided, and by which policies.
-pub(super) fn note(event: &mut Event, ruling: &Ruling) {
+fn note(event: &mut Event, ruling: &Ruling) {
     event.verdict(ruling.verdict());
     let answers = &ruling.terms().answers;
+    for answer in answers {
+        event.asked(&answer.policy, answer.verdict, answer.began, answer.took);
+    }
     if !answers.is_empty() {
         event.set("policies", answers);
     }
@@ -45,13 +48,9 @@ impl Cluster {
         if self.reads_upload(&exchange) {
             self.take_in(&mut exchange).await?;
         }
-        let deciding = Instant::now();
-        let ruling = self.decide(&exchange).await;
-        self.metrics.step(Step::Decide, deciding);
-        let ruling = ruling.inspect_err(|_| {
+        let ruling = self.decide(&exchange, event).await.inspect_err(|_| {
             event.verdict(Verdict::Failed);
         })?;
-        note(event, &ruling);
         let passed = match ruling {
             Ruling::Refuse(refused) => return Err(refused.refusal),
             Ruling::Pass(passed) => passed,
@@ -126,7 +125,15 @@ impl Cluster {
         Decider { policies, runtime, unmatched: self.member.policies.unmatched, plans: &self.plans }
     }
 
-    pub(super) async fn decide(&self, exchange: &Exchange) -> Result<Ruling, Refusal> {
+    /// Decides, and notes how.
+    pub(super) async fn decide(&self, exchange: &Exchange, event: &mut Event) -> Result<Ruling, Refusal> {
+        let deciding = Instant::now();
+        let ruling = self.ruling(exchange).await;
+        self.audit.step(event, Step::Decide, deciding);
+        ruling.inspect(|ruling| note(event, ruling))
+    }
+
+    async fn ruling(&self, exchange: &Exchange) -> Result<Ruling, Refusal> {
         let set = self.in_force();
         let decider = self.decider(&set);
         if is_unread(&exchange.upload) && set.read_bodies_of(&exchange.operation) {

@@ -49,6 +49,7 @@ use crate::policy::Directory;
 use crate::record::session::Sessions;
 use crate::record::{AuditLog, Event, Strangers};
 use crate::slots::Slots;
+use crate::telemetry::Spans;
 use crate::words::Stage;
 use arrive::{arrive, wants_upgrade};
 pub use cluster::Cluster;
@@ -112,6 +113,11 @@ impl Gateway {
     /// The recordings.
     pub fn sessions(&self) -> &Sessions {
         &self.sessions
+    }
+
+    /// What became of the spans of traces, where they are sent to a collector.
+    pub fn spans(&self) -> Option<&Spans> {
+        Some(self.kept.telemetry.as_ref()?.spans())
     }
 
     /// The directories of policies: the one that clusters share, and those of clusters with policies of their own, by their names.

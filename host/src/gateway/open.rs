@@ -32,6 +32,7 @@ use crate::record::session::spool::Uploader;
 use crate::record::{AuditLog, Event, Strangers};
 use crate::slots::Slots;
 use crate::store::{DataDirectory, Database, Objects};
+use crate::telemetry::{Telemetry, recent};
 use crate::words::Stage;
 
 /// How long recordings may go on to the object store once everything else has ended.
@@ -43,6 +44,8 @@ pub(super) struct Kept {
     _directories: Vec<DataDirectory>,
     /// Follows the policies that all clusters share.
     _watching: Option<Watching>,
+    /// Sends traces and the log.
+    pub(super) telemetry: Option<Arc<Telemetry>>,
     /// Stops sending recordings on, and what sends them.
     sending: std::sync::Mutex<Option<(watch::Sender<bool>, JoinHandle<()>)>>,
 }
@@ -52,6 +55,7 @@ impl Gateway {
     pub async fn open(config: Config, is_personal: bool) -> anyhow::Result<Arc<Self>> {
         let data = config.data_directory.clone();
         let mut directories = vec![DataDirectory::open(&data)?];
+        recent::begin(&data).context("the gateway's own log")?;
         if !config.sessions_directory().starts_with(&data) {
             directories.push(DataDirectory::open(&config.sessions_directory())?);
         }
@@ -74,7 +78,9 @@ impl Gateway {
         let largest = config.sessions.largest_recording.0 as u64;
         let sessions = Sessions::open(&config.sessions_directory(), &data, SqliteIndex::new(&database)?, largest, spool)?;
         let sending = uploader.map(|uploader| (stop_sending, tokio::spawn(uploader.run(stopped_sending))));
-        let audit = AuditLog::open(&config.audit_file(), config.audit.rotation(), Some(sessions.clone()), Arc::clone(&metrics))?;
+        let telemetry = config.telemetry.as_ref().map(Telemetry::open).transpose()?.map(Arc::new);
+        let tracer = telemetry.as_ref().map(|telemetry| telemetry.tracer()).unwrap_or_default();
+        let audit = AuditLog::open(&config.audit_file(), config.audit.rotation(), Some(sessions.clone()), Arc::clone(&metrics), tracer)?;
         // A cluster with policies of its own may be added later.
         let runtime = match config.policies.directory.is_some() || config.clusters.is_some() {
             true => {
@@ -114,7 +120,7 @@ impl Gateway {
         let library = Library::new(SqliteIndex::new(&database)?, Shelf::new(config.sessions_directory(), objects)?);
         let session_key = std::fs::read_to_string(data.join("session.pub")).context("session.pub")?;
         let sources = Sources::new(approvals, library, session_key, config.auditors.clone());
-        let kept = Kept { _directories: directories, _watching: watching, sending: std::sync::Mutex::new(sending) };
+        let kept = Kept { _directories: directories, _watching: watching, telemetry, sending: std::sync::Mutex::new(sending) };
         Ok(Arc::new(Self {
             config,
             identifier,
@@ -181,6 +187,11 @@ impl Gateway {
             policies.retire();
         }
         self.clusters().ready().for_each(|cluster| cluster.retire());
+        if let Some(telemetry) = self.kept.telemetry.clone() {
+            // What ended last is sent, as long as that takes no more than some seconds.
+            let _ = tokio::task::spawn_blocking(move || telemetry.close()).await;
+        }
+        let _ = tokio::task::spawn_blocking(recent::flush).await;
     }
 }
 

@@ -50,8 +50,7 @@ impl Gateway {
         let caller = match cluster {
             Some(cluster) => cluster.identify(request.headers(), &peer.presented, event).await?,
             None => {
-                let caller =
-                    arrive::identify(&self.identifier, &self.metrics, &self.audit, request.headers(), &peer.presented, event).await?;
+                let caller = arrive::identify(&self.identifier, &self.audit, request.headers(), &peer.presented, event).await?;
                 nobodys_account(&caller).inspect_err(|refusal| arrive::unknown(refusal, &self.audit, event))?;
                 caller
             }

@@ -60,7 +60,7 @@ impl Cluster {
         if let Some(asked) = asked.filter(|asked| asked.to_string().len() <= LONGEST_ASKED) {
             entry.set("asked", asked);
         }
-        let completion = Completion::new(entry, std::mem::take(&mut exchange.held));
+        let mut completion = Completion::new(entry, std::mem::take(&mut exchange.held));
         let mut headers = std::mem::take(&mut exchange.headers);
         respond::rewrite(&mut headers);
         let outgoing = exchange.outgoing(&exchange.operation.path_and_query, headers, Way::Plain(exchange.body_to_send()));
@@ -68,6 +68,7 @@ impl Cluster {
             Ok(answer) => answer,
             Err(refusal) => return Ok(completion.failed(refusal)),
         };
+        completion.begins();
         if !answer.status().is_success() {
             return respond::respond(answer, Work::Pass, Masking::none(), None, Shape::Answer, completion).await;
         }

@@ -1,5 +1,7 @@
 //! The last things before an operation is sent: what must stand is made, and it is entered in the log. HTTP and a waiting terminal are two fronts of this.
 
+use std::time::Instant;
+
 use http::header;
 
 use super::Cluster;
@@ -12,6 +14,7 @@ use crate::record::{Entry, Event};
 use crate::slots::Slot;
 use crate::status::Refusal;
 use crate::stream::end::End;
+use crate::words::Step;
 
 /// An operation for which all stands that must, before it is sent: its masks can be applied, its body is put right and kept, and what it opens can be
 /// recorded. Only [`Cluster::prepare`] makes one. What it would have opened is undone when it is dropped.
@@ -46,7 +49,9 @@ impl Cluster {
         self.is_there()?;
         let Prepared { mut exchange, passed, opens } = self.prepare(exchange, passed, slot, event).await?;
         exchange.headers.insert(AUDIT_ID, exchange.audit_id());
-        let entry = self.audit.enter(event, exchange.operation.is_mutating()).await?;
+        let entering = Instant::now();
+        let mut entry = self.audit.enter(event, exchange.operation.is_mutating()).await?;
+        entry.step(Step::Record, entering);
         let seal = Seal::of(&passed, &entry);
         Ok(Sealed { exchange, passed, opens, entry, seal })
     }

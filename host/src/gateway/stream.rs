@@ -135,6 +135,7 @@ impl Cluster {
                 return Ok(completion.failed(refusal));
             }
         };
+        completion.begins();
         let (StatusCode::SWITCHING_PROTOCOLS, Some(upgrade)) = (upstream.status(), upgrade) else {
             opens.refused();
             // What is not upgraded may go on for long all the same.

@@ -1,6 +1,7 @@
 //! A command that waits for an approval whatever its protocol: the connection is upgraded first, and the user is told on the terminal.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::{Buf, BytesMut};
 use http::{Response, StatusCode};
@@ -29,6 +30,7 @@ use crate::stream::carry::FAREWELL;
 use crate::stream::codec::Protocol;
 use crate::stream::end::End;
 use crate::stream::waiting::{Handshake, Waiting};
+use crate::words::Step;
 
 /// Largest Status of the API server that is told on a terminal.
 const LARGEST_STATUS: usize = 64 << 10;
@@ -76,12 +78,14 @@ impl Cluster {
     ) -> Result<Passed, Refusal> {
         terminal.tell(&waiting(&ticket)).await;
         let left = time_left(ticket.ends.min(exchange.caller.expires));
+        let waiting_since = Instant::now();
         let answered = tokio::select! {
-            answered = self.approvals.wait(&ticket.id, left) => answered?,
-            refusal = terminal.attend() => return Err(refusal),
-            () = self.gone.cancelled() => return Err(End::ClusterChanged.refusal()),
+            answered = self.approvals.wait(&ticket.id, left) => answered,
+            refusal = terminal.attend() => Err(refusal),
+            () = self.gone.cancelled() => Err(End::ClusterChanged.refusal()),
         };
-        self.release(exchange, answered, event).await
+        self.audit.step(event, Step::Approve, waiting_since);
+        self.release(exchange, answered?, event).await
     }
 
     /// Opens the connection to the container, in the protocol that was promised to the caller. A refusal is recorded here.
@@ -96,7 +100,7 @@ impl Cluster {
         handshake.narrow(&mut exchange.headers);
         let sealed = self.seal(exchange, passed, Some(slot), event).await;
         let Sealed { mut exchange, opens, entry, seal, .. } = sealed.inspect_err(|refusal| self.audit.refused(refusal, event))?;
-        let completion = Completion::new(entry, std::mem::take(&mut exchange.held));
+        let mut completion = Completion::new(entry, std::mem::take(&mut exchange.held));
         let Some(Opens::Stream(mut ready)) = opens else {
             let refusal = Refusal::internal("what was approved is no stream");
             drop(completion.failed(refusal.clone()));
@@ -106,7 +110,10 @@ impl Cluster {
         let outgoing = exchange.outgoing(&exchange.operation.path_and_query, headers, Way::Upgrade(exchange.body_to_send()));
         ready.sent();
         match self.upstream.send(&seal, outgoing).await {
-            Ok(upstream) => Ok(Connected { upstream, ready: *ready, completion }),
+            Ok(upstream) => {
+                completion.begins();
+                Ok(Connected { upstream, ready: *ready, completion })
+            }
             Err(refusal) => {
                 ready.refused();
                 drop(completion.failed(refusal.clone()));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use serde_json::Value;
@@ -86,6 +86,10 @@ pub struct Answer {
     pub memory: usize,
     /// Whether there was no room for an instance of it. That is no failure of the policy's, and what it says of those does not hold.
     pub exhausted: bool,
+    /// When it was asked.
+    pub began: Instant,
+    /// How long that took.
+    pub took: Duration,
 }
 
 /// What a store holds: all a policy can reach.
@@ -255,12 +259,14 @@ impl Policy {
             Ok(instance) => hook(instance, &mut store).map_err(|error| explain(&error)),
             Err(error) => Err(explain(error)),
         };
+        let took = began.elapsed();
         if !surroundings.only_asks {
-            self.stats.add(which, outcome(&verdict), began.elapsed());
+            self.stats.add(which, outcome(&verdict), took);
         }
         let exhausted = instance.as_ref().is_err_and(|error| error.is::<PoolConcurrencyLimitError>());
         let state = store.data_mut();
-        let answer = Answer { verdict, annotations: std::mem::take(&mut state.annotations), memory: state.bound.memory, exhausted };
+        let annotations = std::mem::take(&mut state.annotations);
+        let answer = Answer { verdict, annotations, memory: state.bound.memory, exhausted, began, took };
         (answer, instance.ok().map(|instance| (store, instance)))
     }
 }
@@ -347,10 +353,10 @@ impl host::Host for State {
         };
         let Some(owner) = &self.counts else {
             return Err(wasmtime::Error::msg("count: its manifest does not name the capability counters"));
-        }
+        };
         if key.len() > 256 {
             return Err(wasmtime::Error::msg("count: the key is over 256 bytes long"));
-        };
+        }
         let amount = if self.surroundings.only_asks { 0 } else { amount };
         runtime
             .counters

@@ -1,11 +1,12 @@
 //! An operation that is in the log before it is sent, and whose end will be.
 
 use std::ops::{Deref, DerefMut};
+use std::time::Instant;
 
 use super::{AuditLog, Event};
 use crate::metrics::Count;
 use crate::status::Refusal;
-use crate::words::Stage;
+use crate::words::{Stage, Step};
 
 /// An operation's place in the log. Only the log makes one: what changes the cluster is on its disk by then, and how the operation ended is recorded when this is
 /// dropped, however that comes about.
@@ -27,6 +28,11 @@ impl AuditLog {
 }
 
 impl Entry {
+    /// A stage of the operation has ended just now.
+    pub fn step(&mut self, step: Step, began: Instant) {
+        self.audit.step(&mut self.event, step, began);
+    }
+
     /// Counts something that was done with the answer.
     pub fn count(&self, what: Count, number: u64) {
         self.audit.metrics.add(what, number);

@@ -4,17 +4,18 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 
 use crate::classify::{Operation, shown_query};
 use crate::clock::timestamp;
 use crate::identify::Caller;
 use crate::metrics::Outcome;
-use crate::words::{Stage, Verb, Verdict};
+use crate::telemetry::{Place, Trace, Tracer};
+use crate::words::{Stage, Step, Verb, Verdict};
 
 /// An event in the making: its fields as JSON text one after another, so that it is copied and written without being built anew.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Event {
     text: Vec<u8>,
     fields: Vec<(&'static str, Range<usize>)>,
@@ -25,6 +26,8 @@ pub struct Event {
     /// How it went, as it is counted, and when it began. What is no operation is not counted.
     outcome: Outcome,
     began: Option<Instant>,
+    /// Its trace, where one is made. It ends with the event.
+    trace: Option<Box<Trace>>,
 }
 
 impl Event {
@@ -68,13 +71,55 @@ impl Event {
     /// Says what was decided.
     pub fn verdict(&mut self, verdict: Verdict) -> &mut Self {
         self.outcome.verdict = verdict;
+        if let Some(trace) = &mut self.trace {
+            trace.set("postern.verdict", verdict.name());
+        }
         self.set("verdict", verdict)
     }
 
     /// Says with which status it was answered.
     pub fn status(&mut self, code: StatusCode) -> &mut Self {
         self.outcome.code = code.as_u16();
+        if let Some(trace) = &mut self.trace {
+            trace.status(code);
+        }
         self.set("status", code.as_u16())
+    }
+
+    /// Begins the request's trace, where one is made of it. `headers` are those of a caller who is known.
+    pub fn trace(&mut self, tracer: &Tracer, headers: Option<&HeaderMap>) {
+        let Some(mut trace) = self.began.and_then(|began| tracer.begin(headers, began)) else { return };
+        for (name, field) in [("postern.audit_id", "id"), ("http.request.method", "method")] {
+            if let Some(text) = self.text_of(field) {
+                trace.set(name, text);
+            }
+        }
+        self.trace = Some(trace);
+    }
+
+    /// Its place in a trace, where it has one.
+    pub fn place(&self) -> Option<&Place> {
+        self.trace.as_deref().map(Trace::place)
+    }
+
+    /// A stage has ended just now.
+    pub(super) fn step(&mut self, step: Step, began: Instant) {
+        if let Some(trace) = &mut self.trace {
+            trace.step(step.name(), began);
+        }
+    }
+
+    /// A policy was asked, in the stage that ended last.
+    pub fn asked(&mut self, policy: &str, verdict: &'static str, began: Instant, took: Duration) {
+        if let Some(trace) = &mut self.trace {
+            trace.asked(policy, verdict, began, took);
+        }
+    }
+
+    /// A field that is a text without escapes.
+    fn text_of(&self, name: &str) -> Option<&str> {
+        let (_, range) = self.fields.iter().find(|(known, _)| *known == name)?;
+        std::str::from_utf8(&self.text[range.clone()]).ok()?.strip_prefix('"')?.strip_suffix('"')
     }
 
     /// How it went, and how long it took until now; none of what is no operation.
@@ -98,6 +143,19 @@ impl Event {
     /// Says what.
     pub fn operation(&mut self, operation: &Operation) {
         self.outcome.verb = Verb::of(&operation.verb);
+        if let Some(trace) = &mut self.trace {
+            trace.named(self.outcome.verb.name());
+            trace.set("k8s.cluster.name", &operation.cluster);
+            if let Some(target) = &operation.target {
+                trace.set("postern.resource", &target.full_resource());
+                if let Some(subresource) = &target.subresource {
+                    trace.set("postern.subresource", subresource);
+                }
+                if let Some(namespace) = &target.namespace {
+                    trace.set("k8s.namespace.name", namespace);
+                }
+            }
+        }
         self.set("cluster", operation.cluster.as_ref()).set("verb", &operation.verb).set("path", &operation.path);
         if let Some(target) = &operation.target {
             self.set("target", target);

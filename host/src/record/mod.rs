@@ -16,7 +16,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context;
 use serde_json::json;
@@ -29,7 +29,8 @@ use crate::config::Rotation;
 use crate::metrics::{Count, Metrics};
 use crate::policy::PolicySet;
 use crate::status::Refusal;
-use crate::words::{Stage, Verdict};
+use crate::telemetry::Tracer;
+use crate::words::{Stage, Step, Verdict};
 use chain::Chain;
 use queue::{Batch, Queue, Queued};
 use session::{Call, Sessions};
@@ -48,11 +49,18 @@ pub struct AuditLog {
     metrics: Arc<Metrics>,
     /// Where events are, of all clusters.
     of_all: Arc<Metrics>,
+    tracer: Tracer,
 }
 
 impl AuditLog {
     /// Opens the log, goes on with its chain, and writes a first event, so that a gateway that cannot record does not start.
-    pub fn open(file: &Path, rotation: Rotation, sessions: Option<Sessions>, metrics: Arc<Metrics>) -> anyhow::Result<Self> {
+    pub fn open(
+        file: &Path,
+        rotation: Rotation,
+        sessions: Option<Sessions>,
+        metrics: Arc<Metrics>,
+        tracer: Tracer,
+    ) -> anyhow::Result<Self> {
         let mut writer = Writer::open(file, rotation).with_context(|| format!("the audit log {} cannot be written", file.display()))?;
         let mut started = Event::default();
         started.set("version", env!("CARGO_PKG_VERSION"));
@@ -62,7 +70,7 @@ impl AuditLog {
         let queue = Arc::new(Queue::default());
         let of_writer = Arc::clone(&queue);
         std::thread::Builder::new().name("audit".into()).spawn(move || run(&mut writer, &of_writer, sessions.as_ref()))?;
-        Ok(Self { queue, of_all: Arc::clone(&metrics), metrics })
+        Ok(Self { queue, of_all: Arc::clone(&metrics), metrics, tracer })
     }
 
     /// Writes all that is queued, and that the gateway stopped.
@@ -74,7 +82,18 @@ impl AuditLog {
 
     /// The same log, for operations that are counted elsewhere.
     pub fn counting_in(&self, metrics: &Arc<Metrics>) -> Self {
-        Self { queue: Arc::clone(&self.queue), metrics: Arc::clone(metrics), of_all: Arc::clone(&self.of_all) }
+        Self { metrics: Arc::clone(metrics), ..self.clone() }
+    }
+
+    /// What makes the traces of requests.
+    pub fn tracer(&self) -> &Tracer {
+        &self.tracer
+    }
+
+    /// A stage of an operation has ended just now: it is measured, and a span of the operation's trace.
+    pub fn step(&self, event: &mut Event, step: Step, began: Instant) {
+        self.metrics.step(step, began);
+        event.step(step, began);
     }
 
     /// Records that a request was refused.
@@ -338,7 +357,7 @@ mod tests {
 
     #[test]
     fn a_log_that_cannot_be_written_stops_the_start() {
-        let error = AuditLog::open(Path::new("/dev/full"), Rotation::default(), None, Arc::default()).err().unwrap();
+        let error = AuditLog::open(Path::new("/dev/full"), Rotation::default(), None, Arc::default(), Tracer::default()).err().unwrap();
         assert!(error.to_string().contains("cannot be written"), "{error:#}");
     }
 }

@@ -40,7 +40,7 @@ impl http_body::Body for Pieces {
 
 /// The end of an operation that is recorded in a log of its own.
 async fn completion(log: &std::path::Path) -> Completion {
-    let audit = AuditLog::open(log, Rotation::default(), None, std::sync::Arc::default()).unwrap();
+    let audit = AuditLog::open(log, Rotation::default(), None, std::sync::Arc::default(), crate::telemetry::Tracer::default()).unwrap();
     Completion::new(audit.enter(&mut Event::new("1", "test", Instant::now()), false).await.unwrap(), Held::default())
 }
 

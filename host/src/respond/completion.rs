@@ -1,5 +1,7 @@
 //! The end of an operation, recorded.
 
+use std::time::Instant;
+
 use http::{Response, StatusCode};
 
 use super::items::{Items, Stop};
@@ -13,6 +15,7 @@ use crate::record::Entry;
 use crate::slots::Slot;
 use crate::status::{Refusal, exit_code};
 use crate::stream::carry::Carried;
+use crate::words::Step;
 
 /// Records the end of an operation, however it ends: finished, broken off, or dropped because the client went away.
 pub struct Completion {
@@ -21,6 +24,8 @@ pub struct Completion {
     pub(super) ended: Option<&'static str>,
     /// The answer's place on a connection that watches share.
     pub(super) place: Option<Place>,
+    /// When the API server began to answer.
+    answered: Option<Instant>,
     held: Held,
 }
 
@@ -46,7 +51,12 @@ impl Held {
 impl Completion {
     /// Begins to watch over an answer.
     pub fn new(event: Entry, held: Held) -> Self {
-        Self { event, bytes: 0, ended: None, place: None, held }
+        Self { event, bytes: 0, ended: None, place: None, answered: None, held }
+    }
+
+    /// The API server begins to answer.
+    pub fn begins(&mut self) {
+        self.answered = Some(Instant::now());
     }
 
     /// What is held until the answer is sent, for an answer that is sent when this is over.
@@ -140,6 +150,9 @@ impl Completion {
 
 impl Drop for Completion {
     fn drop(&mut self) {
+        if let Some(answered) = self.answered {
+            self.event.step(Step::Respond, answered);
+        }
         self.event.set("responseBytes", self.bytes);
         self.event.set("ended", self.ended.unwrap_or("client-gone"));
     }

@@ -105,6 +105,20 @@ impl Database {
     }
 }
 
+/// The version of a database's tables, and how many rows each has.
+pub fn tables(file: &Path) -> anyhow::Result<serde_json::Value> {
+    let connection = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY).with_context(|| file.display().to_string())?;
+    connection.busy_timeout(PATIENCE)?;
+    let version = version_of(&connection)?;
+    let mut rows = serde_json::Map::new();
+    for table in ["tickets", "ticket_approvers", "sessions", "counters"] {
+        let count = connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get::<_, u64>(0));
+        rows.insert(table.into(), count.map_or_else(|error| error.to_string().into(), Into::into));
+    }
+    let bytes = std::fs::metadata(file)?.len();
+    Ok(serde_json::json!({"version": version, "known": MIGRATIONS.len(), "bytes": bytes, "rows": rows}))
+}
+
 fn version_of(connection: &Connection) -> anyhow::Result<usize> {
     Ok(connection.pragma_query_value(None, "user_version", |row| row.get(0))?)
 }

@@ -7,6 +7,6 @@ mod database;
 mod directory;
 mod objects;
 
-pub use database::{Database, Durability, Rows, Worker, wait};
+pub use database::{Database, Durability, Rows, Worker, tables, wait};
 pub use directory::{DataDirectory, take};
 pub use objects::Objects;

@@ -3,6 +3,7 @@
 mod between;
 mod certificates;
 mod cluster;
+mod collector;
 mod gateway;
 mod nginx;
 mod process;
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 pub use between::{Between, Seen};
 pub use cluster::Cluster;
+pub use collector::Collector;
 pub use gateway::{AUDIENCE, Gateway, GatewayOptions};
 pub use nginx::{Nginx, nginx};
 pub use process::{Process, free_port, wait_until};

@@ -148,6 +148,7 @@ pub(crate) fn copied(from: &Path, to: &Path) -> anyhow::Result<Vec<u8>> {
 /// What only the tests need: an S3 server, and clients of other versions and languages, which must not notice the gateway either.
 fn for_the_tests() -> anyhow::Result<()> {
     go("versitygw", "versitygw", "github.com/versity/versitygw/cmd/versitygw", "-s -w")?;
+    go("otelcol", "otelcol", "./collector", "-s -w")?;
     go("cosign", "cosign", "github.com/sigstore/cosign/v3/cmd/cosign", "-s -w")?;
     go("helm3", "helm3", "helm.sh/helm/v3/cmd/helm", "-s -w")?;
     let mut kube_rs = cargo();

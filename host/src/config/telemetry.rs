@@ -1,0 +1,66 @@
+//! Telemetry: where traces and the gateway's own log are sent.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, ensure};
+use http::Uri;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// Spans out of a million requests, when the caller says nothing about it.
+const SAMPLED: u32 = 10_000;
+
+/// Traces and the gateway's own log, sent to an OpenTelemetry collector by OTLP over HTTP. The variables `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_SERVICE_NAME`,
+/// `OTEL_BSP_*` and `OTEL_BLRP_*` of OpenTelemetry's specification hold.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Telemetry {
+    /// The collector, for example `http://127.0.0.1:4318`. `/v1/traces` and `/v1/logs` are added to it.
+    pub endpoint: String,
+    /// PEM file with the CAs that the collector's certificate is checked against; those of the machine when absent.
+    pub ca_file: Option<PathBuf>,
+    /// A file of headers that are sent along, `Name: value` in a line each: credentials of the collector. It is read anew each time.
+    pub headers_file: Option<PathBuf>,
+    /// Whether traces are sent.
+    #[serde(default = "yes")]
+    pub traces: bool,
+    /// Whether the gateway's own log is sent, beside what it writes to standard error. It is not the audit log.
+    #[serde(default = "yes")]
+    pub logs: bool,
+    /// Of how many out of a million requests a trace is made, where a known caller's `traceparent` does not say whether one is.
+    #[serde(default = "sampled")]
+    pub sampling_rate_per_million: u32,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn sampled() -> u32 {
+    SAMPLED
+}
+
+impl Telemetry {
+    pub(super) fn check(&self) -> anyhow::Result<()> {
+        let uri: Uri = self.endpoint.parse().context("telemetry.endpoint: is no URL such as http://127.0.0.1:4318")?;
+        let (scheme, host) = (uri.scheme_str().unwrap_or_default(), uri.host().unwrap_or_default());
+        ensure!(matches!(scheme, "http" | "https") && !host.is_empty(), "telemetry.endpoint: begins with neither http:// nor https://");
+        ensure!(uri.query().is_none(), "telemetry.endpoint: has a query; credentials go into telemetry.headersFile");
+        ensure!(
+            uri.authority().is_none_or(|authority| !authority.as_str().contains('@')),
+            "telemetry.endpoint: has a user name; credentials go into telemetry.headersFile"
+        );
+        ensure!(
+            self.ca_file.is_none() || scheme == "https",
+            "telemetry.caFile: says how a certificate is checked, and {} has none; use https://",
+            self.endpoint
+        );
+        let is_near = host == "localhost" || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+        ensure!(
+            self.headers_file.is_none() || scheme == "https" || is_near,
+            "telemetry.headersFile: its credentials would cross the network in clear; use https://"
+        );
+        ensure!(self.sampling_rate_per_million <= 1_000_000, "telemetry.samplingRatePerMillion: is over a million");
+        Ok(())
+    }
+}

@@ -1,0 +1,150 @@
+//! A support bundle: what somebody needs who is asked why a gateway does what it does, and no secret.
+//!
+//! A part is put in because it is known to hold none. Secrets that can be known are looked for in it all the same, and struck out.
+
+mod audit;
+mod configuration;
+mod machine;
+mod policies;
+mod secrets;
+mod served;
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use anyhow::Context;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use serde_json::Value;
+
+use crate::clock::{now, timestamp};
+use crate::config::Config;
+use crate::store::tables;
+use crate::telemetry::recent;
+use secrets::Secrets;
+
+/// How much of the gateway's own log is taken: its end.
+const LOG: u64 = 2 << 20;
+
+/// A bundle, put together.
+pub struct Bundle {
+    parts: Vec<Part>,
+}
+
+/// One file of it.
+pub struct Part {
+    /// Its name.
+    pub name: &'static str,
+    /// What it says.
+    pub text: String,
+    /// How many times something was struck out of it.
+    pub struck: usize,
+}
+
+impl Bundle {
+    /// Gathers what there is about the gateway of a configuration, whether it runs or not. What cannot be had is said in its place.
+    pub fn gather(file: &Path) -> Self {
+        let (text, config) = match std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display())) {
+            Ok(text) => (text.clone(), Config::of_file(file, &text)),
+            Err(error) => (String::new(), Err(error)),
+        };
+        let secrets = Secrets::gather(&text, config.as_ref().ok());
+        let mut bundle = Self { parts: Vec::new() };
+        bundle.add("version.json", Ok(machine::version()), &secrets);
+        bundle.add("machine.json", machine::about(config.as_ref().ok()).map(pretty), &secrets);
+        match &config {
+            Ok(config) => {
+                bundle.add("configuration.yaml", configuration::shown(&text), &secrets);
+                bundle.add("policies.json", policies::about(config, &secrets).map(pretty), &secrets);
+                bundle.add("audit.json", audit::about(&config.audit_file()).map(pretty), &secrets);
+                bundle.add("database.json", tables(&config.data_directory.join("postern.db")).map(pretty), &secrets);
+                for (name, path) in [("health.txt", "/healthz?verbose"), ("readiness.txt", "/readyz?verbose"), ("metrics.txt", "/metrics")]
+                {
+                    bundle.add(name, served::get(config, path), &secrets);
+                }
+                bundle.add("gateway.log", log(&config.data_directory).map(|log| secrets.of_log(&log)), &secrets);
+            }
+            Err(error) => bundle.add("configuration.yaml", Ok(configuration::refused(error, &secrets)), &secrets),
+        }
+        let about = bundle.about();
+        bundle.parts.insert(0, Part { name: "README.txt", text: about, struck: 0 });
+        bundle
+    }
+
+    fn add(&mut self, name: &'static str, text: anyhow::Result<String>, secrets: &Secrets) {
+        let text = text.unwrap_or_else(|error| format!("not there: {error:#}\n"));
+        let text = secrets.strike_out(&text);
+        let struck = text.matches(secrets::STRUCK).count();
+        self.parts.push(Part { name, text, struck });
+    }
+
+    /// Its files.
+    pub fn parts(&self) -> &[Part] {
+        &self.parts
+    }
+
+    fn about(&self) -> String {
+        let struck: usize = self.parts.iter().map(|part| part.struck).sum();
+        format!(
+            "A support bundle of Postern {}, made {}.
+
+version.json, machine.json  what runs, and on what
+configuration.yaml          the configuration without its comments
+policies.json               what is in force, and what is not, and why; no settings
+audit.json                  how many events there were of which kind; no caller, no path, no name of an object
+database.json               versions and lengths of tables
+health.txt, readiness.txt,
+metrics.txt                 what the listener for operations says, where it is on
+gateway.log                 the end of the gateway's own log
+
+Not in it: keys, kubeconfigs, tokens, settings of policies, events of the audit log, recordings, tickets.
+What looked like a secret, or was found in one of the gateway's own, was struck out: {struck} times.
+It does hold names: of hosts, issuers, groups and users in the configuration, and of policies. Look at it before you give it away.
+",
+            env!("CARGO_PKG_VERSION"),
+            timestamp(),
+        )
+    }
+
+    /// Writes it as a gzipped tar archive that only this user may read, where there is none yet.
+    pub fn write(&self, file: &Path) -> anyhow::Result<()> {
+        let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file);
+        let made = made.with_context(|| format!("cannot make {}", file.display()))?;
+        let mut archive = tar::Builder::new(GzEncoder::new(made, Compression::default()));
+        for Part { name, text, .. } in &self.parts {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(text.len() as u64);
+            header.set_mode(0o600);
+            header.set_mtime(now());
+            archive.append_data(&mut header, Path::new("postern-support").join(name), text.as_bytes())?;
+        }
+        archive.into_inner()?.finish()?.flush().with_context(|| format!("cannot write {}", file.display()))
+    }
+}
+
+fn pretty(value: Value) -> String {
+    let mut text = serde_json::to_string_pretty(&value).unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+/// The end of the gateway's own log.
+fn log(data: &Path) -> anyhow::Result<String> {
+    let mut log = String::new();
+    for file in recent::files(data) {
+        match std::fs::read(&file) {
+            Ok(bytes) => log.push_str(&String::from_utf8_lossy(&bytes)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error).with_context(|| file.display().to_string()),
+        }
+    }
+    let begin = log.len().saturating_sub(LOG as usize);
+    let begin =
+        log[log.ceil_char_boundary(begin)..].find('\n').filter(|_| begin > 0).map_or(0, |line| log.ceil_char_boundary(begin) + line + 1);
+    Ok(log.split_off(begin))
+}
+
+#[cfg(test)]
+mod tests;

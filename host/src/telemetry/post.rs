@@ -1,0 +1,134 @@
+//! How batches of telemetry are posted: on a thread of its own, which no request waits for.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use opentelemetry_http::{HttpClient, HttpError};
+use tokio::runtime::{Builder, Handle};
+
+use crate::config::Telemetry;
+
+/// The longest answer of a collector that is read.
+const LONGEST_ANSWER: usize = 64 << 10;
+
+/// Posts to a collector.
+pub(super) struct Post {
+    client: reqwest::Client,
+    /// Credentials, read anew for each post.
+    headers_file: Option<PathBuf>,
+    runtime: Handle,
+    /// Whether the last post failed, which is said once.
+    has_failed: Arc<AtomicBool>,
+}
+
+impl fmt::Debug for Post {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Post").finish_non_exhaustive()
+    }
+}
+
+impl Post {
+    pub(super) fn new(config: &Telemetry, patience: Duration) -> anyhow::Result<Self> {
+        let mut builder = reqwest::Client::builder().timeout(patience).redirect(reqwest::redirect::Policy::none());
+        if let Some(file) = &config.ca_file {
+            let pem = std::fs::read(file).with_context(|| format!("caFile: cannot read {}", file.display()))?;
+            let trusted = reqwest::Certificate::from_pem_bundle(&pem).with_context(|| format!("caFile: {}", file.display()))?;
+            ensure!(!trusted.is_empty(), "caFile: {} has no certificate", file.display());
+            builder = builder.tls_certs_only(trusted);
+        }
+        if let Some(file) = &config.headers_file {
+            headers_of(&std::fs::read_to_string(file).with_context(|| format!("headersFile: cannot read {}", file.display()))?)
+                .with_context(|| format!("headersFile: {}", file.display()))?;
+        }
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let handle = runtime.handle().clone();
+        std::thread::Builder::new().name("telemetry".into()).spawn(move || runtime.block_on(std::future::pending::<()>()))?;
+        Ok(Self { client: builder.build()?, headers_file: config.headers_file.clone(), runtime: handle, has_failed: Arc::default() })
+    }
+}
+
+#[async_trait::async_trait]
+impl HttpClient for Post {
+    async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+        let (client, file, path) = (self.client.clone(), self.headers_file.clone(), request.uri().path().to_owned());
+        // Whoever asks may be on a thread without a runtime.
+        let answer = self.runtime.spawn(async move { post(&client, file, request).await }).await;
+        let answer = answer.map_err(anyhow::Error::from).flatten();
+        let why = match &answer {
+            Ok(answer) if answer.status().is_success() => None,
+            Ok(answer) => Some(format!("it answered {}", answer.status())),
+            Err(error) => Some(format!("{error:#}")),
+        };
+        match (why, self.has_failed.load(Ordering::Relaxed)) {
+            (Some(why), false) => {
+                self.has_failed.store(true, Ordering::Relaxed);
+                tracing::warn!(%why, %path, "the collector does not take telemetry; what it does not take is dropped");
+            }
+            (None, true) => {
+                self.has_failed.store(false, Ordering::Relaxed);
+                tracing::info!("the collector takes telemetry again");
+            }
+            _ => {}
+        }
+        Ok(answer?)
+    }
+}
+
+async fn post(client: &reqwest::Client, headers_file: Option<PathBuf>, mut request: Request<Bytes>) -> anyhow::Result<Response<Bytes>> {
+    if let Some(file) = headers_file {
+        let text = tokio::fs::read_to_string(&file).await.with_context(|| format!("cannot read {}", file.display()))?;
+        request.headers_mut().extend(headers_of(&text).with_context(|| file.display().to_string())?);
+    }
+    // An error has the whole address of the request; it has no secret.
+    let mut answer = client.execute(request.try_into()?).await?;
+    let (status, mut body) = (answer.status(), BytesMut::new());
+    while let Some(piece) = answer.chunk().await? {
+        if body.len() + piece.len() > LONGEST_ANSWER {
+            bail!("its answer is over {LONGEST_ANSWER} bytes");
+        }
+        body.extend_from_slice(&piece);
+    }
+    let mut response = Response::new(body.freeze());
+    *response.status_mut() = status;
+    Ok(response)
+}
+
+/// The headers in a text. What is wrong with a line is said by its number: it may hold a secret.
+fn headers_of(text: &str) -> anyhow::Result<HeaderMap> {
+    let mut headers = HeaderMap::new();
+    for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        let (name, value) = line.split_once(':').with_context(|| format!("line {} is not `Name: value`", number + 1))?;
+        let name: HeaderName = name.trim().parse().with_context(|| format!("line {}: its name is no header's", number + 1))?;
+        let mut value =
+            HeaderValue::from_str(value.trim()).ok().with_context(|| format!("line {}: its value is no header's", number + 1))?;
+        value.set_sensitive(true);
+        headers.append(name, value);
+    }
+    Ok(headers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_are_read_and_what_is_wrong_is_said_without_them() {
+        let headers = headers_of("Authorization: Bearer s3cr3t\n\nX-Scope-OrgID:  one:two \n").unwrap();
+        assert_eq!((headers["authorization"].to_str().unwrap(), headers["x-scope-orgid"].to_str().unwrap()), ("Bearer s3cr3t", "one:two"));
+        assert!(!format!("{headers:?}").contains("s3cr3t"));
+        for (text, expected) in [
+            ("A: b\ns3cr3t", "line 2 is not `Name: value`"),
+            ("s3 cr3t: b", "line 1: its name is no header's"),
+            ("A: s3cr3t\u{7f}", "line 1: its value is no header's"),
+        ] {
+            let error = format!("{:#}", headers_of(text).unwrap_err());
+            assert!(error.starts_with(expected) && !error.contains("s3cr3t"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! The trace of one request: a span of it in all, one for each stage, each policy that was asked, and the way to the API server.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use http::{HeaderMap, StatusCode};
+use opentelemetry::propagation::TextMapPropagator;
+use opentelemetry::trace::{Span as _, SpanBuilder, SpanKind, Status, TraceContextExt, Tracer as _};
+use opentelemetry::{Context, KeyValue};
+use opentelemetry_http::{HeaderExtractor, HeaderInjector};
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use opentelemetry_sdk::trace::{SdkTracer, Span};
+
+use super::{Fate, Spans};
+
+/// The longest text of an attribute: names come from callers.
+const LONGEST: usize = 256;
+
+/// What makes traces; without a collector none.
+#[derive(Clone, Debug, Default)]
+pub struct Tracer(Option<Making>);
+
+#[derive(Clone, Debug)]
+struct Making {
+    sdk: SdkTracer,
+    spans: Arc<Spans>,
+}
+
+impl Making {
+    fn span(&self, name: impl Into<std::borrow::Cow<'static, str>>, kind: SpanKind, began: SystemTime, parent: &Context) -> Span {
+        let span = self.sdk.build_with_context(SpanBuilder::from_name(name).with_kind(kind).with_start_time(began), parent);
+        if span.is_recording() {
+            self.spans.add(Fate::Made, 1);
+        }
+        span
+    }
+}
+
+impl Tracer {
+    pub(super) fn new(sdk: SdkTracer, spans: Arc<Spans>) -> Self {
+        Self(Some(Making { sdk, spans }))
+    }
+
+    /// Begins the trace of a request that came at a time; none where none is made of it. `headers` are those of a caller who is known: what they say of a trace
+    /// that the request is part of holds.
+    pub fn begin(&self, headers: Option<&HeaderMap>, began: Instant) -> Option<Box<Trace>> {
+        let making = self.0.as_ref()?;
+        let parent = match headers {
+            Some(headers) => TraceContextPropagator::new().extract_with_context(&Context::new(), &HeaderExtractor(headers)),
+            None => Context::new(),
+        };
+        let root = making.span("request", SpanKind::Server, time_of(began), &parent);
+        if !root.is_recording() {
+            return None;
+        }
+        let within = within(&root);
+        Some(Box::new(Trace { root, place: Place { making: making.clone(), within: within.clone() }, last: within }))
+    }
+}
+
+/// A request's trace. The request's span ends when it is dropped.
+pub struct Trace {
+    root: Span,
+    place: Place,
+    /// The stage that ended last.
+    last: Context,
+}
+
+impl fmt::Debug for Trace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Trace({})", self.root.span_context().trace_id())
+    }
+}
+
+impl Trace {
+    /// Where what is done for the request is put.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Says what is asked for: the request's span is named by the verb.
+    pub fn named(&mut self, verb: &'static str) {
+        self.root.update_name(verb);
+    }
+
+    /// Says something of the request.
+    pub fn set(&mut self, name: &'static str, value: &str) {
+        let end = value.char_indices().nth(LONGEST).map_or(value.len(), |(end, _)| end);
+        self.root.set_attribute(KeyValue::new(name, value[..end].to_owned()));
+    }
+
+    /// Says with which status it was answered.
+    pub fn status(&mut self, code: StatusCode) {
+        self.root.set_attribute(KeyValue::new("http.response.status_code", i64::from(code.as_u16())));
+        if code.is_server_error() {
+            self.root.set_status(Status::error(""));
+        }
+    }
+
+    /// A stage has ended just now.
+    pub fn step(&mut self, name: &'static str, began: Instant) {
+        let mut span = self.place.making.span(name, SpanKind::Internal, time_of(began), &self.place.within);
+        self.last = within(&span);
+        span.end();
+    }
+
+    /// A policy was asked, in the stage that ended last.
+    pub fn asked(&mut self, policy: &str, verdict: &'static str, began: Instant, took: Duration) {
+        let began = time_of(began);
+        let mut span = self.place.making.span("policy", SpanKind::Internal, began, &self.last);
+        span.set_attribute(KeyValue::new("postern.policy", policy.to_owned()));
+        span.set_attribute(KeyValue::new("postern.verdict", verdict));
+        if verdict == "failed" {
+            span.set_status(Status::error(""));
+        }
+        span.end_with_timestamp(began + took);
+    }
+}
+
+/// The place of a request in its trace.
+#[derive(Clone, Debug)]
+pub struct Place {
+    making: Making,
+    within: Context,
+}
+
+impl Place {
+    /// Begins the way to the API server, which is told that it is part of the trace.
+    pub fn sends(&self, headers: &mut HeaderMap) -> Sending {
+        let span = self.making.span("forward", SpanKind::Client, SystemTime::now(), &self.within);
+        TraceContextPropagator::new().inject_context(&within(&span), &mut HeaderInjector(headers));
+        if span.span_context().trace_state().header().is_empty() {
+            headers.remove("tracestate");
+        }
+        Sending(span)
+    }
+}
+
+/// The way to the API server, until the head of its answer.
+pub struct Sending(Span);
+
+impl Sending {
+    /// It ended with an answer, or without one.
+    pub fn ended(mut self, status: Option<StatusCode>) {
+        match status {
+            Some(status) => self.0.set_attribute(KeyValue::new("http.response.status_code", i64::from(status.as_u16()))),
+            None => self.0.set_status(Status::error("")),
+        }
+        self.0.end();
+    }
+}
+
+/// What is part of a span.
+fn within(span: &Span) -> Context {
+    Context::new().with_remote_span_context(span.span_context().clone())
+}
+
+/// When something was, of which it is known how long ago.
+fn time_of(instant: Instant) -> SystemTime {
+    let now = SystemTime::now();
+    now.checked_sub(instant.elapsed()).unwrap_or(now)
+}
