@@ -37,3 +37,4 @@ pub mod stream;
 pub mod support;
 pub mod telemetry;
 pub mod words;
+pub mod written;

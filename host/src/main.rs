@@ -1,6 +1,7 @@
 //! `postern`.
 
 use clap::Parser;
+use postern::telemetry::recent;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, fmt, registry};
@@ -11,11 +12,13 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() {
     registry()
         .with(EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()))
-        .with(fmt::layer().with_writer(std::io::stderr))
+        .with(fmt::layer().fmt_fields(postern::telemetry::fields()).with_writer(std::io::stderr))
         .with(postern::telemetry::layer())
-        .with(postern::telemetry::recent::layer())
+        .with(recent::layer())
         .init();
+    recent::keep_panics();
     if let Err(error) = postern::cli::Cli::parse().run() {
+        recent::last(&format!("error: {error:#}"));
         eprintln!("error: {}", postern::cli::terminal::visible(&format!("{error:#}")));
         std::process::exit(1);
     }

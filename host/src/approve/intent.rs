@@ -1,6 +1,6 @@
 //! What makes two requests the same, and what of it an approver is shown.
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use serde_json::{Value, json};
 
 use super::{Requirement, Summary, identity};
@@ -13,8 +13,7 @@ use crate::status::Refusal;
 /// The longest body that is shown.
 const LONGEST_SHOWN: usize = 64 << 10;
 /// Headers that say how a client asks, and not what: they differ from one try to the next.
-const OF_THE_CLIENT: [&str; 6] =
-    ["accept-encoding", "kubectl-command", "kubectl-session", "sec-websocket-key", "traceparent", "user-agent"];
+const OF_THE_CLIENT: [&str; 5] = ["accept-encoding", "kubectl-command", "kubectl-session", "sec-websocket-key", "user-agent"];
 
 /// An operation as an approval is bound to it.
 pub struct Intent<'a> {
@@ -77,7 +76,7 @@ impl Intent<'_> {
         let mut headers: Vec<_> = self
             .headers
             .iter()
-            .filter(|(name, _)| !OF_THE_CLIENT.contains(&name.as_str()))
+            .filter(|(name, value)| !(OF_THE_CLIENT.contains(&name.as_str()) || *name == "traceparent" && is_place_in_a_trace(value)))
             .map(|(name, value)| (name.as_str(), sha256(value.as_bytes())))
             .collect();
         headers.sort();
@@ -106,4 +105,12 @@ impl Intent<'_> {
             body: self.shown.clone().filter(|_| !is_secret && is_short),
         }
     }
+}
+
+/// Whether a header says nothing but which trace a request is part of (W3C Trace Context, version 00): it is another with each try, and has no room for anything else.
+fn is_place_in_a_trace(value: &HeaderValue) -> bool {
+    let hexadecimal = |part: &str, length| part.len() == length && part.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'));
+    let Ok(text) = value.to_str() else { return false };
+    let parts: Vec<_> = text.split('-').collect();
+    matches!(parts[..], ["00", trace, span, flags] if hexadecimal(trace, 32) && hexadecimal(span, 16) && hexadecimal(flags, 2))
 }

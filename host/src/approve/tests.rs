@@ -141,6 +141,16 @@ fn an_intent_is_all_that_decides_what_happens() {
     assert_ne!(digest(&proxied, "application/json", b"{ }", None).unwrap(), plain, "what another server reads is its bytes");
     assert_ne!(digest(&proxied, "application/json", b"{}", Some(("x-what", "delete"))).unwrap(), plain);
     assert_eq!(digest(&proxied, "application/json", b"{}", Some(("user-agent", "another"))).unwrap(), plain);
+    let traced = |traceparent| digest(&proxied, "application/json", b"{}", Some(("traceparent", traceparent))).unwrap();
+    assert_eq!(traced("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"), plain, "each try is another trace");
+    for other in [
+        "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-do",
+        "01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        "delete it",
+        "",
+    ] {
+        assert_ne!(traced(other), plain, "{other:?} may say more than that");
+    }
     let twice = |query: &str| {
         let delete = delete(&format!("{WEB}?{query}"));
         digest(&delete, "", b"", None).unwrap()

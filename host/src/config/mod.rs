@@ -313,7 +313,7 @@ impl Config {
 
     /// Parses and checks the text of a configuration.
     pub fn parse(text: &str) -> anyhow::Result<Self> {
-        let config: Self = serde_saphyr::from_str(text)?;
+        let config: Self = crate::written::yaml(text)?;
         config.check()?;
         Ok(config)
     }

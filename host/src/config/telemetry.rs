@@ -41,6 +41,17 @@ fn sampled() -> u32 {
 }
 
 impl Telemetry {
+    /// Whether the collector is on this machine.
+    pub fn is_near(&self) -> bool {
+        let host = self.endpoint.parse::<Uri>().ok().and_then(|uri| uri.host().map(str::to_owned)).unwrap_or_default();
+        host == "localhost" || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    }
+
+    /// Whether what is sent there is nobody else's to read.
+    pub fn is_private(&self) -> bool {
+        self.is_near() || self.endpoint.starts_with("https:")
+    }
+
     pub(super) fn check(&self) -> anyhow::Result<()> {
         let uri: Uri = self.endpoint.parse().context("telemetry.endpoint: is no URL such as http://127.0.0.1:4318")?;
         let (scheme, host) = (uri.scheme_str().unwrap_or_default(), uri.host().unwrap_or_default());
@@ -55,9 +66,8 @@ impl Telemetry {
             "telemetry.caFile: says how a certificate is checked, and {} has none; use https://",
             self.endpoint
         );
-        let is_near = host == "localhost" || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
         ensure!(
-            self.headers_file.is_none() || scheme == "https" || is_near,
+            self.headers_file.is_none() || self.is_private(),
             "telemetry.headersFile: its credentials would cross the network in clear; use https://"
         );
         ensure!(self.sampling_rate_per_million <= 1_000_000, "telemetry.samplingRatePerMillion: is over a million");

@@ -116,7 +116,7 @@ impl Access {
 
     fn from_kubeconfig(file: &Path, context: Option<&str>) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(file).context("cannot be read")?;
-        let config: Kubeconfig = serde_saphyr::from_str(&text)?;
+        let config: Kubeconfig = crate::written::secret_yaml(&text)?;
         let base = file.parent().unwrap_or(Path::new("."));
         let context = context.unwrap_or(&config.current_context);
         let context = find(&config.contexts, context).with_context(|| format!("has no context {context:?}"))?;

@@ -155,8 +155,12 @@ impl Cluster {
 
     /// Tells who is calling, and that they may be called so.
     pub(super) async fn identify(&self, headers: &HeaderMap, presented: &Presented, event: &mut Event) -> Result<Arc<Caller>, Refusal> {
-        let caller = arrive::identify(&self.identifier, &self.audit, headers, presented, event).await?;
-        self.own_names(&caller).await.inspect_err(|refusal| arrive::unknown(refusal, &self.audit, event))?;
+        let identifying = Instant::now();
+        let caller = match self.identifier.identify(headers, presented).await {
+            Ok(caller) => self.own_names(&caller).await.map(|()| caller),
+            unknown => unknown,
+        };
+        let caller = arrive::identified(caller, &self.audit, headers, identifying, event)?;
         Ok(self.callers.as_ref().map_or_else(|| Arc::clone(&caller), |callers| callers.caller(&caller)))
     }
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 use http::{HeaderMap, Request, header};
 
 use crate::config::Limits;
-use crate::identify::{Caller, Identifier, Presented};
+use crate::identify::Caller;
 use crate::metrics::Count;
 use crate::record::{AuditLog, Event};
 use crate::slots::{Slot, Slots};
@@ -28,24 +28,24 @@ pub(super) fn arrive<B>(request: &Request<B>, limits: &Limits, audit: &AuditLog,
     one_length(request.headers())
 }
 
-/// Tells who is calling.
-pub(super) async fn identify(
-    identifier: &Identifier,
+/// It is known who is calling, or known that nobody knows: since `identifying` that was asked.
+pub(super) fn identified(
+    caller: Result<Arc<Caller>, Refusal>,
     audit: &AuditLog,
     headers: &HeaderMap,
-    presented: &Presented,
+    identifying: Instant,
     event: &mut Event,
 ) -> Result<Arc<Caller>, Refusal> {
-    let identifying = Instant::now();
-    let caller = identifier.identify(headers, presented).await;
-    // Who is not known has nothing traced by asking for it.
-    event.trace(audit.tracer(), caller.is_ok().then_some(headers));
+    // Who is not known has nothing traced.
+    if caller.is_ok() {
+        event.trace(audit.tracer(), headers);
+    }
     audit.step(event, Step::Identify, identifying);
     caller.inspect_err(|refusal| unknown(refusal, audit, event))
 }
 
 /// It is not known who asked.
-pub(super) fn unknown(refusal: &Refusal, audit: &AuditLog, event: &mut Event) {
+fn unknown(refusal: &Refusal, audit: &AuditLog, event: &mut Event) {
     event.verdict(Verdict::Unauthenticated);
     // What cannot be known just now is nobody's failed login.
     if refusal.code.is_client_error() {

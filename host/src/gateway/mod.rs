@@ -206,6 +206,7 @@ impl Handler for Gateway {
         if !is_recorded && (event.is_of_somebody() || self.strangers.count(address)) {
             audit.refused(&refusal, &mut event);
         }
+        drop(event);
         // It is in the log by now: whoever hangs up meanwhile was refused all the same.
         if let Some(body) = unread.take() {
             Box::pin(linger(body)).await;

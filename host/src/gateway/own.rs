@@ -1,6 +1,7 @@
 //! The gateway's own API, which is not the clusters': it is never forwarded.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -50,9 +51,10 @@ impl Gateway {
         let caller = match cluster {
             Some(cluster) => cluster.identify(request.headers(), &peer.presented, event).await?,
             None => {
-                let caller = arrive::identify(&self.identifier, &self.audit, request.headers(), &peer.presented, event).await?;
-                nobodys_account(&caller).inspect_err(|refusal| arrive::unknown(refusal, &self.audit, event))?;
-                caller
+                let identifying = Instant::now();
+                let caller = self.identifier.identify(request.headers(), &peer.presented).await;
+                let caller = caller.and_then(|caller| nobodys_account(&caller).map(|()| caller));
+                arrive::identified(caller, &self.audit, request.headers(), identifying, event)?
             }
         };
         event.caller(&caller);

@@ -51,7 +51,9 @@ impl Cluster {
         exchange.headers.insert(AUDIT_ID, exchange.audit_id());
         let entering = Instant::now();
         let mut entry = self.audit.enter(event, exchange.operation.is_mutating()).await?;
-        entry.step(Step::Record, entering);
+        if exchange.operation.is_mutating() {
+            entry.step(Step::Record, entering);
+        }
         let seal = Seal::of(&passed, &entry);
         Ok(Sealed { exchange, passed, opens, entry, seal })
     }

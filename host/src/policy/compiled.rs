@@ -23,6 +23,11 @@ pub struct Cache {
     key: hmac::Key,
 }
 
+/// Compiles on threads that end with it. Compiling takes tens of megabytes, and an allocator keeps what a thread has let go of for that thread.
+fn aside<T: Send>(compile: impl FnOnce() -> anyhow::Result<T> + Send) -> anyhow::Result<T> {
+    rayon::ThreadPoolBuilder::new().thread_name(|n| format!("compile-{n}")).build()?.install(compile)
+}
+
 impl Cache {
     /// Opens or makes the cache.
     pub fn open(data_directory: &Path) -> anyhow::Result<Self> {
@@ -36,13 +41,13 @@ impl Cache {
         &self,
         runtime: &Runtime,
         id: &str,
-        wasm: impl FnOnce() -> anyhow::Result<Vec<u8>>,
+        wasm: impl FnOnce() -> anyhow::Result<Vec<u8>> + Send,
     ) -> anyhow::Result<Component> {
         let file = self.directory.join(format!("{id}.cwasm"));
         if let Some(component) = self.load(runtime, id, &file) {
             return Ok(component);
         }
-        let component = Component::new(&runtime.engine, wasm()?)?;
+        let component = aside(|| Ok(Component::new(&runtime.engine, wasm()?)?))?;
         let code = component.serialize()?;
         let mut bytes = self.tag(id, &code).as_ref().to_vec();
         bytes.extend_from_slice(&code);

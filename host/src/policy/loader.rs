@@ -63,7 +63,7 @@ impl PolicyFile {
         if text.trim().is_empty() {
             return Ok(Self::default());
         }
-        Ok(serde_saphyr::from_str(text)?)
+        crate::written::yaml(text)
     }
 
     /// The text of the file beside a module; empty where there is none.

@@ -86,8 +86,8 @@ impl Event {
         self.set("status", code.as_u16())
     }
 
-    /// Begins the request's trace, where one is made of it. `headers` are those of a caller who is known.
-    pub fn trace(&mut self, tracer: &Tracer, headers: Option<&HeaderMap>) {
+    /// Begins the request's trace, where one is made of it, of a caller who is known.
+    pub fn trace(&mut self, tracer: &Tracer, headers: &HeaderMap) {
         let Some(mut trace) = self.began.and_then(|began| tracer.begin(headers, began)) else { return };
         for (name, field) in [("postern.audit_id", "id"), ("http.request.method", "method")] {
             if let Some(text) = self.text_of(field) {

@@ -54,7 +54,7 @@ impl Lock {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error).with_context(|| format!("cannot read {}", file.display())),
         };
-        let lock: Self = serde_saphyr::from_str(&text).with_context(|| format!("{} is not readable", file.display()))?;
+        let lock: Self = crate::written::yaml(&text).with_context(|| format!("{} is not readable", file.display()))?;
         if lock.bundle != bundle(&lock.policies) {
             bail!(
                 "{} was changed by hand: its bundle is not the digest of its policies; `postern policy lock` makes it anew",

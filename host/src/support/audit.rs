@@ -18,6 +18,7 @@ const READ: u64 = 32 << 20;
 pub(super) fn about(log: &Path) -> anyhow::Result<Value> {
     let files = rotated::files(log);
     let bytes: u64 = files.iter().filter_map(|file| std::fs::metadata(file).ok()).map(|about| about.len()).sum();
+    super::regular(log).with_context(|| log.display().to_string())?;
     let mut file = File::open(log).with_context(|| log.display().to_string())?;
     let begin = file.metadata()?.len().saturating_sub(READ);
     file.seek(SeekFrom::Start(begin))?;

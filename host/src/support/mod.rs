@@ -9,20 +9,19 @@ mod policies;
 mod secrets;
 mod served;
 
-use std::fs::OpenOptions;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use anyhow::Context;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::Value;
+use tempfile::NamedTempFile;
 
 use crate::clock::{now, timestamp};
 use crate::config::Config;
 use crate::store::tables;
 use crate::telemetry::recent;
+use crate::written::visible;
 use secrets::Secrets;
 
 /// How much of the gateway's own log is taken: its end.
@@ -31,6 +30,8 @@ const LOG: u64 = 2 << 20;
 /// A bundle, put together.
 pub struct Bundle {
     parts: Vec<Part>,
+    /// Files with secrets that could not be read: what is in them was not looked for.
+    unread: Vec<String>,
 }
 
 /// One file of it.
@@ -50,8 +51,9 @@ impl Bundle {
             Ok(text) => (text.clone(), Config::of_file(file, &text)),
             Err(error) => (String::new(), Err(error)),
         };
-        let secrets = Secrets::gather(&text, config.as_ref().ok());
-        let mut bundle = Self { parts: Vec::new() };
+        let secrets = Secrets::gather(config.as_ref().ok());
+        let mut bundle = Self { parts: Vec::new(), unread: Vec::new() };
+        bundle.unread = secrets.unread().to_vec();
         bundle.add("version.json", Ok(machine::version()), &secrets);
         bundle.add("machine.json", machine::about(config.as_ref().ok()).map(pretty), &secrets);
         match &config {
@@ -64,9 +66,9 @@ impl Bundle {
                 {
                     bundle.add(name, served::get(config, path), &secrets);
                 }
-                bundle.add("gateway.log", log(&config.data_directory).map(|log| secrets.of_log(&log)), &secrets);
+                bundle.put("gateway.log", log(&config.data_directory), |log| secrets.of_log(log));
             }
-            Err(error) => bundle.add("configuration.yaml", Ok(configuration::refused(error, &secrets)), &secrets),
+            Err(error) => bundle.add("configuration.yaml", Ok(configuration::refused(error)), &secrets),
         }
         let about = bundle.about();
         bundle.parts.insert(0, Part { name: "README.txt", text: about, struck: 0 });
@@ -74,8 +76,11 @@ impl Bundle {
     }
 
     fn add(&mut self, name: &'static str, text: anyhow::Result<String>, secrets: &Secrets) {
-        let text = text.unwrap_or_else(|error| format!("not there: {error:#}\n"));
-        let text = secrets.strike_out(&text);
+        self.put(name, text, |text| secrets.strike_out(text));
+    }
+
+    fn put(&mut self, name: &'static str, text: anyhow::Result<String>, strike_out: impl Fn(&str) -> String) {
+        let text = strike_out(&visible(&text.unwrap_or_else(|error| format!("not there: {error:#}\n"))));
         let struck = text.matches(secrets::STRUCK).count();
         self.parts.push(Part { name, text, struck });
     }
@@ -87,6 +92,10 @@ impl Bundle {
 
     fn about(&self) -> String {
         let struck: usize = self.parts.iter().map(|part| part.struck).sum();
+        let unread = match self.unread.as_slice() {
+            [] => String::new(),
+            unread => format!("\nThese could not be read, so that what is in them was not looked for:\n  {}", unread.join("\n  ")),
+        };
         format!(
             "A support bundle of Postern {}, made {}.
 
@@ -100,7 +109,7 @@ metrics.txt                 what the listener for operations says, where it is o
 gateway.log                 the end of the gateway's own log
 
 Not in it: keys, kubeconfigs, tokens, settings of policies, events of the audit log, recordings, tickets.
-What looked like a secret, or was found in one of the gateway's own, was struck out: {struck} times.
+What looked like a secret, or was found in one of the gateway's own, was struck out: {struck} times.{unread}
 It does hold names: of hosts, issuers, groups and users in the configuration, and of policies. Look at it before you give it away.
 ",
             env!("CARGO_PKG_VERSION"),
@@ -110,9 +119,11 @@ It does hold names: of hosts, issuers, groups and users in the configuration, an
 
     /// Writes it as a gzipped tar archive that only this user may read, where there is none yet.
     pub fn write(&self, file: &Path) -> anyhow::Result<()> {
-        let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file);
-        let made = made.with_context(|| format!("cannot make {}", file.display()))?;
-        let mut archive = tar::Builder::new(GzEncoder::new(made, Compression::default()));
+        let at = || format!("cannot make {}", file.display());
+        let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        // Whole or not at all; made with the mode 0600.
+        let mut made = NamedTempFile::new_in(parent).with_context(at)?;
+        let mut archive = tar::Builder::new(GzEncoder::new(&mut made, Compression::default()));
         for Part { name, text, .. } in &self.parts {
             let mut header = tar::Header::new_gnu();
             header.set_size(text.len() as u64);
@@ -120,7 +131,8 @@ It does hold names: of hosts, issuers, groups and users in the configuration, an
             header.set_mtime(now());
             archive.append_data(&mut header, Path::new("postern-support").join(name), text.as_bytes())?;
         }
-        archive.into_inner()?.finish()?.flush().with_context(|| format!("cannot write {}", file.display()))
+        archive.into_inner()?.finish().with_context(at)?;
+        made.persist_noclobber(file).map(drop).map_err(|error| error.error).with_context(at)
     }
 }
 
@@ -130,11 +142,16 @@ fn pretty(value: Value) -> String {
     text
 }
 
+/// Whether a path is a file, and nothing that would be waited for.
+fn regular(file: &Path) -> std::io::Result<()> {
+    if std::fs::metadata(file)?.is_file() { Ok(()) } else { Err(std::io::Error::other("it is no file")) }
+}
+
 /// The end of the gateway's own log.
 fn log(data: &Path) -> anyhow::Result<String> {
     let mut log = String::new();
     for file in recent::files(data) {
-        match std::fs::read(&file) {
+        match regular(&file).and_then(|()| std::fs::read(&file)) {
             Ok(bytes) => log.push_str(&String::from_utf8_lossy(&bytes)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(error).with_context(|| file.display().to_string()),

@@ -23,6 +23,7 @@ fn report(data: &Path, secrets: &Secrets) -> Value {
                 line.error = line.error.take().map(|error| secrets.of_policy(&error));
                 // A policy says of itself what it likes.
                 line.summary = secrets.of_policy(&line.summary);
+                line.version = secrets.of_policy(&line.version);
             }
             json!(report)
         }

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 
@@ -11,7 +11,7 @@ use crate::config::Config;
 /// How long it has to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The longest answer that is read.
-const LONGEST: u64 = 8 << 20;
+const LONGEST: usize = 8 << 20;
 
 /// The answer to a GET, without its head but for the first line.
 pub(super) fn get(config: &Config, path: &str) -> anyhow::Result<String> {
@@ -24,8 +24,14 @@ pub(super) fn get(config: &Config, path: &str) -> anyhow::Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE).with_context(|| format!("no gateway answers at {address}"))?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes())?;
-    let mut answer = Vec::new();
-    stream.take(LONGEST).read_to_end(&mut answer)?;
+    let (mut answer, mut piece, end) = (Vec::new(), [0; 16 << 10], Instant::now() + PATIENCE);
+    loop {
+        match stream.read(&mut piece)? {
+            0 => break,
+            read => answer.extend_from_slice(&piece[..read]),
+        }
+        ensure!(answer.len() <= LONGEST && Instant::now() < end, "what answers at {address} does not come to an end");
+    }
     let answer = String::from_utf8_lossy(&answer);
     let (head, body) = answer.split_once("\r\n\r\n").context("its answer is no HTTP")?;
     Ok(format!("# {}\n{body}", head.lines().next().unwrap_or_default()))

@@ -3,6 +3,7 @@
 //! A request's spans are made of times that were taken anyway: a [`Trace`] travels in the request's audit event, and where none is made nothing is done. What
 //! cannot be sent is dropped: no request waits for a collector.
 
+mod lines;
 mod logs;
 mod post;
 pub mod recent;
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use opentelemetry::trace::TracerProvider;
+use opentelemetry::{Key, KeyValue};
 use opentelemetry_otlp::{Protocol, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
@@ -22,6 +24,7 @@ use opentelemetry_sdk::logs::SdkLoggerProvider;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider, SpanData, SpanExporter};
 
 use crate::config;
+pub use lines::fields;
 pub use logs::layer;
 use post::Post;
 pub use trace::{Place, Trace, Tracer};
@@ -82,17 +85,15 @@ pub struct Telemetry {
 impl Telemetry {
     /// Begins to send what the configuration says. It is not asked whether the collector is there: one that is not holds up no start.
     pub fn open(config: &config::Telemetry) -> anyhow::Result<Self> {
-        let post = Arc::new(Post::new(config, PATIENCE).context("telemetry")?);
-        let resource = Resource::builder()
-            .with_service_name(service_name())
-            .with_attribute(opentelemetry::KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
-            .build();
+        // One for each kind: a collector may take one and not the other.
+        let post = || anyhow::Ok(Arc::new(Post::new(config, PATIENCE).context("telemetry")?));
+        let resource = resource();
         let endpoint = |signal: &str| format!("{}/v1/{signal}", config.endpoint.trim_end_matches('/'));
         let spans = Arc::<Spans>::default();
         let traces = config.traces.then(|| {
             let exporter = opentelemetry_otlp::SpanExporter::builder()
                 .with_http()
-                .with_shared_http_client(Arc::clone(&post) as Arc<_>)
+                .with_shared_http_client(post()?)
                 .with_protocol(Protocol::HttpBinary)
                 .with_endpoint(endpoint("traces"))
                 .with_timeout(PATIENCE)
@@ -110,7 +111,7 @@ impl Telemetry {
         let logs = config.logs.then(|| {
             let exporter = opentelemetry_otlp::LogExporter::builder()
                 .with_http()
-                .with_shared_http_client(Arc::clone(&post) as Arc<_>)
+                .with_shared_http_client(post()?)
                 .with_protocol(Protocol::HttpBinary)
                 .with_endpoint(endpoint("logs"))
                 .with_timeout(PATIENCE)
@@ -136,18 +137,23 @@ impl Telemetry {
 
     /// Sends what is left. It blocks for some seconds at most.
     pub fn close(&self) {
-        if let Some(traces) = &self.traces {
-            let _ = traces.shutdown_with_timeout(LAST);
-        }
-        if let Some(logs) = &self.logs {
-            let _ = logs.shutdown_with_timeout(LAST);
-        }
+        std::thread::scope(|scope| {
+            if let Some(traces) = &self.traces {
+                scope.spawn(|| traces.shutdown_with_timeout(LAST));
+            }
+            if let Some(logs) = &self.logs {
+                scope.spawn(|| logs.shutdown_with_timeout(LAST));
+            }
+        });
     }
 }
 
-/// The name of the service that spans and logs are of.
-fn service_name() -> String {
-    std::env::var("OTEL_SERVICE_NAME").ok().filter(|name| !name.is_empty()).unwrap_or_else(|| "postern".into())
+/// What spans and logs are of: `postern`, unless the environment names it.
+fn resource() -> Resource {
+    let named =
+        Resource::builder().build().get(&Key::new("service.name")).is_some_and(|name| !name.as_str().starts_with("unknown_service"));
+    let builder = Resource::builder().with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")));
+    if named { builder.build() } else { builder.with_service_name("postern").build() }
 }
 
 /// Counts what is exported.

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -14,6 +13,8 @@ use tokio::runtime::{Builder, Handle};
 
 use crate::config::Telemetry;
 
+/// Variables with headers that are sent along, as OpenTelemetry has them.
+const HEADERS: [&str; 3] = ["OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_LOGS_HEADERS"];
 /// The longest answer of a collector that is read.
 const LONGEST_ANSWER: usize = 64 << 10;
 
@@ -23,8 +24,9 @@ pub(super) struct Post {
     /// Credentials, read anew for each post.
     headers_file: Option<PathBuf>,
     runtime: Handle,
-    /// Whether the last post failed, which is said once.
-    has_failed: Arc<AtomicBool>,
+    patience: Duration,
+    /// Whether the last post of one kind failed, which is said once.
+    has_failed: AtomicBool,
 }
 
 impl fmt::Debug for Post {
@@ -35,7 +37,11 @@ impl fmt::Debug for Post {
 
 impl Post {
     pub(super) fn new(config: &Telemetry, patience: Duration) -> anyhow::Result<Self> {
-        let mut builder = reqwest::Client::builder().timeout(patience).redirect(reqwest::redirect::Policy::none());
+        let mut builder = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
+        if config.is_near() {
+            // What is for this machine does not leave it by a proxy.
+            builder = builder.no_proxy();
+        }
         if let Some(file) = &config.ca_file {
             let pem = std::fs::read(file).with_context(|| format!("caFile: cannot read {}", file.display()))?;
             let trusted = reqwest::Certificate::from_pem_bundle(&pem).with_context(|| format!("caFile: {}", file.display()))?;
@@ -43,13 +49,23 @@ impl Post {
             builder = builder.tls_certs_only(trusted);
         }
         if let Some(file) = &config.headers_file {
+            ensure!(std::fs::metadata(file).is_ok_and(|about| about.is_file()), "headersFile: there is no file {}", file.display());
             headers_of(&std::fs::read_to_string(file).with_context(|| format!("headersFile: cannot read {}", file.display()))?)
                 .with_context(|| format!("headersFile: {}", file.display()))?;
+        }
+        if let Some(name) = HEADERS.into_iter().find(|name| std::env::var_os(name).is_some()).filter(|_| !config.is_private()) {
+            bail!("{name}: its credentials would cross the network in clear; use https:// for telemetry.endpoint");
         }
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         std::thread::Builder::new().name("telemetry".into()).spawn(move || runtime.block_on(std::future::pending::<()>()))?;
-        Ok(Self { client: builder.build()?, headers_file: config.headers_file.clone(), runtime: handle, has_failed: Arc::default() })
+        Ok(Self {
+            client: builder.build()?,
+            headers_file: config.headers_file.clone(),
+            runtime: handle,
+            patience,
+            has_failed: AtomicBool::default(),
+        })
     }
 }
 
@@ -58,7 +74,12 @@ impl HttpClient for Post {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         let (client, file, path) = (self.client.clone(), self.headers_file.clone(), request.uri().path().to_owned());
         // Whoever asks may be on a thread without a runtime.
-        let answer = self.runtime.spawn(async move { post(&client, file, request).await }).await;
+        let patience = self.patience;
+        let posted = self.runtime.spawn(async move {
+            let answer = tokio::time::timeout(patience, post(&client, file, request)).await;
+            answer.unwrap_or_else(|_| bail!("it did not answer within {} seconds", patience.as_secs()))
+        });
+        let answer = posted.await;
         let answer = answer.map_err(anyhow::Error::from).flatten();
         let why = match &answer {
             Ok(answer) if answer.status().is_success() => None,
@@ -72,7 +93,7 @@ impl HttpClient for Post {
             }
             (None, true) => {
                 self.has_failed.store(false, Ordering::Relaxed);
-                tracing::info!("the collector takes telemetry again");
+                tracing::info!(%path, "the collector takes telemetry again");
             }
             _ => {}
         }
@@ -85,9 +106,9 @@ async fn post(client: &reqwest::Client, headers_file: Option<PathBuf>, mut reque
         let text = tokio::fs::read_to_string(&file).await.with_context(|| format!("cannot read {}", file.display()))?;
         request.headers_mut().extend(headers_of(&text).with_context(|| file.display().to_string())?);
     }
-    // An error has the whole address of the request; it has no secret.
+    request.headers_mut().values_mut().for_each(|value| value.set_sensitive(true));
     let mut answer = client.execute(request.try_into()?).await?;
-    let (status, mut body) = (answer.status(), BytesMut::new());
+    let (status, headers, mut body) = (answer.status(), std::mem::take(answer.headers_mut()), BytesMut::new());
     while let Some(piece) = answer.chunk().await? {
         if body.len() + piece.len() > LONGEST_ANSWER {
             bail!("its answer is over {LONGEST_ANSWER} bytes");
@@ -96,6 +117,8 @@ async fn post(client: &reqwest::Client, headers_file: Option<PathBuf>, mut reque
     }
     let mut response = Response::new(body.freeze());
     *response.status_mut() = status;
+    // It may say when to come again.
+    *response.headers_mut() = headers;
     Ok(response)
 }
 

@@ -13,6 +13,10 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{Layer, fmt};
 
+use super::lines::fields;
+use crate::clock::timestamp;
+use crate::written::in_a_line;
+
 /// The file, and the one before it.
 const FILE: &str = "gateway.log";
 const BEFORE: &str = "gateway.log.1";
@@ -47,6 +51,24 @@ pub(crate) fn begin(data: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Keeps a line that goes to standard error in another way than the log, and waits, for a moment, until all that was said is written.
+pub fn last(line: &str) {
+    if let Some(lines) = LINES.get() {
+        let _ = lines.try_send(Line::Text(format!("{} {}\n", timestamp(), in_a_line(line)).into_bytes()));
+    }
+    flush();
+}
+
+/// Keeps where a panic was. What it said is on standard error only: it may quote what was worked on.
+pub fn keep_panics() {
+    let told = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let at = panic.location().map(ToString::to_string).unwrap_or_default();
+        last(&format!("panicked at {at}"));
+        told(panic);
+    }));
+}
+
 /// Waits, for a moment, until what was said is written.
 pub(crate) fn flush() {
     let (done, written) = sync_channel(1);
@@ -57,7 +79,7 @@ pub(crate) fn flush() {
 
 /// The part of the process's log that is kept, once a data directory is known.
 pub fn layer<S: Subscriber + for<'a> LookupSpan<'a>>() -> impl Layer<S> {
-    fmt::layer().with_ansi(false).with_writer(Maker)
+    fmt::layer().with_ansi(false).fmt_fields(fields()).with_writer(Maker)
 }
 
 struct Maker;
@@ -119,12 +141,25 @@ impl Kept {
 
     fn write(&mut self, text: &[u8]) -> io::Result<()> {
         if self.length > 0 && self.length + text.len() as u64 > LARGEST {
-            std::fs::rename(self.directory.join(FILE), self.directory.join(BEFORE))?;
-            (self.file, self.length) = open(&self.directory.join(FILE))?;
+            self.rotate();
         }
         self.file.write_all(text)?;
         self.length += text.len() as u64;
         Ok(())
+    }
+}
+
+impl Kept {
+    /// Goes on in another file. Where that fails it goes on in this one, and tries again after as much more.
+    fn rotate(&mut self) {
+        self.length = 0;
+        match std::fs::rename(self.directory.join(FILE), self.directory.join(BEFORE)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return,
+            _ => {}
+        }
+        if let Ok((file, length)) = open(&self.directory.join(FILE)) {
+            (self.file, self.length) = (file, length);
+        }
     }
 }
 

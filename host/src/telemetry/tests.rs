@@ -38,7 +38,7 @@ fn attribute<'a>(span: &'a SpanData, name: &str) -> Option<&'a Value> {
 fn a_trace_has_its_stages_its_policies_and_the_way_to_the_api_server() {
     let (tracer, _provider, kept) = tracer(100);
     let (began, mut sent) = (Instant::now(), headers("nonsense"));
-    let mut trace = tracer.begin(Some(&sent), began).unwrap();
+    let mut trace = tracer.begin(&sent, began).unwrap();
     trace.named("get");
     trace.set("k8s.namespace.name", &"é".repeat(1000));
     trace.step("identify", began);
@@ -80,15 +80,17 @@ fn a_trace_has_its_stages_its_policies_and_the_way_to_the_api_server() {
 }
 
 #[test]
-fn a_known_caller_says_whether_a_trace_is_made_and_nobody_else_does() {
+fn a_caller_says_whether_a_trace_is_made() {
     let parent = |flags: &str| headers(&format!("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-{flags}"));
     let (never, _one, kept) = tracer(0);
-    assert!(never.begin(None, Instant::now()).is_none());
-    assert!(never.begin(Some(&HeaderMap::new()), Instant::now()).is_none());
-    assert!(never.begin(Some(&parent("00")), Instant::now()).is_none());
+    assert!(never.begin(&HeaderMap::new(), Instant::now()).is_none());
+    assert!(never.begin(&parent("00"), Instant::now()).is_none());
+    let mut two = parent("01");
+    two.append("traceparent", parent("01").remove("traceparent").unwrap());
+    assert!(never.begin(&two, Instant::now()).is_none(), "of two none holds");
     let mut asked = parent("01");
     asked.insert("tracestate", "vendor=it".parse().unwrap());
-    let trace = never.begin(Some(&asked), Instant::now()).unwrap();
+    let trace = never.begin(&asked, Instant::now()).unwrap();
     let mut sent = asked.clone();
     drop(trace.place().sends(&mut sent));
     drop(trace);
@@ -101,7 +103,14 @@ fn a_known_caller_says_whether_a_trace_is_made_and_nobody_else_does() {
     assert_eq!(sent["tracestate"], "vendor=it");
 
     let (always, _other, _) = tracer(100);
-    assert!(always.begin(None, Instant::now()).is_some(), "of who is not known as many as of others");
-    assert!(always.begin(Some(&parent("00")), Instant::now()).is_none());
-    assert!(Tracer::default().begin(Some(&asked), Instant::now()).is_none());
+    assert!(always.begin(&HeaderMap::new(), Instant::now()).is_some());
+    assert!(always.begin(&parent("00"), Instant::now()).is_none());
+    assert!(Tracer::default().begin(&asked, Instant::now()).is_none());
+    // A state that is too long is in no span, and goes no further.
+    asked.insert("tracestate", format!("vendor={}", "x".repeat(250)).parse().unwrap());
+    asked.append("tracestate", format!("other={}", "x".repeat(256)).parse().unwrap());
+    let trace = always.begin(&asked, Instant::now()).unwrap();
+    let mut sent = asked.clone();
+    drop(trace.place().sends(&mut sent));
+    assert!(!sent.contains_key("tracestate") && sent["traceparent"].to_str().unwrap().contains("0af7651916cd43dd8448eb211c80319c"));
 }

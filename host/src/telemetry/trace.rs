@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderName, StatusCode};
 use opentelemetry::propagation::TextMapPropagator;
 use opentelemetry::trace::{Span as _, SpanBuilder, SpanKind, Status, TraceContextExt, Tracer as _};
 use opentelemetry::{Context, KeyValue};
@@ -16,6 +16,9 @@ use super::{Fate, Spans};
 
 /// The longest text of an attribute: names come from callers.
 const LONGEST: usize = 256;
+
+/// The longest `tracestate` that is kept: every span has it (W3C Trace Context, section 3.3.1.5).
+const LONGEST_STATE: usize = 513;
 
 /// What makes traces; without a collector none.
 #[derive(Clone, Debug, Default)]
@@ -29,11 +32,14 @@ struct Making {
 
 impl Making {
     fn span(&self, name: impl Into<std::borrow::Cow<'static, str>>, kind: SpanKind, began: SystemTime, parent: &Context) -> Span {
-        let span = self.sdk.build_with_context(SpanBuilder::from_name(name).with_kind(kind).with_start_time(began), parent);
+        self.sdk.build_with_context(SpanBuilder::from_name(name).with_kind(kind).with_start_time(began), parent)
+    }
+
+    fn end(&self, span: &mut Span, at: SystemTime) {
         if span.is_recording() {
+            span.end_with_timestamp(at);
             self.spans.add(Fate::Made, 1);
         }
-        span
     }
 }
 
@@ -42,14 +48,11 @@ impl Tracer {
         Self(Some(Making { sdk, spans }))
     }
 
-    /// Begins the trace of a request that came at a time; none where none is made of it. `headers` are those of a caller who is known: what they say of a trace
-    /// that the request is part of holds.
-    pub fn begin(&self, headers: Option<&HeaderMap>, began: Instant) -> Option<Box<Trace>> {
+    /// Begins the trace of a request that came at a time, of a caller who is known; none where none is made of it. What the headers say of a trace that the request is
+    /// part of holds.
+    pub fn begin(&self, headers: &HeaderMap, began: Instant) -> Option<Box<Trace>> {
         let making = self.0.as_ref()?;
-        let parent = match headers {
-            Some(headers) => TraceContextPropagator::new().extract_with_context(&Context::new(), &HeaderExtractor(headers)),
-            None => Context::new(),
-        };
+        let parent = parent(headers);
         let root = making.span("request", SpanKind::Server, time_of(began), &parent);
         if !root.is_recording() {
             return None;
@@ -102,7 +105,7 @@ impl Trace {
     pub fn step(&mut self, name: &'static str, began: Instant) {
         let mut span = self.place.making.span(name, SpanKind::Internal, time_of(began), &self.place.within);
         self.last = within(&span);
-        span.end();
+        self.place.making.end(&mut span, SystemTime::now());
     }
 
     /// A policy was asked, in the stage that ended last.
@@ -114,7 +117,13 @@ impl Trace {
         if verdict == "failed" {
             span.set_status(Status::error(""));
         }
-        span.end_with_timestamp(began + took);
+        self.place.making.end(&mut span, began + took);
+    }
+}
+
+impl Drop for Trace {
+    fn drop(&mut self) {
+        self.place.making.end(&mut self.root, SystemTime::now());
     }
 }
 
@@ -129,26 +138,52 @@ impl Place {
     /// Begins the way to the API server, which is told that it is part of the trace.
     pub fn sends(&self, headers: &mut HeaderMap) -> Sending {
         let span = self.making.span("forward", SpanKind::Client, SystemTime::now(), &self.within);
-        TraceContextPropagator::new().inject_context(&within(&span), &mut HeaderInjector(headers));
-        if span.span_context().trace_state().header().is_empty() {
-            headers.remove("tracestate");
+        if span.span_context().is_valid() {
+            TraceContextPropagator::new().inject_context(&within(&span), &mut HeaderInjector(headers));
+            if span.span_context().trace_state().header().is_empty() {
+                headers.remove("tracestate");
+            }
         }
-        Sending(span)
+        Sending { span, making: self.making.clone(), status: None }
     }
 }
 
 /// The way to the API server, until the head of its answer.
-pub struct Sending(Span);
+pub struct Sending {
+    span: Span,
+    making: Making,
+    status: Option<StatusCode>,
+}
 
 impl Sending {
     /// It ended with an answer, or without one.
     pub fn ended(mut self, status: Option<StatusCode>) {
-        match status {
-            Some(status) => self.0.set_attribute(KeyValue::new("http.response.status_code", i64::from(status.as_u16()))),
-            None => self.0.set_status(Status::error("")),
-        }
-        self.0.end();
+        self.status = status;
     }
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        match self.status {
+            Some(status) => self.span.set_attribute(KeyValue::new("http.response.status_code", i64::from(status.as_u16()))),
+            None => self.span.set_status(Status::error("")),
+        }
+        self.making.end(&mut self.span, SystemTime::now());
+    }
+}
+
+/// The span that a caller's is part of. Of several there is none (W3C Trace Context, section 3.2.1); a state that is longer than others must pass on is left out.
+fn parent(headers: &HeaderMap) -> Context {
+    let [traceparent, tracestate] = ["traceparent", "tracestate"].map(|name| headers.get_all(name));
+    if traceparent.iter().count() != 1 {
+        return Context::new();
+    }
+    let propagator = TraceContextPropagator::new();
+    if tracestate.iter().map(|value| value.len() + 1).sum::<usize>() <= LONGEST_STATE {
+        return propagator.extract_with_context(&Context::new(), &HeaderExtractor(headers));
+    }
+    let alone: HeaderMap = traceparent.iter().map(|value| (HeaderName::from_static("traceparent"), value.clone())).collect();
+    propagator.extract_with_context(&Context::new(), &HeaderExtractor(&alone))
 }
 
 /// What is part of a span.

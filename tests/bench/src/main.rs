@@ -8,6 +8,7 @@ mod closed;
 mod exec;
 mod large;
 mod logs;
+mod observed;
 mod policies;
 mod report;
 mod subject;
@@ -105,6 +106,10 @@ async fn run(effort: Effort, against: Option<PathBuf>, wanted: impl Fn(&str) -> 
     if wanted("loaded") {
         progress("loaded");
         policies::loaded(&bed, effort, &mut report).await?;
+    }
+    if wanted("observed") {
+        progress("observed");
+        observed::run(&bed, effort, &mut report).await?;
     }
     if wanted("languages") {
         progress("languages");

@@ -9,6 +9,7 @@ use anyhow::bail;
 use bytes::Bytes;
 use hyper::Method;
 use serde_json::Value;
+use testbed::GatewayOptions;
 
 use crate::Effort;
 use crate::closed::compare;
@@ -25,7 +26,7 @@ pub(crate) async fn loaded(bed: &Bed, effort: Effort, report: &mut Report) -> an
             let file: &'static str = format!("{n:03}").leak();
             (file, "no-bulk-export", format!("settings: {{resources: [{resource}], names: [none-{n}]}}\n"))
         });
-        let (gateway, subject) = bed.gateway(name, policies.collect())?;
+        let (gateway, subject) = bed.gateway(name, GatewayOptions { policies: policies.collect(), ..GatewayOptions::default() })?;
         gateways.push(gateway);
         subjects.push(subject);
     }

@@ -1,6 +1,6 @@
 //! Who is compared: the API server alone, nginx, Postern without and with policies.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use bytes::Bytes;
@@ -82,16 +82,17 @@ impl Bed {
     }
 
     /// A further gateway, for one case.
-    pub(crate) fn gateway(
-        &self,
-        name: &'static str,
-        policies: Vec<(&'static str, &'static str, String)>,
-    ) -> anyhow::Result<(Gateway, Subject)> {
-        let gateway = Gateway::start(&self.cluster, &self.directory.join(name), &GatewayOptions { policies, ..GatewayOptions::default() })?;
+    pub(crate) fn gateway(&self, name: &'static str, options: GatewayOptions) -> anyhow::Result<(Gateway, Subject)> {
+        let gateway = Gateway::start(&self.cluster, &self.directory.join(name), &options)?;
         let ca = std::fs::read_to_string(gateway.ca())?;
         let target = Target::with_token(&gateway.address, &ca, &self.cluster.token("caller", AUDIENCE)?)?;
         let processes = Some(Processes::of(gateway.process.id()));
         Ok((gateway, Subject { name, target, processes }))
+    }
+
+    /// Where what belongs to this run is kept.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// Makes a namespace.

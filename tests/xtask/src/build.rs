@@ -234,6 +234,7 @@ fn run_part(part: &[&str], mut cargo: Command) -> anyhow::Result<()> {
 /// Builds and runs the bench, with nginx to compare with.
 pub(crate) fn run_bench(arguments: &[String], environment: &[(&str, PathBuf)]) -> anyhow::Result<()> {
     debian("nginx", "which the bench compares with,", || testbed::nginx().is_some())?;
+    go("otelcol", "otelcol", "./collector", "-s -w")?;
     let mut bench = cargo();
     bench.args(["build", "--release", "--locked", "-p", "bench"]);
     step("the bench", bench)?;

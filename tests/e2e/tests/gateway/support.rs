@@ -82,6 +82,13 @@ fn none_of_forty_secrets_is_in_a_support_bundle() {
     let policies = s.gateway.directory.join("policies.d");
     fs::write(policies.join("90-broken.yaml"), broken).unwrap();
     fs::copy(testbed::policy("mask-secrets"), policies.join("90-broken.wasm")).unwrap();
+    let beside = format!(
+        "# {}\nmodee: enforce\nsettings: {{dsn: '{}'}}\n",
+        planted.plant("a comment beside a mistake"),
+        planted.plant("a setting beside a mistake")
+    );
+    fs::write(policies.join("91-mistaken.yaml"), beside).unwrap();
+    fs::copy(testbed::policy("mask-secrets"), policies.join("91-mistaken.wasm")).unwrap();
 
     // What the gateway keeps itself.
     let data = s.gateway.directory.join("data");
@@ -165,7 +172,16 @@ fn none_of_forty_secrets_is_in_a_support_bundle() {
     assert!(planted.0.len() >= 40, "{}", planted.0.len());
 
     let log = data.join("gateway.log");
-    wait_until("the broken policy is in the log", Duration::from_secs(10), || Ok(fs::read_to_string(&log)?.contains("90-broken"))).unwrap();
+    wait_until("the broken policy is in the log", Duration::from_secs(10), || {
+        Ok(["90-broken", "91-mistaken"].iter().all(|name| fs::read_to_string(&log).unwrap_or_default().contains(name)))
+    })
+    .unwrap();
+    let said = fs::read_to_string(&log).unwrap()
+        + &fs::read_to_string(s.gateway.directory.join("postern.log")).unwrap()
+        + &fs::read_to_string(data.join("audit.jsonl")).unwrap();
+    for (secret, place) in planted.0.iter().filter(|(_, place)| place.contains("mistake")) {
+        assert!(!said.contains(secret.as_str()), "{place} is in a log");
+    }
     let (ran, text) = bundle(&s, "one.tar.gz", &[("DATABASE_PASSWORD", &variable)]);
     let listed = ran.success();
     for (secret, place) in planted.0.iter().chain([&(s.token.clone(), "the caller's token")]) {

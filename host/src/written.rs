@@ -1,0 +1,56 @@
+//! YAML that people write, and text that others wrote: what is said of either.
+
+use serde::de::DeserializeOwned;
+
+/// Reads YAML. What is wrong is said with line and column, and without the lines around it: secrets stand in files beside mistakes.
+pub fn yaml<T: DeserializeOwned>(text: &str) -> anyhow::Result<T> {
+    Ok(serde_saphyr::from_str_with_options(text, serde_saphyr::options! { with_snippet: false })?)
+}
+
+/// Reads YAML in which any value may be a secret: what is wrong is said with line and column, and without a word of the text.
+pub fn secret_yaml<T: DeserializeOwned>(text: &str) -> anyhow::Result<T> {
+    serde_saphyr::from_str_with_options(text, serde_saphyr::options! { with_snippet: false }).map_err(|error| {
+        let at = error.location().map(|at| format!(" at line {}, column {}", at.line(), at.column())).unwrap_or_default();
+        anyhow::anyhow!("it is not what it should be{at}")
+    })
+}
+
+/// The place that an error of one of these names.
+pub fn place_of(error: &anyhow::Error) -> Option<(u64, u64)> {
+    let text = format!("{error:#}");
+    let (_, rest) = text.rsplit_once("at line ")?;
+    let (line, rest) = rest.split_once(", column ")?;
+    let column: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    Some((line.parse().ok()?, column.parse().ok()?))
+}
+
+/// A text in which what moves a cursor, sets a title, turns the direction of writing or has no width is written as JSON would escape it, so that JSON stays
+/// JSON. Line ends and tabs are for the layout.
+pub fn visible(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    text.chars().for_each(|c| push(&mut shown, c, steers(c) && !matches!(c, '\n' | '\t')));
+    shown
+}
+
+/// The same in one line.
+pub fn in_a_line(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    text.chars().for_each(|c| push(&mut shown, c, steers(c)));
+    shown
+}
+
+fn push(shown: &mut String, c: char, escapes: bool) {
+    match escapes {
+        true => c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| *shown += &format!("\\u{unit:04x}")),
+        false => shown.push(c),
+    }
+}
+
+/// C0 and C1 controls, line and paragraph separators, bidirectional controls, and what has no width.
+fn steers(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+#[cfg(test)]
+mod tests;
