@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 use super::super::plan::{Condition, Mask, Selector};
 use super::super::token::TokenKey;
 use super::*;
-use crate::mask::RowObject;
+use crate::RowObject;
 
 fn mask(path: &str, how: Transform) -> Mask {
     Mask { what: Selector::Field(path.into()), how, when: Vec::new() }

@@ -85,7 +85,7 @@ impl Plans {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mask::{Selector, Transform};
+    use crate::{Selector, Transform};
 
     #[test]
     fn equal_masks_are_one_plan_and_the_memory_is_bounded() {
