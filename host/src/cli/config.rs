@@ -1,6 +1,8 @@
 //! Looks at a configuration.
 
+use std::fs::DirBuilder;
 use std::net::ToSocketAddrs;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -13,6 +15,7 @@ use crate::identify::Identifier;
 use crate::listen::{Ca, Certificates};
 use crate::rehearse::Stage;
 use crate::store::{DataDirectory, Objects};
+use crate::telemetry;
 
 #[derive(Subcommand)]
 pub(super) enum ConfigCommand {
@@ -56,9 +59,12 @@ fn check(file: &Path) -> anyhow::Result<()> {
     if let Some(store) = &config.sessions.object_store {
         Objects::open(store)?;
     }
+    if let Some(config) = &config.telemetry {
+        telemetry::check(config)?;
+    }
     let scratch = Scratch(std::env::temp_dir().join(format!("postern-check-{}-{}", std::process::id(), crate::clock::now())));
     // Made here, and by nobody before: a link would lead elsewhere.
-    std::fs::create_dir(&scratch.0).with_context(|| scratch.0.display().to_string())?;
+    DirBuilder::new().mode(0o700).create(&scratch.0).with_context(|| scratch.0.display().to_string())?;
     let _held = DataDirectory::open(&scratch.0)?;
     Certificates::load(&config.listen, &[], &Ca::open(&scratch.0)?)?;
     config.listen.address.to_socket_addrs().with_context(|| format!("listen.address {}", config.listen.address))?;

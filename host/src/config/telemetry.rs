@@ -41,26 +41,32 @@ fn sampled() -> u32 {
 }
 
 impl Telemetry {
-    /// Whether the collector is on this machine.
+    /// Whether the collector is on this machine: `localhost`, an address of 127.0.0.0/8, or `::1`.
     pub fn is_near(&self) -> bool {
-        let host = self.endpoint.parse::<Uri>().ok().and_then(|uri| uri.host().map(str::to_owned)).unwrap_or_default();
+        let host = self.endpoint.parse::<Uri>().ok().and_then(|uri| uri.host().map(str::to_ascii_lowercase)).unwrap_or_default();
         host == "localhost" || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
     }
 
     /// Whether what is sent there is nobody else's to read.
     pub fn is_private(&self) -> bool {
-        self.is_near() || self.endpoint.starts_with("https:")
+        self.is_near() || self.endpoint.parse::<Uri>().is_ok_and(|uri| uri.scheme_str() == Some("https"))
     }
 
     pub(super) fn check(&self) -> anyhow::Result<()> {
         let uri: Uri = self.endpoint.parse().context("telemetry.endpoint: is no URL such as http://127.0.0.1:4318")?;
         let (scheme, host) = (uri.scheme_str().unwrap_or_default(), uri.host().unwrap_or_default());
         ensure!(matches!(scheme, "http" | "https") && !host.is_empty(), "telemetry.endpoint: begins with neither http:// nor https://");
-        ensure!(uri.query().is_none(), "telemetry.endpoint: has a query; credentials go into telemetry.headersFile");
+        let authority = uri.authority().map(http::uri::Authority::as_str).unwrap_or_default();
         ensure!(
-            uri.authority().is_none_or(|authority| !authority.as_str().contains('@')),
-            "telemetry.endpoint: has a user name; credentials go into telemetry.headersFile"
+            uri.query().is_none() && !authority.contains('@'),
+            "telemetry.endpoint: has a query or a user name; credentials go into telemetry.headersFile"
         );
+        ensure!(authority.len() == host.len() || uri.port_u16().is_some(), "telemetry.endpoint: its port is no number up to 65535");
+        ensure!(
+            !["/v1/traces", "/v1/logs"].iter().any(|end| uri.path().trim_end_matches('/').ends_with(end)),
+            "telemetry.endpoint: /v1/traces and /v1/logs are added to it; leave them out"
+        );
+        ensure!(self.traces || self.logs, "telemetry: neither traces nor logs are sent; leave the section out");
         ensure!(
             self.ca_file.is_none() || scheme == "https",
             "telemetry.caFile: says how a certificate is checked, and {} has none; use https://",
@@ -68,7 +74,7 @@ impl Telemetry {
         );
         ensure!(
             self.headers_file.is_none() || self.is_private(),
-            "telemetry.headersFile: its credentials would cross the network in clear; use https://"
+            "telemetry.headersFile: its credentials would cross the network in clear to {host}; use https://, or a collector at localhost, 127.0.0.0/8 or ::1"
         );
         ensure!(self.sampling_rate_per_million <= 1_000_000, "telemetry.samplingRatePerMillion: is over a million");
         Ok(())

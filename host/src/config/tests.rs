@@ -132,3 +132,34 @@ fn an_object_store_without_tls_and_a_bad_url_are_refused() {
         assert!(error.contains(says), "{store}: {error}");
     }
 }
+
+#[test]
+fn telemetry_that_would_not_work_or_tell_others_a_credential_is_refused() {
+    let of = |settings: &str| Config::parse(&format!("{MINIMAL}telemetry: {{{settings}}}\n")).map_err(|error| format!("{error:#}"));
+    for settings in [
+        "endpoint: 'https://otel.example'",
+        "endpoint: 'HTTPS://otel.example:4318/tenant', headersFile: h, caFile: ca",
+        "endpoint: 'http://otel.monitoring.svc:4318'",
+        "endpoint: 'http://LOCALHOST:4318', headersFile: h",
+        "endpoint: 'http://127.8.0.1:4318', headersFile: h",
+        "endpoint: 'http://[::1]:4318', headersFile: h, logs: false",
+    ] {
+        assert!(of(settings).is_ok(), "{settings}: {:?}", of(settings).err());
+    }
+    for (settings, why) in [
+        ("endpoint: 'otel.example:4318'", "begins with neither"),
+        ("endpoint: 'grpc://otel.example'", "begins with neither"),
+        ("endpoint: 'https://u:p@otel.example'", "credentials go into"),
+        ("endpoint: 'https://otel.example?key=k'", "credentials go into"),
+        ("endpoint: 'https://otel.example:99999'", "its port is no number"),
+        ("endpoint: 'https://otel.example/v1/traces/'", "are added to it"),
+        ("endpoint: 'http://otel.example', headersFile: h", "in clear to otel.example"),
+        ("endpoint: 'http://127.0.0.1.example', headersFile: h", "in clear"),
+        ("endpoint: 'http://127.0.0.1', caFile: ca", "has none; use https"),
+        ("endpoint: 'https://otel.example', traces: false, logs: false", "leave the section out"),
+        ("endpoint: 'https://otel.example', samplingRatePerMillion: 1000001", "is over a million"),
+    ] {
+        let said = of(settings).unwrap_err();
+        assert!(said.contains(why), "{settings}: {said}");
+    }
+}

@@ -11,7 +11,7 @@ mod served;
 
 use std::path::Path;
 
-use anyhow::Context;
+use anyhow::{Context, bail, ensure};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::Value;
@@ -27,11 +27,26 @@ use secrets::Secrets;
 /// How much of the gateway's own log is taken: its end.
 const LOG: u64 = 2 << 20;
 
+/// What each file is.
+const ABOUT: [(&str, &str); 10] = [
+    ("version.json", "what runs"),
+    ("machine.json", "on what, and which variables are set that change what is done"),
+    ("configuration.yaml", "the configuration without its comments"),
+    ("policies.json", "what is in force, and what is not, and why; no settings"),
+    ("audit.json", "how many events there were of which kind; no caller, no path, no name of an object"),
+    ("database.json", "version and lengths of tables"),
+    ("health.txt", "what the listener for operations says, where it is on"),
+    ("readiness.txt", "the same"),
+    ("metrics.txt", "the same"),
+    ("gateway.log", "the end of the gateway's own log"),
+];
+
 /// A bundle, put together.
 pub struct Bundle {
     parts: Vec<Part>,
     /// Files with secrets that could not be read: what is in them was not looked for.
     unread: Vec<String>,
+    is_taken: bool,
 }
 
 /// One file of it.
@@ -46,13 +61,15 @@ pub struct Part {
 
 impl Bundle {
     /// Gathers what there is about the gateway of a configuration, whether it runs or not. What cannot be had is said in its place.
-    pub fn gather(file: &Path) -> Self {
+    ///
+    /// `data` is where the gateway's data is, for a configuration that is not taken.
+    pub fn gather(file: &Path, data: Option<&Path>) -> Self {
         let (text, config) = match std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display())) {
             Ok(text) => (text.clone(), Config::of_file(file, &text)),
             Err(error) => (String::new(), Err(error)),
         };
-        let secrets = Secrets::gather(config.as_ref().ok());
-        let mut bundle = Self { parts: Vec::new(), unread: Vec::new() };
+        let secrets = Secrets::gather(config.as_ref().ok(), data);
+        let mut bundle = Self { parts: Vec::new(), unread: Vec::new(), is_taken: true };
         bundle.unread = secrets.unread().to_vec();
         bundle.add("version.json", Ok(machine::version()), &secrets);
         bundle.add("machine.json", machine::about(config.as_ref().ok()).map(pretty), &secrets);
@@ -68,7 +85,15 @@ impl Bundle {
                 }
                 bundle.put("gateway.log", log(&config.data_directory), |log| secrets.of_log(log));
             }
-            Err(error) => bundle.add("configuration.yaml", Ok(configuration::refused(error)), &secrets),
+            Err(error) => {
+                bundle.is_taken = false;
+                bundle.add("configuration.yaml", Ok(configuration::refused(error)), &secrets);
+                if let Some(data) = data {
+                    bundle.add("audit.json", audit::about(&data.join("audit.jsonl")).map(pretty), &secrets);
+                    bundle.add("database.json", tables(&data.join("postern.db")).map(pretty), &secrets);
+                    bundle.put("gateway.log", log(data), |log| secrets.of_log(log));
+                }
+            }
         }
         let about = bundle.about();
         bundle.parts.insert(0, Part { name: "README.txt", text: about, struck: 0 });
@@ -85,6 +110,11 @@ impl Bundle {
         self.parts.push(Part { name, text, struck });
     }
 
+    /// Whether the configuration is one that `serve` would take. Of another one there is less.
+    pub fn is_taken(&self) -> bool {
+        self.is_taken
+    }
+
     /// Its files.
     pub fn parts(&self) -> &[Part] {
         &self.parts
@@ -96,21 +126,15 @@ impl Bundle {
             [] => String::new(),
             unread => format!("\nThese could not be read, so that what is in them was not looked for:\n  {}", unread.join("\n  ")),
         };
+        let what = |name: &str| ABOUT.iter().find(|(known, _)| *known == name).map_or("", |(_, what)| what);
+        let files: String = self.parts.iter().map(|part| format!("{:<20} {}\n", part.name, what(part.name))).collect();
         format!(
             "A support bundle of Postern {}, made {}.
 
-version.json, machine.json  what runs, and on what
-configuration.yaml          the configuration without its comments
-policies.json               what is in force, and what is not, and why; no settings
-audit.json                  how many events there were of which kind; no caller, no path, no name of an object
-database.json               versions and lengths of tables
-health.txt, readiness.txt,
-metrics.txt                 what the listener for operations says, where it is on
-gateway.log                 the end of the gateway's own log
-
+{files}
 Not in it: keys, kubeconfigs, tokens, settings of policies, events of the audit log, recordings, tickets.
-What looked like a secret, or was found in one of the gateway's own, was struck out: {struck} times.{unread}
-It does hold names: of hosts, issuers, groups and users in the configuration, and of policies. Look at it before you give it away.
+What looked like a secret, or is one of the gateway's own now, was struck out: {struck} times. Secrets that were replaced since are not known: look for those in gateway.log.{unread}
+It does hold names: of hosts, issuers, groups and users in the configuration, of policies, and what gateway.log says of callers and addresses. Look at it before you give it away.
 ",
             env!("CARGO_PKG_VERSION"),
             timestamp(),
@@ -132,7 +156,13 @@ It does hold names: of hosts, issuers, groups and users in the configuration, an
             archive.append_data(&mut header, Path::new("postern-support").join(name), text.as_bytes())?;
         }
         archive.into_inner()?.finish().with_context(at)?;
-        made.persist_noclobber(file).map(drop).map_err(|error| error.error).with_context(at)
+        match made.persist_noclobber(file) {
+            Ok(_) => Ok(()),
+            Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => {
+                bail!("{} is there already; name another", file.display())
+            }
+            Err(error) => Err(error.error).with_context(at),
+        }
     }
 }
 
@@ -157,6 +187,7 @@ fn log(data: &Path) -> anyhow::Result<String> {
             Err(error) => return Err(error).with_context(|| file.display().to_string()),
         }
     }
+    ensure!(!log.is_empty(), "no log is kept in {} yet", data.display());
     let begin = log.len().saturating_sub(LOG as usize);
     let begin =
         log[log.ceil_char_boundary(begin)..].find('\n').filter(|_| begin > 0).map_or(0, |line| log.ceil_char_boundary(begin) + line + 1);

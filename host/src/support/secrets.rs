@@ -57,10 +57,13 @@ pub(super) struct Secrets {
 
 impl Secrets {
     /// Reads all that holds secrets of this gateway, as far as it can be read.
-    pub(super) fn gather(config: Option<&Config>) -> Self {
+    pub(super) fn gather(config: Option<&Config>, data: Option<&Path>) -> Self {
         let (mut known, mut settings) = (Found::default(), Found::default());
         for (name, value) in std::env::vars_os() {
             known.variable(&name.to_string_lossy(), &value.to_string_lossy());
+        }
+        if let Some(data) = data {
+            known.data(data);
         }
         if let Some(config) = config {
             known.of(config);
@@ -133,12 +136,7 @@ struct Found {
 impl Found {
     /// What a configuration names, and what its gateway keeps and was given.
     fn of(&mut self, config: &Config) {
-        let data = [config.data_directory.clone(), config.sessions_directory()];
-        let clusters = entries(&config.data_directory.join("clusters"));
-        let keys = data.into_iter().chain(clusters).flat_map(|directory| entries(&directory));
-        for file in keys.filter(|file| file.extension().is_some_and(|end| end == "key")) {
-            self.file(&file);
-        }
+        self.data(&config.data_directory);
         let telemetry = config.telemetry.as_ref().and_then(|telemetry| telemetry.headers_file.as_ref());
         for file in config.listen.key_file.iter().chain(telemetry) {
             self.file(file);
@@ -154,13 +152,16 @@ impl Found {
         if Path::new(IN_CLUSTER).exists() {
             self.file(Path::new(IN_CLUSTER));
         }
-        // The gateway that runs may have been given others than this process.
-        let holder = std::fs::read_to_string(config.data_directory.join("lock")).ok().and_then(|id| id.trim().parse::<u32>().ok());
-        let environment = holder.and_then(|id| std::fs::read(format!("/proc/{id}/environ")).ok()).unwrap_or_default();
-        for variable in environment.split(|byte| *byte == 0) {
-            if let Some((name, value)) = String::from_utf8_lossy(variable).split_once('=') {
-                self.variable(name, value);
-            }
+    }
+
+    /// The keys in a data directory, and the variables of the gateway that has it: it may have been given others than this process.
+    fn data(&mut self, data: &Path) {
+        let keys = [data.to_owned()].into_iter().chain(entries(&data.join("clusters"))).flat_map(|directory| entries(&directory));
+        for file in keys.filter(|file| file.extension().is_some_and(|end| end == "key")) {
+            self.file(&file);
+        }
+        for (name, value) in variables_of_holder(data) {
+            self.variable(&name, &value);
         }
     }
 
@@ -268,6 +269,14 @@ impl Found {
         }
         AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(spelt).map(Some)
     }
+}
+
+/// The environment of the gateway that has a data directory, where it runs and this user may see it.
+pub(super) fn variables_of_holder(data: &Path) -> Vec<(String, String)> {
+    let holder = std::fs::read_to_string(data.join("lock")).ok().and_then(|id| id.trim().parse::<u32>().ok());
+    let environment = holder.and_then(|id| std::fs::read(format!("/proc/{id}/environ")).ok()).unwrap_or_default();
+    let variables = environment.split(|byte| *byte == 0).map(String::from_utf8_lossy);
+    variables.filter_map(|variable| variable.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()))).collect()
 }
 
 fn entries(directory: &Path) -> impl Iterator<Item = PathBuf> + use<> {

@@ -46,7 +46,7 @@ fn what_stands_in_files_with_secrets_is_struck_out_wherever_it_shows() {
     let quoted: String = secrets.iter().map(|secret| format!("WARN the policy said {secret}, and {:?} of it\n", secret)).collect();
     let raw = data_encoding::HEXLOWER.encode(&[7; 32]);
     write(directory.path().join("data/gateway.log"), format!("{quoted}WARN {raw}\nWARN nothing of the kind\n")).unwrap();
-    let bundle = Bundle::gather(&config);
+    let bundle = Bundle::gather(&config, None);
     let of = |name: &str| bundle.parts().iter().find(|part| part.name == name).unwrap();
     for part in bundle.parts() {
         without(&part.text, &secrets[..8]);
@@ -63,14 +63,21 @@ fn a_configuration_that_is_not_taken_is_not_quoted() {
     let directory = tempfile::tempdir().unwrap();
     let config = directory.path().join("postern.yaml");
     write(&config, "listen: {adress: 'pl4nted-Sekret-1'} # pl4nted-Sekret-2\nx: pl4nted-Sekret-3\n").unwrap();
-    let bundle = Bundle::gather(&config);
+    create_dir_all(directory.path().join("data")).unwrap();
+    write(directory.path().join("data/token.key"), "k3y-of-the-gateway").unwrap();
+    write(directory.path().join("data/gateway.log"), "WARN it said k3y-of-the-gateway\n").unwrap();
+    let bundle = Bundle::gather(&config, Some(&directory.path().join("data")));
+    assert!(!bundle.is_taken() && bundle.parts().iter().any(|part| part.name == "gateway.log" && part.text.contains(secrets::STRUCK)));
     let text: String = bundle.parts().iter().map(|part| part.text.as_str()).collect();
-    assert!(!text.contains("pl4nted") && text.contains("It is not taken, for what is at line 1, column 10"), "{text}");
+    assert!(
+        !text.contains("pl4nted") && !text.contains("k3y-of") && text.contains("It is not taken, for what is at line 1, column 10"),
+        "{text}"
+    );
 }
 
 #[test]
 fn what_looks_like_a_secret_is_struck_out() {
-    let known = Secrets::gather(None);
+    let known = Secrets::gather(None, None);
     for secret in [
         "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhIn0.c2ln",
         "Authorization: Bearer abcdef123456",
@@ -110,10 +117,10 @@ fn it_is_an_archive_that_only_this_user_may_read_and_replaces_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let (config, _) = planted(directory.path());
     let file = directory.path().join("bundle.tar.gz");
-    let bundle = Bundle::gather(&config);
+    let bundle = Bundle::gather(&config, None);
     bundle.write(&file).unwrap();
     assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
-    assert!(bundle.write(&file).unwrap_err().to_string().contains("cannot make"));
+    assert!(bundle.write(&file).unwrap_err().to_string().contains("is there already"));
     let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(std::fs::File::open(&file).unwrap()));
     let names: Vec<_> = archive.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().display().to_string()).collect();
     assert_eq!(names.len(), bundle.parts().len());

@@ -148,6 +148,11 @@ impl Telemetry {
     }
 }
 
+/// Whether what is configured could be opened: its files are read.
+pub fn check(config: &config::Telemetry) -> anyhow::Result<()> {
+    post::client_of(config).map(drop).context("telemetry")
+}
+
 /// What spans and logs are of: `postern`, unless the environment names it.
 fn resource() -> Resource {
     let named =

@@ -15,6 +15,8 @@ use crate::config::Telemetry;
 
 /// Variables with headers that are sent along, as OpenTelemetry has them.
 const HEADERS: [&str; 3] = ["OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_LOGS_HEADERS"];
+/// Headers that are of the request as it is sent, and no credential.
+const OF_THE_REQUEST: [&str; 5] = ["connection", "content-length", "content-type", "host", "transfer-encoding"];
 /// The longest answer of a collector that is read.
 const LONGEST_ANSWER: usize = 64 << 10;
 
@@ -37,36 +39,36 @@ impl fmt::Debug for Post {
 
 impl Post {
     pub(super) fn new(config: &Telemetry, patience: Duration) -> anyhow::Result<Self> {
-        let mut builder = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
-        if config.is_near() {
-            // What is for this machine does not leave it by a proxy.
-            builder = builder.no_proxy();
-        }
-        if let Some(file) = &config.ca_file {
-            let pem = std::fs::read(file).with_context(|| format!("caFile: cannot read {}", file.display()))?;
-            let trusted = reqwest::Certificate::from_pem_bundle(&pem).with_context(|| format!("caFile: {}", file.display()))?;
-            ensure!(!trusted.is_empty(), "caFile: {} has no certificate", file.display());
-            builder = builder.tls_certs_only(trusted);
-        }
-        if let Some(file) = &config.headers_file {
-            ensure!(std::fs::metadata(file).is_ok_and(|about| about.is_file()), "headersFile: there is no file {}", file.display());
-            headers_of(&std::fs::read_to_string(file).with_context(|| format!("headersFile: cannot read {}", file.display()))?)
-                .with_context(|| format!("headersFile: {}", file.display()))?;
-        }
-        if let Some(name) = HEADERS.into_iter().find(|name| std::env::var_os(name).is_some()).filter(|_| !config.is_private()) {
-            bail!("{name}: its credentials would cross the network in clear; use https:// for telemetry.endpoint");
-        }
+        let client = client_of(config)?;
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         std::thread::Builder::new().name("telemetry".into()).spawn(move || runtime.block_on(std::future::pending::<()>()))?;
-        Ok(Self {
-            client: builder.build()?,
-            headers_file: config.headers_file.clone(),
-            runtime: handle,
-            patience,
-            has_failed: AtomicBool::default(),
-        })
+        Ok(Self { client, headers_file: config.headers_file.clone(), runtime: handle, patience, has_failed: AtomicBool::default() })
     }
+}
+
+/// What posts as the configuration says, whose files are read for it.
+pub(super) fn client_of(config: &Telemetry) -> anyhow::Result<reqwest::Client> {
+    let mut builder = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
+    if config.is_near() {
+        // What is for this machine does not leave it by a proxy.
+        builder = builder.no_proxy();
+    }
+    if let Some(file) = &config.ca_file {
+        let pem = std::fs::read(file).with_context(|| format!("caFile: cannot read {}", file.display()))?;
+        let trusted = reqwest::Certificate::from_pem_bundle(&pem).with_context(|| format!("caFile: {}", file.display()))?;
+        ensure!(!trusted.is_empty(), "caFile: {} has no certificate", file.display());
+        builder = builder.tls_certs_only(trusted);
+    }
+    if let Some(file) = &config.headers_file {
+        ensure!(std::fs::metadata(file).is_ok_and(|about| about.is_file()), "headersFile: there is no file {}", file.display());
+        headers_of(&std::fs::read_to_string(file).with_context(|| format!("headersFile: cannot read {}", file.display()))?)
+            .with_context(|| format!("headersFile: {}", file.display()))?;
+    }
+    if let Some(name) = HEADERS.into_iter().find(|name| std::env::var_os(name).is_some()).filter(|_| !config.is_private()) {
+        bail!("{name}: its credentials would cross the network in clear; use https:// for telemetry.endpoint");
+    }
+    Ok(builder.build()?)
 }
 
 #[async_trait::async_trait]
@@ -126,13 +128,18 @@ async fn post(client: &reqwest::Client, headers_file: Option<PathBuf>, mut reque
 fn headers_of(text: &str) -> anyhow::Result<HeaderMap> {
     let mut headers = HeaderMap::new();
     for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        let (name, value) = line.split_once(':').with_context(|| format!("line {} is not `Name: value`", number + 1))?;
+        let (name, value) = line
+            .split_once(':')
+            .with_context(|| format!("line {} is not `Name: value`, such as `Authorization: Bearer TOKEN`", number + 1))?;
         let name: HeaderName = name.trim().parse().with_context(|| format!("line {}: its name is no header's", number + 1))?;
+        ensure!(!OF_THE_REQUEST.contains(&name.as_str()), "line {}: {name} is the request's own", number + 1);
+        ensure!(!value.trim().is_empty(), "line {}: {name} has no value", number + 1);
         let mut value =
             HeaderValue::from_str(value.trim()).ok().with_context(|| format!("line {}: its value is no header's", number + 1))?;
         value.set_sensitive(true);
         headers.append(name, value);
     }
+    ensure!(!headers.is_empty(), "it has no header; write one as `Authorization: Bearer TOKEN`");
     Ok(headers)
 }
 
@@ -146,7 +153,10 @@ mod tests {
         assert_eq!((headers["authorization"].to_str().unwrap(), headers["x-scope-orgid"].to_str().unwrap()), ("Bearer s3cr3t", "one:two"));
         assert!(!format!("{headers:?}").contains("s3cr3t"));
         for (text, expected) in [
-            ("A: b\ns3cr3t", "line 2 is not `Name: value`"),
+            ("A: b\ns3cr3t", "line 2 is not `Name: value`, such as"),
+            ("Host: s3cr3t", "line 1: host is the request's own"),
+            ("A: ", "line 1: a has no value"),
+            ("\n", "it has no header"),
             ("s3 cr3t: b", "line 1: its name is no header's"),
             ("A: s3cr3t\u{7f}", "line 1: its value is no header's"),
         ] {

@@ -53,10 +53,14 @@ pub(crate) fn begin(data: &Path) -> anyhow::Result<()> {
 
 /// Keeps a line that goes to standard error in another way than the log, and waits, for a moment, until all that was said is written.
 pub fn last(line: &str) {
+    say(line);
+    flush();
+}
+
+fn say(line: &str) {
     if let Some(lines) = LINES.get() {
         let _ = lines.try_send(Line::Text(format!("{} {}\n", timestamp(), in_a_line(line)).into_bytes()));
     }
-    flush();
 }
 
 /// Keeps where a panic was. What it said is on standard error only: it may quote what was worked on.
@@ -64,7 +68,11 @@ pub fn keep_panics() {
     let told = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         let at = panic.location().map(ToString::to_string).unwrap_or_default();
-        last(&format!("panicked at {at}"));
+        say(&format!("panicked at {at}"));
+        // One that ends no more than a request holds up no thread.
+        if std::thread::current().name() == Some("main") {
+            flush();
+        }
         told(panic);
     }));
 }
