@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context;
 use clap::Args;
 
 use super::terminal::say;
@@ -25,8 +24,7 @@ pub struct SupportBundle {
 
 impl SupportBundle {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        std::fs::read(&self.config).with_context(|| format!("cannot read the configuration {}", self.config.display()))?;
-        let bundle = Bundle::gather(&self.config, self.data_directory.as_deref());
+        let bundle = Bundle::gather(&self.config, self.data_directory.as_deref())?;
         let time: String = timestamp().chars().filter(char::is_ascii_alphanumeric).take(15).collect();
         let output = self.output.unwrap_or_else(|| format!("postern-support-{time}.tar.gz").into());
         bundle.write(&output)?;

@@ -63,41 +63,36 @@ impl Bundle {
     /// Gathers what there is about the gateway of a configuration, whether it runs or not. What cannot be had is said in its place.
     ///
     /// `data` is where the gateway's data is, for a configuration that is not taken.
-    pub fn gather(file: &Path, data: Option<&Path>) -> Self {
-        let (text, config) = match std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display())) {
-            Ok(text) => (text.clone(), Config::of_file(file, &text)),
-            Err(error) => (String::new(), Err(error)),
-        };
+    pub fn gather(file: &Path, data: Option<&Path>) -> anyhow::Result<Self> {
+        let text = std::fs::read_to_string(file).with_context(|| format!("cannot read the configuration {}", file.display()))?;
+        let config = Config::of_file(file, &text);
         let secrets = Secrets::gather(config.as_ref().ok(), data);
-        let mut bundle = Self { parts: Vec::new(), unread: Vec::new(), is_taken: true };
-        bundle.unread = secrets.unread().to_vec();
+        let mut bundle = Self { parts: Vec::new(), unread: secrets.unread().to_vec(), is_taken: config.is_ok() };
         bundle.add("version.json", Ok(machine::version()), &secrets);
         bundle.add("machine.json", machine::about(config.as_ref().ok()).map(pretty), &secrets);
-        match &config {
+        let kept = match &config {
             Ok(config) => {
                 bundle.add("configuration.yaml", configuration::shown(&text), &secrets);
                 bundle.add("policies.json", policies::about(config, &secrets).map(pretty), &secrets);
-                bundle.add("audit.json", audit::about(&config.audit_file()).map(pretty), &secrets);
-                bundle.add("database.json", tables(&config.data_directory.join("postern.db")).map(pretty), &secrets);
                 for (name, path) in [("health.txt", "/healthz?verbose"), ("readiness.txt", "/readyz?verbose"), ("metrics.txt", "/metrics")]
                 {
                     bundle.add(name, served::get(config, path), &secrets);
                 }
-                bundle.put("gateway.log", log(&config.data_directory), |log| secrets.of_log(log));
+                Some((config.data_directory.as_path(), config.audit_file()))
             }
             Err(error) => {
-                bundle.is_taken = false;
                 bundle.add("configuration.yaml", Ok(configuration::refused(error)), &secrets);
-                if let Some(data) = data {
-                    bundle.add("audit.json", audit::about(&data.join("audit.jsonl")).map(pretty), &secrets);
-                    bundle.add("database.json", tables(&data.join("postern.db")).map(pretty), &secrets);
-                    bundle.put("gateway.log", log(data), |log| secrets.of_log(log));
-                }
+                data.map(|data| (data, data.join("audit.jsonl")))
             }
+        };
+        if let Some((data, audit)) = kept {
+            bundle.add("audit.json", audit::about(&audit).map(pretty), &secrets);
+            bundle.add("database.json", tables(&data.join("postern.db")).map(pretty), &secrets);
+            bundle.put("gateway.log", log(data), |log| secrets.of_log(log));
         }
         let about = bundle.about();
         bundle.parts.insert(0, Part { name: "README.txt", text: about, struck: 0 });
-        bundle
+        Ok(bundle)
     }
 
     fn add(&mut self, name: &'static str, text: anyhow::Result<String>, secrets: &Secrets) {
@@ -188,9 +183,8 @@ fn log(data: &Path) -> anyhow::Result<String> {
         }
     }
     ensure!(!log.is_empty(), "no log is kept in {} yet", data.display());
-    let begin = log.len().saturating_sub(LOG as usize);
-    let begin =
-        log[log.ceil_char_boundary(begin)..].find('\n').filter(|_| begin > 0).map_or(0, |line| log.ceil_char_boundary(begin) + line + 1);
+    let begin = log.ceil_char_boundary(log.len().saturating_sub(LOG as usize));
+    let begin = log[begin..].find('\n').filter(|_| begin > 0).map_or(0, |line| begin + line + 1);
     Ok(log.split_off(begin))
 }
 

@@ -46,7 +46,7 @@ fn what_stands_in_files_with_secrets_is_struck_out_wherever_it_shows() {
     let quoted: String = secrets.iter().map(|secret| format!("WARN the policy said {secret}, and {:?} of it\n", secret)).collect();
     let raw = data_encoding::HEXLOWER.encode(&[7; 32]);
     write(directory.path().join("data/gateway.log"), format!("{quoted}WARN {raw}\nWARN nothing of the kind\n")).unwrap();
-    let bundle = Bundle::gather(&config, None);
+    let bundle = Bundle::gather(&config, None).unwrap();
     let of = |name: &str| bundle.parts().iter().find(|part| part.name == name).unwrap();
     for part in bundle.parts() {
         without(&part.text, &secrets[..8]);
@@ -66,7 +66,7 @@ fn a_configuration_that_is_not_taken_is_not_quoted() {
     create_dir_all(directory.path().join("data")).unwrap();
     write(directory.path().join("data/token.key"), "k3y-of-the-gateway").unwrap();
     write(directory.path().join("data/gateway.log"), "WARN it said k3y-of-the-gateway\n").unwrap();
-    let bundle = Bundle::gather(&config, Some(&directory.path().join("data")));
+    let bundle = Bundle::gather(&config, Some(&directory.path().join("data"))).unwrap();
     assert!(!bundle.is_taken() && bundle.parts().iter().any(|part| part.name == "gateway.log" && part.text.contains(secrets::STRUCK)));
     let text: String = bundle.parts().iter().map(|part| part.text.as_str()).collect();
     assert!(
@@ -117,7 +117,7 @@ fn it_is_an_archive_that_only_this_user_may_read_and_replaces_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let (config, _) = planted(directory.path());
     let file = directory.path().join("bundle.tar.gz");
-    let bundle = Bundle::gather(&config, None);
+    let bundle = Bundle::gather(&config, None).unwrap();
     bundle.write(&file).unwrap();
     assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     assert!(bundle.write(&file).unwrap_err().to_string().contains("is there already"));

@@ -9,7 +9,6 @@ mod post;
 pub mod recent;
 mod trace;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -97,7 +96,6 @@ impl Telemetry {
                 .with_protocol(Protocol::HttpBinary)
                 .with_endpoint(endpoint("traces"))
                 .with_timeout(PATIENCE)
-                .with_headers(HashMap::new())
                 .build()?;
             let ratio = f64::from(config.sampling_rate_per_million) / 1_000_000.0;
             anyhow::Ok(

@@ -31,7 +31,7 @@ struct Making {
 }
 
 impl Making {
-    fn span(&self, name: impl Into<std::borrow::Cow<'static, str>>, kind: SpanKind, began: SystemTime, parent: &Context) -> Span {
+    fn span(&self, name: &'static str, kind: SpanKind, began: SystemTime, parent: &Context) -> Span {
         self.sdk.build_with_context(SpanBuilder::from_name(name).with_kind(kind).with_start_time(began), parent)
     }
 
