@@ -79,6 +79,25 @@ fn a_trace_has_its_stages_its_policies_and_the_way_to_the_api_server() {
     assert_eq!(spans.len(), 6);
 }
 
+/// However often a thread is put aside between two readings of a clock: the root begins first and ends last, and a stage that began with the request begins with it exactly.
+#[test]
+fn no_span_reaches_beyond_the_one_that_it_is_part_of() {
+    for _ in 0..2_000 {
+        let (tracer, _provider, kept) = tracer(100);
+        let began = Instant::now();
+        let mut trace = tracer.begin(&HeaderMap::new(), began).unwrap();
+        trace.step("identify", began);
+        trace.step("decide", Instant::now());
+        trace.place().sends(&mut HeaderMap::new()).ended(Some(StatusCode::OK));
+        drop(trace);
+        let spans = kept.0.lock().unwrap().clone();
+        let (root, parts) = spans.split_last().unwrap();
+        assert_eq!((root.name.as_ref(), parts.len(), parts[0].start_time), ("request", 3, root.start_time));
+        assert!(parts.iter().all(|part| part.start_time <= part.end_time && part.end_time <= root.end_time));
+        assert!(parts.windows(2).all(|two| two[0].end_time <= two[1].start_time), "one after the other");
+    }
+}
+
 #[test]
 fn a_caller_says_whether_a_trace_is_made() {
     let parent = |flags: &str| headers(&format!("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-{flags}"));

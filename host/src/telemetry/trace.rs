@@ -43,6 +43,31 @@ impl Making {
     }
 }
 
+/// The clock of one trace. The wall's is read once: however it is set meanwhile, and whenever the request's thread is put aside, no span begins before the one that it is
+/// part of, or ends after it.
+#[derive(Clone, Copy, Debug)]
+struct Clock {
+    began: Instant,
+    at: SystemTime,
+}
+
+impl Clock {
+    /// One that begins with the request.
+    fn since(began: Instant) -> Self {
+        let now = SystemTime::now();
+        Self { began, at: now.checked_sub(began.elapsed()).unwrap_or(now) }
+    }
+
+    /// When something was; what lies before the request is its beginning.
+    fn time_of(self, instant: Instant) -> SystemTime {
+        self.at + instant.saturating_duration_since(self.began)
+    }
+
+    fn now(self) -> SystemTime {
+        self.time_of(Instant::now())
+    }
+}
+
 impl Tracer {
     pub(super) fn new(sdk: SdkTracer, spans: Arc<Spans>) -> Self {
         Self(Some(Making { sdk, spans }))
@@ -53,12 +78,13 @@ impl Tracer {
     pub fn begin(&self, headers: &HeaderMap, began: Instant) -> Option<Box<Trace>> {
         let making = self.0.as_ref()?;
         let parent = parent(headers);
-        let root = making.span("request", SpanKind::Server, time_of(began), &parent);
+        let clock = Clock::since(began);
+        let root = making.span("request", SpanKind::Server, clock.at, &parent);
         if !root.is_recording() {
             return None;
         }
         let within = within(&root);
-        Some(Box::new(Trace { root, place: Place { making: making.clone(), within: within.clone() }, last: within }))
+        Some(Box::new(Trace { root, place: Place { making: making.clone(), clock, within: within.clone() }, last: within }))
     }
 }
 
@@ -103,14 +129,15 @@ impl Trace {
 
     /// A stage has ended just now.
     pub fn step(&mut self, name: &'static str, began: Instant) {
-        let mut span = self.place.making.span(name, SpanKind::Internal, time_of(began), &self.place.within);
+        let Place { making, clock, within: parent } = &self.place;
+        let mut span = making.span(name, SpanKind::Internal, clock.time_of(began), parent);
+        making.end(&mut span, clock.now());
         self.last = within(&span);
-        self.place.making.end(&mut span, SystemTime::now());
     }
 
     /// A policy was asked, in the stage that ended last.
     pub fn asked(&mut self, policy: &str, verdict: &'static str, began: Instant, took: Duration) {
-        let began = time_of(began);
+        let began = self.place.clock.time_of(began);
         let mut span = self.place.making.span("policy", SpanKind::Internal, began, &self.last);
         span.set_attribute(KeyValue::new("postern.policy", policy.to_owned()));
         span.set_attribute(KeyValue::new("postern.verdict", verdict));
@@ -123,7 +150,7 @@ impl Trace {
 
 impl Drop for Trace {
     fn drop(&mut self) {
-        self.place.making.end(&mut self.root, SystemTime::now());
+        self.place.making.end(&mut self.root, self.place.clock.now());
     }
 }
 
@@ -131,20 +158,21 @@ impl Drop for Trace {
 #[derive(Clone, Debug)]
 pub struct Place {
     making: Making,
+    clock: Clock,
     within: Context,
 }
 
 impl Place {
     /// Begins the way to the API server, which is told that it is part of the trace.
     pub fn sends(&self, headers: &mut HeaderMap) -> Sending {
-        let span = self.making.span("forward", SpanKind::Client, SystemTime::now(), &self.within);
+        let span = self.making.span("forward", SpanKind::Client, self.clock.now(), &self.within);
         if span.span_context().is_valid() {
             TraceContextPropagator::new().inject_context(&within(&span), &mut HeaderInjector(headers));
             if span.span_context().trace_state().header().is_empty() {
                 headers.remove("tracestate");
             }
         }
-        Sending { span, making: self.making.clone(), status: None }
+        Sending { span, making: self.making.clone(), clock: self.clock, status: None }
     }
 }
 
@@ -152,6 +180,7 @@ impl Place {
 pub struct Sending {
     span: Span,
     making: Making,
+    clock: Clock,
     status: Option<StatusCode>,
 }
 
@@ -168,7 +197,7 @@ impl Drop for Sending {
             Some(status) => self.span.set_attribute(KeyValue::new("http.response.status_code", i64::from(status.as_u16()))),
             None => self.span.set_status(Status::error("")),
         }
-        self.making.end(&mut self.span, SystemTime::now());
+        self.making.end(&mut self.span, self.clock.now());
     }
 }
 
@@ -189,10 +218,4 @@ fn parent(headers: &HeaderMap) -> Context {
 /// What is part of a span.
 fn within(span: &Span) -> Context {
     Context::new().with_remote_span_context(span.span_context().clone())
-}
-
-/// When something was, of which it is known how long ago.
-fn time_of(instant: Instant) -> SystemTime {
-    let now = SystemTime::now();
-    now.checked_sub(instant.elapsed()).unwrap_or(now)
 }
