@@ -4,7 +4,8 @@ use std::sync::{Arc, OnceLock};
 
 use postern::classify::Shape;
 use postern::mask::{Mask, Plan, Plans, Report, RowObject, Selector, TokenKey, Transform};
-use postern::policy::bindings::postern::policy::types;
+use postern::policy::{Subject, Surroundings};
+use postern::rehearse::given::Wanted;
 use postern::respond::{Asked, Items, Treatment};
 use serde_json::Value;
 
@@ -77,25 +78,17 @@ pub fn watch(data: &[u8]) {
 fn treatment(table: bool) -> Treatment {
     static PLANS: OnceLock<Arc<Plans>> = OnceLock::new();
     let plans = PLANS.get_or_init(|| Arc::new(Plans::new(TokenKey::new(&[1; 32]))));
+    static SUBJECT: OnceLock<Arc<Subject>> = OnceLock::new();
+    let subject = SUBJECT.get_or_init(|| {
+        let wanted = Wanted { verb: "list".into(), resource: "secrets".into(), ..Wanted::default() };
+        wanted.given(None, Surroundings::default()).expect("it is an operation").subject
+    });
     let mask = Mask { what: Selector::Field("$.data.*".into()), how: Transform::Redact, when: vec![] };
-    let operation = types::Operation {
-        id: String::new(),
-        cluster: String::new(),
-        received_at: 0,
-        caller: types::Caller { username: String::new(), groups: vec![], issuer: String::new(), claims: vec![] },
-        verb: String::new(),
-        target: None,
-        path: String::new(),
-        query: vec![],
-        dry_run: false,
-        command: None,
-        approved: false,
-    };
     Treatment {
         masks: Some(plans.of(&[mask]).expect("the mask compiles")),
         on_object: vec![],
         runtime: None,
-        operation: Arc::new(operation),
+        subject: Arc::clone(subject),
         plans: Arc::clone(plans),
         resource: "secrets".into(),
         asked: Asked { table, partial: None, rows: RowObject::Metadata },

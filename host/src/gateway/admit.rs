@@ -92,7 +92,7 @@ impl Cluster {
             held,
             restored: None,
             opening,
-            described: OnceCell::new(),
+            subject: OnceCell::new(),
         };
         if !streams {
             self.take_in(&mut exchange).await?;

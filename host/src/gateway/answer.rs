@@ -109,7 +109,7 @@ impl Cluster {
                     masks: masks.clone(),
                     on_object: passed.on_object.clone(),
                     runtime: self.policies.as_ref().map(|p| Arc::clone(p.runtime())),
-                    operation: self.describe_answer(&exchange, &passed),
+                    subject: exchange.subject_after(&passed),
                     plans: Arc::clone(&self.plans),
                     resource: exchange.resource(),
                     asked,

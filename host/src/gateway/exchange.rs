@@ -10,11 +10,12 @@ use hyper::body::Incoming;
 
 use super::restore::Restored;
 use crate::classify::{Operation, Shape, Target};
+use crate::decide::Terms;
 use crate::forward::{As, Outgoing, Way};
 use crate::identify::Caller;
 use crate::json::RequestBody;
 use crate::mask::Scope;
-use crate::policy::bindings::postern::policy::types;
+use crate::policy::Subject;
 use crate::respond::Held;
 use crate::stream::messages::Opening;
 
@@ -35,7 +36,8 @@ pub(super) struct Exchange {
     pub(super) opening: Option<Opening>,
     /// What the body was, where placeholders in it were put right.
     pub(super) restored: Option<Restored>,
-    pub(super) described: OnceCell<Arc<types::Operation>>,
+    /// What policies are told of it, once one was asked.
+    pub(super) subject: OnceCell<Arc<Subject>>,
 }
 
 impl Exchange {
@@ -54,6 +56,25 @@ impl Exchange {
         let target = self.operation.target.as_ref();
         let namespace = target.and_then(|t| t.namespace.as_deref()).unwrap_or_default();
         Scope::of(&self.resource(), namespace, target.and_then(|t| t.name.as_deref()).unwrap_or_default())
+    }
+
+    /// What policies are told of it, put together for the first that is asked.
+    pub(super) fn subject(&self) -> Arc<Subject> {
+        Arc::clone(self.subject.get_or_init(|| self.subject_of(&self.operation)))
+    }
+
+    /// The same of another operation, which the same caller asks about.
+    pub(super) fn subject_of(&self, operation: &Operation) -> Arc<Subject> {
+        Arc::new(Subject::new(operation, &self.caller, &self.id, self.received_at))
+    }
+
+    /// The same for what comes after the decision.
+    pub(super) fn subject_after(&self, terms: &Terms) -> Arc<Subject> {
+        let mut subject = self.subject();
+        if terms.approved {
+            Arc::make_mut(&mut subject).approve();
+        }
+        subject
     }
 
     /// What is sent for it, in a way.

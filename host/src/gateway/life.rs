@@ -13,12 +13,10 @@ use super::review::is_review;
 use super::seal::Sealed;
 use crate::approve::State;
 use crate::body::Body;
-use crate::classify::Operation;
 use crate::config::KeepBodies;
-use crate::decide::{self, Decider, Ruling, Terms};
+use crate::decide::{Decider, Ruling};
 use crate::json::RequestBody;
 use crate::policy::PolicySet;
-use crate::policy::bindings::postern::policy::types;
 use crate::record::Event;
 use crate::status::Refusal;
 use crate::stream::messages::Opening;
@@ -147,26 +145,6 @@ impl Cluster {
         let around = self.look_around(&exchange.operation, &needs).await?;
         let passing = is_unread(&exchange.upload).then(|| Arc::new(RequestBody::passing()));
         let body = passing.as_ref().or(Some(&exchange.body).filter(|body| !body.is_empty()));
-        Ok(decider.decide(&|| self.describe(exchange), &exchange.operation, body, &around))
-    }
-
-    /// The operation as policies are told it, put together for the first that is asked.
-    pub(super) fn describe(&self, exchange: &Exchange) -> Arc<types::Operation> {
-        Arc::clone(exchange.described.get_or_init(|| self.describe_as(exchange, &exchange.operation)))
-    }
-
-    /// The same of another operation, which the same caller asks about.
-    pub(super) fn describe_as(&self, exchange: &Exchange, operation: &Operation) -> Arc<types::Operation> {
-        let Exchange { caller, id, received_at, .. } = exchange;
-        Arc::new(decide::describe(operation, caller, id, *received_at))
-    }
-
-    /// The same for what comes after the decision.
-    pub(super) fn describe_answer(&self, exchange: &Exchange, terms: &Terms) -> Arc<types::Operation> {
-        let mut described = self.describe(exchange);
-        if terms.approved {
-            Arc::make_mut(&mut described).approved = true;
-        }
-        described
+        Ok(decider.decide(&|| exchange.subject(), &exchange.operation, body, &around))
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Cluster;
 use crate::classify::{Operation, Shape, escape, path_of};
 use crate::policy::Surroundings;
-use crate::policy::bindings::postern::policy::types::Surrounding;
+use crate::policy::contract::Surrounding;
 use crate::status::Refusal;
 
 impl Cluster {

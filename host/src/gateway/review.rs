@@ -17,7 +17,7 @@ use crate::classify::{Operation, Shape, Target};
 use crate::decide::Ruling;
 use crate::forward::Way;
 use crate::json::RequestBody;
-use crate::policy::Surroundings;
+use crate::policy::{Hook, Surroundings};
 use crate::respond::{self, Completion, Masking, Work};
 use crate::status::Refusal;
 
@@ -170,7 +170,7 @@ impl Cluster {
             }
         }
         review["status"]["resourceRules"] = json!(kept);
-        if !is_all && self.in_force().policies.iter().any(|policy| policy.on_request()) {
+        if !is_all && self.in_force().policies.iter().any(|policy| policy.has(Hook::OnRequest)) {
             reasons.push("policies may refuse more of what stands with *; ask for it by name: kubectl auth can-i VERB RESOURCE".into());
         }
         if !reasons.is_empty() {
@@ -195,8 +195,7 @@ impl Cluster {
         let around = Surroundings { only_asks: true, ..around };
         let has_body = operation.shape == Shape::Proxy || matches!(operation.verb.as_str(), "create" | "update" | "patch");
         let body = (has_body && operation.shape != Shape::Stream).then(|| Arc::new(RequestBody::not_there()));
-        let ask =
-            |operation: &Operation| said(&decider.decide(&|| self.describe_as(exchange, operation), operation, body.as_ref(), &around));
+        let ask = |operation: &Operation| said(&decider.decide(&|| exchange.subject_of(operation), operation, body.as_ref(), &around));
         if operation.command.is_none() {
             return ask(&operation);
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
-use super::bindings::postern::policy::types;
+use super::contract::Subject;
 use super::counters::Counters;
 use super::ready::{self, Job, Jobs, Place};
 use crate::clock;
@@ -105,9 +105,8 @@ impl Runtime {
     }
 
     /// A place for an instance that stays with a stream: each caller has so many in each cluster.
-    pub fn stay(&self, operation: &types::Operation) -> Result<Slot, Full> {
-        let types::Operation { cluster, caller, .. } = operation;
-        self.staying.take(&[cluster, &caller.issuer, &caller.username], STAYING_FOR_ONE)
+    pub fn stay(&self, subject: &Subject) -> Result<Slot, Full> {
+        self.staying.take(&[subject.cluster(), subject.issuer(), subject.username()], STAYING_FOR_ONE)
     }
 
     /// Has something done off the request's path, if there is room for it.

@@ -3,7 +3,7 @@
 use anyhow::bail;
 use serde::{Deserialize, Serialize};
 
-use super::bindings::postern::policy::types::{Capabilities, Hooks, Manifest};
+use super::contract::{Hook, Manifest};
 
 /// A capability, as files write it.
 #[derive(Clone, Copy, Debug, Deserialize, schemars::JsonSchema, PartialEq, Eq, Serialize)]
@@ -25,15 +25,6 @@ impl Capability {
     /// What a policy is granted whose file says nothing: nothing that could hold a secret.
     pub const DEFAULT: [Self; 2] = [Self::Bodies, Self::Counters];
 
-    fn flag(self) -> Capabilities {
-        match self {
-            Self::Bodies => Capabilities::BODIES,
-            Self::SecretValues => Capabilities::SECRET_VALUES,
-            Self::Streams => Capabilities::STREAMS,
-            Self::Counters => Capabilities::COUNTERS,
-        }
-    }
-
     /// As it is written.
     pub fn name(self) -> &'static str {
         match self {
@@ -43,28 +34,23 @@ impl Capability {
             Self::Counters => "counters",
         }
     }
-
-    /// Those of a set, in order.
-    pub fn of(flags: Capabilities) -> Vec<Self> {
-        Self::ALL.into_iter().filter(|capability| flags.contains(capability.flag())).collect()
-    }
 }
 
 /// What a policy asks for and is granted. `grants` is what its file says; none where it says nothing.
 ///
 /// A policy that is not granted what it works with would decide about what it cannot see: it does not load. Secret values are the exception: it
 /// reads placeholders in their place.
-pub(super) fn granted(manifest: &Manifest, grants: Option<&[Capability]>) -> anyhow::Result<Capabilities> {
-    if manifest.hooks.contains(Hooks::CHUNK) && !manifest.capabilities.contains(Capabilities::STREAMS) {
+pub(super) fn granted(manifest: &Manifest, grants: Option<&[Capability]>) -> anyhow::Result<Vec<Capability>> {
+    if manifest.hooks.contains(&Hook::OnChunk) && !manifest.capabilities.contains(&Capability::Streams) {
         bail!("it looks at what containers write (on-chunk), and its manifest does not name the capability streams");
     }
     let grants = grants.unwrap_or(&Capability::DEFAULT);
-    let mut granted = Capabilities::empty();
-    for capability in Capability::of(manifest.capabilities) {
-        if grants.contains(&capability) {
-            granted |= capability.flag();
-        } else if capability != Capability::SecretValues {
-            let all: Vec<&str> = grants.iter().chain([&capability]).map(|c| c.name()).collect();
+    let mut granted = Vec::new();
+    for capability in &manifest.capabilities {
+        if grants.contains(capability) {
+            granted.push(*capability);
+        } else if *capability != Capability::SecretValues {
+            let all: Vec<&str> = grants.iter().chain([capability]).map(|c| c.name()).collect();
             bail!(
                 "it asks for {}, which its file does not grant; if it may have that, write grants: [{}] into the .yaml beside it",
                 capability.name(),
@@ -79,29 +65,21 @@ pub(super) fn granted(manifest: &Manifest, grants: Option<&[Capability]>) -> any
 mod tests {
     use super::*;
 
-    fn manifest(capabilities: Capabilities, hooks: Hooks) -> Manifest {
-        Manifest {
-            name: "p".into(),
-            version: "1.0.0".into(),
-            summary: String::new(),
-            rules: Vec::new(),
-            hooks,
-            needs: Vec::new(),
-            capabilities,
-            settings_schema: String::new(),
-        }
+    fn manifest(capabilities: &[Capability], hook: Hook) -> Manifest {
+        Manifest { capabilities: capabilities.to_vec(), hooks: vec![hook], ..Manifest::default() }
     }
 
     #[test]
     fn a_policy_has_what_it_asks_for_and_is_granted() {
-        let all = Capabilities::all();
-        let none = Capabilities::empty();
-        let of = |asks, grants: Option<&[Capability]>| granted(&manifest(asks, Hooks::REQUEST), grants).map_err(|e| e.to_string());
-        assert_eq!(of(none, Some(&Capability::ALL)), Ok(none), "what it does not ask for it does not get");
-        assert_eq!(of(all, Some(&Capability::ALL)), Ok(all));
-        assert_eq!(of(Capabilities::BODIES | Capabilities::SECRET_VALUES, None), Ok(Capabilities::BODIES));
-        assert!(of(Capabilities::STREAMS, None).unwrap_err().contains("grants: [bodies, counters, streams]"));
-        assert!(of(Capabilities::COUNTERS, Some(&[])).unwrap_err().contains("grants: [counters]"));
-        assert!(granted(&manifest(none, Hooks::CHUNK), Some(&Capability::ALL)).is_err());
+        let all = &Capability::ALL;
+        let of = |asks: &[Capability], grants: Option<&[Capability]>| {
+            granted(&manifest(asks, Hook::OnRequest), grants).map_err(|e| e.to_string())
+        };
+        assert_eq!(of(&[], Some(all)), Ok(vec![]), "what it does not ask for it does not get");
+        assert_eq!(of(all, Some(all)), Ok(all.to_vec()));
+        assert_eq!(of(&[Capability::Bodies, Capability::SecretValues], None), Ok(vec![Capability::Bodies]));
+        assert!(of(&[Capability::Streams], None).unwrap_err().contains("grants: [bodies, counters, streams]"));
+        assert!(of(&[Capability::Counters], Some(&[])).unwrap_err().contains("grants: [counters]"));
+        assert!(granted(&manifest(&[], Hook::OnChunk), Some(all)).is_err());
     }
 }

@@ -1,72 +1,28 @@
 //! One call of a policy in an instance of its own.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
 use serde_json::Value;
-use wasmtime::component::{ComponentExportIndex, Func, HasSelf, Instance, Linker, Resource, ResourceTable};
+use wasmtime::component::Instance;
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap};
 
-use super::bindings::postern::policy::host;
-use super::bindings::postern::policy::types::{self, Capabilities, HostDocument, Operation, Surrounding, Verdict};
-use super::bindings::{PolicyModule, PolicyModulePre};
-use super::bound::Bound;
 use super::busy::patiently;
+use super::contract::v0_1::{self, Prepared};
+use super::contract::{Hook, Manifest, Subject, Verdict};
 use super::counters::CounterOwner;
 use super::document::{Document, Seen};
 use super::engine::ticks;
+use super::grants::Capability;
 use super::live::Live;
 use super::sight::Sight;
-use super::{CallLimits, Hook, Outcome, Policy, Runtime};
-use super::{trusted, wasi};
-use crate::clock;
+use super::state::{State, Surroundings};
+use super::{CallLimits, Outcome, Policy, Runtime};
 use crate::json::RequestBody;
 use crate::slots::Slot;
 
-/// A component ready to be instantiated, and where its hooks are: an operation calls one of them, and looks up no others.
-pub(super) struct Prepared {
-    pub(super) module: PolicyModulePre<State>,
-    pub(super) on_request: ComponentExportIndex,
-    pub(super) on_object: ComponentExportIndex,
-    pub(super) on_chunk: ComponentExportIndex,
-}
-
-/// The instance of the contract's exports.
-pub(super) const EXPORTS: &str = "postern:policy/policy@0.1.0";
-
 /// Milliseconds that what is done once, when a module is loaded, may take: a machine that compiles another just now is slow.
 pub(super) const LOAD_TIME: u64 = 10_000;
-
-/// Most annotations one call leaves, and their sizes.
-const MOST_ANNOTATIONS: usize = 32;
-const LONGEST_KEY: usize = 64;
-const LONGEST_VALUE: usize = 1024;
-
-/// The objects beside an operation, fetched before the call.
-#[derive(Clone, Debug, Default)]
-pub struct Surroundings {
-    /// The Namespace addressed.
-    pub namespace: Option<Arc<Value>>,
-    /// The object as it is stored.
-    pub stored: Option<Arc<Value>>,
-    /// The pod.
-    pub pod: Option<Arc<Value>>,
-    /// Whether the operation is only asked about: what is counted is told, and not added to.
-    pub only_asks: bool,
-}
-
-/// What a call is about.
-pub struct Call<'a> {
-    /// The operation as the contract spells it.
-    pub operation: &'a Operation,
-    /// The request's body, when a policy reads it.
-    pub body: Option<&'a Arc<RequestBody>>,
-    /// The objects beside it.
-    pub surroundings: &'a Surroundings,
-}
-
 /// The most bytes that a policy hands over in one call, of the host or of its own.
 const MOST_IN_A_CALL: usize = 32 << 20;
 /// The most rules of a manifest, and the most words in them.
@@ -74,6 +30,16 @@ const MOST_RULES: usize = 1000;
 const MOST_WORDS: usize = 10_000;
 /// The most handles it has at a time. One for each way of looking around is what a policy needs.
 const MOST_HANDLES: usize = 1000;
+
+/// What a call is about.
+pub struct Call<'a> {
+    /// The operation as policies are told of it.
+    pub subject: &'a Subject,
+    /// The request's body, when a policy reads it.
+    pub body: Option<&'a Arc<RequestBody>>,
+    /// The objects beside it.
+    pub surroundings: &'a Surroundings,
+}
 
 /// What a policy answered.
 #[derive(Debug)]
@@ -92,64 +58,13 @@ pub struct Answer {
     pub took: Duration,
 }
 
-/// What a store holds: all a policy can reach.
-pub struct State {
-    pub(super) bound: Bound,
-    table: ResourceTable,
-    annotations: Vec<(String, String)>,
-    surroundings: Surroundings,
-    /// What the policy sees of them: the Namespace, the stored object, the pod.
-    seen: [Seen; 3],
-    sight: Sight,
-    runtime: Option<Arc<Runtime>>,
-    /// Whose its counters are, where it may count.
-    counts: Option<CounterOwner>,
-    /// What was called of a WASI that grants nothing.
-    pub(super) refused: BTreeSet<String>,
-}
-
-impl State {
-    /// For a call with so much memory that nothing is known about yet.
-    pub(super) fn new(memory: usize) -> Self {
-        Self {
-            bound: Bound::new(memory),
-            table: ResourceTable::new(),
-            annotations: Vec::new(),
-            surroundings: Surroundings::default(),
-            seen: Default::default(),
-            sight: Sight::Metadata,
-            runtime: None,
-            counts: None,
-            refused: BTreeSet::new(),
-        }
-    }
-
-    /// What was said before there was an operation is nothing of the operation's.
-    pub(super) fn forget(&mut self) {
-        self.annotations.clear();
-        self.refused.clear();
-    }
-}
-
-/// Checks a compiled component against the contract.
-pub(super) fn prepare(runtime: &Runtime, component: &wasmtime::component::Component) -> anyhow::Result<Prepared> {
-    let mut linker: Linker<State> = Linker::new(&runtime.engine);
-    PolicyModule::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
-    wasi::grant_nothing(&mut linker, component)?;
-    let module = PolicyModulePre::new(linker.instantiate_pre(component)?)?;
-    let exports = component.get_export_index(None, EXPORTS);
-    let hook =
-        |name: &str| component.get_export_index(exports.as_ref(), name).with_context(|| format!("it does not export {EXPORTS} {name}"));
-    Ok(Prepared { module, on_request: hook("on-request")?, on_object: hook("on-object")?, on_chunk: hook("on-chunk")? })
-}
-
 /// Asks a prepared component what it is, and checks the types of its hooks: they are not checked again with every call.
-pub(super) fn describe(runtime: &Runtime, prepared: &Prepared, limits: CallLimits) -> anyhow::Result<types::Manifest> {
+pub(super) fn describe(runtime: &Runtime, prepared: &Prepared, limits: CallLimits) -> anyhow::Result<Manifest> {
     let _running = runtime.running();
     let mut store = store(runtime, State::new(limits.memory.0), CallLimits { deadline: limits.deadline.max(LOAD_TIME), ..limits });
-    let instance = patiently(|| prepared.module.instance_pre().instantiate(&mut store)).map_err(|e| anyhow::anyhow!("{}", explain(&e)))?;
-    trusted::check(prepared, &instance, &mut store).map_err(|e| anyhow::anyhow!("its hooks are not those of the contract: {e:#}"))?;
-    let manifest = describe_in(&instance, &mut store).map_err(|e| anyhow::anyhow!("describe failed: {}", explain(&e)))?;
+    let instance = patiently(|| prepared.module().instantiate(&mut store)).map_err(|e| anyhow::anyhow!("{}", explain(&e)))?;
+    prepared.check(&instance, &mut store).map_err(|e| anyhow::anyhow!("its hooks are not those of the contract: {e:#}"))?;
+    let manifest = v0_1::describe(&instance, &mut store).map_err(|e| anyhow::anyhow!("describe failed: {}", explain(&e)))?;
     let words: usize = manifest.rules.iter().map(|r| r.verbs.len() + r.api_groups.len() + r.resources.len() + r.namespaces.len()).sum();
     // Each request is held against them.
     anyhow::ensure!(
@@ -158,11 +73,6 @@ pub(super) fn describe(runtime: &Runtime, prepared: &Prepared, limits: CallLimit
         manifest.rules.len()
     );
     Ok(manifest)
-}
-
-/// Asks an instance what it is.
-pub(super) fn describe_in(instance: &Instance, store: &mut Store<State>) -> wasmtime::Result<types::Manifest> {
-    PolicyModule::new(&mut *store, instance)?.postern_policy_policy().call_describe(store)
 }
 
 pub(super) fn store(runtime: &Runtime, state: State, limits: CallLimits) -> Store<State> {
@@ -184,7 +94,7 @@ impl Policy {
     /// Calls on-request in a fresh instance.
     pub fn call_on_request(&self, runtime: &Arc<Runtime>, call: &Call<'_>) -> Answer {
         let (answer, left) = self
-            .call(runtime, call.operation, call.surroundings, Hook::OnRequest, |instance, store| self.on_request_in(instance, store, call));
+            .call(runtime, call.subject, call.surroundings, Hook::OnRequest, |instance, store| self.on_request_in(instance, store, call));
         self.done(runtime, left);
         answer
     }
@@ -192,37 +102,26 @@ impl Policy {
     /// The same, and the instance goes on to look at the stream that follows. Of a policy without on-request the verdict is allow.
     pub fn call_and_stay(self: &Arc<Self>, runtime: &Arc<Runtime>, call: &Call<'_>, place: Slot) -> (Answer, Option<Live>) {
         let (answer, left) =
-            self.call(runtime, call.operation, call.surroundings, Hook::OnRequest, |instance, store| match self.on_request() {
+            self.call(runtime, call.subject, call.surroundings, Hook::OnRequest, |instance, store| match self.has(Hook::OnRequest) {
                 true => self.on_request_in(instance, store, call),
                 false => Ok(Verdict::Allow),
             });
         let live =
-            left.map(|(store, instance)| Live::new(Arc::clone(self), Arc::clone(runtime), store, instance, call.operation.clone(), place));
+            left.map(|(store, instance)| Live::new(Arc::clone(self), Arc::clone(runtime), store, instance, call.subject.clone(), place));
         (answer, live)
     }
 
     fn on_request_in(&self, instance: &Instance, store: &mut Store<State>, call: &Call<'_>) -> wasmtime::Result<Verdict> {
-        let hook = trusted::on_request(hook(instance, store, &self.component.on_request)?);
-        let body = match call.body {
-            Some(body) => {
-                let document = Document::body(Arc::clone(body), store.data().sight);
-                Some(store.data_mut().table.push(document)?)
-            }
-            None => None,
-        };
-        let borrowed = body.as_ref().map(|b| Resource::new_borrow(b.rep()));
-        Ok(hook.call(store, (call.operation, borrowed))?.0)
+        let body = call.body.map(|body| Document::body(Arc::clone(body), store.data().sight));
+        self.component.on_request(instance, store, call.subject, body)
     }
 
     /// Calls on-object in a fresh instance.
     /// `size` is how many bytes the object came in.
-    pub fn call_on_object(&self, runtime: &Arc<Runtime>, operation: &Operation, object: Arc<Value>, size: u64) -> Answer {
-        let (answer, left) = self.call(runtime, operation, &Surroundings::default(), Hook::OnObject, |instance, store| {
-            let hook = trusted::on_object(hook(instance, store, &self.component.on_object)?);
-            let document = Document::ready(object, Some(size), store.data().sight, Seen::default());
-            let document = store.data_mut().table.push(document)?;
-            let borrowed = Resource::new_borrow(document.rep());
-            Ok(hook.call(store, (operation, borrowed))?.0)
+    pub fn call_on_object(&self, runtime: &Arc<Runtime>, subject: &Subject, object: Arc<Value>, size: u64) -> Answer {
+        let (answer, left) = self.call(runtime, subject, &Surroundings::default(), Hook::OnObject, |instance, store| {
+            let object = Document::ready(object, Some(size), store.data().sight, Seen::default());
+            self.component.on_object(instance, store, subject, object)
         });
         self.done(runtime, left);
         answer
@@ -238,7 +137,7 @@ impl Policy {
     fn call(
         &self,
         runtime: &Arc<Runtime>,
-        operation: &Operation,
+        subject: &Subject,
         surroundings: &Surroundings,
         which: Hook,
         hook: impl FnOnce(&Instance, &mut Store<State>) -> wasmtime::Result<Verdict>,
@@ -249,16 +148,17 @@ impl Policy {
         store.set_epoch_deadline(ticks(self.limits.deadline));
         let state = store.data_mut();
         state.surroundings = surroundings.clone();
-        state.sight = Sight::new(self.granted, operation.target.as_ref());
+        state.sight = self.sight(subject);
         state.counts = self
             .granted
-            .contains(Capabilities::COUNTERS)
-            .then(|| CounterOwner { cluster: operation.cluster.clone(), policy: self.name.clone() });
+            .contains(&Capability::Counters)
+            .then(|| CounterOwner { cluster: subject.cluster().to_owned(), policy: self.name.clone() });
         state.runtime = Some(Arc::clone(runtime));
         let verdict = match &instance {
             Ok(instance) => hook(instance, &mut store).map_err(|error| explain(&error)),
             Err(error) => Err(explain(error)),
         };
+        let verdict = verdict.and_then(|verdict| self.checked(subject, verdict.of_hook(which)?));
         let took = began.elapsed();
         if !surroundings.only_asks {
             self.stats.add(which, outcome(&verdict), took);
@@ -268,6 +168,21 @@ impl Policy {
         let annotations = std::mem::take(&mut state.annotations);
         let answer = Answer { verdict, annotations, memory: state.bound.memory, exhausted, began, took };
         (answer, instance.ok().map(|instance| (store, instance)))
+    }
+
+    /// A verdict whose masks have conditions on what the policy sees only: another would tell it what it may not know.
+    fn checked(&self, subject: &Subject, verdict: Verdict) -> Result<Verdict, String> {
+        if let Verdict::Mask(masks) = &verdict
+            && let Some(path) = self.sight(subject).unseen_condition(masks)
+        {
+            return Err(format!("it returned a mask with a condition on {path}, which it may not see; its file must grant that"));
+        }
+        Ok(verdict)
+    }
+
+    fn sight(&self, subject: &Subject) -> Sight {
+        let (resource, subresource) = subject.resource();
+        Sight::new(&self.granted, resource, subresource)
     }
 }
 
@@ -282,11 +197,6 @@ fn outcome(verdict: &Result<Verdict, String>) -> Outcome {
     }
 }
 
-/// A hook of an instance.
-pub(super) fn hook(instance: &Instance, store: &mut Store<State>, index: &ComponentExportIndex) -> wasmtime::Result<Func> {
-    instance.get_func(store, index).ok_or_else(|| wasmtime::Error::msg("it has no such hook"))
-}
-
 /// An engine's error in words for the operator, without the policy's stack.
 pub(super) fn explain(error: &wasmtime::Error) -> String {
     match error.downcast_ref::<Trap>() {
@@ -298,69 +208,5 @@ pub(super) fn explain(error: &wasmtime::Error) -> String {
             text.truncate(text.char_indices().nth(300).map_or(text.len(), |(at, _)| at));
             text
         }
-    }
-}
-
-impl types::Host for State {}
-
-impl HostDocument for State {
-    fn get(&mut self, document: Resource<Document>, path: String) -> wasmtime::Result<Option<String>> {
-        self.table.get(&document)?.get(&path)
-    }
-
-    fn select(&mut self, document: Resource<Document>, path: String) -> wasmtime::Result<Vec<(String, String)>> {
-        self.table.get(&document)?.select(&path)
-    }
-
-    fn json(&mut self, document: Resource<Document>) -> wasmtime::Result<String> {
-        self.table.get(&document)?.json()
-    }
-
-    fn size(&mut self, document: Resource<Document>) -> wasmtime::Result<u64> {
-        self.table.get(&document)?.size()
-    }
-
-    fn drop(&mut self, document: Resource<Document>) -> wasmtime::Result<()> {
-        self.table.delete(document)?;
-        Ok(())
-    }
-}
-
-impl host::Host for State {
-    fn look_around(&mut self, which: Surrounding) -> wasmtime::Result<Option<Resource<Document>>> {
-        let (object, seen) = match which {
-            Surrounding::Namespace => (&self.surroundings.namespace, &self.seen[0]),
-            Surrounding::Stored => (&self.surroundings.stored, &self.seen[1]),
-            Surrounding::Pod => (&self.surroundings.pod, &self.seen[2]),
-        };
-        Ok(match object.clone() {
-            Some(object) => Some(self.table.push(Document::ready(object, None, self.sight, Arc::clone(seen)))?),
-            None => None,
-        })
-    }
-
-    fn annotate(&mut self, key: String, value: String) -> wasmtime::Result<()> {
-        if self.annotations.len() >= MOST_ANNOTATIONS || key.len() > LONGEST_KEY || value.len() > LONGEST_VALUE {
-            return Err(wasmtime::Error::msg("annotate: at most 32 facts, keys of 64 bytes and values of 1024"));
-        }
-        self.annotations.push((key, value));
-        Ok(())
-    }
-
-    fn count(&mut self, key: String, amount: u64, window_seconds: u32) -> wasmtime::Result<u64> {
-        let Some(runtime) = &self.runtime else {
-            return Err(wasmtime::Error::msg("count is there for operations, not for configure or describe"));
-        };
-        let Some(owner) = &self.counts else {
-            return Err(wasmtime::Error::msg("count: its manifest does not name the capability counters"));
-        };
-        if key.len() > 256 {
-            return Err(wasmtime::Error::msg("count: the key is over 256 bytes long"));
-        }
-        let amount = if self.surroundings.only_asks { 0 } else { amount };
-        runtime
-            .counters
-            .add(owner, key, amount, window_seconds, clock::now())
-            .ok_or_else(|| wasmtime::Error::msg("count: too many counters are kept"))
     }
 }

@@ -6,10 +6,11 @@ use std::time::Instant;
 use wasmtime::Store;
 use wasmtime::component::Instance;
 
-use super::bindings::postern::policy::types::{Channel, ChunkVerdict, Operation};
+use super::contract::{ChunkVerdict, Hook, Output, Subject};
 use super::engine::ticks;
-use super::instance::{State, explain, hook};
-use super::{Hook, Mode, OnFailure, Outcome, Policy, Runtime, trusted};
+use super::instance::explain;
+use super::state::State;
+use super::{Outcome, Policy, Runtime};
 use crate::slots::Slot;
 
 /// A policy's instance for one stream. It goes with it.
@@ -18,7 +19,7 @@ pub struct Live {
     runtime: Arc<Runtime>,
     store: Store<State>,
     instance: Instance,
-    operation: Operation,
+    subject: Subject,
     /// Its place among the instances that stay.
     _place: Slot,
     /// A policy that failed once is not asked again: its memory may be in any state.
@@ -31,44 +32,32 @@ impl Live {
         runtime: Arc<Runtime>,
         store: Store<State>,
         instance: Instance,
-        operation: Operation,
+        subject: Subject,
         place: Slot,
     ) -> Self {
-        Self { policy, runtime, store, instance, operation, _place: place, broken: None }
+        Self { policy, runtime, store, instance, subject, _place: place, broken: None }
     }
 
-    /// The policy's name.
-    pub fn name(&self) -> &str {
-        &self.policy.name
-    }
-
-    /// Whether its answers are recorded only.
-    pub fn is_observed(&self) -> bool {
-        self.policy.mode == Mode::Observe
+    /// The policy it is of.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
     }
 
     /// The operation waited for an approval, and it was given.
     pub fn approved(&mut self) {
-        self.operation.approved = true;
-    }
-
-    /// What becomes of the stream when it fails.
-    pub fn on_failure(&self) -> OnFailure {
-        self.policy.on_failure
+        self.subject.approve();
     }
 
     /// Shows it a piece.
-    pub fn on_chunk(&mut self, channel: Channel, data: &[u8]) -> Result<ChunkVerdict, String> {
+    pub fn on_chunk(&mut self, output: Output, data: &[u8]) -> Result<ChunkVerdict, String> {
         if let Some(why) = &self.broken {
             return Err(why.clone());
         }
         let _running = self.runtime.running();
         self.store.set_epoch_deadline(ticks(self.policy.limits.deadline));
         let began = Instant::now();
-        let answer = hook(&self.instance, &mut self.store, &self.policy.component.on_chunk)
-            .and_then(|hook| trusted::on_chunk(hook).call(&mut self.store, (&self.operation, channel, data)))
-            .map_err(|error| explain(&error));
-        let answer = answer.map(|(verdict,)| verdict);
+        let hooks = &self.policy.component;
+        let answer = hooks.on_chunk(&self.instance, &mut self.store, &self.subject, output, data).map_err(|error| explain(&error));
         self.broken = answer.as_ref().err().cloned();
         self.policy.stats.add(Hook::OnChunk, outcome(&answer), began.elapsed());
         answer

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use serde::Deserialize;
 
+use super::contract::v0_1::Prepared;
 use super::grants::{Capability, granted};
 use super::ready::Ready;
 use super::rules::Rule;
@@ -103,13 +104,12 @@ impl Loader {
             }
             Ok(configured.component)
         })?;
-        let prepared = instance::prepare(&self.runtime, &component)?;
+        let prepared = Prepared::new(&self.runtime.engine, &component)?;
         let manifest = instance::describe(&self.runtime, &prepared, limits)?;
         let granted = granted(&manifest, file.grants.as_deref())?;
-        let ready = Ready::new(&self.runtime, prepared.module.instance_pre().clone(), limits)?;
+        let ready = Ready::new(&self.runtime, prepared.module().clone(), limits)?;
         Ok(Policy {
             name: name.to_owned(),
-            rules: manifest.rules.iter().cloned().map(Rule::from).collect(),
             manifest,
             digest,
             module_digest: sha256(module),

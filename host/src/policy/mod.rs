@@ -3,10 +3,10 @@
 //! [`directory`] reads the watched directory, [`module`] makes a configured component of a file, `compiled` keeps its machine
 //! code on disk, `instance` calls it, [`rules`] says which operations it is called for, and [`report`] what is in force.
 
-pub mod bindings;
 mod bound;
 mod busy;
 mod compiled;
+pub mod contract;
 mod counters;
 pub mod directory;
 mod document;
@@ -22,6 +22,7 @@ mod ready;
 pub mod report;
 pub mod rules;
 mod sight;
+mod state;
 mod stats;
 mod trusted;
 mod wasi;
@@ -29,23 +30,23 @@ mod wasi;
 use std::sync::Arc;
 
 pub use compiled::Cache;
+pub use contract::{Hook, Subject};
 pub use counters::{CounterOwner, Counters, SqliteCounters};
 pub use directory::{Directory, PolicySet};
-pub use document::Document;
 pub use engine::Runtime;
-pub use instance::{Answer, Call, Surroundings};
+pub use instance::{Answer, Call};
 pub use live::{Live, outcome};
 pub use loader::{Loader, PolicyFile};
 pub use observed::Observed;
-pub use stats::{Counts, Hook, Outcome, Stats};
+pub use state::Surroundings;
+pub use stats::{Counts, Outcome, Stats};
 
 use crate::config::ByteSize;
-use crate::mask::Mask;
-use crate::mask::path::Path;
 use crate::share::lock::Locked;
-use bindings::postern::policy::types::{self, Capabilities, Hooks, Manifest, Surrounding};
+use contract::Manifest;
+use contract::v0_1::Prepared;
+use grants::Capability;
 use rules::Rule;
-use sight::Sight;
 
 /// A policy, loaded: configured, compiled, and ready to be called.
 pub struct Policy {
@@ -66,14 +67,13 @@ pub struct Policy {
     /// Whether callers are warned of what it hides.
     pub warns: bool,
     /// What it asks for and was granted.
-    pub granted: Capabilities,
+    pub granted: Vec<Capability>,
     /// Narrower rules from its file; empty when there are none.
     pub narrowed: Vec<Rule>,
-    rules: Vec<Rule>,
     limits: CallLimits,
     /// What its module and the file beside it are, by digest; none outside a directory.
     locked: Option<Locked>,
-    component: instance::Prepared,
+    component: Prepared,
     ready: Arc<ready::Ready>,
     /// What it has done since it was loaded.
     pub stats: Stats,
@@ -114,39 +114,27 @@ impl Policy {
     /// Whether it is called for an operation.
     pub fn matches(&self, operation: &crate::classify::Operation) -> bool {
         let any = |rules: &[Rule]| rules.is_empty() || rules.iter().any(|rule| rule.matches(operation));
-        any(&self.rules) && any(&self.narrowed)
+        any(&self.manifest.rules) && any(&self.narrowed)
     }
 
     /// Whether it may read the bodies of requests.
     pub fn reads_bodies(&self) -> bool {
-        self.on_request() && self.granted.contains(Capabilities::BODIES)
+        self.has(Hook::OnRequest) && self.granted.contains(&Capability::Bodies)
     }
 
-    /// Whether it is called before anything reaches the cluster.
-    pub fn on_request(&self) -> bool {
-        self.manifest.hooks.contains(Hooks::REQUEST)
+    /// Whether it has a hook, and is called by it.
+    pub fn has(&self, hook: Hook) -> bool {
+        self.manifest.hooks.contains(&hook)
     }
 
-    /// Whether it is called for each object on its way back.
-    pub fn on_object(&self) -> bool {
-        self.manifest.hooks.contains(Hooks::OBJECT)
-    }
-
-    /// Whether it looks at every piece of a stream.
-    pub fn on_chunk(&self) -> bool {
-        self.manifest.hooks.contains(Hooks::CHUNK)
-    }
-
-    /// The first condition of a mask that is on what the policy does not see of the objects of an operation.
-    pub fn unseen_condition<'a>(&self, operation: &types::Operation, masks: &'a [Mask]) -> Option<&'a str> {
-        let sight = Sight::new(self.granted, operation.target.as_ref());
-        let unseen = |path: &&str| Path::parse(path).is_ok_and(|path| !sight.shows(&path));
-        masks.iter().flat_map(|mask| &mask.when).map(|condition| condition.path.as_str()).find(unseen)
-    }
-
-    /// What it wants to know beside the operation.
-    pub fn needs(&self) -> &[Surrounding] {
-        &self.manifest.needs
+    /// What an answer of it comes to by its mode and by what its file says of failures: none where it changes nothing, an error where it refuses.
+    /// `exhausted` says that it was not asked at all, for lack of room, which no file lets pass.
+    pub fn in_force<T>(&self, answer: Result<T, String>, exhausted: bool) -> Result<Option<T>, String> {
+        match answer {
+            _ if self.mode == Mode::Observe => Ok(None),
+            Err(_) if self.on_failure == OnFailure::Allow && !exhausted => Ok(None),
+            answer => answer.map(Some),
+        }
     }
 }
 

@@ -5,19 +5,18 @@ use std::collections::BTreeSet;
 use anyhow::{Context, bail};
 use wasi_preview1_component_adapter_provider::WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER;
 use wasmtime::Store;
-use wasmtime::component::{Component, Linker, Val};
+use wasmtime::component::{Component, Val};
 use wasmtime_wizer::Wizer;
 use wit_component::{ComponentEncoder, DecodedWasm};
 
-use super::bindings::PolicyModule;
+use super::contract::v0_1::{self, EXPORTS, IMPORTS};
 use super::engine::{Runtime, ticks};
-use super::instance::{EXPORTS, State, bound_host};
+use super::instance::bound_host;
+use super::state::State;
 use super::wasi;
 
 /// What core modules call an operating system.
 const PREVIEW1: &str = "wasi_snapshot_preview1";
-/// Imports a policy may have.
-const CONTRACT: [&str; 2] = ["postern:policy/types@0.1.0", "postern:policy/host@0.1.0"];
 /// Milliseconds `configure` may take, compilation included.
 const CONFIGURE_TIME: u64 = 120_000;
 
@@ -45,12 +44,12 @@ pub(super) struct Configured {
 impl Looked {
     /// Why it is no policy: all reasons.
     pub fn findings(&self) -> Vec<String> {
-        let granted = |name: &String| CONTRACT.contains(&name.as_str()) || wasi::is_known(name);
+        let granted = |name: &String| IMPORTS.contains(&name.as_str()) || wasi::is_known(name);
         let mut findings: Vec<String> = self
             .imports
             .iter()
             .filter(|name| !granted(name))
-            .map(|name| format!("it imports {name}, which is not granted; a policy may import {} only", CONTRACT.join(" and ")))
+            .map(|name| format!("it imports {name}, which is not granted; a policy may import {} only", IMPORTS.join(" and ")))
             .collect();
         if !self.exports.iter().any(|name| name == EXPORTS) {
             let other = self.exports.iter().find(|name| name.starts_with("postern:policy/"));
@@ -112,13 +111,10 @@ fn configure(runtime: &Runtime, component: &[u8], settings: &str, memory: usize)
     store.limiter(|state| &mut state.bound);
     store.set_epoch_deadline(ticks(CONFIGURE_TIME));
     bound_host(&mut store);
-    let quoted = serde_json::to_string(settings)?;
     let mut wizer = Wizer::new();
-    wizer.init_func(format!("postern:policy/policy.configure@0.1.0({quoted})")).keep_init_func(true);
+    wizer.init_func(v0_1::configure(settings)?).keep_init_func(true);
     let instantiate = async |store: &mut Store<State>, component: &Component| {
-        let mut linker: Linker<State> = Linker::new(engine);
-        PolicyModule::add_to_linker::<_, wasmtime::component::HasSelf<State>>(&mut linker, |state| state)?;
-        wasi::grant_nothing(&mut linker, component)?;
+        let linker = v0_1::linker(engine, component)?;
         super::busy::patiently(|| linker.instantiate(&mut *store, component))
     };
     let run = wizer.run_component(&mut store, component, instantiate);

@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 use wasmtime::Store;
 use wasmtime::component::{Instance, InstancePre};
 
+use super::contract::v0_1::describe;
 use super::engine::ticks;
-use super::instance::{LOAD_TIME, State, describe_in, store};
+use super::instance::{LOAD_TIME, store};
+use super::state::State;
 use super::{CallLimits, Runtime};
 
 /// A module that is instantiated, and says what it is, faster than this is instantiated when it is called: to hand one over would cost as much.
@@ -62,7 +64,7 @@ impl Ready {
             let began = Instant::now();
             let mut store = store(runtime, State::new(limits.memory.0), patient);
             let instance = module.instantiate(&mut store);
-            let described = instance.and_then(|instance| describe_in(&instance, &mut store));
+            let described = instance.and_then(|instance| describe(&instance, &mut store));
             described.map_err(|error| anyhow::anyhow!("{}", super::instance::explain(&error)))?;
             fastest = fastest.min(began.elapsed());
             if fastest > VERY_SLOW {
@@ -118,7 +120,7 @@ impl Ready {
         let _running = runtime.running();
         one.store.set_epoch_deadline(ticks(WARMING_TIME));
         // One that does not come to its end in this time, as it did when it was loaded, is not used any more.
-        if describe_in(&one.instance, &mut one.store).is_err() {
+        if describe(&one.instance, &mut one.store).is_err() {
             self.failures.fetch_add(1, Ordering::Relaxed);
             return false;
         }
@@ -198,7 +200,7 @@ mod tests {
         let file = PolicyFile { grants: Some(Capability::ALL.to_vec()), ..PolicyFile::default() };
         let policy = loader.load("p", module, file).unwrap();
         let slow = || {
-            let ready = Ready::new(&runtime, policy.component.module.instance_pre().clone(), limits).unwrap();
+            let ready = Ready::new(&runtime, policy.component.module().clone(), limits).unwrap();
             Ready { is_slow: true, ..ready }
         };
         let many: Vec<Ready> = (0..KEPT_OF_ALL).map(|_| slow()).collect();

@@ -116,7 +116,7 @@ impl Report {
                 digest: policy.module_digest.clone(),
                 mode: policy.mode,
                 on_failure: policy.on_failure,
-                granted: Capability::of(policy.granted),
+                granted: policy.granted.clone(),
                 counts: policy.stats.counts(),
                 signer: policy.signer.clone(),
                 summary: policy.manifest.summary.clone(),

@@ -2,7 +2,6 @@
 
 use serde::Deserialize;
 
-use super::bindings::postern::policy::types;
 use crate::classify::Operation;
 
 /// A rule; an empty list means any.
@@ -19,18 +18,6 @@ pub struct Rule {
     pub resources: Vec<String>,
     /// Namespaces. An operation over all namespaces touches each of them.
     pub namespaces: Vec<String>,
-}
-
-impl From<types::Rule> for Rule {
-    fn from(rule: types::Rule) -> Self {
-        Self {
-            clusters: Vec::new(),
-            verbs: rule.verbs,
-            api_groups: rule.api_groups,
-            resources: rule.resources,
-            namespaces: rule.namespaces,
-        }
-    }
 }
 
 impl Rule {

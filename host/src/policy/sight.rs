@@ -6,9 +6,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
-use crate::mask::MARKER;
+use super::grants::Capability;
 use crate::mask::path::Path;
-use crate::policy::bindings::postern::policy::types::{Capabilities, Target};
+use crate::mask::{MARKER, Mask};
 
 /// How much of an object shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,10 +26,9 @@ pub(super) enum Sight {
 }
 
 impl Sight {
-    /// What a policy with these capabilities sees of the objects of an operation.
-    pub(super) fn new(granted: Capabilities, target: Option<&Target>) -> Self {
-        let (resource, subresource) = target.map_or(("", None), |t| (t.resource.as_str(), t.subresource.as_deref()));
-        match (granted.contains(Capabilities::BODIES), granted.contains(Capabilities::SECRET_VALUES), resource, subresource) {
+    /// What a policy with these capabilities sees of the objects of an operation on a resource; an empty one where there is none.
+    pub(super) fn new(granted: &[Capability], resource: &str, subresource: Option<&str>) -> Self {
+        match (granted.contains(&Capability::Bodies), granted.contains(&Capability::SecretValues), resource, subresource) {
             (false, ..) => Self::Metadata,
             (_, true, ..) => Self::Whole,
             // Of whatever group: an aggregated API that serves Secrets of its own is not read either.
@@ -50,8 +49,14 @@ pub(super) fn is_metadata(path: &Path) -> bool {
 }
 
 impl Sight {
+    /// The first condition of masks that is on what does not show.
+    pub(super) fn unseen_condition(self, masks: &[Mask]) -> Option<&str> {
+        let unseen = |path: &&str| Path::parse(path).is_ok_and(|path| !self.shows(&path));
+        masks.iter().flat_map(|mask| &mask.when).map(|condition| condition.path.as_str()).find(unseen)
+    }
+
     /// Whether all that a path may lead to shows. A mask's condition is told on the object as it is: one on what does not show would tell it.
-    pub(super) fn shows(self, path: &Path) -> bool {
+    fn shows(self, path: &Path) -> bool {
         match self {
             Self::Whole | Self::Bodies => true,
             // What type a Secret is, and for what reason there is an Event, says what kind of thing it is, and nothing that is in it.
@@ -201,17 +206,13 @@ mod tests {
 
     #[test]
     fn what_is_seen_follows_the_resource() {
-        let sight = |granted, resource: &str, subresource: Option<&str>| {
-            let (resource, subresource) = (resource.to_owned(), subresource.map(str::to_owned));
-            let target = Target { api_group: String::new(), api_version: "v1".into(), resource, subresource, namespace: None, name: None };
-            Sight::new(granted, Some(&target))
-        };
-        let (bodies, values) = (Capabilities::BODIES, Capabilities::SECRET_VALUES);
-        assert_eq!(sight(values, "pods", None), Sight::Metadata);
-        assert_eq!(sight(bodies, "pods", None), Sight::Bodies);
-        assert_eq!(sight(bodies, "secrets", None), Sight::Secret);
-        assert_eq!(sight(bodies | values, "secrets", None), Sight::Whole);
-        assert_eq!(sight(bodies, "serviceaccounts", Some("token")), Sight::Token);
-        assert_eq!(Sight::new(bodies, None), Sight::Bodies);
+        let (bodies, values) = ([Capability::Bodies], [Capability::SecretValues]);
+        let both = [Capability::Bodies, Capability::SecretValues];
+        assert_eq!(Sight::new(&values, "pods", None), Sight::Metadata);
+        assert_eq!(Sight::new(&bodies, "pods", None), Sight::Bodies);
+        assert_eq!(Sight::new(&bodies, "secrets", None), Sight::Secret);
+        assert_eq!(Sight::new(&both, "secrets", None), Sight::Whole);
+        assert_eq!(Sight::new(&bodies, "serviceaccounts", Some("token")), Sight::Token);
+        assert_eq!(Sight::new(&bodies, "", None), Sight::Bodies);
     }
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::Hook;
+
 /// Classes of durations: eight to each doubling, from a microsecond on.
 const CLASSES: usize = 25 * 8;
 
@@ -13,31 +15,6 @@ pub struct Stats {
     verdicts: [[AtomicU64; Outcome::ALL.len()]; Hook::ALL.len()],
     nanoseconds: [AtomicU64; Hook::ALL.len()],
     durations: [AtomicU64; CLASSES],
-}
-
-/// Which function of a policy is called.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hook {
-    /// Once for an operation.
-    OnRequest,
-    /// For each object of an answer.
-    OnObject,
-    /// For each piece of a stream.
-    OnChunk,
-}
-
-impl Hook {
-    /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 3] = [Self::OnRequest, Self::OnObject, Self::OnChunk];
-
-    /// As the contract names it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::OnRequest => "on-request",
-            Self::OnObject => "on-object",
-            Self::OnChunk => "on-chunk",
-        }
-    }
 }
 
 /// What a call came to.

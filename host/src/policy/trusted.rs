@@ -2,12 +2,12 @@
 
 #![allow(unsafe_code)]
 
-use wasmtime::component::{Component, Func, Instance, Resource, TypedFunc};
+use wasmtime::component::{Component, ComponentExportIndex, Func, Instance, Resource, TypedFunc};
 use wasmtime::{Engine, Store};
 
-use super::bindings::postern::policy::types::{Channel, ChunkVerdict, Operation, Verdict};
+use super::contract::v0_1::types::{Channel, ChunkVerdict, Operation, Verdict};
 use super::document::Document;
-use super::instance::{Prepared, State};
+use super::state::State;
 
 type OnRequest<'a> = TypedFunc<(&'a Operation, Option<Resource<Document>>), (Verdict,)>;
 type OnObject<'a> = TypedFunc<(&'a Operation, Resource<Document>), (Verdict,)>;
@@ -19,11 +19,12 @@ pub(super) fn component(engine: &Engine, authentic: &[u8]) -> wasmtime::Result<C
     unsafe { Component::deserialize(engine, authentic) }
 }
 
-/// Checks the types of a component's hooks, once for all its instances.
-pub(super) fn check(prepared: &Prepared, instance: &Instance, store: &mut Store<State>) -> wasmtime::Result<()> {
-    let _: OnRequest<'_> = instance.get_typed_func(&mut *store, prepared.on_request)?;
-    let _: OnObject<'_> = instance.get_typed_func(&mut *store, prepared.on_object)?;
-    let _: OnChunk<'_> = instance.get_typed_func(&mut *store, prepared.on_chunk)?;
+/// Checks the types of a component's hooks (on-request, on-object, on-chunk), once for all its instances.
+pub(super) fn check(hooks: [ComponentExportIndex; 3], instance: &Instance, store: &mut Store<State>) -> wasmtime::Result<()> {
+    let [on_request, on_object, on_chunk] = hooks;
+    let _: OnRequest<'_> = instance.get_typed_func(&mut *store, on_request)?;
+    let _: OnObject<'_> = instance.get_typed_func(&mut *store, on_object)?;
+    let _: OnChunk<'_> = instance.get_typed_func(&mut *store, on_chunk)?;
     Ok(())
 }
 

@@ -11,9 +11,8 @@ use serde_json::Value;
 
 use super::given::Wanted;
 use super::{Said, Stage};
-use crate::policy::bindings::postern::policy::types::Channel;
+use crate::policy::contract::Output;
 use crate::policy::grants::Capability;
-use crate::policy::rules::Rule;
 use crate::policy::{Policy, PolicyFile, Surroundings};
 
 /// A file of cases.
@@ -206,7 +205,7 @@ impl Case {
         };
         let given = self.operation.given(self.body.as_ref(), around).context("operation")?;
         for Counted { key, window, amount } in &self.counted {
-            stage.count(policy, &given.described.cluster, key, *amount, *window);
+            stage.count(policy, given.subject.cluster(), key, *amount, *window);
         }
         let mut rehearsal = stage.decide(std::slice::from_ref(policy), &given);
         let said = rehearsal.said();
@@ -245,7 +244,7 @@ impl Case {
                 verdicts.insert(said.verdict.clone());
             }
         }
-        let rules = policy.manifest.rules.iter().cloned().map(Rule::from).enumerate();
+        let rules = policy.manifest.rules.iter().enumerate();
         tried.rules = rules.filter(|(_, rule)| rule.matches(&given.operation)).map(|(at, _)| at).collect();
         (tried.said, tried.verdicts, tried.took) = (said, verdicts, began.elapsed());
         Ok(tried)
@@ -253,18 +252,18 @@ impl Case {
 }
 
 impl ChunkCase {
-    fn piece(&self) -> anyhow::Result<(Channel, Vec<u8>)> {
-        let channel = match self.channel.as_str() {
-            "" | "stdout" => Channel::Stdout,
-            "stderr" => Channel::Stderr,
-            "log" => Channel::Log,
+    fn piece(&self) -> anyhow::Result<(Output, Vec<u8>)> {
+        let output = match self.channel.as_str() {
+            "" | "stdout" => Output::Stdout,
+            "stderr" => Output::Stderr,
+            "log" => Output::Log,
             other => anyhow::bail!("channel: {other} is none; stdout, stderr and log are"),
         };
         let data = match self.base64.as_str() {
             "" => self.text.clone().into_bytes(),
             base64 => STANDARD.decode(base64).context("base64")?,
         };
-        Ok((channel, data))
+        Ok((output, data))
     }
 }
 

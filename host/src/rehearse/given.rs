@@ -11,11 +11,9 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::classify::{Operation, escape, path_of};
-use crate::decide;
 use crate::identify::Caller;
 use crate::json::RequestBody;
-use crate::policy::Surroundings;
-use crate::policy::bindings::postern::policy::types;
+use crate::policy::{Subject, Surroundings};
 
 /// When cases take place that do not say: 2026-01-01T00:00:00Z, in Unix milliseconds.
 const SOME_TIME: u64 = 1_767_225_600_000;
@@ -25,7 +23,7 @@ pub struct Given {
     /// As the gateway classifies it.
     pub operation: Operation,
     /// As policies are told it.
-    pub described: Arc<types::Operation>,
+    pub subject: Arc<Subject>,
     /// Its body.
     pub body: Option<Arc<RequestBody>>,
     /// What policies may need to know beside it.
@@ -114,10 +112,12 @@ impl Wanted {
         if operation.verb != self.verb {
             bail!("verb: {} does not go with this resource and name; it would be a {}", self.verb, operation.verb);
         }
-        let mut described = decide::describe(&operation, &self.caller(), "check", self.time()?);
-        described.approved = self.approved;
+        let mut subject = Subject::new(&operation, &self.caller(), "check", self.time()?);
+        if self.approved {
+            subject.approve();
+        }
         let body = (!body.is_empty()).then(|| Arc::new(RequestBody::new(body, "application/json")));
-        Ok(Given { operation, described: Arc::new(described), body, around })
+        Ok(Given { operation, subject: Arc::new(subject), body, around })
     }
 
     fn method(&self) -> anyhow::Result<Method> {

@@ -20,7 +20,7 @@ use crate::clock;
 use crate::config::{Policies, Unmatched};
 use crate::decide::{Decider, Ruling, Terms};
 use crate::mask::{Plans, Scope, TokenKey};
-use crate::policy::bindings::postern::policy::types;
+use crate::policy::contract::Output;
 use crate::policy::{Cache, CallLimits, CounterOwner, Counters, Directory, Loader, Policy, PolicySet, Runtime};
 use crate::respond::{Asked, Items, Stop, Treatment};
 use crate::stream::filter::Filter;
@@ -89,8 +89,8 @@ impl Stage {
         let set = PolicySet { policies: policies.to_vec(), ..PolicySet::default() };
         let runtime = &self.loader.runtime;
         let decider = Decider { policies: &set, runtime: Some(runtime), unmatched: Unmatched::Allow, plans: &self.plans };
-        let mut ruling = decider.decide(&|| Arc::clone(&given.described), &given.operation, given.body.as_ref(), &given.around);
-        if given.described.approved {
+        let mut ruling = decider.decide(&|| Arc::clone(&given.subject), &given.operation, given.body.as_ref(), &given.around);
+        if given.subject.is_approved() {
             ruling.terms_mut().live.iter_mut().for_each(crate::policy::Live::approved);
         }
         Rehearsal { stage: self, given, ruling }
@@ -140,7 +140,7 @@ impl Rehearsal<'_> {
             masks: self.ruling.terms().masks.clone(),
             on_object: self.ruling.terms().on_object.clone(),
             runtime: Some(Arc::clone(&self.stage.loader.runtime)),
-            operation: Arc::clone(&self.given.described),
+            subject: Arc::clone(&self.given.subject),
             plans: Arc::clone(&self.stage.plans),
             resource: self.given.operation.target.as_ref().map(crate::classify::Target::full_resource).unwrap_or_default(),
             asked: Asked::default(),
@@ -162,20 +162,20 @@ impl Rehearsal<'_> {
     }
 
     /// What becomes of what a container writes: of each piece what is said of it, and what the caller is shown. A stream that was ended shows no more.
-    pub fn chunks(&mut self, pieces: &[(types::Channel, Vec<u8>)]) -> Vec<(Said, Vec<u8>)> {
+    pub fn chunks(&mut self, pieces: &[(Output, Vec<u8>)]) -> Vec<(Said, Vec<u8>)> {
         let rules =
             self.ruling.terms().masks.as_ref().filter(|masks| masks.reads_text()).map(|masks| masks.text_rules(None, Scope::default()));
         let mut filter = Filter::new(std::mem::take(&mut self.ruling.terms_mut().live), rules, false);
         let mut shown = Vec::new();
-        for (channel, data) in pieces {
+        for (output, data) in pieces {
             let mut out = Vec::new();
             let said = |verdict: &str, reason: Option<String>| Said { verdict: verdict.into(), reason, ..Said::default() };
-            if let Err(refusal) = filter.push(*channel, data, &mut out) {
+            if let Err(refusal) = filter.push(*output, data, &mut out) {
                 let verdict = if refusal.code.is_server_error() { "failed" } else { "terminate" };
                 shown.push((said(verdict, Some(refusal.message)), out));
                 break;
             }
-            filter.flush(*channel, &mut out);
+            filter.flush(*output, &mut out);
             shown.push((said(if out == *data { "forward" } else { "replace" }, None), out));
         }
         shown

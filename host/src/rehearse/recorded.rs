@@ -10,10 +10,9 @@ use serde_json::Value;
 
 use super::given::{Given, Wanted, WantedCaller};
 use crate::classify::{Command, Operation, Shape, Target};
-use crate::decide;
 use crate::identify::Caller;
 use crate::json::RequestBody;
-use crate::policy::Surroundings;
+use crate::policy::{Subject, Surroundings};
 
 /// The operation of an audit event, or of a stream's header. What an event leaves out (claims, tokens in the query) is not there.
 pub fn given(event: &Value, body: Option<&[u8]>) -> anyhow::Result<Given> {
@@ -69,15 +68,15 @@ pub fn given(event: &Value, body: Option<&[u8]>) -> anyhow::Result<Given> {
     let id = text(&event["id"]);
     // An id begins with the Unix milliseconds at which the operation arrived.
     let received_at = id.split('-').next().and_then(|digits| u64::from_str_radix(digits, 16).ok()).unwrap_or_default();
-    let described = Arc::new(decide::describe(&operation, &caller, &id, received_at));
+    let subject = Arc::new(Subject::new(&operation, &caller, &id, received_at));
     let body =
         body.filter(|body| !body.is_empty()).map(|body| Arc::new(RequestBody::new(Bytes::copy_from_slice(body), "application/json")));
-    Ok(Given { operation, described, body, around: Surroundings::default() })
+    Ok(Given { operation, subject, body, around: Surroundings::default() })
 }
 
 /// The same as a case says it.
 pub fn wanted(given: &Given) -> Wanted {
-    let Given { operation, described, .. } = given;
+    let Given { operation, subject, .. } = given;
     let target = operation.target.as_ref();
     let resource = target.map_or(String::new(), |target| {
         let group = if target.api_group.is_empty() { String::new() } else { format!(".{}", target.api_group) };
@@ -98,12 +97,12 @@ pub fn wanted(given: &Given) -> Wanted {
         tty: operation.command.as_ref().is_some_and(|command| command.tty),
         dry_run: operation.dry_run,
         approved: false,
-        cluster: Some(described.cluster.clone()),
+        cluster: Some(subject.cluster().to_owned()),
         received_at: None,
         caller: WantedCaller {
-            username: described.caller.username.clone(),
-            groups: described.caller.groups.clone(),
-            issuer: described.caller.issuer.clone(),
+            username: subject.username().to_owned(),
+            groups: subject.groups().to_vec(),
+            issuer: subject.issuer().to_owned(),
             claims: serde_json::Map::new(),
         },
     }

@@ -12,7 +12,7 @@ use tokio::time::Sleep;
 use super::{Completion, Looking, Lost, Work, readable};
 use crate::body::BoxError;
 use crate::classify::Shape;
-use crate::policy::bindings::postern::policy::types;
+use crate::policy::contract::Output;
 use crate::status::Refusal;
 use crate::stream::end::{End, Ends};
 
@@ -170,12 +170,12 @@ impl<B: http_body::Body<Data = Bytes>> Answer<B> {
                     return Err(error.into());
                 }
             }
-            (Work::Text(filter), Some(data)) => filter.push(types::Channel::Log, data, out).map_err(|refusal| {
+            (Work::Text(filter), Some(data)) => filter.push(Output::Log, data, out).map_err(|refusal| {
                 // A log has no other place to say why it ends.
                 self.parting = Some((format!("\npostern: {}\n", refusal.message).into_bytes(), refusal.message.clone()));
                 refusal.message
             })?,
-            (Work::Text(filter), None) => filter.flush(types::Channel::Log, out),
+            (Work::Text(filter), None) => filter.flush(Output::Log, out),
         }
         Ok(())
     }
@@ -206,7 +206,7 @@ impl<B: http_body::Body<Data = Bytes>> Answer<B> {
         let held = self.held.get_or_insert_with(|| Box::pin(tokio::time::sleep(wait)));
         ready!(held.as_mut().poll(cx));
         self.held = None;
-        filter.flush(types::Channel::Log, &mut self.ready);
+        filter.flush(Output::Log, &mut self.ready);
         if self.is_full() {
             self.end("ok");
         }

@@ -12,8 +12,8 @@ use super::partial;
 use crate::classify::Shape;
 use crate::decide;
 use crate::mask::{Plan, Plans, Report, Unreadable, member};
-use crate::policy::bindings::postern::policy::types;
-use crate::policy::{Mode, Observed, OnFailure, Outcome, Policy, Runtime};
+use crate::policy::contract::{Denial, Verdict};
+use crate::policy::{Mode, Observed, Outcome, Policy, Runtime, Subject};
 use crate::status::Refusal;
 
 /// What is done with each object.
@@ -25,7 +25,7 @@ pub struct Treatment {
     /// What they run in.
     pub runtime: Option<Arc<Runtime>>,
     /// The operation, for them.
-    pub operation: Arc<types::Operation>,
+    pub subject: Arc<Subject>,
     /// Where masks are compiled.
     pub plans: Arc<Plans>,
     /// The resource.
@@ -381,7 +381,7 @@ enum Wanted {
     Nothing,
     Masks(Arc<Plan>),
     Hidden,
-    Ended(types::Denial),
+    Ended(Denial),
 }
 
 impl Treatment {
@@ -394,7 +394,7 @@ impl Treatment {
         observed: &mut Observed,
     ) -> Result<Option<Option<Arc<Plan>>>, Stop> {
         let Some(runtime) = &self.runtime else { return Ok(Some(None)) };
-        let answer = policy.call_on_object(runtime, &self.operation, Arc::clone(object), size);
+        let answer = policy.call_on_object(runtime, &self.subject, Arc::clone(object), size);
         let exhausted = answer.exhausted;
         let wanted = answer.verdict.and_then(|verdict| self.wanted(policy, verdict));
         if let Err(why) = &wanted {
@@ -404,30 +404,23 @@ impl Treatment {
             observed.add(&policy.name, outcome(&wanted));
             return Ok(Some(None));
         }
-        match wanted {
-            Ok(Wanted::Nothing) => Ok(Some(None)),
-            Ok(Wanted::Masks(plan)) => Ok(Some(Some(plan))),
-            Ok(Wanted::Hidden) => Ok(None),
-            Ok(Wanted::Ended(denial)) => Err(Stop::Terminated(decide::denied(&policy.name, denial))),
-            Err(_) if policy.on_failure == OnFailure::Allow && !exhausted => Ok(Some(None)),
+        match policy.in_force(wanted, exhausted) {
+            Ok(None | Some(Wanted::Nothing)) => Ok(Some(None)),
+            Ok(Some(Wanted::Masks(plan))) => Ok(Some(Some(plan))),
+            Ok(Some(Wanted::Hidden)) => Ok(None),
+            Ok(Some(Wanted::Ended(denial))) => Err(Stop::Terminated(decide::blocked_by(&policy.name, &denial))),
             Err(why) => Err(Stop::Failed(format!("the policy {} failed on an object: {why}", policy.name))),
         }
     }
 
-    /// An answer that makes no sense is a failure of the policy that gave it.
-    fn wanted(&self, policy: &Policy, verdict: types::Verdict) -> Result<Wanted, String> {
+    /// A mask that is none is a failure of the policy that gave it.
+    fn wanted(&self, policy: &Policy, verdict: Verdict) -> Result<Wanted, String> {
         Ok(match verdict {
-            types::Verdict::Allow => Wanted::Nothing,
-            types::Verdict::Block(_) => Wanted::Hidden,
-            types::Verdict::Terminate(denial) => Wanted::Ended(denial),
-            types::Verdict::RequireApproval(_) => {
-                return Err("it asked for an approval of an object, which is valid from on-request only".into());
-            }
-            types::Verdict::Mask(masks) => {
-                let masks = masks.into_iter().map(decide::mask).collect::<Result<Vec<_>, _>>()?;
-                decide::check_conditions(policy, &self.operation, &masks)?;
-                Wanted::Masks(self.plans.of_policy(&policy.name, &masks).map_err(|error| error.to_string())?)
-            }
+            Verdict::Allow => Wanted::Nothing,
+            // No object waits for an approval: one that is asked for was a failure.
+            Verdict::Block(_) | Verdict::RequireApproval(_) => Wanted::Hidden,
+            Verdict::Terminate(denial) => Wanted::Ended(denial),
+            Verdict::Mask(masks) => Wanted::Masks(self.plans.of_policy(&policy.name, &masks).map_err(|error| error.to_string())?),
         })
     }
 }

@@ -4,28 +4,19 @@ use serde_json::json;
 
 use super::*;
 use crate::mask::{Mask, RowObject, Selector, TokenKey, Transform};
+use crate::rehearse::given::Wanted;
 
 pub(in crate::respond) fn items(verb: &str, shape: Shape, table: bool) -> Items {
     let plans = Arc::new(Plans::new(TokenKey::new(&[1; 32])));
     let mask = Mask { what: Selector::Field("$.data.*".into()), how: Transform::Redact, when: vec![] };
-    let operation = Arc::new(types::Operation {
-        id: String::new(),
-        cluster: String::new(),
-        received_at: 0,
-        caller: types::Caller { username: String::new(), groups: vec![], issuer: String::new(), claims: vec![] },
-        verb: verb.into(),
-        target: None,
-        path: String::new(),
-        query: vec![],
-        dry_run: false,
-        command: None,
-        approved: false,
-    });
     let treatment = Treatment {
         masks: Some(plans.of(&[mask]).unwrap()),
         on_object: vec![],
         runtime: None,
-        operation,
+        subject: Wanted { verb: "list".into(), resource: "secrets".into(), ..Wanted::default() }
+            .given(None, Default::default())
+            .unwrap()
+            .subject,
         plans,
         resource: "secrets".into(),
         asked: Asked { table, partial: None, rows: RowObject::Metadata },

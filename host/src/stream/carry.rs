@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::Channel;
 use super::codec::{Codec, Part, Protocol};
 use super::end::Ends;
-use super::filter::{Filter, contract};
+use super::filter::{Filter, output_of};
 use super::frames::From;
 use super::waiting::Answered;
 use crate::mask::Report;
@@ -405,8 +405,8 @@ impl Inner {
                 Some(channel) => {
                     let mut text = Vec::new();
                     if ends {
-                        self.filter.flush(contract(channel), &mut text);
-                    } else if let Err(refusal) = self.filter.push(contract(channel), &bytes, &mut text) {
+                        self.filter.flush(output_of(channel), &mut text);
+                    } else if let Err(refusal) = self.filter.push(output_of(channel), &bytes, &mut text) {
                         self.end("terminated", refusal);
                         break;
                     }
@@ -441,11 +441,11 @@ impl Inner {
     /// let go what may be half a value on the other.
     fn let_go(&mut self, waited: Option<Duration>, out: &mut Vec<u8>) {
         for channel in [Channel::Stdout, Channel::Stderr] {
-            if waited.is_some() && self.filter.wait_of(contract(channel)) != waited {
+            if waited.is_some() && self.filter.wait_of(output_of(channel)) != waited {
                 continue;
             }
             let mut text = Vec::new();
-            self.filter.flush(contract(channel), &mut text);
+            self.filter.flush(output_of(channel), &mut text);
             if !text.is_empty() {
                 self.show(channel, &text, out);
             }

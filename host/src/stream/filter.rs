@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::Channel;
 use crate::mask::{Report, TextMask, TextRules};
-use crate::policy::bindings::postern::policy::types::{self, ChunkVerdict};
-use crate::policy::{Live, Observed, OnFailure, outcome};
+use crate::policy::contract::{ChunkVerdict, Output};
+use crate::policy::{Live, Mode, Observed, outcome};
 use crate::status::Refusal;
 
 /// The text of a stream or of a log.
@@ -47,35 +47,32 @@ impl Filter {
     }
 
     /// Takes a piece; what goes on is appended to `out`. An error ends the stream.
-    pub fn push(&mut self, channel: types::Channel, data: &[u8], out: &mut Vec<u8>) -> Result<(), Refusal> {
+    pub fn push(&mut self, output: Output, data: &[u8], out: &mut Vec<u8>) -> Result<(), Refusal> {
         let mut changed: Option<Vec<u8>> = None;
         for live in &mut self.policies {
             let piece = changed.as_deref().unwrap_or(data);
-            let answer = live.on_chunk(channel, piece);
-            if live.is_observed() {
-                self.observed.add(live.name(), outcome(&answer));
-                continue;
+            let answer = live.on_chunk(output, piece);
+            let policy = live.policy();
+            if policy.mode == Mode::Observe {
+                self.observed.add(&policy.name, outcome(&answer));
+            } else if let Err(why) = &answer {
+                tracing::warn!(policy = %policy.name, %why, "the policy failed on a piece of a stream");
             }
-            match answer {
-                Ok(ChunkVerdict::Forward) => {}
-                Ok(ChunkVerdict::Replace(with)) => changed = Some(with),
-                Ok(ChunkVerdict::Terminate(denial)) => {
-                    let hint = denial.hint.map(|hint| format!("; {hint}")).unwrap_or_default();
-                    let text: String = format!("policy {} ended this: {}{hint}", live.name(), denial.reason);
-                    return Err(Refusal::forbidden(text.chars().filter(|c| !c.is_control()).take(1000).collect::<String>()));
-                }
-                Err(why) if live.on_failure() == OnFailure::Allow => {
-                    tracing::warn!(policy = %live.name(), %why, "the policy failed on a piece of a stream");
+            match policy.in_force(answer, false) {
+                Ok(None | Some(ChunkVerdict::Forward)) => {}
+                Ok(Some(ChunkVerdict::Replace(with))) => changed = Some(with),
+                Ok(Some(ChunkVerdict::Terminate(denial))) => {
+                    return Err(Refusal::forbidden(format!("policy {} ended this: {denial}", policy.name)));
                 }
                 Err(why) => {
-                    return Err(Refusal::internal(format!("the policy {} failed on a piece of this stream: {why}", live.name())));
+                    return Err(Refusal::internal(format!("the policy {} failed on a piece of this stream: {why}", policy.name)));
                 }
             }
         }
         let data = changed.as_deref().unwrap_or(data);
         let before = out.len();
         match &mut self.masks {
-            Some(masks) => masks[side(channel)].push(data, out),
+            Some(masks) => masks[side(output)].push(data, out),
             None => out.extend_from_slice(data),
         }
         self.keep_to_limit(before, out);
@@ -95,15 +92,15 @@ impl Filter {
     }
 
     /// The same of one channel.
-    pub(super) fn wait_of(&self, channel: types::Channel) -> Option<Duration> {
-        self.masks.as_ref().and_then(|masks| masks[side(channel)].wait())
+    pub(super) fn wait_of(&self, output: Output) -> Option<Duration> {
+        self.masks.as_ref().and_then(|masks| masks[side(output)].wait())
     }
 
     /// Lets go what is held back.
-    pub fn flush(&mut self, channel: types::Channel, out: &mut Vec<u8>) {
+    pub fn flush(&mut self, output: Output, out: &mut Vec<u8>) {
         let before = out.len();
         if let Some(masks) = &mut self.masks {
-            masks[side(channel)].flush(out);
+            masks[side(output)].flush(out);
         }
         self.keep_to_limit(before, out);
     }
@@ -123,14 +120,11 @@ impl Filter {
     }
 }
 
-fn side(channel: types::Channel) -> usize {
-    usize::from(channel == types::Channel::Stderr)
+fn side(output: Output) -> usize {
+    usize::from(output == Output::Stderr)
 }
 
-/// The contract's name of a channel that text flows on.
-pub(super) fn contract(channel: Channel) -> types::Channel {
-    match channel {
-        Channel::Stderr => types::Channel::Stderr,
-        _ => types::Channel::Stdout,
-    }
+/// Which output a channel that text flows on carries.
+pub(super) fn output_of(channel: Channel) -> Output {
+    if channel == Channel::Stderr { Output::Stderr } else { Output::Stdout }
 }

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use super::super::table::{self, row};
 use super::{list::duration, load};
 use crate::cli::terminal::say;
-use crate::policy::bindings::postern::policy::types::{Channel, Hooks, Operation};
-use crate::policy::{Call, Policy, Surroundings};
+use crate::policy::contract::Output;
+use crate::policy::{Call, Hook, Policy, Surroundings};
 use crate::rehearse::Stage;
 use crate::rehearse::given::{Given, Wanted};
 
@@ -40,7 +40,7 @@ struct Pace {
 
 /// What the calls of one hook took.
 struct Measured {
-    hook: &'static str,
+    hook: Hook,
     took: Vec<Duration>,
     all: Duration,
     memory: usize,
@@ -59,29 +59,28 @@ impl Bench {
             Pace { time: Duration::from_secs_f64(self.seconds), pause: Duration::from_secs_f64(self.pause.clamp(0.0, 1000.0) / 1e3) };
         let given = sample().given(None, Surroundings::default())?;
         let mut measured = Vec::new();
-        let hooks = policy.manifest.hooks;
-        if hooks.contains(Hooks::REQUEST) {
-            measured.push(measure("on-request", pace, || {
-                let call = Call { operation: &given.described, body: given.body.as_ref(), surroundings: &given.around };
+        if policy.has(Hook::OnRequest) {
+            measured.push(measure(Hook::OnRequest, pace, || {
+                let call = Call { subject: &given.subject, body: given.body.as_ref(), surroundings: &given.around };
                 let answer = policy.call_on_request(&stage.loader.runtime, &call);
                 answer.verdict.map(|_| answer.memory)
             })?);
         }
-        if hooks.contains(Hooks::OBJECT) {
+        if policy.has(Hook::OnObject) {
             let object = std::sync::Arc::new(secret());
             let size = object.to_string().len() as u64;
-            measured.push(measure("on-object", pace, || {
-                let answer = policy.call_on_object(&stage.loader.runtime, &given.described, std::sync::Arc::clone(&object), size);
+            measured.push(measure(Hook::OnObject, pace, || {
+                let answer = policy.call_on_object(&stage.loader.runtime, &given.subject, std::sync::Arc::clone(&object), size);
                 answer.verdict.map(|_| answer.memory)
             })?);
         }
-        if hooks.contains(Hooks::CHUNK) {
+        if policy.has(Hook::OnChunk) {
             measured.push(chunks(&stage, &policy, &given, pace)?);
         }
         if self.json {
             let hooks = measured.iter().map(|m| {
                 let [p50, p99] = [50, 99].map(|n| m.quantile(n).as_nanos() as u64);
-                json!({"hook": m.hook, "callsPerSecond": m.per_second(), "p50Nanoseconds": p50, "p99Nanoseconds": p99, "memoryBytes": m.memory})
+                json!({"hook": m.hook.name(), "callsPerSecond": m.per_second(), "p50Nanoseconds": p50, "p99Nanoseconds": p99, "memoryBytes": m.memory})
             });
             let told = json!({"file": self.file, "loadMilliseconds": loaded.as_millis() as u64, "hooks": hooks.collect::<Vec<_>>()});
             say!("{}", serde_json::to_string_pretty(&told)?);
@@ -91,7 +90,7 @@ impl Bench {
         let mut rows = vec![row(["HOOK", "CALLS/S", "P50", "P99", "MEMORY"])];
         rows.extend(measured.iter().map(|m| {
             let [p50, p99] = [50, 99].map(|n| duration(m.quantile(n).as_nanos() as u64));
-            row([m.hook, &format!("{:.0}", m.per_second()), &p50, &p99, &format!("{} KiB", m.memory >> 10)])
+            row([m.hook.name(), &format!("{:.0}", m.per_second()), &p50, &p99, &format!("{} KiB", m.memory >> 10)])
         }));
         table::print(&rows);
         Ok(())
@@ -109,8 +108,8 @@ impl Measured {
 }
 
 /// Calls for so long; a call that fails ends it.
-fn measure(hook: &'static str, pace: Pace, mut call: impl FnMut() -> Result<usize, String>) -> anyhow::Result<Measured> {
-    let fails = |why: String| anyhow::anyhow!("{hook} fails: {why}");
+fn measure(hook: Hook, pace: Pace, mut call: impl FnMut() -> Result<usize, String>) -> anyhow::Result<Measured> {
+    let fails = |why: String| anyhow::anyhow!("{} fails: {why}", hook.name());
     let mut memory = call().map_err(fails)?;
     let (mut took, began) = (Vec::new(), Instant::now());
     while began.elapsed() < pace.time {
@@ -125,7 +124,7 @@ fn measure(hook: &'static str, pace: Pace, mut call: impl FnMut() -> Result<usiz
     let all = began.elapsed();
     took.sort();
     if took.is_empty() {
-        bail!("{hook}: not one call ended in time");
+        bail!("{}: not one call ended in time", hook.name());
     }
     Ok(Measured { hook, took, all, memory })
 }
@@ -135,17 +134,16 @@ fn chunks(stage: &Stage, policy: &std::sync::Arc<Policy>, given: &Given, pace: P
     let exec = Wanted { command: vec!["cat".into(), "log".into()], resource: "pods/exec".into(), verb: "create".into(), ..sample() };
     let exec = exec.given(None, Surroundings::default()).unwrap_or(Given {
         operation: given.operation.clone(),
-        described: given.described.clone(),
+        subject: given.subject.clone(),
         body: None,
         around: Surroundings::default(),
     });
-    let operation: &Operation = &exec.described;
-    let call = Call { operation, body: None, surroundings: &exec.around };
+    let call = Call { subject: &exec.subject, body: None, surroundings: &exec.around };
     let runtime = &stage.loader.runtime;
-    let place = runtime.stay(operation).map_err(|_| anyhow::anyhow!("on-chunk: there is no room for an instance"))?;
+    let place = runtime.stay(&exec.subject).map_err(|_| anyhow::anyhow!("on-chunk: there is no room for an instance"))?;
     let (answer, Some(mut live)) = policy.call_and_stay(runtime, &call, place) else { bail!("on-chunk: it cannot be instantiated") };
     let piece = "2026-01-01T00:00:00Z INFO request served in 12 ms\n".repeat(20);
-    measure("on-chunk", pace, || live.on_chunk(Channel::Stdout, piece.as_bytes()).map(|_| answer.memory))
+    measure(Hook::OnChunk, pace, || live.on_chunk(Output::Stdout, piece.as_bytes()).map(|_| answer.memory))
 }
 
 fn sample() -> Wanted {

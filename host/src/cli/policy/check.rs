@@ -11,9 +11,10 @@ use super::{list, name_of, read, test};
 use crate::cli::table::printable;
 use crate::cli::terminal::say;
 use crate::config::Policies;
-use crate::policy::bindings::postern::policy::types::{Capabilities, Hooks, Manifest, Surrounding};
+use crate::policy::contract::{Hook, Manifest, Surrounding};
 use crate::policy::grants::Capability;
 use crate::policy::report::Report;
+use crate::policy::rules::Rule;
 use crate::policy::{Policy, PolicyFile, module};
 use crate::rehearse::Stage;
 use crate::rehearse::given::{Wanted, WantedCaller};
@@ -72,7 +73,7 @@ fn file(file: &Path) -> anyhow::Result<()> {
         match stage.loader.load(&name_of(file), &bytes, beside) {
             Ok(policy) => {
                 describe(&policy);
-                let asks = Capability::of(policy.manifest.capabilities);
+                let asks = &policy.manifest.capabilities;
                 if alone && asks.iter().any(|capability| !Capability::DEFAULT.contains(capability)) {
                     let names: Vec<&str> = asks.iter().map(|capability| capability.name()).collect();
                     say!("  grants  the file beside it must say grants: [{}]", names.join(", "));
@@ -114,41 +115,33 @@ fn some(names: &[String]) -> String {
 fn describe(policy: &Policy) {
     let manifest = &policy.manifest;
     say!("  {} {}: {}", printable(&manifest.name), printable(&manifest.version), printable(&manifest.summary));
-    say!("  hooks   {}", some(&hooks(manifest.hooks)));
-    say!("  sees    {}", sees(manifest, policy.granted));
-    say!("  needs   {}", some(&manifest.needs.iter().map(|need| surrounding(*need).to_owned()).collect::<Vec<_>>()));
+    say!("  hooks   {}", some(&hooks(manifest)));
+    say!("  sees    {}", sees(manifest, &policy.granted));
+    say!("  needs   {}", some(&needs(manifest)));
     match manifest.rules.as_slice() {
         [] => say!("  rules   everything"),
         rules => rules.iter().for_each(|rule| say!("  rule    {}", printable(&rule_text(rule)))),
     }
 }
 
-fn sees(manifest: &Manifest, granted: Capabilities) -> String {
-    let asked = list::sees(&Capability::of(manifest.capabilities));
-    let missing = Capability::of(manifest.capabilities & !granted);
+fn sees(manifest: &Manifest, granted: &[Capability]) -> String {
+    let asked = list::sees(&manifest.capabilities);
+    let missing: Vec<Capability> = manifest.capabilities.iter().filter(|asked| !granted.contains(asked)).copied().collect();
     match missing.as_slice() {
         [] => asked,
         missing => format!("{asked}; not granted: {}", list::sees(missing)),
     }
 }
 
-fn hooks(hooks: Hooks) -> Vec<String> {
-    [(Hooks::REQUEST, "on-request"), (Hooks::OBJECT, "on-object"), (Hooks::CHUNK, "on-chunk")]
-        .into_iter()
-        .filter(|(hook, _)| hooks.contains(*hook))
-        .map(|(_, name)| name.to_owned())
-        .collect()
+pub(super) fn hooks(manifest: &Manifest) -> Vec<String> {
+    manifest.hooks.iter().copied().map(Hook::name).map(str::to_owned).collect()
 }
 
-fn surrounding(need: Surrounding) -> &'static str {
-    match need {
-        Surrounding::Namespace => "namespace",
-        Surrounding::Stored => "stored",
-        Surrounding::Pod => "pod",
-    }
+pub(super) fn needs(manifest: &Manifest) -> Vec<String> {
+    manifest.needs.iter().copied().map(Surrounding::name).map(str::to_owned).collect()
 }
 
-pub(super) fn rule_text(rule: &crate::policy::bindings::postern::policy::types::Rule) -> String {
+pub(super) fn rule_text(rule: &Rule) -> String {
     let part = |name: &str, list: &[String]| {
         let shown: Vec<&str> = list.iter().map(|item| if item.is_empty() { "\"\"" } else { item.as_str() }).collect();
         (!list.is_empty()).then(|| format!("{name} {}", shown.join(", ")))
@@ -177,7 +170,7 @@ fn of_manifest(manifest: &Manifest) -> Vec<String> {
         numbers.len() == 3 && numbers.iter().all(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()));
     find(!is_semver, format!("its version {:?} is none that semver.org knows, for example 1.2.3", manifest.version));
     find(manifest.summary.trim().is_empty() || manifest.summary.lines().count() > 1, "its summary is not one line".into());
-    find(manifest.hooks == Hooks::empty(), "it has no hooks: it will never be asked".into());
+    find(manifest.hooks.is_empty(), "it has no hooks: it will never be asked".into());
     for rule in &manifest.rules {
         for verb in rule.verbs.iter().filter(|verb| !VERBS.contains(&verb.as_str())) {
             find(true, format!("a rule names the verb {verb}, which no operation has; exec, attach and port-forward are create"));
@@ -216,7 +209,7 @@ fn of_calls(stage: &Stage, policy: &Arc<Policy>) -> Vec<String> {
         let what = format!("{} {}", wanted.verb, wanted.resource);
         if said[0].verdict == "failed" {
             findings.push(format!("asked about {what} it fails: {}", said[0].reason.clone().unwrap_or_default()));
-        } else if said[0] != said[1] && !policy.granted.contains(Capabilities::COUNTERS) {
+        } else if said[0] != said[1] && !policy.granted.contains(&Capability::Counters) {
             findings.push(format!("asked twice about {what} it says {} and then {}", said[0].verdict, said[1].verdict));
         }
     }
@@ -231,9 +224,7 @@ fn samples(policy: &Policy) -> Vec<Wanted> {
         list if list.iter().any(|text| text == "*") => usual.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>(),
         list => list.to_vec(),
     };
-    let all =
-        crate::policy::bindings::postern::policy::types::Rule { verbs: vec![], api_groups: vec![], resources: vec![], namespaces: vec![] };
-    let rules = if policy.manifest.rules.is_empty() { vec![all] } else { policy.manifest.rules.clone() };
+    let rules = if policy.manifest.rules.is_empty() { vec![Rule::default()] } else { policy.manifest.rules.clone() };
     let mut samples = Vec::new();
     for rule in rules {
         for verb in or(&rule.verbs, &["get", "list", "create", "update", "patch", "delete"]) {
@@ -270,15 +261,15 @@ pub(super) fn inspect(file: &Path, as_json: bool) -> anyhow::Result<()> {
     let manifest = &policy.manifest;
     let schema: Value = serde_json::from_str(&manifest.settings_schema).unwrap_or_default();
     if as_json {
-        let capabilities: Vec<&str> = Capability::of(manifest.capabilities).into_iter().map(Capability::name).collect();
+        let capabilities: Vec<&str> = manifest.capabilities.iter().map(|capability| capability.name()).collect();
         let rules = manifest.rules.iter().map(
             |rule| json!({"verbs": rule.verbs, "apiGroups": rule.api_groups, "resources": rule.resources, "namespaces": rule.namespaces}),
         );
         let inspected = json!({
             "file": file, "size": bytes.len(), "digest": policy.module_digest, "component": looked.was_component,
             "imports": looked.imports, "exports": looked.exports,
-            "name": manifest.name, "version": manifest.version, "summary": manifest.summary, "hooks": hooks(manifest.hooks),
-            "capabilities": capabilities, "needs": manifest.needs.iter().map(|need| surrounding(*need)).collect::<Vec<_>>(),
+            "name": manifest.name, "version": manifest.version, "summary": manifest.summary, "hooks": hooks(manifest),
+            "capabilities": capabilities, "needs": needs(manifest),
             "rules": rules.collect::<Vec<_>>(), "settingsSchema": schema,
         });
         say!("{}", serde_json::to_string_pretty(&inspected)?);

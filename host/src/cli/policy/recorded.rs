@@ -14,9 +14,7 @@ use super::super::table::{self, printable, row};
 use super::list::sees;
 use crate::cli::terminal::say;
 use crate::config::Config;
-use crate::policy::Policy;
-use crate::policy::grants::Capability;
-use crate::policy::rules::Rule;
+use crate::policy::{Hook, Policy};
 use crate::record::session::format::Kind;
 use crate::record::session::read::{Entry, Recorded};
 use crate::rehearse::cases::{Case, CaseFile, Expect, More, ObjectCase};
@@ -170,7 +168,7 @@ fn case(kept: &Kept, given: &Given, policy: Option<&str>) -> Case {
     let id = kept.event["id"].as_str().unwrap_or_default();
     let then = policy.and_then(|policy| answered(&kept.event, policy));
     Case {
-        name: format!("{} by {} ({id})", operation_of(&kept.event), given.described.caller.username),
+        name: format!("{} by {} ({id})", operation_of(&kept.event), given.subject.username()),
         operation: recorded::wanted(given),
         body: json(&kept.request),
         expect: then.map(|said| Expect::More(More { verdict: said.verdict, reason: said.reason, ..More::default() })),
@@ -228,8 +226,8 @@ impl Explain {
         writeln!(
             out,
             "by {} of {}; then it was answered with {}\n",
-            given.described.caller.username,
-            given.described.cluster,
+            given.subject.username(),
+            given.subject.cluster(),
             text(&event["verdict"])
         )?;
         let mut rows = vec![row(["POLICY", "THEN", "NOW", "WHY"])];
@@ -295,19 +293,19 @@ fn why(policy: &Policy, given: &Given, said: &Said) -> String {
         parts.push(format!("asks {}", said.approvers.join(", ")));
     }
     parts.extend(said.annotations.iter().map(|(key, value)| format!("{key}={value}")));
-    if policy.on_object() {
+    if policy.has(Hook::OnObject) {
         parts.push("looks at each object that comes back".into());
     }
-    if policy.on_chunk() {
+    if policy.has(Hook::OnChunk) {
         parts.push("looks at each piece of a stream".into());
     }
-    parts.push(format!("sees {}", sees(&Capability::of(policy.granted))));
+    parts.push(format!("sees {}", sees(&policy.granted)));
     parts.join("; ")
 }
 
 /// Which part of each rule does not fit.
 fn misses(policy: &Policy, given: &Given) -> String {
-    let rules: Vec<Rule> = policy.manifest.rules.iter().cloned().map(Rule::from).collect();
+    let rules = &policy.manifest.rules;
     let own = rules.iter().any(|rule| rule.matches(&given.operation));
     if own || rules.is_empty() {
         return "the rules of its file do not match".into();

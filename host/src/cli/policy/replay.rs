@@ -9,12 +9,11 @@ use serde_json::Value;
 
 use super::super::session::parse_time;
 use super::super::table::{self, printable, row};
-use super::check::rule_text;
+use super::check::{hooks, needs, rule_text};
 use super::list::sees;
 use super::recorded::{Where, answered, operations};
 use super::{load, name_of, read, test};
 use crate::policy::Policy;
-use crate::policy::bindings::postern::policy::types::Capabilities;
 use crate::policy::grants::Capability;
 use crate::policy::module;
 use crate::rehearse::{Said, Stage, recorded};
@@ -68,7 +67,7 @@ impl Replay {
             let Ok(given) = recorded::given(&kept.event, kept.request.as_deref()) else { continue };
             all += 1;
             let writes = matches!(given.operation.verb.as_str(), "create" | "update" | "patch") && given.operation.command.is_none();
-            let reads = |policy: &Policy| policy.granted.contains(Capabilities::BODIES) && policy.matches(&given.operation);
+            let reads = |policy: &Policy| policy.granted.contains(&Capability::Bodies) && policy.matches(&given.operation);
             if writes && kept.request.is_none() && (reads(&policy) || beside.as_ref().is_some_and(|beside| reads(beside))) {
                 unread += 1;
                 continue;
@@ -93,7 +92,7 @@ impl Replay {
                 format!("{} -> {}", weight(&then), weight(&now)),
                 given.operation.verb.clone(),
                 target,
-                given.described.caller.username.clone(),
+                given.subject.username().to_owned(),
             ];
             let group = groups.entry(key).or_default();
             group.count += 1;
@@ -196,14 +195,14 @@ fn sets(what: &str, old: &[String], new: &[String], lines: &mut Vec<String>) {
 
 fn manifests(old: &Arc<Policy>, new: &Arc<Policy>, lines: &mut Vec<String>) {
     let (a, b) = (&old.manifest, &new.manifest);
-    let capabilities = |policy: &Policy| sees(&Capability::of(policy.manifest.capabilities));
+    let capabilities = |policy: &Policy| sees(&policy.manifest.capabilities);
     let plain = [
         ("name", a.name.clone(), b.name.clone()),
         ("version", a.version.clone(), b.version.clone()),
         ("summary", a.summary.clone(), b.summary.clone()),
-        ("hooks", format!("{:?}", a.hooks), format!("{:?}", b.hooks)),
+        ("hooks", hooks(a).join(", "), hooks(b).join(", ")),
         ("sees", capabilities(old), capabilities(new)),
-        ("needs", format!("{:?}", a.needs), format!("{:?}", b.needs)),
+        ("needs", needs(a).join(", "), needs(b).join(", ")),
     ];
     lines.extend(plain.into_iter().filter(|(_, a, b)| a != b).map(|(what, a, b)| format!("{what}: {a} -> {b}")));
     let rules = |policy: &Policy| policy.manifest.rules.iter().map(rule_text).collect::<Vec<_>>();

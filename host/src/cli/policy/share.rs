@@ -11,7 +11,6 @@ use super::{load, read};
 use crate::cli::terminal::say;
 use crate::config::{Config, Policies};
 use crate::files;
-use crate::policy::grants::Capability;
 use crate::policy::module;
 use crate::rehearse::Stage;
 use crate::share::keys::{PublicKey, SigningKey};
@@ -67,7 +66,7 @@ impl Push {
             ("org.opencontainers.image.version".to_owned(), manifest.version.clone()),
             ("org.opencontainers.image.description".to_owned(), manifest.summary.clone()),
             ("dev.postern.policy.contract".to_owned(), looked.exports.join(" ")),
-            ("dev.postern.policy.sees".to_owned(), sees(&Capability::of(manifest.capabilities))),
+            ("dev.postern.policy.sees".to_owned(), sees(&manifest.capabilities)),
         ]);
         let access = self.reach.access()?;
         let digest = wait(async {
@@ -127,12 +126,9 @@ impl Pull {
         say!("pulled {}{}", file.display(), if key.is_some() { ", signed by that key" } else { "" });
         say!("oci://{}/{}@{}", from.registry(), from.repository(), pulled.digest);
         match policy {
-            Ok(policy) => say!(
-                "it is {} {} and sees {}",
-                policy.manifest.name,
-                policy.manifest.version,
-                sees(&Capability::of(policy.manifest.capabilities))
-            ),
+            Ok(policy) => {
+                say!("it is {} {} and sees {}", policy.manifest.name, policy.manifest.version, sees(&policy.manifest.capabilities))
+            }
             Err(error) => say!("as it is, without settings, it does not load: {error:#}"),
         }
         Ok(())

@@ -12,8 +12,7 @@ use clap::Args;
 use super::check::rule_text;
 use super::{build, read};
 use crate::cli::terminal::say;
-use crate::policy::Policy;
-use crate::policy::bindings::postern::policy::types::Hooks;
+use crate::policy::{Hook, Policy};
 use crate::rehearse::Stage;
 use crate::rehearse::cases::{CaseFile, Tried};
 
@@ -156,7 +155,7 @@ fn coverage(runs: &[Run]) {
         say!("         not reached: {}", rule_text(rule));
     }
     say!("verdicts {}", verdicts.into_iter().collect::<Vec<_>>().join(", "));
-    if policy.manifest.hooks.contains(Hooks::CHUNK)
+    if policy.has(Hook::OnChunk)
         && !runs.iter().flat_map(|run| &run.tried).any(|tried| tried.verdicts.contains("forward") || tried.verdicts.contains("replace"))
     {
         say!("hooks    on-chunk is not reached by any case");

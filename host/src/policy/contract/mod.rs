@@ -1,0 +1,275 @@
+//! The contract as the gateway speaks it: what a policy is asked about, says of itself, and answers, whatever version of the contract its module was built against.
+//!
+//! Each version is an adapter beside this: generated code, and what makes these types of it. Nothing outside `policy` knows there are versions, and nothing
+//! outside an adapter sees generated code. Terms are spelt as `wit/policy.wit` spells them.
+
+pub(super) mod v0_1;
+
+use super::grants::Capability;
+use super::rules::Rule;
+use crate::classify::Operation;
+use crate::identify::Caller;
+use crate::mask::Mask;
+
+/// An operation as policies are told of it.
+#[derive(Clone, Debug)]
+pub struct Subject(v0_1::types::Operation);
+
+impl Subject {
+    /// Of an operation of a caller, with the id of its audit events and the Unix milliseconds at which it was accepted.
+    pub fn new(operation: &Operation, caller: &Caller, id: &str, received_at: u64) -> Self {
+        Self(v0_1::operation(operation, caller, id, received_at))
+    }
+
+    /// Approvals were asked for, and given.
+    pub fn approve(&mut self) {
+        self.0.approved = true;
+    }
+
+    /// Whether approvals were asked for and given.
+    pub fn is_approved(&self) -> bool {
+        self.0.approved
+    }
+
+    /// The name of the cluster it is for.
+    pub fn cluster(&self) -> &str {
+        &self.0.cluster
+    }
+
+    /// The verified issuer of its caller's credential.
+    pub fn issuer(&self) -> &str {
+        &self.0.caller.issuer
+    }
+
+    /// Its caller's name.
+    pub fn username(&self) -> &str {
+        &self.0.caller.username
+    }
+
+    /// Its caller's groups.
+    pub fn groups(&self) -> &[String] {
+        &self.0.caller.groups
+    }
+
+    /// The resource it addresses, in the plural, and the subresource; an empty resource where it addresses none.
+    pub(super) fn resource(&self) -> (&str, Option<&str>) {
+        self.0.target.as_ref().map_or(("", None), |target| (&target.resource, target.subresource.as_deref()))
+    }
+}
+
+/// A function of a policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// Once for an operation, before anything reaches the cluster.
+    OnRequest,
+    /// For each object of an answer.
+    OnObject,
+    /// For each piece of a stream.
+    OnChunk,
+}
+
+impl Hook {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 3] = [Self::OnRequest, Self::OnObject, Self::OnChunk];
+
+    /// As the contract names it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::OnRequest => "on-request",
+            Self::OnObject => "on-object",
+            Self::OnChunk => "on-chunk",
+        }
+    }
+}
+
+/// An object beside the operation that a policy may ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Surrounding {
+    /// The Namespace addressed.
+    Namespace,
+    /// The object as it is stored, for an update, a patch or a delete.
+    Stored,
+    /// The pod, for a pod and its subresources.
+    Pod,
+}
+
+impl Surrounding {
+    /// As the contract names it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Namespace => "namespace",
+            Self::Stored => "stored",
+            Self::Pod => "pod",
+        }
+    }
+}
+
+/// What a policy says of itself.
+#[derive(Clone, Debug, Default)]
+pub struct Manifest {
+    /// Its name.
+    pub name: String,
+    /// Its version, as semver.org writes it.
+    pub version: String,
+    /// One line for lists.
+    pub summary: String,
+    /// What it is called for; everything when empty.
+    pub rules: Vec<Rule>,
+    /// The hooks it has, in the order of [`Hook::ALL`].
+    pub hooks: Vec<Hook>,
+    /// The objects beside an operation that it wants to know.
+    pub needs: Vec<Surrounding>,
+    /// What it must see and do, in the order of [`Capability::ALL`].
+    pub capabilities: Vec<Capability>,
+    /// JSON Schema of its settings, or empty.
+    pub settings_schema: String,
+}
+
+/// What a policy answers about an operation, or an object.
+#[derive(Clone, Debug)]
+pub enum Verdict {
+    /// Nothing against it.
+    Allow,
+    /// It passes, and these are hidden in what comes back: at least one.
+    Mask(Vec<Mask>),
+    /// It is refused; an object is hidden.
+    Block(Denial),
+    /// It waits. Of an operation only.
+    RequireApproval(Approval),
+    /// The answer ends before this object. Of an object only.
+    Terminate(Denial),
+}
+
+/// What a policy answers about a piece of a stream.
+#[derive(Clone, Debug)]
+pub enum ChunkVerdict {
+    /// It goes on as it is.
+    Forward,
+    /// This goes on in its place.
+    Replace(Vec<u8>),
+    /// The stream ends, and the caller is told why.
+    Terminate(Denial),
+}
+
+/// Why something is refused. Both are one line, and not long: they go into messages and headers.
+#[derive(Clone, Debug)]
+pub struct Denial {
+    /// Why.
+    pub reason: String,
+    /// What to do instead.
+    pub hint: Option<String>,
+}
+
+impl std::fmt::Display for Denial {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.reason)?;
+        self.hint.as_ref().map_or(Ok(()), |hint| write!(f, "; {hint}"))
+    }
+}
+
+/// What an operation waits for.
+#[derive(Clone, Debug)]
+pub struct Approval {
+    /// Shown to the caller and the approver: one line.
+    pub reason: String,
+    /// Groups whose members may approve: at least one.
+    pub approvers: Vec<String>,
+    /// How many must: at least one.
+    pub required: u32,
+    /// Seconds that its ticket lives: at least one.
+    pub valid_seconds: u32,
+}
+
+/// Which output of a container a piece of text is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+    /// A log.
+    Log,
+}
+
+/// The most groups of approvers one policy names, and the longest name of one: they are kept with each ticket.
+const MOST_APPROVERS: usize = 50;
+const LONGEST_GROUP: usize = 256;
+/// The most approvals that one policy asks for.
+const MOST_REQUIRED: u32 = 20;
+/// The longest that a ticket lives, in seconds.
+const LONGEST_VALID: u32 = 7 * 86_400;
+/// The longest text of a policy's that callers are told, in characters.
+const LONGEST_TEXT: usize = 500;
+
+impl Verdict {
+    /// As the contract names it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Mask(_) => "mask",
+            Self::Block(_) => "block",
+            Self::RequireApproval(_) => "require-approval",
+            Self::Terminate(_) => "terminate",
+        }
+    }
+
+    /// What the policy says of it, where it says anything.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Block(denial) | Self::Terminate(denial) => Some(&denial.reason),
+            Self::RequireApproval(approval) => Some(&approval.reason),
+            Self::Allow | Self::Mask(_) => None,
+        }
+    }
+
+    /// The answer of a hook, if it is one that this hook may give: one that makes no sense is a failure of the policy that gave it.
+    pub(super) fn of_hook(self, hook: Hook) -> Result<Self, String> {
+        Ok(match self {
+            Self::Terminate(_) if hook == Hook::OnRequest => {
+                return Err("it ended an answer before there was one: terminate is valid from on-object only".into());
+            }
+            Self::RequireApproval(_) if hook != Hook::OnRequest => {
+                return Err("it asked for an approval of an object, which is valid from on-request only".into());
+            }
+            Self::RequireApproval(approval) => Self::RequireApproval(approval.checked()?),
+            Self::Mask(masks) if masks.is_empty() => Self::Allow,
+            Self::Block(denial) => Self::Block(denial.in_a_line()),
+            Self::Terminate(denial) => Self::Terminate(denial.in_a_line()),
+            other => other,
+        })
+    }
+}
+
+impl ChunkVerdict {
+    fn in_a_line(self) -> Self {
+        match self {
+            Self::Terminate(denial) => Self::Terminate(denial.in_a_line()),
+            other => other,
+        }
+    }
+}
+
+impl Approval {
+    fn checked(self) -> Result<Self, String> {
+        if self.approvers.len() > MOST_APPROVERS || self.approvers.iter().any(|group| group.len() > LONGEST_GROUP) {
+            return Err(format!("it named more than {MOST_APPROVERS} groups that may approve, or one of more than {LONGEST_GROUP} bytes"));
+        }
+        if self.approvers.is_empty() || self.required == 0 || self.required > MOST_REQUIRED || self.valid_seconds == 0 {
+            return Err("it asked for an approval without naming who may give it, how many, or for how long".into());
+        }
+        Ok(Self { reason: in_a_line(self.reason), valid_seconds: self.valid_seconds.min(LONGEST_VALID), ..self })
+    }
+}
+
+impl Denial {
+    fn in_a_line(self) -> Self {
+        Self { reason: in_a_line(self.reason), hint: self.hint.map(in_a_line) }
+    }
+}
+
+fn in_a_line(text: String) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST_TEXT).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,310 @@
+//! `postern:policy@0.1.0`: generated code, and what makes the gateway's own types of it.
+
+use wasmtime::component::{Component, ComponentExportIndex, Func, HasSelf, Instance, InstancePre, Linker, Resource};
+use wasmtime::{Engine, Store};
+
+use anyhow::Context;
+
+use super::{Approval, Capability, ChunkVerdict, Denial, Hook, Manifest, Output, Rule, Subject, Surrounding, Verdict};
+use crate::classify::{self, Target};
+use crate::identify::Caller;
+use crate::mask::{Condition, Mask, Selector, Transform};
+use crate::policy::document::Document;
+use crate::policy::state::State;
+use crate::policy::{trusted, wasi};
+use generated::postern::policy::host;
+pub(in crate::policy) use generated::postern::policy::types;
+use generated::{PolicyModule, PolicyModulePre};
+
+/// The host's side, generated from `wit/`.
+#[allow(missing_docs, clippy::all)]
+mod generated {
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        world: "policy-module",
+        with: { "postern:policy/types.document": crate::policy::document::Document },
+        imports: { default: trappable },
+    });
+}
+
+/// The instance of its exports.
+pub(in crate::policy) const EXPORTS: &str = "postern:policy/policy@0.1.0";
+/// What a module may import of it.
+pub(in crate::policy) const IMPORTS: [&str; 2] = ["postern:policy/types@0.1.0", "postern:policy/host@0.1.0"];
+
+/// Most characters of the end of a value that a mask keeps.
+const MOST_KEPT: u8 = 16;
+
+/// How `configure` is called with settings.
+pub(in crate::policy) fn configure(settings: &str) -> anyhow::Result<String> {
+    Ok(format!("postern:policy/policy.configure@0.1.0({})", serde_json::to_string(settings)?))
+}
+
+/// Where the imports of a component are found: the contract's, and a WASI that grants nothing.
+pub(in crate::policy) fn linker(engine: &Engine, component: &Component) -> wasmtime::Result<Linker<State>> {
+    let mut linker: Linker<State> = Linker::new(engine);
+    PolicyModule::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
+    wasi::grant_nothing(&mut linker, component)?;
+    Ok(linker)
+}
+
+/// A component ready to be instantiated, and where its hooks are: an operation calls one of them, and looks up no others.
+pub(in crate::policy) struct Prepared {
+    module: PolicyModulePre<State>,
+    hooks: [ComponentExportIndex; Hook::ALL.len()],
+}
+
+impl Prepared {
+    /// Checks a compiled component against the contract.
+    pub(in crate::policy) fn new(engine: &Engine, component: &Component) -> anyhow::Result<Self> {
+        let module = PolicyModulePre::new(linker(engine, component)?.instantiate_pre(component)?)?;
+        let exports = component.get_export_index(None, EXPORTS);
+        let hook = |hook: Hook| {
+            let name = hook.name();
+            component.get_export_index(exports.as_ref(), name).with_context(|| format!("it does not export {EXPORTS} {name}"))
+        };
+        Ok(Self { module, hooks: [hook(Hook::OnRequest)?, hook(Hook::OnObject)?, hook(Hook::OnChunk)?] })
+    }
+
+    /// What is instantiated.
+    pub(in crate::policy) fn module(&self) -> &InstancePre<State> {
+        self.module.instance_pre()
+    }
+
+    /// Checks the types of its hooks, once for all its instances.
+    pub(in crate::policy) fn check(&self, instance: &Instance, store: &mut Store<State>) -> wasmtime::Result<()> {
+        trusted::check(self.hooks, instance, store)
+    }
+
+    /// Calls on-request.
+    pub(in crate::policy) fn on_request(
+        &self,
+        instance: &Instance,
+        store: &mut Store<State>,
+        subject: &Subject,
+        body: Option<Document>,
+    ) -> wasmtime::Result<Verdict> {
+        let hook = trusted::on_request(self.hook(Hook::OnRequest, instance, store)?);
+        let body = body.map(|body| store.data_mut().keep(body)).transpose()?;
+        let borrowed = body.as_ref().map(|body| Resource::new_borrow(body.rep()));
+        Ok(hook.call(store, (&subject.0, borrowed))?.0.into())
+    }
+
+    /// Calls on-object.
+    pub(in crate::policy) fn on_object(
+        &self,
+        instance: &Instance,
+        store: &mut Store<State>,
+        subject: &Subject,
+        object: Document,
+    ) -> wasmtime::Result<Verdict> {
+        let hook = trusted::on_object(self.hook(Hook::OnObject, instance, store)?);
+        let object = store.data_mut().keep(object)?;
+        let borrowed = Resource::new_borrow(object.rep());
+        Ok(hook.call(store, (&subject.0, borrowed))?.0.into())
+    }
+
+    /// Calls on-chunk.
+    pub(in crate::policy) fn on_chunk(
+        &self,
+        instance: &Instance,
+        store: &mut Store<State>,
+        subject: &Subject,
+        output: Output,
+        data: &[u8],
+    ) -> wasmtime::Result<ChunkVerdict> {
+        let hook = trusted::on_chunk(self.hook(Hook::OnChunk, instance, store)?);
+        Ok(ChunkVerdict::from(hook.call(store, (&subject.0, output.into(), data))?.0).in_a_line())
+    }
+
+    fn hook(&self, which: Hook, instance: &Instance, store: &mut Store<State>) -> wasmtime::Result<Func> {
+        instance.get_func(store, self.hooks[which as usize]).ok_or_else(|| wasmtime::Error::msg("it has no such hook"))
+    }
+}
+
+/// Asks an instance what it is.
+pub(in crate::policy) fn describe(instance: &Instance, store: &mut Store<State>) -> wasmtime::Result<Manifest> {
+    Ok(PolicyModule::new(&mut *store, instance)?.postern_policy_policy().call_describe(store)?.into())
+}
+
+/// An operation as this version spells it.
+pub(super) fn operation(operation: &classify::Operation, caller: &Caller, id: &str, received_at: u64) -> types::Operation {
+    let target = |target: &Target| types::Target {
+        api_group: target.api_group.clone(),
+        api_version: target.api_version.clone(),
+        resource: target.resource.clone(),
+        subresource: target.subresource.clone(),
+        namespace: target.namespace.clone(),
+        name: target.name.clone(),
+    };
+    types::Operation {
+        id: id.to_owned(),
+        cluster: operation.cluster.as_ref().to_owned(),
+        received_at,
+        caller: types::Caller {
+            username: caller.username.clone(),
+            groups: caller.groups.clone(),
+            issuer: caller.issuer.clone(),
+            claims: caller.claims.clone(),
+        },
+        verb: operation.verb.clone(),
+        target: operation.target.as_ref().map(target),
+        path: operation.path.clone(),
+        query: operation.query.clone(),
+        dry_run: operation.dry_run,
+        command: operation.command.as_ref().map(|c| types::Command {
+            container: c.container.clone(),
+            argv: c.argv.clone(),
+            stdin: c.stdin,
+            tty: c.tty,
+        }),
+        approved: false,
+    }
+}
+
+impl From<types::Verdict> for Verdict {
+    fn from(verdict: types::Verdict) -> Self {
+        match verdict {
+            types::Verdict::Allow => Self::Allow,
+            types::Verdict::Mask(masks) => Self::Mask(masks.into_iter().map(Mask::from).collect()),
+            types::Verdict::Block(denial) => Self::Block(denial.into()),
+            types::Verdict::RequireApproval(types::Approval { reason, approvers, required, valid_seconds }) => {
+                Self::RequireApproval(Approval { reason, approvers, required, valid_seconds })
+            }
+            types::Verdict::Terminate(denial) => Self::Terminate(denial.into()),
+        }
+    }
+}
+
+impl From<types::ChunkVerdict> for ChunkVerdict {
+    fn from(verdict: types::ChunkVerdict) -> Self {
+        match verdict {
+            types::ChunkVerdict::Forward => Self::Forward,
+            types::ChunkVerdict::Replace(with) => Self::Replace(with),
+            types::ChunkVerdict::Terminate(denial) => Self::Terminate(denial.into()),
+        }
+    }
+}
+
+impl From<types::Denial> for Denial {
+    fn from(types::Denial { reason, hint }: types::Denial) -> Self {
+        Self { reason, hint }
+    }
+}
+
+impl From<types::Mask> for Mask {
+    fn from(mask: types::Mask) -> Self {
+        let condition = |types::Condition { path, is, value }| Condition { path, equal: matches!(is, types::Comparison::Equal), value };
+        Self {
+            what: match mask.what {
+                types::Selector::Field(path) => Selector::Field(path),
+                types::Selector::Text(pattern) => Selector::Text(pattern),
+                types::Selector::PodSecrets => Selector::PodSecrets,
+            },
+            how: match mask.how {
+                types::Transform::Redact => Transform::Redact,
+                types::Transform::Tokenize => Transform::Tokenize,
+                types::Transform::KeepLast(n) => Transform::KeepLast(n.min(MOST_KEPT)),
+                types::Transform::Remove => Transform::Remove,
+            },
+            when: mask.when.into_iter().map(condition).collect(),
+        }
+    }
+}
+
+impl From<types::Manifest> for Manifest {
+    fn from(manifest: types::Manifest) -> Self {
+        let types::Manifest { name, version, summary, rules, hooks, needs, capabilities, settings_schema } = manifest;
+        Self {
+            name,
+            version,
+            summary,
+            rules: rules.into_iter().map(Rule::from).collect(),
+            hooks: Hook::ALL.into_iter().filter(|hook| hooks.contains(hook_flag(*hook))).collect(),
+            needs: needs.into_iter().map(Surrounding::from).collect(),
+            capabilities: Capability::ALL.into_iter().filter(|one| capabilities.contains(capability_flag(*one))).collect(),
+            settings_schema,
+        }
+    }
+}
+
+fn hook_flag(hook: Hook) -> types::Hooks {
+    match hook {
+        Hook::OnRequest => types::Hooks::REQUEST,
+        Hook::OnObject => types::Hooks::OBJECT,
+        Hook::OnChunk => types::Hooks::CHUNK,
+    }
+}
+
+fn capability_flag(capability: Capability) -> types::Capabilities {
+    match capability {
+        Capability::Bodies => types::Capabilities::BODIES,
+        Capability::SecretValues => types::Capabilities::SECRET_VALUES,
+        Capability::Streams => types::Capabilities::STREAMS,
+        Capability::Counters => types::Capabilities::COUNTERS,
+    }
+}
+
+impl From<types::Rule> for Rule {
+    fn from(types::Rule { verbs, api_groups, resources, namespaces }: types::Rule) -> Self {
+        Self { clusters: Vec::new(), verbs, api_groups, resources, namespaces }
+    }
+}
+
+impl From<types::Surrounding> for Surrounding {
+    fn from(which: types::Surrounding) -> Self {
+        match which {
+            types::Surrounding::Namespace => Self::Namespace,
+            types::Surrounding::Stored => Self::Stored,
+            types::Surrounding::Pod => Self::Pod,
+        }
+    }
+}
+
+impl From<Output> for types::Channel {
+    fn from(output: Output) -> Self {
+        match output {
+            Output::Stdout => Self::Stdout,
+            Output::Stderr => Self::Stderr,
+            Output::Log => Self::Log,
+        }
+    }
+}
+
+impl types::Host for State {}
+
+impl types::HostDocument for State {
+    fn get(&mut self, document: Resource<Document>, path: String) -> wasmtime::Result<Option<String>> {
+        self.document(&document)?.get(&path)
+    }
+
+    fn select(&mut self, document: Resource<Document>, path: String) -> wasmtime::Result<Vec<(String, String)>> {
+        self.document(&document)?.select(&path)
+    }
+
+    fn json(&mut self, document: Resource<Document>) -> wasmtime::Result<String> {
+        self.document(&document)?.json()
+    }
+
+    fn size(&mut self, document: Resource<Document>) -> wasmtime::Result<u64> {
+        self.document(&document)?.size()
+    }
+
+    fn drop(&mut self, document: Resource<Document>) -> wasmtime::Result<()> {
+        self.give_up(document)
+    }
+}
+
+impl host::Host for State {
+    fn look_around(&mut self, which: types::Surrounding) -> wasmtime::Result<Option<Resource<Document>>> {
+        self.surrounding(which.into()).map(|object| self.keep(object)).transpose()
+    }
+
+    fn annotate(&mut self, key: String, value: String) -> wasmtime::Result<()> {
+        self.note(key, value)
+    }
+
+    fn count(&mut self, key: String, amount: u64, window_seconds: u32) -> wasmtime::Result<u64> {
+        self.add(key, amount, window_seconds)
+    }
+}

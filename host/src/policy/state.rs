@@ -1,0 +1,128 @@
+//! What an instance of a policy holds outside its memory: all that it can reach through the host.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use serde_json::Value;
+use wasmtime::component::{Resource, ResourceTable};
+
+use super::Runtime;
+use super::bound::Bound;
+use super::contract::Surrounding;
+use super::counters::CounterOwner;
+use super::document::{Document, Seen};
+use super::sight::Sight;
+use crate::clock;
+
+/// Most annotations one call leaves, and their sizes.
+const MOST_ANNOTATIONS: usize = 32;
+const LONGEST_KEY: usize = 64;
+const LONGEST_VALUE: usize = 1024;
+/// The longest key of a counter.
+const LONGEST_COUNTER: usize = 256;
+
+/// The objects beside an operation, fetched before the call.
+#[derive(Clone, Debug, Default)]
+pub struct Surroundings {
+    /// The Namespace addressed.
+    pub namespace: Option<Arc<Value>>,
+    /// The object as it is stored.
+    pub stored: Option<Arc<Value>>,
+    /// The pod.
+    pub pod: Option<Arc<Value>>,
+    /// Whether the operation is only asked about: what is counted is told, and not added to.
+    pub only_asks: bool,
+}
+
+/// What a store holds.
+pub struct State {
+    pub(super) bound: Bound,
+    pub(super) table: ResourceTable,
+    pub(super) annotations: Vec<(String, String)>,
+    pub(super) surroundings: Surroundings,
+    /// What the policy sees of them: the Namespace, the stored object, the pod.
+    seen: [Seen; 3],
+    pub(super) sight: Sight,
+    pub(super) runtime: Option<Arc<Runtime>>,
+    /// Whose its counters are, where it may count.
+    pub(super) counts: Option<CounterOwner>,
+    /// What was called of a WASI that grants nothing.
+    pub(super) refused: BTreeSet<String>,
+}
+
+impl State {
+    /// For a call with so much memory that nothing is known about yet.
+    pub(super) fn new(memory: usize) -> Self {
+        Self {
+            bound: Bound::new(memory),
+            table: ResourceTable::new(),
+            annotations: Vec::new(),
+            surroundings: Surroundings::default(),
+            seen: Default::default(),
+            sight: Sight::Metadata,
+            runtime: None,
+            counts: None,
+            refused: BTreeSet::new(),
+        }
+    }
+
+    /// What was said before there was an operation is nothing of the operation's.
+    pub(super) fn forget(&mut self) {
+        self.annotations.clear();
+        self.refused.clear();
+    }
+
+    /// Keeps an object, and gives the handle it is read through.
+    pub(super) fn keep(&mut self, document: Document) -> wasmtime::Result<Resource<Document>> {
+        Ok(self.table.push(document)?)
+    }
+
+    /// The object of a handle.
+    pub(super) fn document(&self, handle: &Resource<Document>) -> wasmtime::Result<&Document> {
+        Ok(self.table.get(handle)?)
+    }
+
+    /// The policy wants an object no more.
+    pub(super) fn give_up(&mut self, handle: Resource<Document>) -> wasmtime::Result<()> {
+        self.table.delete(handle)?;
+        Ok(())
+    }
+
+    /// An object beside the operation, where there is such a one.
+    pub(super) fn surrounding(&self, which: Surrounding) -> Option<Document> {
+        let Surroundings { namespace, stored, pod, .. } = &self.surroundings;
+        let (object, seen) = match which {
+            Surrounding::Namespace => (namespace, &self.seen[0]),
+            Surrounding::Stored => (stored, &self.seen[1]),
+            Surrounding::Pod => (pod, &self.seen[2]),
+        };
+        object.clone().map(|object| Document::ready(object, None, self.sight, Arc::clone(seen)))
+    }
+
+    /// Adds a fact to the audit event.
+    pub(super) fn note(&mut self, key: String, value: String) -> wasmtime::Result<()> {
+        if self.annotations.len() >= MOST_ANNOTATIONS || key.len() > LONGEST_KEY || value.len() > LONGEST_VALUE {
+            return Err(wasmtime::Error::msg("annotate: at most 32 facts, keys of 64 bytes and values of 1024"));
+        }
+        self.annotations.push((key, value));
+        Ok(())
+    }
+
+    /// Adds to a counter, and says what it stands at.
+    pub(super) fn add(&self, key: String, amount: u64, window_seconds: u32) -> wasmtime::Result<u64> {
+        let Some(runtime) = &self.runtime else {
+            return Err(wasmtime::Error::msg("count is there for operations, not for configure or describe"));
+        };
+        let Some(owner) = &self.counts else {
+            return Err(wasmtime::Error::msg("count: its manifest does not name the capability counters"));
+        };
+        if key.len() > LONGEST_COUNTER {
+            return Err(wasmtime::Error::msg("count: the key is over 256 bytes long"));
+        }
+        let amount = if self.surroundings.only_asks { 0 } else { amount };
+        runtime
+            .counters
+            .add(owner, key, amount, window_seconds, clock::now())
+            .ok_or_else(|| wasmtime::Error::msg("count: too many counters are kept"))
+    }
+}
