@@ -3,11 +3,12 @@
 use std::sync::OnceLock;
 
 use http::{HeaderMap, Method, Uri};
+use postern::body::RequestBody;
 use postern::classify::{Operation, RequestTarget};
 use postern::config::{Config, JwtAuthenticator};
 use postern::identify::{Identifier, Mappings, strip, unverified_parts};
-use postern::json::{self, RequestBody, yaml};
-use postern::protobuf;
+use postern::wire::json::{self, yaml};
+use postern::wire::protobuf;
 use serde_json::Value;
 
 /// `METHOD TARGET`, then header lines. What is classified has one meaning: its normal form is a fixed point, and nothing in it could be

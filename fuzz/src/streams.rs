@@ -7,10 +7,10 @@ use postern::mask::{Mask, Plan, Scope, Selector, TextMask, TextRules, TokenKey, 
 use postern::record::session::format::MAGIC;
 use postern::record::session::read::Recorded;
 use postern::record::session::seal::{Verdict, verify};
-use postern::stream::Channel;
-use postern::stream::codec::{Codec, Part, Protocol};
-use postern::stream::frames::From;
-use postern::stream::waiting::{Handshake, Waiting};
+use postern::wire::Channel;
+use postern::wire::codec::{Codec, Part, Protocol};
+use postern::wire::frames::Sender;
+use postern::wire::waiting::{Handshake, Waiting};
 
 use crate::pieces;
 
@@ -30,11 +30,11 @@ pub fn spdy(data: &[u8]) {
     waits(false, data);
 }
 
-fn from(how: u8) -> From {
-    if how & 2 != 0 { From::Client } else { From::Server }
+fn from(how: u8) -> Sender {
+    if how & 2 != 0 { Sender::Client } else { Sender::Server }
 }
 
-fn carried(protocol: Protocol, from: From, data: &[u8]) {
+fn carried(protocol: Protocol, from: Sender, data: &[u8]) {
     let (whole, cut) = pieces(data);
     for interpose in [false, true] {
         let (read, raw, channels) = read(protocol, interpose, from, &[whole]);
@@ -44,7 +44,7 @@ fn carried(protocol: Protocol, from: From, data: &[u8]) {
             assert_eq!((&raw, &channels), (&raw_cut, &channels_cut));
         }
         if read {
-            let takes = interpose && from == From::Server && shows_output(&channels);
+            let takes = interpose && from == Sender::Server && shows_output(&channels);
             assert!(if takes { raw.len() < whole.len() } else { raw.len() <= whole.len() });
         }
     }
@@ -56,7 +56,7 @@ fn shows_output(channels: &[(Channel, Vec<u8>)]) -> bool {
 
 type Read = (bool, Vec<u8>, Vec<(Channel, Vec<u8>)>);
 
-fn read(protocol: Protocol, interpose: bool, from: From, pieces: &[&[u8]]) -> Read {
+fn read(protocol: Protocol, interpose: bool, from: Sender, pieces: &[&[u8]]) -> Read {
     let mut codec = Codec::new(protocol, interpose, None);
     let (mut raw, mut channels): (Vec<u8>, Vec<(Channel, Vec<u8>)>) = (Vec::new(), Vec::new());
     let read = pieces.iter().try_for_each(|piece| {

@@ -1,4 +1,6 @@
-//! Bodies of responses, and reading the bodies of requests within limits.
+//! Bodies of responses, and of requests: read within limits, and once.
+
+mod request;
 
 use std::any::Any;
 use std::pin::Pin;
@@ -12,6 +14,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use crate::status::Refusal;
+pub use request::RequestBody;
 
 /// A response body on its way to the caller.
 #[derive(Default)]

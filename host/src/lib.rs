@@ -19,12 +19,10 @@ pub mod files;
 pub mod forward;
 pub mod gateway;
 pub mod identify;
-pub mod json;
 pub mod listen;
 pub mod metrics;
 pub mod operations;
 pub mod policy;
-pub mod protobuf;
 pub mod record;
 pub mod rehearse;
 pub mod respond;
@@ -38,5 +36,6 @@ pub mod telemetry;
 pub mod words;
 pub mod written;
 
-// A crate of its own: it builds and is tested without the gateway.
+// Crates of their own: they build and are tested without the gateway.
 pub use postern_mask as mask;
+pub use postern_wire as wire;

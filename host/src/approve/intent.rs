@@ -4,10 +4,10 @@ use http::{HeaderMap, HeaderValue};
 use serde_json::{Value, json};
 
 use super::{Requirement, Summary, identity};
+use crate::body::RequestBody;
 use crate::classify::{Operation, Shape, shown_query};
 use crate::digest::sha256;
 use crate::identify::Caller;
-use crate::json::RequestBody;
 use crate::status::Refusal;
 
 /// The longest body that is shown.

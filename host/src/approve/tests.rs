@@ -1,8 +1,8 @@
 use http::{HeaderMap, Method};
 
 use super::*;
+use crate::body::RequestBody;
 use crate::classify::Operation;
-use crate::json::RequestBody;
 use crate::store::Database;
 
 fn caller(name: &str, groups: &[&str]) -> Caller {

@@ -17,7 +17,7 @@ pub use query::shown_query;
 pub use request_info::{RequestInfo, Unresolvable};
 pub use target::{Abnormal, RequestTarget};
 
-use crate::json::RequestBody;
+use crate::body::RequestBody;
 use crate::status::Refusal;
 
 /// One request, classified.

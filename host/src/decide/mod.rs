@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::approve::Requirement;
+use crate::body::RequestBody;
 use crate::classify::{Operation, Shape};
 use crate::config::Unmatched;
-use crate::json::RequestBody;
 use crate::mask::{Mask, Plans};
 use crate::policy::contract::{Denial, Surrounding, Verdict};
 use crate::policy::{Call, Hook, Mode, Policy, PolicySet, Runtime, Subject, Surroundings};

@@ -9,11 +9,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use hyper::body::Incoming;
 
 use super::restore::Restored;
+use crate::body::RequestBody;
 use crate::classify::{Operation, Shape, Target};
 use crate::decide::Terms;
 use crate::forward::{As, Outgoing, Way};
 use crate::identify::Caller;
-use crate::json::RequestBody;
 use crate::mask::Scope;
 use crate::policy::Subject;
 use crate::respond::Held;

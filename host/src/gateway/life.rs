@@ -13,14 +13,14 @@ use super::review::is_review;
 use super::seal::Sealed;
 use crate::approve::State;
 use crate::body::Body;
+use crate::body::RequestBody;
 use crate::config::KeepBodies;
 use crate::decide::{Decider, Ruling};
-use crate::json::RequestBody;
 use crate::policy::PolicySet;
 use crate::record::Event;
 use crate::status::Refusal;
 use crate::stream::messages::Opening;
-use crate::stream::waiting::Handshake;
+use crate::wire::waiting::Handshake;
 use crate::words::{Step, Verdict};
 
 /// Says what was decided, and by which policies.

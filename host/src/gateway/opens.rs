@@ -2,9 +2,9 @@
 
 use crate::record::session::Unopened;
 use crate::slots::Slot;
-use crate::stream::Channel;
 use crate::stream::end::Ends;
 use crate::stream::filter::Filter;
+use crate::wire::Channel;
 
 /// What an upgraded connection is.
 pub(super) enum Opens {

@@ -9,14 +9,15 @@ use serde_json::{Value, json};
 
 use super::Cluster;
 use super::exchange::Exchange;
+use crate::body::RequestBody;
 use crate::classify::{Shape, escape};
 use crate::decide::{Terms, may_hide};
 use crate::forward::{Question, Seal, Way};
-use crate::json::{RequestBody, write_for_yaml};
 use crate::mask::{Plan, Report, Stored, Unrestorable, placeholder};
 use crate::record::Event;
 use crate::respond::Repeats;
 use crate::status::Refusal;
+use crate::wire::json::write_for_yaml;
 
 /// The media type of JSON patches (RFC 6902).
 const JSON_PATCH: &str = "application/json-patch+json";

@@ -24,11 +24,11 @@ use crate::record::session::{Unopened, cannot_record};
 use crate::respond::{self, Completion, Masking, Work};
 use crate::slots::Slot;
 use crate::status::Refusal;
-use crate::stream::Channel;
 use crate::stream::carry::{Setup, carry};
-use crate::stream::codec::Protocol;
 use crate::stream::filter::Filter;
-use crate::stream::waiting::{Answered, Waiting};
+use crate::wire::Channel;
+use crate::wire::codec::Protocol;
+use crate::wire::waiting::{Answered, Waiting};
 
 impl Cluster {
     /// Sees to it that a stream can be read, masked and recorded, before anything of it is sent.

@@ -25,11 +25,11 @@ use crate::record::Event;
 use crate::respond::Completion;
 use crate::slots::Slot;
 use crate::status::Refusal;
-use crate::stream::Channel;
 use crate::stream::carry::FAREWELL;
-use crate::stream::codec::Protocol;
 use crate::stream::end::End;
-use crate::stream::waiting::{Handshake, Waiting};
+use crate::wire::Channel;
+use crate::wire::codec::Protocol;
+use crate::wire::waiting::{Handshake, Waiting};
 use crate::words::Step;
 
 /// Largest Status of the API server that is told on a terminal.

@@ -14,8 +14,8 @@ use super::claims::{Claims, Mappings};
 use super::jwks::Jwks;
 use super::{Caller, credential_id, now};
 use crate::config::Authentication;
-use crate::json::{self, Unambiguous};
 use crate::status::Refusal;
+use crate::wire::json::{self, Unambiguous};
 
 /// Verified tokens remembered, so that a signature is checked once and not with every request.
 const REMEMBERED: usize = 10_000;

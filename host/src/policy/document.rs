@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use serde_json::Value;
 
 use super::sight::{self, Sight};
-use crate::json::RequestBody;
+use crate::body::RequestBody;
 use crate::mask::path::{Path, normalized, normalized_length};
 
 /// Most matches and most text one call gives back.

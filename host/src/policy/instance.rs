@@ -18,7 +18,7 @@ use super::live::Live;
 use super::sight::Sight;
 use super::state::{State, Surroundings};
 use super::{CallLimits, Outcome, Policy, Runtime};
-use crate::json::RequestBody;
+use crate::body::RequestBody;
 use crate::slots::Slot;
 
 /// Milliseconds that what is done once, when a module is loaded, may take: a machine that compiles another just now is slow.

@@ -10,9 +10,9 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use crate::body::RequestBody;
 use crate::classify::{Operation, escape, path_of};
 use crate::identify::Caller;
-use crate::json::RequestBody;
 use crate::policy::{Subject, Surroundings};
 
 /// When cases take place that do not say: 2026-01-01T00:00:00Z, in Unix milliseconds.

@@ -9,9 +9,9 @@ use http::Method;
 use serde_json::Value;
 
 use super::given::{Given, Wanted, WantedCaller};
+use crate::body::RequestBody;
 use crate::classify::{Command, Operation, Shape, Target};
 use crate::identify::Caller;
-use crate::json::RequestBody;
 use crate::policy::{Subject, Surroundings};
 
 /// The operation of an audit event, or of a stream's header. What an event leaves out (claims, tokens in the query) is not there.

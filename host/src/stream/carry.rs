@@ -11,17 +11,17 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::Channel;
-use super::codec::{Codec, Part, Protocol};
 use super::end::Ends;
 use super::filter::{Filter, output_of};
-use super::frames::From;
-use super::waiting::Answered;
 use crate::mask::Report;
 use crate::policy::Observed;
 use crate::record::session::format::Kind;
 use crate::record::session::{Recording, cannot_record};
 use crate::status::Refusal;
+use crate::wire::Channel;
+use crate::wire::codec::{Codec, Part, Protocol};
+use crate::wire::frames::Sender;
+use crate::wire::waiting::Answered;
 
 /// Bytes read at a time.
 const AT_A_TIME: usize = 64 << 10;
@@ -329,7 +329,7 @@ impl Inner {
         }
         self.carried.sent += bytes.len() as u64;
         let Self { codec, recording, carried, last, .. } = self;
-        let read = codec.push(From::Client, bytes, &mut |part| match part {
+        let read = codec.push(Sender::Client, bytes, &mut |part| match part {
             Part::Data(channel, data) => {
                 // A ping keeps nothing alive: only what is carried does.
                 *last = Instant::now();
@@ -364,7 +364,7 @@ impl Inner {
         let mut pieces = Vec::new();
         let Self { codec, status, recording, last, .. } = self;
         let mut moved = false;
-        let read = codec.push(From::Server, bytes, &mut |part| {
+        let read = codec.push(Sender::Server, bytes, &mut |part| {
             moved |= matches!(part, Part::Data(..));
             match part {
                 Part::Data(Channel::Error, data) => {
@@ -476,7 +476,7 @@ impl Inner {
     /// A byte of a frame that was begun.
     fn pass(&mut self, byte: &[u8], out: &mut Vec<u8>) {
         let as_it_is = self.as_it_is;
-        let read = self.codec.push(From::Server, byte, &mut |part| match part {
+        let read = self.codec.push(Sender::Server, byte, &mut |part| match part {
             Part::Raw(bytes) if !as_it_is => out.extend_from_slice(bytes),
             _ => {}
         });

@@ -8,7 +8,7 @@ use crate::record::session::index::SqliteIndex;
 use crate::record::session::read::Recorded;
 use crate::store::Database;
 use crate::stream::end::ends;
-use crate::stream::frames;
+use crate::wire::frames;
 use tokio::io::{DuplexStream, duplex};
 use tokio_util::sync::CancellationToken;
 

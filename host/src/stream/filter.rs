@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Channel;
 use crate::mask::{Report, TextMask, TextRules};
 use crate::policy::contract::{ChunkVerdict, Output};
 use crate::policy::{Live, Mode, Observed, outcome};
 use crate::status::Refusal;
+use crate::wire::Channel;
 
 /// The text of a stream or of a log.
 pub struct Filter {

@@ -11,11 +11,11 @@ use http::{HeaderMap, HeaderValue, Method, Response, header};
 use http_body_util::BodyExt;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::frames;
-use super::websocket::{Heard, Inbox, accept_of, close, pong, switching};
 use crate::body::Body;
 use crate::classify::Shape;
 use crate::status::Refusal;
+use crate::wire::frames;
+use crate::wire::websocket::{Heard, Inbox, accept_of, close, pong, switching};
 
 const TEXT: u8 = 0x1;
 const BINARY: u8 = 0x2;

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use postern::json::RequestBody;
+use postern::body::RequestBody;
 use serde_json::json;
 
 const JSON: usize = 40_000;

@@ -5,10 +5,10 @@ use std::process::{Command, Stdio};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use postern::stream::Channel;
-use postern::stream::codec::{Codec, Part, Protocol};
-use postern::stream::frames::{self, Frames, From, Step};
-use postern::stream::spdy::{self, Blocks, Spdy};
+use postern::wire::Channel;
+use postern::wire::codec::{Codec, Part, Protocol};
+use postern::wire::frames::{self, Frames, Sender, Step};
+use postern::wire::spdy::{self, Blocks, Spdy};
 use serde_json::{Value, json};
 use tungstenite::protocol::frame::coding::{Data, OpCode};
 use tungstenite::protocol::frame::{Frame, FrameHeader};
@@ -50,7 +50,7 @@ fn spdy_is_read_as_upstream_writes_it() {
         while !rest.is_empty() {
             let (piece, after) = rest.split_at((random.below(3000) + 1).min(rest.len()));
             rest = after;
-            spdy.push(From::Client, piece, &mut |part| match part {
+            spdy.push(Sender::Client, piece, &mut |part| match part {
                 spdy::Part::Control(1, _) => {}
                 spdy::Part::Control(..) => seen.push(json!({"kind": "control"})),
                 spdy::Part::Opened(stream) => {
@@ -153,7 +153,7 @@ fn websocket_is_read_as_tungstenite_writes_it() {
             let (piece, after) = rest.split_at((random.below(5000) + 1).min(rest.len()));
             rest = after;
             codec
-                .push(From::Client, piece, &mut |part| match part {
+                .push(Sender::Client, piece, &mut |part| match part {
                     Part::Data(channel, data) => seen.push((channel, data.to_vec())),
                     Part::Raw(bytes) => raw.extend_from_slice(bytes),
                     _ => {}
@@ -183,7 +183,7 @@ fn tungstenite_reads_the_websocket_that_is_written_here() {
     for length in [0usize, 1, 125, 126, 65_535, 65_536] {
         let (payload, mut bytes) = (vec![7u8; length], Vec::new());
         frames::write(2, &[&payload], &mut bytes);
-        let mut frames = Frames::new(From::Server);
+        let mut frames = Frames::new(Sender::Server);
         let mut rest = &bytes[..];
         assert!(matches!(frames.next(&mut rest), Ok(Some(Step::Head(head))) if head.length == length as u64));
         let mut socket = WebSocket::from_raw_socket(std::io::Cursor::new(bytes), Role::Client, None);

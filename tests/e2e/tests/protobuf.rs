@@ -27,7 +27,7 @@ fn every_type_is_decoded_as_upstream_does() {
     while let (Some(protobuf), Some(json)) = (part(), part()) {
         let expected: Value = serde_json::from_slice(json).unwrap();
         let kind = format!("{} {}", expected["apiVersion"], expected["kind"]);
-        let decoded = postern::protobuf::decode(protobuf).unwrap_or_else(|why| panic!("seed {seed}, {kind}: {why}\n{expected}"));
+        let decoded = postern::wire::protobuf::decode(protobuf).unwrap_or_else(|why| panic!("seed {seed}, {kind}: {why}\n{expected}"));
         assert!(decoded.unknown.is_empty(), "seed {seed}, {kind}: {:?}", decoded.unknown);
         let decoded = decoded.value;
         if decoded != expected {
@@ -43,7 +43,7 @@ fn every_type_is_decoded_as_upstream_does() {
 #[test]
 fn the_table_is_that_of_the_pinned_version() {
     let table = String::from_utf8(upstream(&["schema"])).unwrap();
-    let kept = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../host/src/protobuf/schema.txt")).unwrap();
+    let kept = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../host/wire/src/protobuf/schema.txt")).unwrap();
     assert!(table == kept, "the table is not that of the pinned Kubernetes: run `cargo xtask schema`");
 }
 

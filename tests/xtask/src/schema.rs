@@ -44,7 +44,7 @@ func main() {
 pub(crate) fn write(others: bool) -> anyhow::Result<()> {
     go("kubernetes", "protobuf", "./protobuf", "-s -w")?;
     let table = printed(Command::new(cache().join("bin/protobuf")).arg("schema"))?;
-    let folder = root().join("host/src/protobuf");
+    let folder = root().join("host/wire/src/protobuf");
     std::fs::write(folder.join("schema.txt"), &table)?;
     if !others {
         return Ok(());

@@ -1,14 +1,13 @@
 //! Values that JSON writes in a form of their own.
 
 use std::fmt::Write;
-use std::time::Duration;
 
 use base64::Engine;
 use serde_json::Value;
+use time::OffsetDateTime;
 
 use super::Undecodable;
 use super::wire::{Field, Wire};
-use crate::clock::timestamp_of;
 
 /// Text. Kubernetes takes bytes that are no UTF-8 and writes them otherwise; what would differ is not guessed.
 pub(super) fn string(bytes: &[u8]) -> Result<String, Undecodable> {
@@ -55,18 +54,10 @@ pub(super) fn time(message: &[u8], micro: bool) -> Result<Option<Value>, Undecod
     if seconds == -62_135_596_800 && (!micro || nanos / 1000 == 0) {
         return Ok(None);
     }
-    let text = match u64::try_from(seconds) {
-        Ok(seconds) => timestamp_of(Duration::from_secs(seconds)),
-        // 400 years repeat: the years before 1970 are those of a later cycle.
-        Err(_) => {
-            const CYCLE: i64 = 146_097 * 86_400;
-            let cycles = (-seconds).div_euclid(CYCLE) + 1;
-            let later = timestamp_of(Duration::from_secs((seconds + cycles * CYCLE).cast_unsigned()));
-            let year = later[..4].parse::<i64>().unwrap_or(0) - 400 * cycles;
-            format!("{year:04}{}", &later[4..])
-        }
-    };
-    let whole = &text[..19];
+    let at = OffsetDateTime::from_unix_timestamp(seconds).map_err(|why| Undecodable::new(format!("a time in it is none: {why}")))?;
+    let (year, month, day) = at.to_calendar_date();
+    let (hour, minute, second) = at.to_hms();
+    let whole = format!("{year:04}-{:02}-{day:02}T{hour:02}:{minute:02}:{second:02}", u8::from(month));
     Ok(Some(if micro { format!("{whole}.{:06}Z", nanos / 1000) } else { format!("{whole}Z") }.into()))
 }
 

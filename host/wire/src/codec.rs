@@ -7,10 +7,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, header};
 
-use super::frames::{self, Frames, From, Step};
-use super::spdy::{self, Spdy, Within};
-use super::waiting::Answered;
-use super::{Channel, Violation};
+use crate::frames::{self, Frames, Sender, Step};
+use crate::spdy::{self, Spdy, Within};
+use crate::waiting::Answered;
+use crate::{Channel, Violation};
 
 /// How a stream was agreed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,36 +83,38 @@ impl Codec {
     pub fn new(protocol: Protocol, interpose: bool, answered: Option<Answered>) -> Self {
         let wire = match protocol {
             Protocol::WebSocket { base64 } => {
-                Wire::WebSocket { client: Messages::new(From::Client, base64), server: Messages::new(From::Server, base64), base64 }
+                Wire::WebSocket { client: Messages::new(Sender::Client, base64), server: Messages::new(Sender::Server, base64), base64 }
             }
             Protocol::Spdy => Wire::Spdy(Box::default()),
-            Protocol::Tunnel => Wire::Tunnel { client: Frames::new(From::Client), server: Frames::new(From::Server), spdy: Box::default() },
+            Protocol::Tunnel => {
+                Wire::Tunnel { client: Frames::new(Sender::Client), server: Frames::new(Sender::Server), spdy: Box::default() }
+            }
         };
         Self { wire, interpose, answered }
     }
 
     /// Reads on.
-    pub fn push(&mut self, from: From, bytes: &[u8], parts: &mut dyn FnMut(Part<'_>)) -> Result<(), Violation> {
-        let interpose = self.interpose && from == From::Server;
+    pub fn push(&mut self, from: Sender, bytes: &[u8], parts: &mut dyn FnMut(Part<'_>)) -> Result<(), Violation> {
+        let interpose = self.interpose && from == Sender::Server;
         let takes = |channel| interpose && is_taken(channel);
         match &mut self.wire {
             Wire::WebSocket { client, server, .. } => {
-                let side = if from == From::Client { client } else { server };
+                let side = if from == Sender::Client { client } else { server };
                 side.push(bytes, &takes, parts)
             }
             Wire::Spdy(spdy) => {
-                let answered = self.answered.as_mut().filter(|_| from == From::Server);
+                let answered = self.answered.as_mut().filter(|_| from == Sender::Server);
                 read_spdy(spdy, from, bytes, &takes, answered, parts)
             }
             Wire::Tunnel { client, server, spdy } => {
-                let frames = if from == From::Client { client } else { server };
+                let frames = if from == Sender::Client { client } else { server };
                 parts(Part::Raw(bytes));
                 let (mut rest, mut plain) = (bytes, Vec::new());
                 while let Some(step) = frames.next(&mut rest)? {
                     match step {
                         Step::Payload(payload) if !frames.in_control() => match from {
-                            From::Client => frames.unmask(payload, &mut plain),
-                            From::Server => plain.extend_from_slice(payload),
+                            Sender::Client => frames.unmask(payload, &mut plain),
+                            Sender::Server => plain.extend_from_slice(payload),
                         },
                         Step::Head(_) | Step::Payload(_) | Step::End => {}
                     }
@@ -132,7 +134,7 @@ impl Codec {
             Wire::WebSocket { server, .. } => {
                 server.frames.at_rest() || server.channel.is_none() && !server.control || server.taken && !server.control
             }
-            Wire::Spdy(spdy) => match spdy.within(From::Server) {
+            Wire::Spdy(spdy) => match spdy.within(Sender::Server) {
                 Within::Nothing => true,
                 Within::Data(channel) => self.takes(channel),
                 Within::Frame => false,
@@ -189,7 +191,7 @@ fn is_taken(channel: Channel) -> bool {
 
 fn read_spdy(
     spdy: &mut Spdy,
-    from: From,
+    from: Sender,
     bytes: &[u8],
     takes: &dyn Fn(Channel) -> bool,
     mut answered: Option<&mut Answered>,
@@ -228,7 +230,7 @@ fn read_spdy(
 
 /// The messages of one side of a WebSocket, each with its channel in the first byte.
 struct Messages {
-    from: From,
+    from: Sender,
     base64: bool,
     frames: Frames,
     control: bool,
@@ -252,7 +254,7 @@ struct Messages {
 const CLOSE: u8 = 255;
 
 impl Messages {
-    fn new(from: From, base64: bool) -> Self {
+    fn new(from: Sender, base64: bool) -> Self {
         Self {
             from,
             base64,
@@ -306,11 +308,11 @@ impl Messages {
         let mut plain = std::mem::take(&mut self.plain);
         plain.clear();
         let mut data = match self.from {
-            From::Client => {
+            Sender::Client => {
                 self.frames.unmask(payload, &mut plain);
                 &plain[..]
             }
-            From::Server => payload,
+            Sender::Server => payload,
         };
         if self.channel.is_none() {
             let Some((first, rest)) = data.split_first() else { return Ok(()) };
@@ -341,7 +343,7 @@ impl Messages {
             data = &decoded;
         }
         match self.channel {
-            Some(CLOSE) if self.from == From::Client => {
+            Some(CLOSE) if self.from == Sender::Client => {
                 if let Some(ended) = data.first() {
                     parts(Part::End(Channel::of_number(*ended)));
                 }

@@ -4,15 +4,12 @@
 //! is decided here would be about another object. So a key that is there twice is an error, in whatever depth, and so is all else that two readers may
 //! read differently. [`yaml`] does the same for YAML.
 
-mod body;
 pub mod yaml;
 
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
-
-pub use body::RequestBody;
 
 /// Reads JSON.
 pub fn read(text: &[u8]) -> Result<Value, serde_json::Error> {

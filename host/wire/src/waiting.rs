@@ -5,11 +5,10 @@ use std::collections::HashSet;
 
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 
-use super::frames::From;
-use super::spdy::{self, Blocks, Part, Spdy};
-use super::websocket::{self, Heard, Inbox, MOST_KEPT};
-use super::{Channel, Violation};
-use crate::body::Body;
+use crate::frames::Sender;
+use crate::spdy::{self, Blocks, Part, Spdy};
+use crate::websocket::{self, Heard, Inbox, MOST_KEPT};
+use crate::{Channel, Violation};
 
 /// The one SPDY protocol in which a caller can be told: it ends in a Status.
 const SPDY: &str = "v4.channel.k8s.io";
@@ -46,11 +45,11 @@ impl Handshake {
     }
 
     /// The answer that opens the connection.
-    pub fn response(&self) -> Response<Body> {
+    pub fn response<B: Default>(&self) -> Response<B> {
         match self {
             Self::WebSocket(handshake) => handshake.response(),
             Self::Spdy => {
-                let mut response = Response::new(Body::default());
+                let mut response = Response::new(B::default());
                 *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
                 let headers = response.headers_mut();
                 headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
@@ -111,7 +110,7 @@ impl Waiting {
                 // A ping is kept too: answered a second time, it is for nobody.
                 kept.extend_from_slice(bytes);
                 let mut goes_on = true;
-                spdy.push(From::Client, bytes, &mut |part| match part {
+                spdy.push(Sender::Client, bytes, &mut |part| match part {
                     Part::Opened(stream) => {
                         answered.streams.insert(stream.id);
                         answered.blocks.reply(stream.id, out);

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
-use super::frames::From;
-use super::{Channel, Violation};
+use crate::frames::Sender;
+use crate::{Channel, Violation};
 
 /// The dictionary header blocks begin with (SPDY/3, section 2.6.10.1).
 const DICTIONARY: &[u8] = include_bytes!("spdy.dictionary");
@@ -109,10 +109,10 @@ impl Spdy {
     }
 
     /// Where a side is.
-    pub fn within(&self, from: From) -> Within {
+    pub fn within(&self, from: Sender) -> Within {
         let side = match from {
-            From::Client => &self.client,
-            From::Server => &self.server,
+            Sender::Client => &self.client,
+            Sender::Server => &self.server,
         };
         match &side.state {
             // Of a frame that begins nothing is told before its head is whole.
@@ -123,11 +123,11 @@ impl Spdy {
     }
 
     /// Reads on.
-    pub fn push(&mut self, from: From, mut bytes: &[u8], parts: &mut dyn FnMut(Part<'_>)) -> Result<(), Violation> {
+    pub fn push(&mut self, from: Sender, mut bytes: &[u8], parts: &mut dyn FnMut(Part<'_>)) -> Result<(), Violation> {
         let Self { streams, client, server } = self;
         let side = match from {
-            From::Client => client,
-            From::Server => server,
+            Sender::Client => client,
+            Sender::Server => server,
         };
         loop {
             match &mut side.state {
@@ -153,7 +153,7 @@ impl Spdy {
                     let (opened, fin) = side.control(&frame)?;
                     parts(Part::Control(u16::from_be_bytes([frame[2], frame[3]]), &frame));
                     if let Some(opened) = opened {
-                        if from == From::Server || opened.id % 2 == 0 {
+                        if from == Sender::Server || opened.id % 2 == 0 {
                             return Err(Violation("a SPDY stream that the server opens"));
                         }
                         let stream = Stream { channel: opened.channel, ended: [false; 2] };
@@ -191,9 +191,9 @@ impl Spdy {
 }
 
 /// One side of a stream ended. A port's stream that both ended is forgotten: a command has but five, which may still be written to.
-fn end(streams: &mut HashMap<u32, Stream>, from: From, id: u32) -> Channel {
+fn end(streams: &mut HashMap<u32, Stream>, from: Sender, id: u32) -> Channel {
     let Some(stream) = streams.get_mut(&id) else { return Channel::Other };
-    stream.ended[usize::from(from == From::Server)] = true;
+    stream.ended[usize::from(from == Sender::Server)] = true;
     let channel = stream.channel;
     if stream.ended == [true; 2] && channel == Channel::Other {
         streams.remove(&id);
@@ -374,7 +374,7 @@ mod tests {
         Fin(Channel),
     }
 
-    fn read(spdy: &mut Spdy, from: From, pieces: impl Iterator<Item = Vec<u8>>) -> Result<Vec<Seen>, Violation> {
+    fn read(spdy: &mut Spdy, from: Sender, pieces: impl Iterator<Item = Vec<u8>>) -> Result<Vec<Seen>, Violation> {
         let mut seen = Vec::new();
         for piece in pieces {
             spdy.push(from, &piece, &mut |part| match part {
@@ -420,15 +420,15 @@ mod tests {
         let (bytes, expected) = traffic();
         for size in [1, 2, 7, 8, 9, 1000, bytes.len()] {
             let mut spdy = Spdy::default();
-            assert_eq!(read(&mut spdy, From::Client, bytes.chunks(size).map(<[u8]>::to_vec)).unwrap(), expected, "pieces of {size}");
+            assert_eq!(read(&mut spdy, Sender::Client, bytes.chunks(size).map(<[u8]>::to_vec)).unwrap(), expected, "pieces of {size}");
             assert_eq!((spdy.stream(Channel::Stdin), spdy.stream(Channel::Stdout), spdy.stream(Channel::Error)), (Some(3), None, Some(1)));
-            assert_eq!(spdy.within(From::Client), Within::Nothing);
+            assert_eq!(spdy.within(Sender::Client), Within::Nothing);
         }
     }
 
     #[test]
     fn what_is_no_frame_is_told() {
-        let error = |bytes: &[u8]| read(&mut Spdy::default(), From::Client, [bytes.to_vec()].into_iter()).unwrap_err().0;
+        let error = |bytes: &[u8]| read(&mut Spdy::default(), Sender::Client, [bytes.to_vec()].into_iter()).unwrap_err().0;
         assert!(error(&[0x80, 2, 0, 1, 0, 0, 0, 0]).contains("version"));
         assert!(error(&[0x80, 3, 0, 1, 0, 1, 0, 1]).contains("64 KiB"));
         assert!(error(&[0x80, 3, 0, 42, 0, 0, 0, 0]).contains("unknown type"));
@@ -453,19 +453,19 @@ mod tests {
         blocks.reply(1, &mut bytes);
         blocks.reply(3, &mut bytes);
         data(1, b"x", true, &mut bytes);
-        let seen = read(&mut Spdy::default(), From::Server, [bytes].into_iter()).unwrap();
+        let seen = read(&mut Spdy::default(), Sender::Server, [bytes].into_iter()).unwrap();
         let data = Seen::Data(Channel::Other, b"x".to_vec());
         assert_eq!(seen, [Seen::Control(2), Seen::Control(2), data, Seen::Fin(Channel::Other)]);
         let mut opens = Vec::new();
         Blocks::default().open(2, &[], &mut opens);
-        assert!(read(&mut Spdy::default(), From::Server, [opens].into_iter()).is_err());
+        assert!(read(&mut Spdy::default(), Sender::Server, [opens].into_iter()).is_err());
     }
 
     #[test]
     fn a_block_that_grows_without_end_is_refused() {
         let mut bytes = Vec::new();
         Blocks::default().open(1, &[("a", &"x".repeat(1 << 20))], &mut bytes);
-        assert!(read(&mut Spdy::default(), From::Client, [bytes].into_iter()).is_err());
+        assert!(read(&mut Spdy::default(), Sender::Client, [bytes].into_iter()).is_err());
     }
 
     proptest::proptest! {
@@ -475,7 +475,7 @@ mod tests {
             bytes.truncate(600);
             bytes[at] = byte;
             bytes.extend(noise);
-            let _ = read(&mut Spdy::default(), From::Client, bytes.chunks(size).map(<[u8]>::to_vec));
+            let _ = read(&mut Spdy::default(), Sender::Client, bytes.chunks(size).map(<[u8]>::to_vec));
         }
     }
 }

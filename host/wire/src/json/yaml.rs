@@ -44,7 +44,7 @@ pub fn read(text: &[u8]) -> Result<Value, Unread> {
 }
 
 /// Whether a text holds U+0085, U+2028 or U+2029: to JSON they are characters like others.
-pub(super) fn has_other_line_ends(text: &[u8]) -> bool {
+pub fn has_other_line_ends(text: &[u8]) -> bool {
     let find = |needle: &[u8]| memchr::memmem::find(text, needle).is_some();
     find("\u{85}".as_bytes()) || find("\u{2028}".as_bytes()) || find("\u{2029}".as_bytes())
 }

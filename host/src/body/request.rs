@@ -7,10 +7,10 @@ use bytes::Bytes;
 use http::StatusCode;
 use serde_json::Value;
 
-use super::yaml;
 use crate::mask::path::Path;
-use crate::protobuf::{self, Unknown};
 use crate::status::Refusal;
+use crate::wire::json::{self, yaml};
+use crate::wire::protobuf::{self, Unknown};
 
 /// A request body as it came.
 #[derive(Debug)]
@@ -161,7 +161,7 @@ impl RequestBody {
     /// What is sent on: the bytes that came. Of YAML that was read here it is what was read, in JSON, so that nobody reads it in another way.
     pub fn to_send(&self) -> Bytes {
         match self.parsed.get() {
-            Some(Ok(parsed)) if self.is_yaml() => super::write_for_yaml(&parsed.value).into(),
+            Some(Ok(parsed)) if self.is_yaml() => json::write_for_yaml(&parsed.value).into(),
             _ => self.bytes.clone(),
         }
     }
@@ -184,11 +184,11 @@ impl RequestBody {
 
     fn parse_text(&self) -> Result<Value, Refusal> {
         let not_valid = |why: String| Refusal::bad_request(format!("the request body cannot be read, and here it must be read: {why}"));
-        let fits_yaml = |value: Value| match super::key_too_long_for_yaml(&value) {
+        let fits_yaml = |value: Value| match json::key_too_long_for_yaml(&value) {
             None => Ok(value),
             Some(why) => Err(not_valid(why)),
         };
-        let json = || super::read(&self.bytes);
+        let json = || json::read(&self.bytes);
         match self.media_type.as_str() {
             "application/json-patch+json" => {
                 let patch = json().map_err(|e| not_valid(e.to_string()))?;

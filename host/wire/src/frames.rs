@@ -1,10 +1,10 @@
 //! WebSocket frames (RFC 6455, section 5), read a piece at a time: a frame may be as long as it likes and is never kept whole.
 
-use super::Violation;
+use crate::Violation;
 
 /// Who sends: a client masks its frames, a server does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum From {
+pub enum Sender {
     /// The client.
     Client,
     /// The server.
@@ -43,7 +43,7 @@ pub enum Step<'a> {
 /// Reads the frames of one side.
 #[derive(Debug)]
 pub struct Frames {
-    from: From,
+    from: Sender,
     head: [u8; 14],
     have: usize,
     /// Payload still to come; none while a head is read.
@@ -57,7 +57,7 @@ pub struct Frames {
 
 impl Frames {
     /// Begins at the first frame.
-    pub fn new(from: From) -> Self {
+    pub fn new(from: Sender) -> Self {
         Self { from, head: [0; 14], have: 0, left: None, mask: [0; 4], turn: 0, within: false }
     }
 
@@ -145,7 +145,7 @@ impl Frames {
         if length >> 63 != 0 {
             return Err(Violation("a WebSocket frame's length has its highest bit set"));
         }
-        if self.from == From::Client {
+        if self.from == Sender::Client {
             self.mask.copy_from_slice(&self.head[self.have - 4..self.have]);
         }
         (self.turn, self.left) = (0, Some(length));
@@ -167,7 +167,7 @@ impl Frames {
         if first & 0x70 != 0 || !matches!(opcode, 0x0..=0x2 | 0x8..=0xA) {
             return Err(Violation("a WebSocket frame with reserved bits or an unknown opcode"));
         }
-        if (second & 0x80 != 0) != (self.from == From::Client) {
+        if (second & 0x80 != 0) != (self.from == Sender::Client) {
             return Err(Violation("a client masks its WebSocket frames and a server does not"));
         }
         if opcode >= 0x8 && (first & 0x80 == 0 || second & 0x7F > 125) {
@@ -221,7 +221,7 @@ mod tests {
         frame
     }
 
-    fn messages(from: From, pieces: impl Iterator<Item = Vec<u8>>) -> Result<Vec<(u8, Vec<u8>)>, Violation> {
+    fn messages(from: Sender, pieces: impl Iterator<Item = Vec<u8>>) -> Result<Vec<(u8, Vec<u8>)>, Violation> {
         let (mut frames, mut messages) = (Frames::new(from), Vec::new());
         for piece in pieces {
             let mut bytes = &piece[..];
@@ -231,8 +231,8 @@ mod tests {
                     Step::Payload(payload) => {
                         let last = &mut messages.last_mut().unwrap().1;
                         match from {
-                            From::Client => frames.unmask(payload, last),
-                            From::Server => last.extend_from_slice(payload),
+                            Sender::Client => frames.unmask(payload, last),
+                            Sender::Server => last.extend_from_slice(payload),
                         }
                     }
                     Step::End => {}
@@ -245,12 +245,12 @@ mod tests {
     #[test]
     fn frames_of_every_length_are_read_however_they_are_cut() {
         let payloads = [vec![], vec![1; 125], vec![2; 126], vec![3; 65_535], vec![4; 65_536]];
-        for from in [From::Client, From::Server] {
+        for from in [Sender::Client, Sender::Server] {
             let mut all = Vec::new();
             for payload in &payloads {
                 match from {
-                    From::Client => all.extend(masked(2, true, payload)),
-                    From::Server => write(2, &[payload], &mut all),
+                    Sender::Client => all.extend(masked(2, true, payload)),
+                    Sender::Server => write(2, &[payload], &mut all),
                 }
             }
             let expected: Vec<_> = payloads.iter().map(|p| (2, p.clone())).collect();
@@ -262,8 +262,8 @@ mod tests {
 
     #[test]
     fn what_is_no_frame_is_told() {
-        let server = |bytes: &[u8]| messages(From::Server, [bytes.to_vec()].into_iter());
-        let client = |bytes: &[u8]| messages(From::Client, [bytes.to_vec()].into_iter());
+        let server = |bytes: &[u8]| messages(Sender::Server, [bytes.to_vec()].into_iter());
+        let client = |bytes: &[u8]| messages(Sender::Client, [bytes.to_vec()].into_iter());
         assert!(server(&[0xC2, 0]).is_err(), "reserved bits");
         assert!(server(&[0x83, 0]).is_err(), "reserved opcode");
         assert!(server(&[0x09, 0]).is_err(), "a ping in pieces");
@@ -279,7 +279,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn nothing_a_peer_sends_panics(pieces in proptest::collection::vec(proptest::collection::vec(0u8..=255, 0..40), 0..10), client: bool) {
-            let from = if client { From::Client } else { From::Server };
+            let from = if client { Sender::Client } else { Sender::Server };
             let _ = messages(from, pieces.into_iter());
         }
     }

@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::Undecodable;
 use super::schema::{self, Message, Type};
-use crate::mask::path::At;
+use postern_mask::path::At;
 
 /// Most of them that are kept of one body, and bytes of the ways to them: keys of maps are the sender's. A body with more is none that a newer Kubernetes would send.
 const MOST: usize = 256;

@@ -1,8 +1,8 @@
 use super::*;
-use crate::stream::spdy::Blocks;
+use crate::spdy::Blocks;
 
 /// All that goes on raw, and the channels.
-fn read(codec: &mut Codec, from: From, bytes: &[u8], size: usize) -> (Vec<u8>, Vec<(Channel, Vec<u8>)>) {
+fn read(codec: &mut Codec, from: Sender, bytes: &[u8], size: usize) -> (Vec<u8>, Vec<(Channel, Vec<u8>)>) {
     let (mut raw, mut channels): (Vec<u8>, Vec<(Channel, Vec<u8>)>) = (Vec::new(), Vec::new());
     for piece in bytes.chunks(size) {
         codec
@@ -38,7 +38,7 @@ fn what_nobody_touches_goes_on_byte_for_byte() {
         let bytes = server_messages(base64);
         for size in [1, 2, 5, bytes.len()] {
             let mut codec = Codec::new(Protocol::WebSocket { base64 }, false, None);
-            let (raw, channels) = read(&mut codec, From::Server, &bytes, size);
+            let (raw, channels) = read(&mut codec, Sender::Server, &bytes, size);
             assert_eq!(raw, bytes);
             assert_eq!(channels[0], (Channel::Stdout, b"some output".to_vec()));
             assert_eq!(channels[2], (Channel::Error, b"{\"status\":\"Success\"}".to_vec()));
@@ -53,12 +53,12 @@ fn output_is_taken_out_and_the_rest_goes_on() {
         let bytes = server_messages(base64);
         for size in [1, 3, bytes.len()] {
             let mut codec = Codec::new(Protocol::WebSocket { base64 }, true, None);
-            let (raw, channels) = read(&mut codec, From::Server, &bytes, size);
+            let (raw, channels) = read(&mut codec, Sender::Server, &bytes, size);
             assert!(!raw.windows(4).any(|w| w == b"some") && raw.windows(4).any(|w| w == b"ping"), "{raw:?}");
             assert_eq!(channels[0], (Channel::Stdout, b"some output".to_vec()));
             let mut again = Vec::new();
             codec.write(Channel::Stdout, b"other", &mut again);
-            let (_, channels) = read(&mut Codec::new(Protocol::WebSocket { base64 }, false, None), From::Server, &again, 1);
+            let (_, channels) = read(&mut Codec::new(Protocol::WebSocket { base64 }, false, None), Sender::Server, &again, 1);
             assert_eq!(channels, [(Channel::Stdout, b"other".to_vec())]);
         }
     }
@@ -70,7 +70,8 @@ fn a_message_in_pieces_has_its_channel_in_the_first() {
     let bytes = [&[0x02, 0][..], &[0x00, 3, 1, b'a', b'b'], &[0x89, 0], &[0x80, 2, b'c', b'd']].concat();
     for (interpose, expected) in [(false, bytes.clone()), (true, vec![0x89, 0])] {
         for size in [1, 2, bytes.len()] {
-            let (raw, channels) = read(&mut Codec::new(Protocol::WebSocket { base64: false }, interpose, None), From::Server, &bytes, size);
+            let (raw, channels) =
+                read(&mut Codec::new(Protocol::WebSocket { base64: false }, interpose, None), Sender::Server, &bytes, size);
             assert_eq!((raw, channels), (expected.clone(), vec![(Channel::Stdout, b"abcd".to_vec())]));
         }
     }
@@ -84,7 +85,7 @@ fn a_ping_in_a_tunnel_is_no_data_however_it_is_cut() {
     frames::write(2, &[&spdy], &mut server);
     for size in [1, 2, 3, server.len()] {
         let mut codec = Codec::new(Protocol::Tunnel, false, None);
-        assert_eq!(read(&mut codec, From::Server, &server, size).0, server, "pieces of {size}");
+        assert_eq!(read(&mut codec, Sender::Server, &server, size).0, server, "pieces of {size}");
     }
 }
 
@@ -102,8 +103,8 @@ fn spdy_output_is_taken_out_by_its_stream() {
     spdy::data(1, b"{}", true, &mut server);
     for (interpose, expected) in [(false, server.clone()), (true, server[..replies].to_vec())] {
         let mut codec = Codec::new(Protocol::Spdy, interpose, None);
-        assert_eq!(read(&mut codec, From::Client, &client, 3).0, client);
-        let (raw, channels) = read(&mut codec, From::Server, &server, 3);
+        assert_eq!(read(&mut codec, Sender::Client, &client, 3).0, client);
+        let (raw, channels) = read(&mut codec, Sender::Server, &server, 3);
         assert_eq!(raw, expected);
         assert_eq!(channels, [(Channel::Stdout, b"some output".to_vec()), (Channel::Error, b"{}".to_vec())]);
         let mut out = Vec::new();
@@ -143,7 +144,7 @@ proptest::proptest! {
             }
             bytes.extend(whole);
         }
-        let (raw, _) = read(&mut Codec::new(Protocol::WebSocket { base64: false }, false, None), From::Server, &bytes, size);
+        let (raw, _) = read(&mut Codec::new(Protocol::WebSocket { base64: false }, false, None), Sender::Server, &bytes, size);
         proptest::prop_assert_eq!(raw, bytes);
     }
 
@@ -151,7 +152,7 @@ proptest::proptest! {
     fn nothing_a_peer_sends_panics(noise in proptest::collection::vec(0u8..=255, 0..200), size in 1usize..60, kind in 0usize..4, interpose: bool, client: bool) {
         let protocol = [Protocol::Spdy, Protocol::Tunnel, Protocol::WebSocket { base64: false }, Protocol::WebSocket { base64: true }][kind];
         let mut codec = Codec::new(protocol, interpose, None);
-        let from = if client { From::Client } else { From::Server };
+        let from = if client { Sender::Client } else { Sender::Server };
         for piece in noise.chunks(size) {
             if codec.push(from, piece, &mut |_| {}).is_err() {
                 break;

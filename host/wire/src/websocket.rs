@@ -5,9 +5,8 @@ use aws_lc_rs::digest;
 use base64::Engine;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 
-use super::Violation;
-use super::frames::{self, Frames, From, Step};
-use crate::body::Body;
+use crate::Violation;
+use crate::frames::{self, Frames, Sender, Step};
 
 /// Protocols in which a caller can be told: binary channels, and a Status on the error channel.
 /// Source: `k8s.io/apimachinery/pkg/util/remotecommand/constants.go`.
@@ -47,14 +46,14 @@ impl Handshake {
     }
 
     /// The answer that opens the connection.
-    pub fn response(&self) -> Response<Body> {
+    pub fn response<B: Default>(&self) -> Response<B> {
         switching(&self.accept, Some(&HeaderValue::from_static(self.protocol)))
     }
 }
 
 /// The answer that opens a connection, in a protocol if one was agreed on.
-pub(super) fn switching(accept: &HeaderValue, protocol: Option<&HeaderValue>) -> Response<Body> {
-    let mut response = Response::new(Body::default());
+pub fn switching<B: Default>(accept: &HeaderValue, protocol: Option<&HeaderValue>) -> Response<B> {
+    let mut response = Response::new(B::default());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
     headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
@@ -67,7 +66,7 @@ pub(super) fn switching(accept: &HeaderValue, protocol: Option<&HeaderValue>) ->
 }
 
 /// What a handshake is accepted with, of its key (RFC 6455, section 4.2.2).
-pub(super) fn accept_of(key: &HeaderValue) -> Option<HeaderValue> {
+pub fn accept_of(key: &HeaderValue) -> Option<HeaderValue> {
     let key = key.to_str().ok()?.trim();
     let hash = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, format!("{key}{GUID}").as_bytes());
     HeaderValue::from_str(&base64::engine::general_purpose::STANDARD.encode(hash)).ok()
@@ -100,7 +99,7 @@ pub struct Inbox {
 
 impl Default for Inbox {
     fn default() -> Self {
-        Self { frames: Frames::new(From::Client), kept: Vec::new(), control: None }
+        Self { frames: Frames::new(Sender::Client), kept: Vec::new(), control: None }
     }
 }
 
@@ -139,7 +138,7 @@ impl Inbox {
     }
 
     /// Forgets data that nobody takes.
-    pub(super) fn forget(&mut self) {
+    pub fn forget(&mut self) {
         self.kept.clear();
     }
 
