@@ -214,6 +214,21 @@ impl RequestBody {
     }
 }
 
+/// What policies read of it.
+impl postern_policy::Body for RequestBody {
+    fn value(&self) -> Result<&Arc<Value>, String> {
+        self.value().map_err(|refusal| refusal.message.clone())
+    }
+
+    fn value_along(&self, path: &Path) -> Result<&Arc<Value>, String> {
+        self.value_along(path).map_err(|refusal| refusal.message.clone())
+    }
+
+    fn size(&self) -> Result<u64, String> {
+        self.size().map_err(|refusal| refusal.message.clone())
+    }
+}
+
 fn not_decoded(why: &dyn std::fmt::Display) -> Refusal {
     Refusal::unsupported_media_type(format!(
         "here this request's body must be read, and its protobuf cannot be decoded: {why}; send application/json"

@@ -10,6 +10,7 @@ mod would_be;
 use std::sync::Arc;
 
 use http::{Method, Uri};
+use postern_policy::{Addressed, rules};
 use serde::Serialize;
 
 pub use command::Command;
@@ -44,6 +45,25 @@ pub struct Operation {
     pub method: Method,
     /// Path and query as they go to the API server.
     pub path_and_query: String,
+}
+
+impl Addressed for Operation {
+    fn cluster(&self) -> &str {
+        &self.cluster
+    }
+
+    fn verb(&self) -> &str {
+        &self.verb
+    }
+
+    fn target(&self) -> Option<rules::Target<'_>> {
+        self.target.as_ref().map(|target| rules::Target {
+            api_group: &target.api_group,
+            resource: &target.resource,
+            subresource: target.subresource.as_deref(),
+            namespace: target.namespace.as_deref(),
+        })
+    }
 }
 
 /// The Kubernetes resource an operation addresses.

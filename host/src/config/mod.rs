@@ -5,7 +5,6 @@
 
 mod authentication;
 mod cluster;
-mod quantity;
 mod sessions;
 mod telemetry;
 
@@ -24,12 +23,10 @@ pub use cluster::{
     AccessAs, AccessRule, Cluster, ClusterPolicies, Gateway, Impersonate, Member, OneOfSeveral, ServiceAccountRef, Subjects,
 };
 pub(crate) use cluster::{canonical_host, is_own, within};
-pub use quantity::{ByteSize, Seconds};
+pub use postern_ground::quantity::{ByteSize, Seconds};
+pub use postern_policy::LONGEST_DEADLINE;
 pub use sessions::{BodyRule, KeepBodies, ObjectStore, RecordingFailure, Sessions};
 pub use telemetry::Telemetry;
-
-/// The longest a call of a policy may take, in milliseconds.
-pub const LONGEST_DEADLINE: u64 = 10_000;
 
 /// The whole configuration file.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]

@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 
 use crate::approve::Requirement;
 use crate::body::RequestBody;
-use crate::classify::{Operation, Shape};
+use crate::classify::{Command, Operation, Shape, Target};
 use crate::config::Unmatched;
+use crate::identify::Caller;
 use crate::mask::{Mask, Plans};
-use crate::policy::contract::{Denial, Surrounding, Verdict};
-use crate::policy::{Call, Hook, Mode, Policy, PolicySet, Runtime, Subject, Surroundings};
+use crate::policy::contract::{self, Denial, Surrounding, Verdict};
+use crate::policy::{Body, Call, Hook, Mode, Policy, PolicySet, Runtime, Subject, Surroundings};
 use crate::slots::Full;
 use crate::status::Refusal;
 pub use ruling::{Held, Passed, PolicyAnswer, Refused, Ruling, Terms, no_longer_covered};
@@ -81,7 +82,8 @@ impl Decider<'_> {
             if !policy.has(Hook::OnRequest) && !stays {
                 continue;
             }
-            let call = Call { subject: &describe(), body, surroundings: around };
+            let shown = body.map(|body| Arc::clone(body) as Arc<dyn Body>);
+            let call = Call { subject: &describe(), body: shown, surroundings: around };
             let answer = if stays {
                 let place = match runtime.stay(call.subject) {
                     Ok(place) => place,
@@ -213,6 +215,41 @@ impl Gathered {
             }
         }
     }
+}
+
+/// An operation of a caller as policies are told of it, with the id of its audit events and the Unix milliseconds at which it was accepted.
+pub fn subject(operation: &Operation, caller: &Caller, id: &str, received_at: u64) -> Subject {
+    let target = |target: &Target| contract::Target {
+        api_group: target.api_group.clone(),
+        api_version: target.api_version.clone(),
+        resource: target.resource.clone(),
+        subresource: target.subresource.clone(),
+        namespace: target.namespace.clone(),
+        name: target.name.clone(),
+    };
+    let command = |command: &Command| contract::Command {
+        container: command.container.clone(),
+        argv: command.argv.clone(),
+        stdin: command.stdin,
+        tty: command.tty,
+    };
+    Subject::new(contract::Operation {
+        id: id.to_owned(),
+        cluster: operation.cluster.as_ref().to_owned(),
+        received_at,
+        caller: contract::Caller {
+            username: caller.username.clone(),
+            groups: caller.groups.clone(),
+            issuer: caller.issuer.clone(),
+            claims: caller.claims.clone(),
+        },
+        verb: operation.verb.clone(),
+        target: operation.target.as_ref().map(target),
+        path: operation.path.clone(),
+        query: operation.query.clone(),
+        dry_run: operation.dry_run,
+        command: operation.command.as_ref().map(command),
+    })
 }
 
 /// What a caller is told of a denial.

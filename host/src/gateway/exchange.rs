@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use super::restore::Restored;
 use crate::body::RequestBody;
 use crate::classify::{Operation, Shape, Target};
-use crate::decide::Terms;
+use crate::decide::{self, Terms};
 use crate::forward::{As, Outgoing, Way};
 use crate::identify::Caller;
 use crate::mask::Scope;
@@ -65,7 +65,7 @@ impl Exchange {
 
     /// The same of another operation, which the same caller asks about.
     pub(super) fn subject_of(&self, operation: &Operation) -> Arc<Subject> {
-        Arc::new(Subject::new(operation, &self.caller, &self.id, self.received_at))
+        Arc::new(decide::subject(operation, &self.caller, &self.id, self.received_at))
     }
 
     /// The same for what comes after the decision.

@@ -15,7 +15,7 @@ use serde::Serialize;
 use super::loader::{Loader, PolicyFile};
 use super::origin::{Module, Origin};
 use super::report::Report;
-use super::{Broken, Cache, CallLimits, Policy, Runtime};
+use super::{Cache, CallLimits, Policy, Runtime};
 use crate::classify::Operation;
 use crate::config::Policies;
 use crate::share::lock::{FILE, Lock, Locked};
@@ -38,6 +38,17 @@ pub struct PolicySet {
     pub missing: Vec<String>,
     /// Those that served since the gateway started, and are in the directory no more.
     pub gone: Vec<Gone>,
+}
+
+/// A policy that did not load, and why.
+#[derive(Clone, Debug, Serialize)]
+pub struct Broken {
+    /// Its name.
+    pub name: String,
+    /// Why.
+    pub error: String,
+    /// Whether the version before it goes on serving.
+    pub serving_last_good: bool,
 }
 
 /// A policy that vanished.

@@ -12,6 +12,7 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::body::RequestBody;
 use crate::classify::{Operation, escape, path_of};
+use crate::decide;
 use crate::identify::Caller;
 use crate::policy::{Subject, Surroundings};
 
@@ -112,7 +113,7 @@ impl Wanted {
         if operation.verb != self.verb {
             bail!("verb: {} does not go with this resource and name; it would be a {}", self.verb, operation.verb);
         }
-        let mut subject = Subject::new(&operation, &self.caller(), "check", self.time()?);
+        let mut subject = decide::subject(&operation, &self.caller(), "check", self.time()?);
         if self.approved {
             subject.approve();
         }

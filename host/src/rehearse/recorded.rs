@@ -11,8 +11,9 @@ use serde_json::Value;
 use super::given::{Given, Wanted, WantedCaller};
 use crate::body::RequestBody;
 use crate::classify::{Command, Operation, Shape, Target};
+use crate::decide;
 use crate::identify::Caller;
-use crate::policy::{Subject, Surroundings};
+use crate::policy::Surroundings;
 
 /// The operation of an audit event, or of a stream's header. What an event leaves out (claims, tokens in the query) is not there.
 pub fn given(event: &Value, body: Option<&[u8]>) -> anyhow::Result<Given> {
@@ -68,7 +69,7 @@ pub fn given(event: &Value, body: Option<&[u8]>) -> anyhow::Result<Given> {
     let id = text(&event["id"]);
     // An id begins with the Unix milliseconds at which the operation arrived.
     let received_at = id.split('-').next().and_then(|digits| u64::from_str_radix(digits, 16).ok()).unwrap_or_default();
-    let subject = Arc::new(Subject::new(&operation, &caller, &id, received_at));
+    let subject = Arc::new(decide::subject(&operation, &caller, &id, received_at));
     let body =
         body.filter(|body| !body.is_empty()).map(|body| Arc::new(RequestBody::new(Bytes::copy_from_slice(body), "application/json")));
     Ok(Given { operation, subject, body, around: Surroundings::default() })

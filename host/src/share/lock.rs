@@ -5,6 +5,8 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 
+pub use crate::policy::Locked;
+
 use super::sha256;
 
 /// Its name in a policy directory.
@@ -18,25 +20,6 @@ pub struct Lock {
     pub bundle: String,
     /// The policies, in order of their names.
     pub policies: Vec<Locked>,
-}
-
-/// One policy.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Locked {
-    /// Its name: that of its files.
-    pub name: String,
-    /// SHA-256 of its module.
-    pub module: String,
-    /// SHA-256 of the file beside it; of nothing where there is none.
-    pub file: String,
-}
-
-impl Locked {
-    /// A policy as it lies there.
-    pub fn new(name: &str, module: &[u8], file: &str) -> Self {
-        Self { name: name.to_owned(), module: sha256(module), file: sha256(file.as_bytes()) }
-    }
 }
 
 impl Lock {

@@ -9,16 +9,10 @@ pub mod registry;
 pub mod signature;
 pub mod store;
 
-use crate::digest;
+pub use crate::digest::of_blob as sha256;
 
 /// Largest module taken.
 pub const LARGEST_MODULE: u64 = 64 << 20;
-
-/// SHA-256 of a file, as OCI writes it.
-pub fn sha256(bytes: &[u8]) -> String {
-    format!("sha256:{}", digest::sha256(bytes))
-}
-
 /// Runs something that waits for a registry, from a thread that may be serving already.
 pub fn wait<T: Send>(work: impl Future<Output = anyhow::Result<T>> + Send) -> anyhow::Result<T> {
     std::thread::scope(|scope| {

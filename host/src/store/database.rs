@@ -1,10 +1,10 @@
 //! The embedded database, SQLite: one file, whose tables have a version, and a thread for each connection that is written on.
 
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
+use postern_ground::steps::Rows;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
@@ -142,9 +142,6 @@ fn migrate(connection: &mut Connection) -> anyhow::Result<()> {
     }
 }
 
-/// What comes of a step, when it is done.
-pub type Rows<'a, T> = Pin<Box<dyn Future<Output = anyhow::Result<T>> + Send + 'a>>;
-
 type Step = Box<dyn FnOnce(&mut Connection) + Send>;
 
 /// A connection and the thread that runs steps on it, in the order in which they were given: no thread that serves waits for the disk. A step that was
@@ -175,11 +172,6 @@ impl Worker {
             answer.await.map_err(|_| anyhow::anyhow!(gone))?
         })
     }
-}
-
-/// Waits for a step on a thread that serves nobody.
-pub fn wait<T>(rows: Rows<'_, T>) -> anyhow::Result<T> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(rows)
 }
 
 #[cfg(test)]

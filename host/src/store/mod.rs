@@ -7,6 +7,7 @@ mod database;
 mod directory;
 mod objects;
 
-pub use database::{Database, Durability, Rows, Worker, tables, wait};
+pub use database::{Database, Durability, Worker, tables};
 pub use directory::{DataDirectory, take};
 pub use objects::Objects;
+pub use postern_ground::steps::{Rows, wait};

@@ -61,7 +61,7 @@ impl Bench {
         let mut measured = Vec::new();
         if policy.has(Hook::OnRequest) {
             measured.push(measure(Hook::OnRequest, pace, || {
-                let call = Call { subject: &given.subject, body: given.body.as_ref(), surroundings: &given.around };
+                let call = Call { subject: &given.subject, body: given.body.clone().map(|body| body as _), surroundings: &given.around };
                 let answer = policy.call_on_request(&stage.loader.runtime, &call);
                 answer.verdict.map(|_| answer.memory)
             })?);

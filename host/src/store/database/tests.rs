@@ -1,4 +1,5 @@
 use super::*;
+use crate::store::wait;
 
 fn file(directory: &tempfile::TempDir) -> PathBuf {
     directory.path().join("postern.db")

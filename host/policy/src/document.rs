@@ -1,17 +1,27 @@
 //! An object held by the host, which a policy reads through a handle, as far as it was granted to see it.
 
+use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
 
-use super::sight::{self, Sight};
-use crate::body::RequestBody;
-use crate::mask::path::{Path, normalized, normalized_length};
+use crate::sight::{self, Sight};
+use postern_mask::path::{Path, normalized, normalized_length};
 
 /// Most matches and most text one call gives back.
 const MOST_MATCHES: usize = 10_000;
 const MOST_TEXT: usize = 8 << 20;
+
+/// The body of a request, parsed when a policy first asks what is in it. What is said of one that cannot be read is what the policy fails with.
+pub trait Body: fmt::Debug + Send + Sync {
+    /// The object in it, for who reads all of it.
+    fn value(&self) -> Result<&Arc<Value>, String>;
+    /// The same, for who reads along one path only.
+    fn value_along(&self, path: &Path) -> Result<&Arc<Value>, String>;
+    /// Its bytes as they came.
+    fn size(&self) -> Result<u64, String>;
+}
 
 /// A Kubernetes object.
 #[derive(Debug)]
@@ -30,7 +40,7 @@ enum Source {
     /// Parsed, and its size as it came where that is known.
     Ready(Arc<Value>, Option<u64>),
     /// The request's body, parsed when it is first read.
-    Body(Arc<RequestBody>),
+    Body(Arc<dyn Body>),
 }
 
 impl Document {
@@ -40,7 +50,7 @@ impl Document {
     }
 
     /// The body of a request. What it holds is known by what it is for: a patch may call itself a Secret, and kube-apiserver does not mind.
-    pub(super) fn body(body: Arc<RequestBody>, sight: Sight) -> Self {
+    pub(super) fn body(body: Arc<dyn Body>, sight: Sight) -> Self {
         let sight = if sight == Sight::Bodies { Sight::Whole } else { sight };
         Self { source: Source::Body(body), sight, seen: Seen::default() }
     }
@@ -52,7 +62,7 @@ impl Document {
             (Source::Body(body), None) => body.value(),
             (Source::Body(body), Some(path)) => body.value_along(path),
         };
-        let whole = whole.map_err(|refusal| wasmtime::Error::msg(refusal.message.clone()))?;
+        let whole = whole.map_err(wasmtime::Error::msg)?;
         Ok(self.seen.get_or_init(|| sight::of(whole, self.sight)))
     }
 
@@ -91,7 +101,7 @@ impl Document {
         Ok(match &self.source {
             Source::Ready(_, Some(size)) => *size,
             Source::Ready(value, None) => value.to_string().len() as u64,
-            Source::Body(body) => body.size().map_err(|refusal| wasmtime::Error::msg(refusal.message.clone()))?,
+            Source::Body(body) => body.size().map_err(wasmtime::Error::msg)?,
         })
     }
 
@@ -109,15 +119,35 @@ impl Document {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    /// A body that is this.
+    #[derive(Debug)]
+    struct Is(Arc<Value>);
+
+    impl Body for Is {
+        fn value(&self) -> Result<&Arc<Value>, String> {
+            Ok(&self.0)
+        }
+
+        fn value_along(&self, _: &Path) -> Result<&Arc<Value>, String> {
+            Ok(&self.0)
+        }
+
+        fn size(&self) -> Result<u64, String> {
+            Ok(0)
+        }
+    }
 
     /// kube-apiserver takes a strategic merge patch of any kind and puts the right one in.
     #[test]
     fn what_a_body_calls_itself_hides_nothing_from_a_policy() {
-        let body = |text: &'static str| Arc::new(RequestBody::new(text.into(), "application/strategic-merge-patch+json"));
-        let patch = r#"{"kind":"Secret","rules":[{"verbs":["*"]}]}"#;
-        assert_eq!(Document::body(body(patch), Sight::Bodies).get("$.rules[0].verbs[0]").unwrap().as_deref(), Some(r#""*""#));
-        let secret = r#"{"kind":"Other","stringData":{"a":"hunter2"}}"#;
-        assert_eq!(Document::body(body(secret), Sight::Secret).get("$.stringData.a").unwrap().as_deref(), Some(r#""postern-masked""#));
+        let read = |body: Value, sight, path: &str| Document::body(Arc::new(Is(Arc::new(body))), sight).get(path).unwrap();
+        let patch = json!({"kind": "Secret", "rules": [{"verbs": ["*"]}]});
+        assert_eq!(read(patch, Sight::Bodies, "$.rules[0].verbs[0]").as_deref(), Some(r#""*""#));
+        let secret = json!({"kind": "Other", "stringData": {"a": "hunter2"}});
+        assert_eq!(read(secret, Sight::Secret, "$.stringData.a").as_deref(), Some(r#""postern-masked""#));
     }
 }

@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 use wasmtime::Store;
 use wasmtime::component::{Instance, InstancePre};
 
-use super::contract::v0_1::describe;
-use super::engine::ticks;
-use super::instance::{LOAD_TIME, store};
-use super::state::State;
-use super::{CallLimits, Runtime};
+use crate::contract::v0_1::describe;
+use crate::engine::ticks;
+use crate::instance::{LOAD_TIME, store};
+use crate::state::State;
+use crate::{CallLimits, Runtime};
 
 /// A module that is instantiated, and says what it is, faster than this is instantiated when it is called: to hand one over would cost as much.
 const SLOW: Duration = Duration::from_micros(150);
@@ -186,8 +186,8 @@ pub(super) fn begin(runtime: impl Fn() -> Option<Arc<Runtime>> + Send + 'static)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::ByteSize;
-    use crate::policy::{Cache, Counters, Loader, PolicyFile, grants::Capability};
+    use crate::{Cache, Counters, Loader, PolicyFile, grants::Capability};
+    use postern_ground::quantity::ByteSize;
 
     #[test]
     fn what_is_kept_of_all_modules_together_is_bounded_and_goes_with_them() {

@@ -6,12 +6,12 @@ use std::time::Instant;
 use wasmtime::Store;
 use wasmtime::component::Instance;
 
-use super::contract::{ChunkVerdict, Hook, Output, Subject};
-use super::engine::ticks;
-use super::instance::explain;
-use super::state::State;
-use super::{Outcome, Policy, Runtime};
-use crate::slots::Slot;
+use crate::contract::{ChunkVerdict, Hook, Output, Subject};
+use crate::engine::ticks;
+use crate::instance::explain;
+use crate::state::State;
+use crate::{Outcome, Policy, Runtime};
+use postern_ground::slots::Slot;
 
 /// A policy's instance for one stream. It goes with it.
 pub struct Live {

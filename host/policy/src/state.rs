@@ -6,13 +6,13 @@ use std::sync::Arc;
 use serde_json::Value;
 use wasmtime::component::{Resource, ResourceTable};
 
-use super::Runtime;
-use super::bound::Bound;
-use super::contract::Surrounding;
-use super::counters::CounterOwner;
-use super::document::{Document, Seen};
-use super::sight::Sight;
-use crate::clock;
+use crate::Runtime;
+use crate::bound::Bound;
+use crate::contract::Surrounding;
+use crate::counters::CounterOwner;
+use crate::document::{Document, Seen};
+use crate::sight::Sight;
+use postern_ground::clock;
 
 /// Most annotations one call leaves, and their sizes.
 const MOST_ANNOTATIONS: usize = 32;

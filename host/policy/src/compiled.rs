@@ -9,9 +9,9 @@ use anyhow::Context;
 use aws_lc_rs::{constant_time, hmac};
 use wasmtime::component::Component;
 
-use super::engine::Runtime;
-use super::trusted;
-use crate::files;
+use crate::engine::Runtime;
+use crate::trusted;
+use postern_ground::files;
 
 const TAG: usize = 32;
 /// Compiled policies kept beside those in use, the newest: to go back to one is then no compilation.

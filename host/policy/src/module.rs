@@ -9,11 +9,11 @@ use wasmtime::component::{Component, Val};
 use wasmtime_wizer::Wizer;
 use wit_component::{ComponentEncoder, DecodedWasm};
 
-use super::contract::v0_1::{self, EXPORTS, IMPORTS};
-use super::engine::{Runtime, ticks};
-use super::instance::bound_host;
-use super::state::State;
-use super::wasi;
+use crate::contract::v0_1::{self, EXPORTS, IMPORTS};
+use crate::engine::{Runtime, ticks};
+use crate::instance::bound_host;
+use crate::state::State;
+use crate::wasi;
 
 /// What core modules call an operating system.
 const PREVIEW1: &str = "wasi_snapshot_preview1";

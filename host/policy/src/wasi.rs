@@ -9,7 +9,7 @@ use wasmtime::component::types::{Case, ComponentFunc, ComponentItem, Variant};
 use wasmtime::component::{Component, Linker, Resource, ResourceAny, ResourceType, Type, Val};
 use wasmtime::{AsContextMut, Result, StoreContextMut};
 
-use super::state::State;
+use crate::state::State;
 
 /// The interfaces of WASI 0.2, without their version: what toolchains of today import, and nothing else that calls itself by its name.
 const INTERFACES: [&str; 29] = [

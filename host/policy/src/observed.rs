@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::Outcome;
+use crate::Outcome;
 
 /// How often which policy would have done what. What changes nothing is not counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]

@@ -13,6 +13,11 @@ pub fn sha256(bytes: &[u8]) -> String {
     hex(digest(&SHA256, bytes).as_ref())
 }
 
+/// The SHA-256 of bytes as OCI registries write it: `sha256:` and the hexadecimal.
+pub fn of_blob(bytes: &[u8]) -> String {
+    format!("sha256:{}", sha256(bytes))
+}
+
 /// The SHA-256 over parts, each after its length in eight bytes, the highest first: what is one part is never two.
 pub fn of_parts(parts: &[&[u8]]) -> [u8; 32] {
     let mut context = Context::new(&SHA256);

@@ -6,9 +6,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
-use super::grants::Capability;
-use crate::mask::path::Path;
-use crate::mask::{MARKER, Mask};
+use crate::grants::Capability;
+use postern_mask::path::Path;
+use postern_mask::{MARKER, Mask};
 
 /// How much of an object shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::Hook;
+use crate::Hook;
 
 /// Classes of durations: eight to each doubling, from a microsecond on.
 const CLASSES: usize = 25 * 8;

@@ -6,17 +6,18 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use serde::Deserialize;
 
-use super::contract::v0_1::Prepared;
-use super::grants::{Capability, granted};
-use super::ready::Ready;
-use super::rules::Rule;
-use super::{Cache, CallLimits, Mode, OnFailure, Policy, Runtime, Stats, instance, module, wasi};
-use crate::config::{ByteSize, LONGEST_DEADLINE};
-use crate::digest;
-use crate::share::sha256;
+use crate::LONGEST_DEADLINE;
+use crate::contract::v0_1::Prepared;
+use crate::grants::{Capability, granted};
+use crate::ready::Ready;
+use crate::rules::Rule;
+use crate::{Cache, CallLimits, Mode, OnFailure, Policy, Runtime, Stats, instance, module, wasi};
+use postern_ground::digest;
+use postern_ground::digest::of_blob;
+use postern_ground::quantity::ByteSize;
 
 /// Largest settings file read.
-pub(super) const LARGEST_SETTINGS: u64 = 1 << 20;
+pub const LARGEST_SETTINGS: u64 = 1 << 20;
 
 /// What policies are loaded with.
 pub struct Loader {
@@ -64,11 +65,11 @@ impl PolicyFile {
         if text.trim().is_empty() {
             return Ok(Self::default());
         }
-        crate::written::yaml(text)
+        postern_ground::written::yaml(text)
     }
 
     /// The text of the file beside a module; empty where there is none.
-    pub(super) fn text_beside(module: &Path) -> anyhow::Result<String> {
+    pub fn text_beside(module: &Path) -> anyhow::Result<String> {
         let file = module.with_extension("yaml");
         match file.symlink_metadata() {
             Ok(_) => String::from_utf8(read_inside(&file, LARGEST_SETTINGS)?).context("the settings file is not UTF-8"),
@@ -112,7 +113,7 @@ impl Loader {
             name: name.to_owned(),
             manifest,
             digest,
-            module_digest: sha256(module),
+            module_digest: of_blob(module),
             locked: None,
             signer: None,
             mode: file.mode,
@@ -130,7 +131,7 @@ impl Loader {
 
 /// Reads a file that lies in the directory itself: a symbolic link may lead within it and nowhere else (a ConfigMap volume has
 /// such links). What grew or shrank while it was read is not taken.
-pub(super) fn read_inside(file: &Path, largest: u64) -> anyhow::Result<Vec<u8>> {
+pub fn read_inside(file: &Path, largest: u64) -> anyhow::Result<Vec<u8>> {
     let at = || format!("cannot read {}", file.display());
     // A name alone lies in the directory one is in.
     let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
-use super::contract::Subject;
-use super::counters::Counters;
-use super::ready::{self, Job, Jobs, Place};
-use crate::clock;
-use crate::slots::{Full, Slot, Slots};
+use crate::contract::Subject;
+use crate::counters::Counters;
+use crate::ready::{self, Job, Jobs, Place};
+use postern_ground::clock;
+use postern_ground::slots::{Full, Slot, Slots};
 
 /// How often the epoch moves on while policies are called; deadlines are multiples of it.
 const TICK: Duration = Duration::from_millis(10);

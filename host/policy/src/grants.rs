@@ -3,7 +3,7 @@
 use anyhow::bail;
 use serde::{Deserialize, Serialize};
 
-use super::contract::{Hook, Manifest};
+use crate::contract::{Hook, Manifest};
 
 /// A capability, as files write it.
 #[derive(Clone, Copy, Debug, Deserialize, schemars::JsonSchema, PartialEq, Eq, Serialize)]

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::mask::{Selector, Transform};
+use postern_mask::{Selector, Transform};
 
 fn approval(approvers: usize, length: usize, required: u32, valid_seconds: u32) -> Approval {
     Approval { reason: "why".into(), approvers: vec!["g".repeat(length); approvers], required, valid_seconds }

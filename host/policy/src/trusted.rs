@@ -5,9 +5,9 @@
 use wasmtime::component::{Component, ComponentExportIndex, Func, Instance, Resource, TypedFunc};
 use wasmtime::{Engine, Store};
 
-use super::contract::v0_1::types::{Channel, ChunkVerdict, Operation, Verdict};
-use super::document::Document;
-use super::state::State;
+use crate::contract::v0_1::types::{Channel, ChunkVerdict, Operation, Verdict};
+use crate::document::Document;
+use crate::state::State;
 
 type OnRequest<'a> = TypedFunc<(&'a Operation, Option<Resource<Document>>), (Verdict,)>;
 type OnObject<'a> = TypedFunc<(&'a Operation, Resource<Document>), (Verdict,)>;

@@ -7,18 +7,84 @@ pub(super) mod v0_1;
 
 use super::grants::Capability;
 use super::rules::Rule;
-use crate::classify::Operation;
-use crate::identify::Caller;
-use crate::mask::Mask;
+use postern_mask::Mask;
 
-/// An operation as policies are told of it.
+/// One request, decoded: what policies are told.
+#[derive(Clone, Debug, Default)]
+pub struct Operation {
+    /// The id of its audit events.
+    pub id: String,
+    /// The name of the cluster.
+    pub cluster: String,
+    /// Unix milliseconds at which it was accepted: the only clock a policy has.
+    pub received_at: u64,
+    /// Who is asking.
+    pub caller: Caller,
+    /// The verb of kube-apiserver's RequestInfo.
+    pub verb: String,
+    /// What is addressed; none for what is no resource.
+    pub target: Option<Target>,
+    /// The normalised path.
+    pub path: String,
+    /// The decoded query, in order.
+    pub query: Vec<(String, String)>,
+    /// Whether nothing is to be changed.
+    pub dry_run: bool,
+    /// What opens a stream into a container; none for everything but exec and attach.
+    pub command: Option<Command>,
+}
+
+/// Who is asking. The credential is not in it.
+#[derive(Clone, Debug, Default)]
+pub struct Caller {
+    /// The name.
+    pub username: String,
+    /// The groups.
+    pub groups: Vec<String>,
+    /// The verified issuer of the credential.
+    pub issuer: String,
+    /// Verified claims, each value as JSON text.
+    pub claims: Vec<(String, String)>,
+}
+
+/// The resource an operation addresses.
+#[derive(Clone, Debug, Default)]
+pub struct Target {
+    /// The API group; empty for the core group.
+    pub api_group: String,
+    /// The API version.
+    pub api_version: String,
+    /// The resource in the plural.
+    pub resource: String,
+    /// The subresource.
+    pub subresource: Option<String>,
+    /// The namespace; none for what has none and for lists over all of them.
+    pub namespace: Option<String>,
+    /// The object's name.
+    pub name: Option<String>,
+}
+
+/// What opens a stream into a container.
+#[derive(Clone, Debug, Default)]
+pub struct Command {
+    /// The container; none leaves the choice to the API server.
+    pub container: Option<String>,
+    /// The words of the command; empty for attach.
+    pub argv: Vec<String>,
+    /// Whether the caller sends input.
+    pub stdin: bool,
+    /// Whether the caller asks for a terminal.
+    pub tty: bool,
+}
+
+/// An operation as policies are told of it, in the terms of the contract.
 #[derive(Clone, Debug)]
 pub struct Subject(v0_1::types::Operation);
 
 impl Subject {
-    /// Of an operation of a caller, with the id of its audit events and the Unix milliseconds at which it was accepted.
-    pub fn new(operation: &Operation, caller: &Caller, id: &str, received_at: u64) -> Self {
-        Self(v0_1::operation(operation, caller, id, received_at))
+    /// Of an operation.
+    pub fn new(operation: Operation) -> Self {
+        Self(operation.into())
     }
 
     /// Approvals were asked for, and given.

@@ -7,19 +7,18 @@ use serde_json::Value;
 use wasmtime::component::Instance;
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap};
 
-use super::busy::patiently;
-use super::contract::v0_1::{self, Prepared};
-use super::contract::{Hook, Manifest, Subject, Verdict};
-use super::counters::CounterOwner;
-use super::document::{Document, Seen};
-use super::engine::ticks;
-use super::grants::Capability;
-use super::live::Live;
-use super::sight::Sight;
-use super::state::{State, Surroundings};
-use super::{CallLimits, Outcome, Policy, Runtime};
-use crate::body::RequestBody;
-use crate::slots::Slot;
+use crate::busy::patiently;
+use crate::contract::v0_1::{self, Prepared};
+use crate::contract::{Hook, Manifest, Subject, Verdict};
+use crate::counters::CounterOwner;
+use crate::document::{Body, Document, Seen};
+use crate::engine::ticks;
+use crate::grants::Capability;
+use crate::live::Live;
+use crate::sight::Sight;
+use crate::state::{State, Surroundings};
+use crate::{CallLimits, Outcome, Policy, Runtime};
+use postern_ground::slots::Slot;
 
 /// Milliseconds that what is done once, when a module is loaded, may take: a machine that compiles another just now is slow.
 pub(super) const LOAD_TIME: u64 = 10_000;
@@ -36,7 +35,7 @@ pub struct Call<'a> {
     /// The operation as policies are told of it.
     pub subject: &'a Subject,
     /// The request's body, when a policy reads it.
-    pub body: Option<&'a Arc<RequestBody>>,
+    pub body: Option<Arc<dyn Body>>,
     /// The objects beside it.
     pub surroundings: &'a Surroundings,
 }
@@ -112,7 +111,7 @@ impl Policy {
     }
 
     fn on_request_in(&self, instance: &Instance, store: &mut Store<State>, call: &Call<'_>) -> wasmtime::Result<Verdict> {
-        let body = call.body.map(|body| Document::body(Arc::clone(body), store.data().sight));
+        let body = call.body.clone().map(|body| Document::body(body, store.data().sight));
         self.component.on_request(instance, store, call.subject, body)
     }
 

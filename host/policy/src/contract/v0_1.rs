@@ -5,43 +5,44 @@ use wasmtime::{Engine, Store};
 
 use anyhow::Context;
 
-use super::{Approval, Capability, ChunkVerdict, Denial, Hook, Manifest, Output, Rule, Subject, Surrounding, Verdict};
-use crate::classify::{self, Target};
-use crate::identify::Caller;
-use crate::mask::{Condition, Mask, Selector, Transform};
-use crate::policy::document::Document;
-use crate::policy::state::State;
-use crate::policy::{trusted, wasi};
+use super::{
+    Approval, Caller, Capability, ChunkVerdict, Command, Denial, Hook, Manifest, Operation, Output, Rule, Subject, Surrounding, Target,
+    Verdict,
+};
+use crate::document::Document;
+use crate::state::State;
+use crate::{trusted, wasi};
 use generated::postern::policy::host;
-pub(in crate::policy) use generated::postern::policy::types;
+pub(crate) use generated::postern::policy::types;
 use generated::{PolicyModule, PolicyModulePre};
+use postern_mask::{Condition, Mask, Selector, Transform};
 
 /// The host's side, generated from `wit/`.
 #[allow(missing_docs, clippy::all)]
 mod generated {
     wasmtime::component::bindgen!({
-        path: "../wit",
+        path: "../../wit",
         world: "policy-module",
-        with: { "postern:policy/types.document": crate::policy::document::Document },
+        with: { "postern:policy/types.document": crate::document::Document },
         imports: { default: trappable },
     });
 }
 
 /// The instance of its exports.
-pub(in crate::policy) const EXPORTS: &str = "postern:policy/policy@0.1.0";
+pub(crate) const EXPORTS: &str = "postern:policy/policy@0.1.0";
 /// What a module may import of it.
-pub(in crate::policy) const IMPORTS: [&str; 2] = ["postern:policy/types@0.1.0", "postern:policy/host@0.1.0"];
+pub(crate) const IMPORTS: [&str; 2] = ["postern:policy/types@0.1.0", "postern:policy/host@0.1.0"];
 
 /// Most characters of the end of a value that a mask keeps.
 const MOST_KEPT: u8 = 16;
 
 /// How `configure` is called with settings.
-pub(in crate::policy) fn configure(settings: &str) -> anyhow::Result<String> {
+pub(crate) fn configure(settings: &str) -> anyhow::Result<String> {
     Ok(format!("postern:policy/policy.configure@0.1.0({})", serde_json::to_string(settings)?))
 }
 
 /// Where the imports of a component are found: the contract's, and a WASI that grants nothing.
-pub(in crate::policy) fn linker(engine: &Engine, component: &Component) -> wasmtime::Result<Linker<State>> {
+pub(crate) fn linker(engine: &Engine, component: &Component) -> wasmtime::Result<Linker<State>> {
     let mut linker: Linker<State> = Linker::new(engine);
     PolicyModule::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
     wasi::grant_nothing(&mut linker, component)?;
@@ -49,14 +50,14 @@ pub(in crate::policy) fn linker(engine: &Engine, component: &Component) -> wasmt
 }
 
 /// A component ready to be instantiated, and where its hooks are: an operation calls one of them, and looks up no others.
-pub(in crate::policy) struct Prepared {
+pub(crate) struct Prepared {
     module: PolicyModulePre<State>,
     hooks: [ComponentExportIndex; Hook::ALL.len()],
 }
 
 impl Prepared {
     /// Checks a compiled component against the contract.
-    pub(in crate::policy) fn new(engine: &Engine, component: &Component) -> anyhow::Result<Self> {
+    pub(crate) fn new(engine: &Engine, component: &Component) -> anyhow::Result<Self> {
         let module = PolicyModulePre::new(linker(engine, component)?.instantiate_pre(component)?)?;
         let exports = component.get_export_index(None, EXPORTS);
         let hook = |hook: Hook| {
@@ -67,17 +68,17 @@ impl Prepared {
     }
 
     /// What is instantiated.
-    pub(in crate::policy) fn module(&self) -> &InstancePre<State> {
+    pub(crate) fn module(&self) -> &InstancePre<State> {
         self.module.instance_pre()
     }
 
     /// Checks the types of its hooks, once for all its instances.
-    pub(in crate::policy) fn check(&self, instance: &Instance, store: &mut Store<State>) -> wasmtime::Result<()> {
+    pub(crate) fn check(&self, instance: &Instance, store: &mut Store<State>) -> wasmtime::Result<()> {
         trusted::check(self.hooks, instance, store)
     }
 
     /// Calls on-request.
-    pub(in crate::policy) fn on_request(
+    pub(crate) fn on_request(
         &self,
         instance: &Instance,
         store: &mut Store<State>,
@@ -91,7 +92,7 @@ impl Prepared {
     }
 
     /// Calls on-object.
-    pub(in crate::policy) fn on_object(
+    pub(crate) fn on_object(
         &self,
         instance: &Instance,
         store: &mut Store<State>,
@@ -105,7 +106,7 @@ impl Prepared {
     }
 
     /// Calls on-chunk.
-    pub(in crate::policy) fn on_chunk(
+    pub(crate) fn on_chunk(
         &self,
         instance: &Instance,
         store: &mut Store<State>,
@@ -123,42 +124,25 @@ impl Prepared {
 }
 
 /// Asks an instance what it is.
-pub(in crate::policy) fn describe(instance: &Instance, store: &mut Store<State>) -> wasmtime::Result<Manifest> {
+pub(crate) fn describe(instance: &Instance, store: &mut Store<State>) -> wasmtime::Result<Manifest> {
     Ok(PolicyModule::new(&mut *store, instance)?.postern_policy_policy().call_describe(store)?.into())
 }
 
-/// An operation as this version spells it.
-pub(super) fn operation(operation: &classify::Operation, caller: &Caller, id: &str, received_at: u64) -> types::Operation {
-    let target = |target: &Target| types::Target {
-        api_group: target.api_group.clone(),
-        api_version: target.api_version.clone(),
-        resource: target.resource.clone(),
-        subresource: target.subresource.clone(),
-        namespace: target.namespace.clone(),
-        name: target.name.clone(),
-    };
-    types::Operation {
-        id: id.to_owned(),
-        cluster: operation.cluster.as_ref().to_owned(),
-        received_at,
-        caller: types::Caller {
-            username: caller.username.clone(),
-            groups: caller.groups.clone(),
-            issuer: caller.issuer.clone(),
-            claims: caller.claims.clone(),
-        },
-        verb: operation.verb.clone(),
-        target: operation.target.as_ref().map(target),
-        path: operation.path.clone(),
-        query: operation.query.clone(),
-        dry_run: operation.dry_run,
-        command: operation.command.as_ref().map(|c| types::Command {
-            container: c.container.clone(),
-            argv: c.argv.clone(),
-            stdin: c.stdin,
-            tty: c.tty,
-        }),
-        approved: false,
+impl From<Operation> for types::Operation {
+    fn from(operation: Operation) -> Self {
+        let Operation { id, cluster, received_at, caller, verb, target, path, query, dry_run, command } = operation;
+        let Caller { username, groups, issuer, claims } = caller;
+        let target = target.map(|Target { api_group, api_version, resource, subresource, namespace, name }| types::Target {
+            api_group,
+            api_version,
+            resource,
+            subresource,
+            namespace,
+            name,
+        });
+        let command = command.map(|Command { container, argv, stdin, tty }| types::Command { container, argv, stdin, tty });
+        let caller = types::Caller { username, groups, issuer, claims };
+        Self { id, cluster, received_at, caller, verb, target, path, query, dry_run, command, approved: false }
     }
 }
 

@@ -1,0 +1,141 @@
+//! Policies: the contract, and what loads modules and calls them.
+//!
+//! [`contract`] is what policies are asked and answer, [`loader`] makes a [`Policy`] of a module and the file beside it, [`module`] componentises and configures,
+//! `compiled` keeps machine code on disk, `instance` calls, [`rules`] says which operations a policy is called for, `grants` and `sight` what it may see.
+
+mod bound;
+mod busy;
+mod compiled;
+pub mod contract;
+mod counters;
+mod document;
+mod engine;
+pub mod grants;
+mod instance;
+mod live;
+pub mod loader;
+mod locked;
+pub mod module;
+mod observed;
+mod ready;
+pub mod rules;
+mod sight;
+mod state;
+mod stats;
+mod trusted;
+mod wasi;
+
+use std::sync::Arc;
+
+pub use compiled::Cache;
+pub use contract::{Hook, Subject};
+pub use counters::{CounterId, CounterOwner, CounterRow, CounterRows, Counters};
+pub use document::Body;
+pub use engine::Runtime;
+pub use instance::{Answer, Call};
+pub use live::{Live, outcome};
+pub use loader::{Loader, PolicyFile};
+pub use locked::Locked;
+pub use observed::Observed;
+pub use rules::Addressed;
+pub use state::Surroundings;
+pub use stats::{Counts, Outcome, Stats};
+
+use contract::Manifest;
+use contract::v0_1::Prepared;
+use grants::Capability;
+use postern_ground::quantity::ByteSize;
+use rules::Rule;
+
+/// The longest a call of a policy may take, in milliseconds: it holds up the thread it is made on.
+pub const LONGEST_DEADLINE: u64 = 10_000;
+
+/// A policy, loaded: configured, compiled, and ready to be called.
+pub struct Policy {
+    /// Its name: that of its file.
+    pub name: String,
+    /// What it says of itself.
+    pub manifest: Manifest,
+    /// SHA-256 of the module and its settings, in hexadecimal.
+    pub digest: String,
+    /// SHA-256 of the module alone, as OCI registries and lock files write it.
+    pub module_digest: String,
+    /// Whose signature the module carries; none where none was asked for.
+    pub signer: Option<String>,
+    /// Whether its answers are carried out.
+    pub mode: Mode,
+    /// What becomes of an operation when it fails.
+    pub on_failure: OnFailure,
+    /// Whether callers are warned of what it hides.
+    pub warns: bool,
+    /// What it asks for and was granted.
+    pub granted: Vec<Capability>,
+    /// Narrower rules from its file; empty when there are none.
+    pub narrowed: Vec<Rule>,
+    limits: CallLimits,
+    /// What its module and the file beside it are, by digest; none outside a directory.
+    pub locked: Option<Locked>,
+    component: Prepared,
+    ready: Arc<ready::Ready>,
+    /// What it has done since it was loaded.
+    pub stats: Stats,
+}
+
+/// Whether a policy's answers are carried out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, schemars::JsonSchema, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// They are.
+    #[default]
+    Enforce,
+    /// They are recorded and change nothing.
+    Observe,
+}
+
+/// What becomes of an operation when a policy fails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, schemars::JsonSchema, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnFailure {
+    /// It is refused.
+    #[default]
+    Refuse,
+    /// It goes on as if the policy had answered allow.
+    Allow,
+}
+
+/// What one call may use.
+#[derive(Clone, Copy, Debug)]
+pub struct CallLimits {
+    /// Milliseconds.
+    pub deadline: u64,
+    /// Memory.
+    pub memory: ByteSize,
+}
+
+impl Policy {
+    /// Whether it is called for an operation.
+    pub fn matches(&self, operation: &impl Addressed) -> bool {
+        let any = |rules: &[Rule]| rules.is_empty() || rules.iter().any(|rule| rule.matches(operation));
+        any(&self.manifest.rules) && any(&self.narrowed)
+    }
+
+    /// Whether it may read the bodies of requests.
+    pub fn reads_bodies(&self) -> bool {
+        self.has(Hook::OnRequest) && self.granted.contains(&Capability::Bodies)
+    }
+
+    /// Whether it has a hook, and is called by it.
+    pub fn has(&self, hook: Hook) -> bool {
+        self.manifest.hooks.contains(&hook)
+    }
+
+    /// What an answer of it comes to by its mode and by what its file says of failures: none where it changes nothing, an error where it refuses.
+    /// `exhausted` says that it was not asked at all, for lack of room, which no file lets pass.
+    pub fn in_force<T>(&self, answer: Result<T, String>, exhausted: bool) -> Result<Option<T>, String> {
+        match answer {
+            _ if self.mode == Mode::Observe => Ok(None),
+            Err(_) if self.on_failure == OnFailure::Allow && !exhausted => Ok(None),
+            answer => answer.map(Some),
+        }
+    }
+}
