@@ -12,9 +12,16 @@ use super::placeholder::Transform;
 use super::text::{Pattern, TextRules};
 use super::token::{Scope, TokenKey};
 
-/// Most masks and most steps of all their paths one operation may have.
+/// Most masks, steps of all their paths, and conditions of all of them that one operation may have: each object pays for them.
 pub(super) const MOST_MASKS: usize = 64;
 const MOST_STEPS: usize = 128;
+const MOST_CONDITIONS: usize = 64;
+/// The longest path and value of a condition, and the longest regular expression, in bytes: what is made of them is kept, and told of.
+const LONGEST_PATH: usize = 1 << 10;
+const LONGEST_VALUE: usize = 1 << 10;
+const LONGEST_PATTERN: usize = 4 << 10;
+/// The longest that is said of masks that are none, in characters.
+const LONGEST_WHY: usize = 300;
 
 /// What to hide, as a policy says it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -36,6 +43,48 @@ pub enum Selector {
     Text(String),
     /// The values of the Secrets the addressed pod uses.
     PodSecrets,
+}
+
+impl Mask {
+    /// Whether masks are within bounds, before anything is done with them: whoever gives them may give what costs more than it looks.
+    pub fn check(masks: &[Self]) -> Result<(), InvalidMask> {
+        let conditions = || masks.iter().flat_map(|mask| &mask.when);
+        let over = |what: &str, most: usize| Err(InvalidMask::new(format!("{what}; at most {most} are taken")));
+        if masks.len() > MOST_MASKS {
+            return over(&format!("{} masks", masks.len()), MOST_MASKS);
+        }
+        let count = conditions().count();
+        if count > MOST_CONDITIONS {
+            return over(&format!("{count} conditions"), MOST_CONDITIONS);
+        }
+        let (path, pattern) = masks.iter().fold((0, 0), |(path, pattern), mask| match &mask.what {
+            Selector::Field(text) => (path.max(text.len()), pattern),
+            Selector::Text(text) => (path, pattern.max(text.len())),
+            Selector::PodSecrets => (path, pattern),
+        });
+        let path = conditions().map(|condition| condition.path.len()).fold(path, usize::max);
+        let value = conditions().map(|condition| condition.value.len()).max().unwrap_or_default();
+        for (what, length, most) in [
+            ("a path", path, LONGEST_PATH),
+            ("a regular expression", pattern, LONGEST_PATTERN),
+            ("the value of a condition", value, LONGEST_VALUE),
+        ] {
+            if length > most {
+                return over(&format!("{what} of {length} bytes"), most);
+            }
+        }
+        Ok(())
+    }
+
+    /// Its size in memory, about.
+    pub(super) fn size(&self) -> usize {
+        let what = match &self.what {
+            Selector::Field(text) | Selector::Text(text) => text.len(),
+            Selector::PodSecrets => 0,
+        };
+        let condition = |condition: &Condition| size_of::<Condition>() + condition.path.len() + condition.value.len();
+        size_of::<Self>() + what + self.when.iter().map(condition).sum::<usize>()
+    }
 }
 
 /// A test on another field of the same object.
@@ -96,9 +145,7 @@ impl Plan {
             key: key.clone(),
             tokenizes: masks.iter().any(|mask| mask.how == Transform::Tokenize),
         };
-        if masks.len() > MOST_MASKS {
-            return Err(InvalidMask(format!("{} masks; at most {MOST_MASKS} are taken", masks.len())));
-        }
+        Mask::check(masks)?;
         for mask in masks {
             match &mask.what {
                 Selector::Field(path) => plan.add_field(path, mask)?,
@@ -107,10 +154,8 @@ impl Plan {
                 }
                 Selector::PodSecrets => plan.pod_secrets = Some(mask.how),
                 Selector::Text(text) => {
-                    let pattern = regex::RegexBuilder::new(text)
-                        .size_limit(1 << 20)
-                        .build()
-                        .map_err(|e| InvalidMask(format!("the text mask is not a regular expression: {e}")))?;
+                    let pattern =
+                        regex::RegexBuilder::new(text).size_limit(1 << 20).build().map_err(|error| InvalidMask::no_expression(&error))?;
                     if pattern.is_match("") {
                         return Err(InvalidMask("the text mask matches the empty text; it would hide everything and nothing".into()));
                     }
@@ -289,7 +334,14 @@ pub struct InvalidMask(String);
 
 impl InvalidMask {
     pub(super) fn new(why: String) -> Self {
-        Self(why)
+        Self(why.chars().take(LONGEST_WHY).collect())
+    }
+
+    /// What is wrong with a regular expression; its text, which may be long, is not repeated.
+    pub(super) fn no_expression(error: &regex::Error) -> Self {
+        let text = error.to_string();
+        let why = text.lines().last().unwrap_or_default();
+        Self::new(format!("the text mask is not a regular expression: {}", why.strip_prefix("error: ").unwrap_or(why)))
     }
 }
 
@@ -303,6 +355,6 @@ impl std::error::Error for InvalidMask {}
 
 impl From<PathError> for InvalidMask {
     fn from(error: PathError) -> Self {
-        Self(error.to_string())
+        Self::new(error.to_string())
     }
 }

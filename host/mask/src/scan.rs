@@ -77,7 +77,10 @@ impl Plan {
         for (index, field) in self.fields.iter().enumerate() {
             let mut holds = true;
             for (path, equal, value) in if partial { &[] } else { field.when.as_slice() } {
-                holds &= condition(object, path, value)? == *equal;
+                holds = condition(object, path, value)? == *equal;
+                if !holds {
+                    break;
+                }
             }
             active |= u64::from(holds) << index;
         }

@@ -45,10 +45,8 @@ pub struct Pattern {
 impl Pattern {
     /// Compiles a regular expression.
     pub(super) fn compile(pattern: &str, how: Transform) -> Result<Self, InvalidMask> {
-        let regex = regex::bytes::RegexBuilder::new(pattern)
-            .size_limit(1 << 20)
-            .build()
-            .map_err(|e| InvalidMask::new(format!("the text mask is not a regular expression: {e}")))?;
+        let regex =
+            regex::bytes::RegexBuilder::new(pattern).size_limit(1 << 20).build().map_err(|error| InvalidMask::no_expression(&error))?;
         let syntax = regex_automata::util::syntax::Config::new().utf8(false);
         let dfa = DFA::builder()
             .configure(DFA::config().unicode_word_boundary(true).skip_cache_capacity_check(true))

@@ -9,7 +9,7 @@ use wasmtime::{PoolConcurrencyLimitError, Store, Trap};
 
 use crate::busy::patiently;
 use crate::contract::v0_1::{self, Prepared};
-use crate::contract::{Hook, Manifest, Subject, Verdict};
+use crate::contract::{Hook, Manifest, Subject, Verdict, failure};
 use crate::counters::CounterOwner;
 use crate::document::{Body, Document, Seen};
 use crate::engine::ticks;
@@ -24,9 +24,6 @@ use postern_ground::slots::Slot;
 pub(super) const LOAD_TIME: u64 = 10_000;
 /// The most bytes that a policy hands over in one call, of the host or of its own.
 const MOST_IN_A_CALL: usize = 32 << 20;
-/// The most rules of a manifest, and the most words in them.
-const MOST_RULES: usize = 1000;
-const MOST_WORDS: usize = 10_000;
 /// The most handles it has at a time. One for each way of looking around is what a policy needs.
 const MOST_HANDLES: usize = 1000;
 
@@ -64,14 +61,7 @@ pub(super) fn describe(runtime: &Runtime, prepared: &Prepared, limits: CallLimit
     let instance = patiently(|| prepared.module().instantiate(&mut store)).map_err(|e| anyhow::anyhow!("{}", explain(&e)))?;
     prepared.check(&instance, &mut store).map_err(|e| anyhow::anyhow!("its hooks are not those of the contract: {e:#}"))?;
     let manifest = v0_1::describe(&instance, &mut store).map_err(|e| anyhow::anyhow!("describe failed: {}", explain(&e)))?;
-    let words: usize = manifest.rules.iter().map(|r| r.verbs.len() + r.api_groups.len() + r.resources.len() + r.namespaces.len()).sum();
-    // Each request is held against them.
-    anyhow::ensure!(
-        manifest.rules.len() <= MOST_RULES && words <= MOST_WORDS,
-        "its manifest has {} rules with {words} words; at most {MOST_RULES} with {MOST_WORDS} are taken",
-        manifest.rules.len()
-    );
-    Ok(manifest)
+    manifest.checked()
 }
 
 pub(super) fn store(runtime: &Runtime, state: State, limits: CallLimits) -> Store<State> {
@@ -157,7 +147,7 @@ impl Policy {
             Ok(instance) => hook(instance, &mut store).map_err(|error| explain(&error)),
             Err(error) => Err(explain(error)),
         };
-        let verdict = verdict.and_then(|verdict| self.checked(subject, verdict.of_hook(which)?));
+        let verdict = verdict.and_then(|verdict| self.checked(subject, verdict.of_hook(which)?)).map_err(failure);
         let took = began.elapsed();
         if !surroundings.only_asks {
             self.stats.add(which, outcome(&verdict), took);

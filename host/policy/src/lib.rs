@@ -6,6 +6,7 @@
 mod bound;
 mod busy;
 mod compiled;
+mod complaints;
 pub mod contract;
 mod counters;
 mod document;
@@ -44,6 +45,7 @@ pub use stats::{Counts, Outcome, Stats};
 use contract::Manifest;
 use contract::v0_1::Prepared;
 use grants::Capability;
+use postern_ground::clock;
 use postern_ground::quantity::ByteSize;
 use rules::Rule;
 
@@ -79,6 +81,7 @@ pub struct Policy {
     ready: Arc<ready::Ready>,
     /// What it has done since it was loaded.
     pub stats: Stats,
+    complaints: complaints::Complaints,
 }
 
 /// Whether a policy's answers are carried out.
@@ -127,6 +130,13 @@ impl Policy {
     /// Whether it has a hook, and is called by it.
     pub fn has(&self, hook: Hook) -> bool {
         self.manifest.hooks.contains(&hook)
+    }
+
+    /// Says in the log that it failed on something, and why: once a second, however often it does.
+    pub fn complain(&self, on: &'static str, why: &str) {
+        if let Some(untold) = self.complaints.told(clock::now()) {
+            tracing::warn!(policy = %self.name, on, %why, untold, "the policy failed");
+        }
     }
 
     /// What an answer of it comes to by its mode and by what its file says of failures: none where it changes nothing, an error where it refuses.

@@ -15,9 +15,15 @@ use crate::{Cache, CallLimits, Mode, OnFailure, Policy, Runtime, Stats, instance
 use postern_ground::digest;
 use postern_ground::digest::of_blob;
 use postern_ground::quantity::ByteSize;
+use postern_ground::written;
 
 /// Largest settings file read.
 pub const LARGEST_SETTINGS: u64 = 1 << 20;
+
+/// The longest that is told of a policy that does not load, in characters.
+const LONGEST_WHY: usize = 500;
+/// Values of settings that are shorter are words like others.
+const SHORTEST_VALUE: usize = 4;
 
 /// What policies are loaded with.
 pub struct Loader {
@@ -65,7 +71,10 @@ impl PolicyFile {
         if text.trim().is_empty() {
             return Ok(Self::default());
         }
-        postern_ground::written::yaml(text)
+        written::yaml(text).map_err(|error| {
+            let values = written::secret_yaml::<serde_json::Value>(text).ok();
+            anyhow::anyhow!(without_values(&format!("{error:#}"), values.as_ref()))
+        })
     }
 
     /// The text of the file beside a module; empty where there is none.
@@ -99,7 +108,8 @@ impl Loader {
         let text = file.settings.as_ref().map_or_else(|| "{}".to_owned(), ToString::to_string);
         let digest = digest::hex(&digest::of_parts(&[env!("CARGO_PKG_VERSION").as_bytes(), module, text.as_bytes()]));
         let component = self.cache.component(&self.runtime, &digest, || {
-            let configured = module::configured(&self.runtime, module, &text, limits.memory.0)?;
+            let configured = module::configured(&self.runtime, module, &text, limits.memory.0)
+                .map_err(|why| anyhow::anyhow!(without_values(&format!("{why:#}"), file.settings.as_ref())))?;
             if let Some(calls) = wasi::told(&configured.refused) {
                 tracing::info!(policy = name, calls, "while it was configured the policy called what is not granted, and got nothing");
             }
@@ -125,8 +135,29 @@ impl Loader {
             component: prepared,
             ready: Arc::new(ready),
             stats: Stats::default(),
+            complaints: Default::default(),
         })
     }
+}
+
+/// What is said of a policy's file or by the policy of its settings, without the values in them and not long: it goes into logs, and settings may be secret.
+fn without_values(why: &str, values: Option<&serde_json::Value>) -> String {
+    let mut texts = Vec::new();
+    let mut pending: Vec<_> = values.into_iter().collect();
+    while let Some(value) = pending.pop() {
+        match value {
+            serde_json::Value::String(text) => texts.push(text.clone()),
+            serde_json::Value::Number(number) => texts.push(number.to_string()),
+            serde_json::Value::Array(items) => pending.extend(items),
+            serde_json::Value::Object(fields) => pending.extend(fields.values()),
+            serde_json::Value::Null | serde_json::Value::Bool(_) => {}
+        }
+    }
+    texts.retain(|text| text.len() >= SHORTEST_VALUE);
+    // The longest first: of one that is in another nothing is left.
+    texts.sort_by_key(|text| std::cmp::Reverse(text.len()));
+    let shown = texts.iter().fold(why.to_owned(), |why, text| why.replace(text, "[a value]"));
+    shown.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST_WHY).collect()
 }
 
 /// Reads a file that lies in the directory itself: a symbolic link may lead within it and nowhere else (a ConfigMap volume has
@@ -153,4 +184,25 @@ pub fn read_inside(file: &Path, largest: u64) -> anyhow::Result<Vec<u8>> {
         bail!("{} is still being written", file.display());
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_a_policy_says_of_its_settings_is_told_without_them() {
+        let settings = json!({"dsn": "hunter2-dsn", "all": ["hunter2-dsn-and-more", {"deep": "s3cr3t"}], "short": "abc", "number": 5});
+        let told = |why: &str| without_values(why, Some(&settings));
+        assert_eq!(told("invalid type: string \"hunter2-dsn\", expected u32"), "invalid type: string \"[a value]\", expected u32");
+        assert_eq!(told("hunter2-dsn-and-more\nand s3cr3t, abc"), "[a value] and [a value], abc");
+        assert_eq!(told(&"x".repeat(10_000)).len(), LONGEST_WHY);
+        assert_eq!(without_values("it panicked", None), "it panicked");
+        let error = format!("{:#}", PolicyFile::parse("settings: {a: b}\nmode: hunter2\n").unwrap_err());
+        assert!(error.contains("line 2") && error.contains("enforce") && !error.contains("hunter2"), "{error}");
+        let error = format!("{:#}", PolicyFile::parse("settings: {a: b}\nmodes: enforce\n").unwrap_err());
+        assert!(error.contains("modes"), "a name that is none is no secret: {error}");
+    }
 }

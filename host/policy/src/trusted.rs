@@ -19,9 +19,14 @@ pub(super) fn component(engine: &Engine, authentic: &[u8]) -> wasmtime::Result<C
     unsafe { Component::deserialize(engine, authentic) }
 }
 
-/// Checks the types of a component's hooks (on-request, on-object, on-chunk), once for all its instances.
-pub(super) fn check(hooks: [ComponentExportIndex; 3], instance: &Instance, store: &mut Store<State>) -> wasmtime::Result<()> {
-    let [on_request, on_object, on_chunk] = hooks;
+/// Checks the types of a component's hooks, once for all its instances.
+pub(super) fn check(
+    on_request: &ComponentExportIndex,
+    on_object: &ComponentExportIndex,
+    on_chunk: &ComponentExportIndex,
+    instance: &Instance,
+    store: &mut Store<State>,
+) -> wasmtime::Result<()> {
     let _: OnRequest<'_> = instance.get_typed_func(&mut *store, on_request)?;
     let _: OnObject<'_> = instance.get_typed_func(&mut *store, on_object)?;
     let _: OnChunk<'_> = instance.get_typed_func(&mut *store, on_chunk)?;

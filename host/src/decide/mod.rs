@@ -73,12 +73,14 @@ impl Decider<'_> {
         }
         let mut matched = false;
         for policy in self.policies.policies.iter().filter(|p| p.matches(operation)) {
-            matched = true;
+            let stays = policy.has(Hook::OnChunk) && matches!(operation.shape, Shape::Stream | Shape::Log) && !around.only_asks;
+            // One that is observed, or is never asked about such an operation, does not speak for it.
+            matched |= policy.mode == Mode::Enforce
+                && (policy.has(Hook::OnRequest) || policy.has(Hook::OnObject) || policy.has(Hook::OnChunk) && (stays || around.only_asks));
             let Some(runtime) = self.runtime else { continue };
             if policy.has(Hook::OnObject) {
                 gathered.terms.on_object.push(Arc::clone(policy));
             }
-            let stays = policy.has(Hook::OnChunk) && matches!(operation.shape, Shape::Stream | Shape::Log) && !around.only_asks;
             if !policy.has(Hook::OnRequest) && !stays {
                 continue;
             }
@@ -119,7 +121,7 @@ impl Decider<'_> {
                 Ok(verdict) => (verdict.name(), verdict.reason().map(str::to_owned)),
                 Err(why) => {
                     if !around.only_asks {
-                        tracing::warn!(policy = %policy.name, %why, "the policy failed");
+                        policy.complain("an operation", why);
                     }
                     ("failed", Some(why.clone()))
                 }

@@ -20,6 +20,7 @@ use crate::metrics::Metrics;
 use crate::record::Event;
 use crate::status::Refusal;
 use crate::words::Stage;
+use crate::written;
 
 /// How often the configuration is looked at.
 const LOOK: Duration = Duration::from_secs(2);
@@ -281,10 +282,14 @@ impl Following {
                     clusters.take_over(members, shared_differ);
                     changed(&config);
                 }
-                Err(error) => tracing::error!(
-                    error = format!("{error:#}"),
-                    "the configuration was changed and cannot be taken over; the clusters stay as they are"
-                ),
+                Err(error) => {
+                    // A value that is wrong may be a secret in the wrong place: of it the place is told, and `postern config check` tells the rest.
+                    let why = match written::place_of(&error) {
+                        Some((line, column)) => format!("line {line}, column {column}; `postern config check` says why"),
+                        None => format!("{error:#}"),
+                    };
+                    tracing::error!(why, "the configuration was changed and cannot be taken over; the clusters stay as they are");
+                }
             }
             return;
         }

@@ -52,11 +52,10 @@ impl Source for Open {
         let values = ages.into_iter().map(|(issuer, age)| (vec![("issuer", issuer)], age.as_secs_f64())).collect();
         let help = "Seconds since the keys of an issuer were fetched";
         samples.push(Sample { name: "postern_issuer_keys_age_seconds", help, kind: Kind::Gauge, values });
-        if let Some(spans) = gateway.spans() {
-            let values = Fate::ALL.map(|fate| (vec![("fate", fate.name().to_owned())], spans.count(fate) as f64)).into();
-            let help = "Spans of traces, by what became of them; those neither sent nor failed wait or were dropped";
-            samples.push(Sample { name: "postern_telemetry_spans", help, kind: Kind::Counter, values });
-        }
+        let count = |fate| gateway.spans().map_or(0, |spans| spans.count(fate)) as f64;
+        let values = Fate::ALL.map(|fate| (vec![("fate", fate.name().to_owned())], count(fate))).into();
+        let help = "Spans of traces, by what became of them; those neither sent nor failed wait or were dropped";
+        samples.push(Sample { name: "postern_telemetry_spans", help, kind: Kind::Counter, values });
         samples
     }
 }

@@ -252,6 +252,15 @@ impl Case {
 }
 
 impl ChunkCase {
+    /// A piece of a stream: text where it is text, base64 where it is not.
+    pub fn of(channel: &str, data: &[u8]) -> Self {
+        let (text, base64) = match std::str::from_utf8(data) {
+            Ok(text) => (text.to_owned(), String::new()),
+            Err(_) => (String::new(), STANDARD.encode(data)),
+        };
+        Self { channel: channel.into(), text, base64, ..Self::default() }
+    }
+
     fn piece(&self) -> anyhow::Result<(Output, Vec<u8>)> {
         let output = match self.channel.as_str() {
             "" | "stdout" => Output::Stdout,

@@ -3,6 +3,7 @@
 //! What is asked goes through the same stages as in the gateway: the rules decide whether a policy is asked, `decide` what its answer means,
 //! `respond` and `stream` what the caller would be shown.
 
+#[cfg(feature = "authoring")]
 pub mod cases;
 pub mod given;
 pub mod recorded;

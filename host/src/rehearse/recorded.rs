@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use anyhow::Context;
-use base64::Engine;
 use bytes::Bytes;
 use http::Method;
 use serde_json::Value;
@@ -107,14 +106,4 @@ pub fn wanted(given: &Given) -> Wanted {
             claims: serde_json::Map::new(),
         },
     }
-}
-
-/// A piece of a stream as a case says it: text where it is text, base64 where it is not.
-pub fn piece(channel: &str, data: &[u8]) -> super::cases::ChunkCase {
-    let mut chunk = super::cases::ChunkCase { channel: channel.into(), ..super::cases::ChunkCase::default() };
-    match std::str::from_utf8(data) {
-        Ok(text) => chunk.text = text.into(),
-        Err(_) => chunk.base64 = base64::engine::general_purpose::STANDARD.encode(data),
-    }
-    chunk
 }

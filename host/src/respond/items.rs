@@ -398,7 +398,7 @@ impl Treatment {
         let exhausted = answer.exhausted;
         let wanted = answer.verdict.and_then(|verdict| self.wanted(policy, verdict));
         if let Err(why) = &wanted {
-            tracing::warn!(policy = %policy.name, %why, "the policy failed on an object");
+            policy.complain("an object", why);
         }
         if policy.mode == Mode::Observe {
             observed.add(&policy.name, outcome(&wanted));

@@ -56,7 +56,7 @@ impl Filter {
             if policy.mode == Mode::Observe {
                 self.observed.add(&policy.name, outcome(&answer));
             } else if let Err(why) = &answer {
-                tracing::warn!(policy = %policy.name, %why, "the policy failed on a piece of a stream");
+                policy.complain("a piece of a stream", why);
             }
             match policy.in_force(answer, false) {
                 Ok(None | Some(ChunkVerdict::Forward)) => {}

@@ -67,7 +67,13 @@ impl Bundle {
         let text = std::fs::read_to_string(file).with_context(|| format!("cannot read the configuration {}", file.display()))?;
         let config = Config::of_file(file, &text);
         let secrets = Secrets::gather(config.as_ref().ok(), data);
-        let mut bundle = Self { parts: Vec::new(), unread: secrets.unread().to_vec(), is_taken: config.is_ok() };
+        let mut unread = secrets.unread().to_vec();
+        if config.is_err() {
+            unread.push(
+                "all that the configuration names, which is not taken: settings of policies, kubeconfigs, headers of a collector".into(),
+            );
+        }
+        let mut bundle = Self { parts: Vec::new(), unread, is_taken: config.is_ok() };
         bundle.add("version.json", Ok(machine::version()), &secrets);
         bundle.add("machine.json", machine::about(config.as_ref().ok()).map(pretty), &secrets);
         let kept = match &config {
@@ -91,7 +97,7 @@ impl Bundle {
             bundle.put("gateway.log", log(data), |log| secrets.of_log(log));
         }
         let about = bundle.about();
-        bundle.parts.insert(0, Part { name: "README.txt", text: about, struck: 0 });
+        bundle.parts.insert(0, Part { name: "README.txt", text: visible(&about), struck: 0 });
         Ok(bundle)
     }
 

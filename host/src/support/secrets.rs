@@ -41,7 +41,8 @@ static LOOKS: LazyLock<Vec<Regex>> = LazyLock::new(|| {
         r#"(?i)[a-z0-9_.-]*(password|passwd|pwd|passphrase|secret|token|credential|(api|access|account|private|secret)[_-]?key)s?\\?["']?\s*[=:]\s*(\\?"[^"]{6,}"|'[^']{6,}'|[^\s,;}"']{6,})"#,
     ]
     .into_iter()
-    .filter_map(|look| Regex::new(look).ok())
+    // What begins a line of what somebody said is behind the escape of the line's end, in a log of one line an event.
+    .filter_map(|look| Regex::new(&look.replacen(r"\b", r"(?:\b|\\u00[0-9a-f]{2})", 1)).ok())
     .collect()
 });
 /// A long word in which capitals, small letters and digits are mixed.
@@ -187,6 +188,8 @@ impl Found {
             }
             Value::Array(items) => items.iter().for_each(|item| self.kubeconfig(item, base)),
             Value::Object(fields) => fields.iter().filter(|(name, _)| *name != "name").for_each(|(_, field)| self.kubeconfig(field, base)),
+            // A token of digits is read as text where it is used.
+            Value::Number(number) => self.value(&number.to_string()),
             _ => {}
         }
     }
@@ -239,7 +242,7 @@ impl Found {
     }
 
     fn words(&mut self, text: &str) {
-        let words = text.split(|c: char| c.is_whitespace() || ",;:{}[]()<>\"'`#=&?/".contains(c));
+        let words = text.split(|c: char| c.is_whitespace() || ",;:{}[]()<>\"'`#=&?/@|\\".contains(c));
         words.filter(|word| word.len() >= SHORTEST).take(MOST_WORDS).for_each(|word| self.value(word));
     }
 

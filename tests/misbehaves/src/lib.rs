@@ -73,6 +73,10 @@ enum Does {
     GuessByCondition,
     /// Gives back a million masks.
     ManyMasks,
+    /// Gives back a mask with more conditions than anybody means, each of which would be looked for in every object.
+    ManyConditions,
+    /// Gives back a regular expression that is none, and long.
+    LongPattern,
     /// Gives back a mask that takes for ever where regular expressions are matched by trying.
     CatastrophicPattern,
     LoopOnChunk,
@@ -202,6 +206,8 @@ impl Policy for Misbehaves {
             Does::KeepEnd => Verdict::Mask(vec![mask("$.data.*").how(Transform::KeepLast(6))]),
             Does::GuessByCondition => Verdict::Mask(vec![mask("$.metadata.name").when("$.data.password", "aHVudGVyMi1pcy1zZWNyZXQ=")]),
             Does::ManyMasks => Verdict::Mask(vec![mask("$.data"); 1_000_000]),
+            Does::ManyConditions => Verdict::Mask(vec![(0..10_000).fold(mask("$.data"), |mask, _| mask.when("$.kind", "ConfigMap"))]),
+            Does::LongPattern => text(&format!("*{}", "\u{1}".repeat(64 << 10))),
             Does::CatastrophicPattern => text("(x+x+)+y"),
             Does::BehaveInCheck if request.id != "check" => panic!("in earnest"),
             Does::ReadBody => match request.body().map(|body| body.get("$.data.ok")) {
@@ -243,7 +249,7 @@ impl Policy for Misbehaves {
 
 fn shout(text: &str) -> ChunkVerdict {
     if text.contains("stop-here") {
-        return ChunkVerdict::Terminate(Denial { reason: "it said stop-here".into(), hint: None });
+        return ChunkVerdict::Terminate(Denial { reason: "it said stop-here\r\n\u{1b}[31m".into(), hint: None });
     }
     if text.contains("loud") { ChunkVerdict::Replace(text.replace("loud", "LOUD").into_bytes()) } else { ChunkVerdict::Forward }
 }

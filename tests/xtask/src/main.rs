@@ -74,6 +74,9 @@ enum Command {
         /// A profile that an earlier run left as `release/postern.profdata` in the cache: it is used again, and nothing is counted.
         #[arg(long)]
         profile: Option<std::path::PathBuf>,
+        /// Without what authors of policies need (`postern policy new`, `build`, `test` and others): `postern-gateway`, for machines that serve.
+        #[arg(long)]
+        serves_only: bool,
     },
     /// Makes the table that protobuf is decoded with, after the pinned version of Kubernetes changed.
     Schema {
@@ -112,9 +115,9 @@ enum Testbed {
 fn main() -> anyhow::Result<()> {
     match Xtask::parse().command {
         Command::Build => build::everything(),
-        Command::Release { profile } => {
+        Command::Release { profile, serves_only } => {
             build::everything()?;
-            release::run(profile)
+            release::run(profile, serves_only)
         }
         Command::Demo { once } => {
             build::everything()?;

@@ -19,7 +19,7 @@ const WORK: [&str; 9] =
 const TESTS: [&str; 5] = ["encodings::", "writes::", "watches::", "streams::text_masks", "streams::port_forward"];
 
 /// Builds it, and prints where it is.
-pub(crate) fn run(profile: Option<PathBuf>) -> anyhow::Result<()> {
+pub(crate) fn run(profile: Option<PathBuf>, serves_only: bool) -> anyhow::Result<()> {
     let place = cache().join("release");
     std::fs::create_dir_all(&place)?;
     let profile = match profile {
@@ -34,8 +34,10 @@ pub(crate) fn run(profile: Option<PathBuf>) -> anyhow::Result<()> {
     std::fs::create_dir_all(place.join("target"))?;
     std::fs::write(&named, bytes)?;
     // What was not used while it was counted is no mistake.
-    let program = compile(&place, "shipped", &format!("-Cprofile-use={} -Cllvm-args=-no-pgo-warn-mismatch", named.display()))?;
-    let shipped = place.join("postern");
+    let flags = format!("-Cprofile-use={} -Cllvm-args=-no-pgo-warn-mismatch", named.display());
+    let (features, name) = if serves_only { (&["--no-default-features"][..], "postern-gateway") } else { (&[][..], "postern") };
+    let program = compile(&place, "shipped", &flags, features)?;
+    let shipped = place.join(name);
     replace(&program, &shipped)?;
     println!("{}", shipped.display());
     Ok(())
@@ -45,7 +47,7 @@ pub(crate) fn run(profile: Option<PathBuf>) -> anyhow::Result<()> {
 fn count(place: &Path) -> anyhow::Result<PathBuf> {
     let merge = profdata()?;
     let (counts, profile, counting) = (place.join("counts"), place.join("postern.profdata"), place.join("postern-counting"));
-    replace(&compile(place, "counting", "-Cprofile-generate")?, &counting)?;
+    replace(&compile(place, "counting", "-Cprofile-generate", &[])?, &counting)?;
     if counts.exists() {
         std::fs::remove_dir_all(&counts)?;
     }
@@ -63,11 +65,11 @@ fn count(place: &Path) -> anyhow::Result<PathBuf> {
 }
 
 /// Compiles the gateway and its libraries with further flags. What is compiled to be run by the compiler has none of them: a target is named.
-fn compile(place: &Path, name: &str, flags: &str) -> anyhow::Result<PathBuf> {
+fn compile(place: &Path, name: &str, flags: &str, features: &[&str]) -> anyhow::Result<PathBuf> {
     let host = said_by_rustc("host-tuple")?;
     let mut build = cargo();
     build.env("CARGO_TARGET_DIR", place.join("target")).env("RUSTFLAGS", flags);
-    build.args(["build", "--release", "--locked", "-p", "postern-host", "--bin", "postern", "--target", &host]);
+    build.args(["build", "--release", "--locked", "-p", "postern-host", "--bin", "postern", "--target", &host]).args(features);
     step(&format!("the gateway, {name}"), build)?;
     Ok(place.join("target").join(host).join("release/postern"))
 }

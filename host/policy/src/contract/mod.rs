@@ -1,7 +1,7 @@
 //! The contract as the gateway speaks it: what a policy is asked about, says of itself, and answers, whatever version of the contract its module was built against.
 //!
-//! Each version is an adapter beside this: generated code, and what makes these types of it. Nothing outside `policy` knows there are versions, and nothing
-//! outside an adapter sees generated code. Terms are spelt as `wit/policy.wit` spells them.
+//! Each version is an adapter beside this: generated code, and what makes these types of it. Nothing outside this crate knows there are versions, or sees generated
+//! code; within it that is for what calls an instance. Terms are spelt as `wit/policy.wit` spells them.
 
 pub(super) mod v0_1;
 
@@ -160,6 +160,9 @@ pub enum Surrounding {
 }
 
 impl Surrounding {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Namespace, Self::Stored, Self::Pod];
+
     /// As the contract names it.
     pub const fn name(self) -> &'static str {
         match self {
@@ -183,7 +186,7 @@ pub struct Manifest {
     pub rules: Vec<Rule>,
     /// The hooks it has, in the order of [`Hook::ALL`].
     pub hooks: Vec<Hook>,
-    /// The objects beside an operation that it wants to know.
+    /// The objects beside an operation that it wants to know, in the order of [`Surrounding::ALL`].
     pub needs: Vec<Surrounding>,
     /// What it must see and do, in the order of [`Capability::ALL`].
     pub capabilities: Vec<Capability>,
@@ -264,6 +267,9 @@ const LONGEST_GROUP: usize = 256;
 const MOST_REQUIRED: u32 = 20;
 /// The longest that a ticket lives, in seconds.
 const LONGEST_VALID: u32 = 7 * 86_400;
+/// The most rules of a manifest, and the most words in them.
+const MOST_RULES: usize = 1000;
+const MOST_WORDS: usize = 10_000;
 /// The longest text of a policy's that callers are told, in characters.
 const LONGEST_TEXT: usize = 500;
 
@@ -299,6 +305,10 @@ impl Verdict {
             }
             Self::RequireApproval(approval) => Self::RequireApproval(approval.checked()?),
             Self::Mask(masks) if masks.is_empty() => Self::Allow,
+            Self::Mask(masks) => {
+                Mask::check(&masks).map_err(|why| format!("it returned a mask that is none: {why}"))?;
+                Self::Mask(masks)
+            }
             Self::Block(denial) => Self::Block(denial.in_a_line()),
             Self::Terminate(denial) => Self::Terminate(denial.in_a_line()),
             other => other,
@@ -331,6 +341,30 @@ impl Denial {
     fn in_a_line(self) -> Self {
         Self { reason: in_a_line(self.reason), hint: self.hint.map(in_a_line) }
     }
+}
+
+impl Manifest {
+    /// What a policy says of itself, if it says it within bounds: it is told to whoever asks, and held against each request.
+    pub(super) fn checked(self) -> anyhow::Result<Self> {
+        let Self { name, version, summary, rules, settings_schema, .. } = &self;
+        for (what, text, longest) in
+            [("name", name, 256), ("version", version, 256), ("summary", summary, 4 << 10), ("settings schema", settings_schema, 1 << 20)]
+        {
+            anyhow::ensure!(text.len() <= longest, "the {what} in its manifest is {} bytes long; at most {longest} are taken", text.len());
+        }
+        let words: usize = rules.iter().map(|r| r.verbs.len() + r.api_groups.len() + r.resources.len() + r.namespaces.len()).sum();
+        anyhow::ensure!(
+            rules.len() <= MOST_RULES && words <= MOST_WORDS,
+            "its manifest has {} rules with {words} words; at most {MOST_RULES} with {MOST_WORDS} are taken",
+            rules.len()
+        );
+        Ok(self)
+    }
+}
+
+/// Why there is no answer, in a line that is not long either.
+pub(super) fn failure(why: String) -> String {
+    in_a_line(why)
 }
 
 fn in_a_line(text: String) -> String {

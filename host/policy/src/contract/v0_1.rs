@@ -52,7 +52,9 @@ pub(crate) fn linker(engine: &Engine, component: &Component) -> wasmtime::Result
 /// A component ready to be instantiated, and where its hooks are: an operation calls one of them, and looks up no others.
 pub(crate) struct Prepared {
     module: PolicyModulePre<State>,
-    hooks: [ComponentExportIndex; Hook::ALL.len()],
+    on_request: ComponentExportIndex,
+    on_object: ComponentExportIndex,
+    on_chunk: ComponentExportIndex,
 }
 
 impl Prepared {
@@ -64,7 +66,7 @@ impl Prepared {
             let name = hook.name();
             component.get_export_index(exports.as_ref(), name).with_context(|| format!("it does not export {EXPORTS} {name}"))
         };
-        Ok(Self { module, hooks: [hook(Hook::OnRequest)?, hook(Hook::OnObject)?, hook(Hook::OnChunk)?] })
+        Ok(Self { module, on_request: hook(Hook::OnRequest)?, on_object: hook(Hook::OnObject)?, on_chunk: hook(Hook::OnChunk)? })
     }
 
     /// What is instantiated.
@@ -74,7 +76,7 @@ impl Prepared {
 
     /// Checks the types of its hooks, once for all its instances.
     pub(crate) fn check(&self, instance: &Instance, store: &mut Store<State>) -> wasmtime::Result<()> {
-        trusted::check(self.hooks, instance, store)
+        trusted::check(&self.on_request, &self.on_object, &self.on_chunk, instance, store)
     }
 
     /// Calls on-request.
@@ -85,7 +87,7 @@ impl Prepared {
         subject: &Subject,
         body: Option<Document>,
     ) -> wasmtime::Result<Verdict> {
-        let hook = trusted::on_request(self.hook(Hook::OnRequest, instance, store)?);
+        let hook = trusted::on_request(hook(&self.on_request, instance, store)?);
         let body = body.map(|body| store.data_mut().keep(body)).transpose()?;
         let borrowed = body.as_ref().map(|body| Resource::new_borrow(body.rep()));
         Ok(hook.call(store, (&subject.0, borrowed))?.0.into())
@@ -99,7 +101,7 @@ impl Prepared {
         subject: &Subject,
         object: Document,
     ) -> wasmtime::Result<Verdict> {
-        let hook = trusted::on_object(self.hook(Hook::OnObject, instance, store)?);
+        let hook = trusted::on_object(hook(&self.on_object, instance, store)?);
         let object = store.data_mut().keep(object)?;
         let borrowed = Resource::new_borrow(object.rep());
         Ok(hook.call(store, (&subject.0, borrowed))?.0.into())
@@ -114,13 +116,13 @@ impl Prepared {
         output: Output,
         data: &[u8],
     ) -> wasmtime::Result<ChunkVerdict> {
-        let hook = trusted::on_chunk(self.hook(Hook::OnChunk, instance, store)?);
+        let hook = trusted::on_chunk(hook(&self.on_chunk, instance, store)?);
         Ok(ChunkVerdict::from(hook.call(store, (&subject.0, output.into(), data))?.0).in_a_line())
     }
+}
 
-    fn hook(&self, which: Hook, instance: &Instance, store: &mut Store<State>) -> wasmtime::Result<Func> {
-        instance.get_func(store, self.hooks[which as usize]).ok_or_else(|| wasmtime::Error::msg("it has no such hook"))
-    }
+fn hook(index: &ComponentExportIndex, instance: &Instance, store: &mut Store<State>) -> wasmtime::Result<Func> {
+    instance.get_func(store, index).ok_or_else(|| wasmtime::Error::msg("it has no such hook"))
 }
 
 /// Asks an instance what it is.
@@ -205,7 +207,7 @@ impl From<types::Manifest> for Manifest {
             summary,
             rules: rules.into_iter().map(Rule::from).collect(),
             hooks: Hook::ALL.into_iter().filter(|hook| hooks.contains(hook_flag(*hook))).collect(),
-            needs: needs.into_iter().map(Surrounding::from).collect(),
+            needs: Surrounding::ALL.into_iter().filter(|which| needs.iter().any(|need| Surrounding::from(*need) == *which)).collect(),
             capabilities: Capability::ALL.into_iter().filter(|one| capabilities.contains(capability_flag(*one))).collect(),
             settings_schema,
         }

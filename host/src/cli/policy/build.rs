@@ -5,6 +5,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
 
+use crate::cli::terminal::say;
+
 /// What a folder is written in, by a file that is in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Language {
@@ -47,6 +49,12 @@ impl Language {
             )
         })
     }
+}
+
+/// Builds a folder, and says where the module is.
+pub(super) fn build_and_tell(directory: &Path) -> anyhow::Result<()> {
+    say!("built {}", build(directory)?.display());
+    Ok(())
 }
 
 /// Builds a folder; gives back the module, `NAME.wasm` in the folder.

@@ -7,7 +7,7 @@ use anyhow::bail;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{list, name_of, read, test};
+use super::{list, name_of, read};
 use crate::cli::table::printable;
 use crate::cli::terminal::say;
 use crate::config::Policies;
@@ -83,16 +83,8 @@ fn file(file: &Path) -> anyhow::Result<()> {
             }
             Err(error) => findings.push(format!("{error:#}")),
         }
-        if let Some(cases) = test::cases_of(file) {
-            match test::try_file(&stage, &bytes, &cases) {
-                Ok(run) => {
-                    say!("  cases   {} of {} in {} as expected", run.passed(), run.tried.len(), cases.display());
-                    let failed = run.tried.iter().filter(|tried| !tried.differences.is_empty());
-                    findings.extend(failed.map(|tried| format!("case {:?}: {}", tried.name, tried.differences.join("; "))));
-                }
-                Err(error) => findings.push(format!("{}: {error:#}", cases.display())),
-            }
-        }
+        #[cfg(feature = "authoring")]
+        of_cases(&stage, file, &bytes, &mut findings);
     }
     if findings.is_empty() {
         say!("nothing is wrong with it");
@@ -108,7 +100,22 @@ fn file(file: &Path) -> anyhow::Result<()> {
     }
 }
 
-fn some(names: &[String]) -> String {
+/// Tries the cases beside a module.
+#[cfg(feature = "authoring")]
+fn of_cases(stage: &Stage, file: &Path, bytes: &[u8], findings: &mut Vec<String>) {
+    if let Some(cases) = super::test::cases_of(file) {
+        match super::test::try_file(stage, bytes, &cases) {
+            Ok(run) => {
+                say!("  cases   {} of {} in {} as expected", run.passed(), run.tried.len(), cases.display());
+                let failed = run.tried.iter().filter(|tried| !tried.differences.is_empty());
+                findings.extend(failed.map(|tried| format!("case {:?}: {}", tried.name, tried.differences.join("; "))));
+            }
+            Err(error) => findings.push(format!("{}: {error:#}", cases.display())),
+        }
+    }
+}
+
+pub(super) fn some(names: &[String]) -> String {
     if names.is_empty() { "nothing".into() } else { printable(&names.join(", ")) }
 }
 

@@ -1,13 +1,22 @@
 //! `postern policy`: makes, checks, tries and shares policies.
+//!
+//! What authors need and a gateway that serves does not is the feature `authoring`: toolchains are run and cases tried by it.
 
+#[cfg(feature = "authoring")]
 mod bench;
+#[cfg(feature = "authoring")]
 mod build;
+#[cfg(feature = "authoring")]
+mod capture;
 mod check;
 mod list;
+#[cfg(feature = "authoring")]
 mod new;
 mod recorded;
+#[cfg(feature = "authoring")]
 mod replay;
 mod share;
+#[cfg(feature = "authoring")]
 mod test;
 
 use std::path::{Path, PathBuf};
@@ -17,7 +26,6 @@ use anyhow::{Context, bail};
 use clap::Subcommand;
 
 use crate::cli::remote::Remote;
-use crate::cli::terminal::say;
 use crate::config::Config;
 use crate::policy::{Policy, PolicyFile};
 use crate::rehearse::Stage;
@@ -25,8 +33,10 @@ use crate::rehearse::Stage;
 /// Makes, checks, tries and shares policies.
 #[derive(Subcommand)]
 pub enum PolicyCommand {
+    #[cfg(feature = "authoring")]
     /// Makes a folder with a policy that builds, tests and loads.
     New(new::New),
+    #[cfg(feature = "authoring")]
     /// Builds a policy's folder into a module, with the toolchain that is there.
     Build {
         /// The folder.
@@ -43,14 +53,19 @@ pub enum PolicyCommand {
         #[arg(long)]
         json: bool,
     },
+    #[cfg(feature = "authoring")]
     /// Tries the cases of a folder: operations, and what the policy is to say of them.
     Test(test::Test),
+    #[cfg(feature = "authoring")]
     /// Measures what calls of a module cost, by hook.
     Bench(bench::Bench),
+    #[cfg(feature = "authoring")]
     /// Cuts cases out of a recorded session.
-    Capture(recorded::Capture),
+    Capture(capture::Capture),
+    #[cfg(feature = "authoring")]
     /// Runs a policy over recorded traffic and says what would have changed.
     Replay(replay::Replay),
+    #[cfg(feature = "authoring")]
     /// Says how two versions of a policy differ: contract, rules, settings, and what they say of the cases.
     Diff(replay::Diff),
     /// Decides a recorded operation again, and shows which policy says what of it.
@@ -81,14 +96,21 @@ pub enum PolicyCommand {
 impl PolicyCommand {
     pub(super) fn run(self) -> anyhow::Result<()> {
         match self {
+            #[cfg(feature = "authoring")]
             Self::New(new) => new.run(),
-            Self::Build { directory } => build::build(&directory).map(|file| say!("built {}", file.display())),
+            #[cfg(feature = "authoring")]
+            Self::Build { directory } => build::build_and_tell(&directory),
             Self::Check(check) => check.run(),
             Self::Inspect { file, json } => check::inspect(&file, json),
+            #[cfg(feature = "authoring")]
             Self::Test(test) => test.run(),
+            #[cfg(feature = "authoring")]
             Self::Bench(bench) => bench.run(),
+            #[cfg(feature = "authoring")]
             Self::Capture(capture) => capture.run(),
+            #[cfg(feature = "authoring")]
             Self::Replay(replay) => replay.run(),
+            #[cfg(feature = "authoring")]
             Self::Diff(diff) => diff.run(),
             Self::Explain(explain) => explain.run(),
             Self::Push(push) => push.run(),

@@ -1,4 +1,4 @@
-//! `postern policy capture` and `explain`: recorded operations as cases, and decided again.
+//! Recorded operations, and `postern policy explain`, which decides one again.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
@@ -17,43 +17,23 @@ use crate::config::Config;
 use crate::policy::{Hook, Policy};
 use crate::record::session::format::Kind;
 use crate::record::session::read::{Entry, Recorded};
-use crate::rehearse::cases::{Case, CaseFile, Expect, More, ObjectCase};
 use crate::rehearse::given::Given;
 use crate::rehearse::{Said, Stage, recorded};
 
 /// Most output of one stream that goes into a case.
 const LARGEST_STREAM: usize = 64 << 10;
 
-/// Where recordings are.
-#[derive(Args, Clone)]
-pub(super) struct Where {
-    /// The gateway's configuration; it says where recordings are.
-    #[arg(long, conflicts_with = "data_directory")]
-    config: Option<PathBuf>,
-    /// The gateway's data directory, instead of a configuration.
-    #[arg(long)]
-    data_directory: Option<PathBuf>,
-    /// A kubeconfig of the gateway, instead of its files.
-    #[arg(long, conflicts_with_all = ["config", "data_directory"])]
-    kubeconfig: Option<PathBuf>,
-}
-
-impl Where {
-    pub(super) fn open(&self) -> anyhow::Result<Place> {
-        Place::open(self.config.as_deref(), self.data_directory.clone(), self.kubeconfig.clone())
-    }
-}
-
 /// One recorded operation, with what was kept of it.
+#[cfg_attr(not(feature = "authoring"), expect(dead_code, reason = "what came back makes cases"))]
 pub(super) struct Kept {
     /// Its audit event, or its stream's header.
     pub(super) event: Value,
     /// The body of its request.
     pub(super) request: Option<Vec<u8>>,
     /// The body of its answer.
-    response: Option<Vec<u8>>,
+    pub(super) response: Option<Vec<u8>>,
     /// What its container wrote.
-    chunks: Vec<(&'static str, Vec<u8>)>,
+    pub(super) chunks: Vec<(&'static str, Vec<u8>)>,
 }
 
 /// The operations of sessions, in order.
@@ -105,77 +85,6 @@ fn output(recorded: &Recorded) -> Vec<(&'static str, Vec<u8>)> {
             size <= LARGEST_STREAM
         })
         .collect()
-}
-
-/// Cuts cases out of a recorded session. They are as the session is: after masking.
-#[derive(Args)]
-pub struct Capture {
-    /// The session.
-    session: String,
-    /// Only the call with this id.
-    #[arg(long)]
-    call: Option<String>,
-    /// What this policy answered then is what the cases expect.
-    #[arg(long)]
-    policy: Option<String>,
-    /// The file; standard output when absent.
-    #[arg(long, short)]
-    output: Option<PathBuf>,
-    #[command(flatten)]
-    place: Where,
-}
-
-impl Capture {
-    pub(super) fn run(self) -> anyhow::Result<()> {
-        let mut file = CaseFile::default();
-        for kept in operations(&self.place.open()?, std::slice::from_ref(&self.session))? {
-            if self.call.as_ref().is_some_and(|call| kept.event["id"] != call.as_str()) {
-                continue;
-            }
-            // What was refused before it was known what it is has nothing that a policy could be asked about.
-            let Ok(given) = recorded::given(&kept.event, None) else { continue };
-            file.cases.push(case(&kept, &given, self.policy.as_deref()));
-        }
-        if file.cases.is_empty() {
-            bail!("nothing in session {} makes a case; `postern session show {}` prints what is in it", self.session, self.session);
-        }
-        let text = format!(
-            "# Captured from session {}, after masking. Say under expect what a policy is to answer.\n{}",
-            self.session,
-            serde_saphyr::to_string(&file)?
-        );
-        match &self.output {
-            Some(path) => {
-                std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
-                say!("{} cases in {}", file.cases.len(), path.display());
-            }
-            None => crate::cli::terminal::out(&text),
-        }
-        Ok(())
-    }
-}
-
-fn case(kept: &Kept, given: &Given, policy: Option<&str>) -> Case {
-    let json = |bytes: &Option<Vec<u8>>| bytes.as_ref().and_then(|bytes| serde_json::from_slice::<Value>(bytes).ok());
-    let objects = match json(&kept.response) {
-        Some(Value::Object(mut answer)) => match answer.remove("items") {
-            Some(Value::Array(items)) => items,
-            _ if answer.get("kind").is_some_and(|kind| kind == "Status" || kind == "Table") => Vec::new(),
-            _ => vec![Value::Object(answer)],
-        },
-        _ => Vec::new(),
-    };
-    let id = kept.event["id"].as_str().unwrap_or_default();
-    let then = policy.and_then(|policy| answered(&kept.event, policy));
-    Case {
-        name: format!("{} by {} ({id})", operation_of(&kept.event), given.subject.username()),
-        operation: recorded::wanted(given),
-        body: json(&kept.request),
-        expect: then.map(|said| Expect::More(More { verdict: said.verdict, reason: said.reason, ..More::default() })),
-        objects: objects.into_iter().map(|object| ObjectCase { object, ..ObjectCase::default() }).collect(),
-        chunks: kept.chunks.iter().map(|(channel, data)| recorded::piece(channel, data)).collect(),
-        ..Case::default()
-    }
 }
 
 /// What a policy answered, as the event has it; not-asked where others were asked and it was not.

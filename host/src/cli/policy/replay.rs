@@ -9,9 +9,10 @@ use serde_json::Value;
 
 use super::super::session::parse_time;
 use super::super::table::{self, printable, row};
-use super::check::{hooks, needs, rule_text};
+use super::capture::Where;
+use super::check::{hooks, needs, rule_text, some};
 use super::list::sees;
-use super::recorded::{Where, answered, operations};
+use super::recorded::{answered, operations};
 use super::{load, name_of, read, test};
 use crate::policy::Policy;
 use crate::policy::grants::Capability;
@@ -200,9 +201,9 @@ fn manifests(old: &Arc<Policy>, new: &Arc<Policy>, lines: &mut Vec<String>) {
         ("name", a.name.clone(), b.name.clone()),
         ("version", a.version.clone(), b.version.clone()),
         ("summary", a.summary.clone(), b.summary.clone()),
-        ("hooks", hooks(a).join(", "), hooks(b).join(", ")),
+        ("hooks", some(&hooks(a)), some(&hooks(b))),
         ("sees", capabilities(old), capabilities(new)),
-        ("needs", needs(a).join(", "), needs(b).join(", ")),
+        ("needs", some(&needs(a)), some(&needs(b))),
     ];
     lines.extend(plain.into_iter().filter(|(_, a, b)| a != b).map(|(what, a, b)| format!("{what}: {a} -> {b}")));
     let rules = |policy: &Policy| policy.manifest.rules.iter().map(rule_text).collect::<Vec<_>>();

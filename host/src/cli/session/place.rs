@@ -57,6 +57,7 @@ impl Place {
     }
 
     /// The sessions of which something happened at or after a time.
+    #[cfg(feature = "authoring")]
     pub(crate) fn since(&self, second: u64) -> anyhow::Result<Vec<String>> {
         Ok(self.sessions(&Filter { since: Some(second), ..Filter::default() })?.into_iter().map(|row| row.id).collect())
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use e2e::{cluster, code, put, setup};
 use serde_json::{Value, json};
+use testbed::wait_until;
 
 fn misbehaving(does: &str, namespace: &str, more: &str) -> String {
     format!("settings: {{does: {does}}}\nrules: [{{resources: [configmaps, pods/log, pods/exec], namespaces: [{namespace}]}}]\n{more}")
@@ -22,6 +23,9 @@ fn a_policy_that_fails_on_a_request_lets_nothing_pass_and_harms_nobody() {
         ("absurd-approval", "without naming who"),
         ("annotate-without-end", "at most 32 facts"),
         ("count-without-end", "failed"),
+        ("many-conditions", "at most 64 are taken"),
+        ("long-pattern", "at most 4096 are taken"),
+        ("terminate-on-request", "valid from on-object only"),
     ];
     let names: Vec<&'static str> = cases.iter().map(|(does, _)| *does).collect();
     let policies = names.iter().map(|does| (*does, "misbehaves", misbehaving(does, does, ""))).collect();
@@ -34,6 +38,7 @@ fn a_policy_that_fails_on_a_request_lets_nothing_pass_and_harms_nobody() {
         let answer = s.get(&format!("/api/v1/namespaces/{does}/configmaps"), "");
         assert_eq!(code(&answer), 500, "{does}: {answer}");
         assert!(answer.contains(&format!("the policy {does} failed, so nothing passed")) && answer.contains(why), "{does}: {answer}");
+        assert!(answer.len() < 2000, "what is said of it is short: {does}: {} bytes", answer.len());
     }
     s.kubectl(&["get", "pods"]).success();
     let events = s.events();
@@ -42,6 +47,15 @@ fn a_policy_that_fails_on_a_request_lets_nothing_pass_and_harms_nobody() {
         let event = events.iter().find(of).unwrap_or_else(|| panic!("no event for {does}"));
         assert_eq!((&event["stage"], &event["policies"][0]["verdict"]), (&json!("refused"), &json!("failed")), "{event}");
     }
+    // An answer that makes no sense is a failure wherever it is counted, not what it claims to be.
+    let config = s.gateway.directory.join("postern.yaml");
+    wait_until("all are counted", Duration::from_secs(20), || {
+        let list = ["policy", "list", "--json", "--config", config.to_str().unwrap()];
+        let told: Value = serde_json::from_str(e2e::Ran::new(testbed::Gateway::postern(&list)?).success())?;
+        let lines = told["policies"].as_array().into_iter().flatten();
+        Ok(lines.filter(|line| line["counts"]["failed"] == 1 && line["counts"]["calls"] == 1).count() == cases.len())
+    })
+    .unwrap();
 }
 
 #[test]

@@ -117,12 +117,18 @@ fn a_body_a_policy_must_read_is_read_or_refused() {
 #[test]
 fn nothing_passes_without_a_required_policy_nor_unmatched_where_that_is_closed() {
     let s = setup_with(GatewayOptions {
-        policies: vec![("10-no-bulk", "no-bulk-export", String::new())],
+        policies: vec![
+            ("10-no-bulk", "no-bulk-export", String::new()),
+            // One that is observed changes nothing: it opens nothing either.
+            ("20-observed", "misbehaves", "settings: {does: hide}\nmode: observe\n".into()),
+            ("30-speaks", "misbehaves", "settings: {does: hide}\nrules: [{resources: [services]}]\n".into()),
+        ],
         guard: ", required: [10-no-bulk], unmatched: block".into(),
         ..GatewayOptions::default()
     });
     let path = format!("/api/v1/namespaces/{}/secrets", s.namespace);
     assert_eq!(code(&s.get(&path, "")), 200);
+    assert_eq!(code(&s.get(&format!("/api/v1/namespaces/{}/services", s.namespace), "")), 200);
     let unmatched = s.get(&format!("/api/v1/namespaces/{}/pods", s.namespace), "");
     assert!(code(&unmatched) == 403 && unmatched.contains("no policy speaks for this operation"), "{unmatched}");
     std::fs::remove_file(s.gateway.directory.join("policies.d/10-no-bulk.wasm")).unwrap();
