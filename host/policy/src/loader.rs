@@ -73,7 +73,7 @@ impl PolicyFile {
         }
         written::yaml(text).map_err(|error| {
             let values = written::secret_yaml::<serde_json::Value>(text).ok();
-            anyhow::anyhow!(without_values(&format!("{error:#}"), values.as_ref()))
+            anyhow::anyhow!(without_values(&format!("{error:#}"), values.as_ref().and_then(|file| file.get("settings"))))
         })
     }
 
@@ -200,9 +200,11 @@ mod tests {
         assert_eq!(told("hunter2-dsn-and-more\nand s3cr3t, abc"), "[a value] and [a value], abc");
         assert_eq!(told(&"x".repeat(10_000)).len(), LONGEST_WHY);
         assert_eq!(without_values("it panicked", None), "it panicked");
-        let error = format!("{:#}", PolicyFile::parse("settings: {a: b}\nmode: hunter2\n").unwrap_err());
+        let error = format!("{:#}", PolicyFile::parse("settings: {a: hunter2}\nmode: hunter2\n").unwrap_err());
         assert!(error.contains("line 2") && error.contains("enforce") && !error.contains("hunter2"), "{error}");
         let error = format!("{:#}", PolicyFile::parse("settings: {a: b}\nmodes: enforce\n").unwrap_err());
         assert!(error.contains("modes"), "a name that is none is no secret: {error}");
+        let error = format!("{:#}", PolicyFile::parse("settings: {a: b}\ngrants: [everything]\n").unwrap_err());
+        assert!(error.contains("everything"), "nor is what is written outside of the settings: {error}");
     }
 }
