@@ -3,10 +3,10 @@
 use std::sync::{Arc, OnceLock};
 
 use postern::classify::Shape;
-use postern::mask::{Mask, Plan, Plans, Report, RowObject, Selector, TokenKey, Transform};
-use postern::policy::{Subject, Surroundings};
+use postern::mask::{Mask, MaskCounts, Plan, PlanCache, RowObject, Selector, TokenKey, Transform};
+use postern::policy::{PolicyOperation, Surroundings};
 use postern::rehearse::given::Wanted;
-use postern::respond::{Asked, Items, Treatment};
+use postern::respond::{Items, Negotiated, Treatment};
 use serde_json::Value;
 
 use crate::pieces;
@@ -21,7 +21,7 @@ pub fn json(data: &[u8]) {
     });
     let resource = if data.first() == Some(&b' ') { "configmaps" } else { "secrets" };
     let mut out = Vec::new();
-    if plan.apply(data, resource, false, &mut out, &mut Report::new()).is_err() {
+    if plan.apply(data, resource, false, &mut out, &mut MaskCounts::new()).is_err() {
         return;
     }
     if serde_json::from_slice::<Value>(data).is_ok() {
@@ -76,22 +76,22 @@ pub fn watch(data: &[u8]) {
 }
 
 fn treatment(table: bool) -> Treatment {
-    static PLANS: OnceLock<Arc<Plans>> = OnceLock::new();
-    let plans = PLANS.get_or_init(|| Arc::new(Plans::new(TokenKey::new(&[1; 32]))));
-    static SUBJECT: OnceLock<Arc<Subject>> = OnceLock::new();
+    static PLANS: OnceLock<Arc<PlanCache>> = OnceLock::new();
+    let plans = PLANS.get_or_init(|| Arc::new(PlanCache::new(TokenKey::new(&[1; 32]))));
+    static SUBJECT: OnceLock<Arc<PolicyOperation>> = OnceLock::new();
     let subject = SUBJECT.get_or_init(|| {
         let wanted = Wanted { verb: "list".into(), resource: "secrets".into(), ..Wanted::default() };
         wanted.given(None, Surroundings::default()).expect("it is an operation").subject
     });
     let mask = Mask { what: Selector::Field("$.data.*".into()), how: Transform::Redact, when: vec![] };
     Treatment {
-        masks: Some(plans.of(&[mask]).expect("the mask compiles")),
+        masks: Some(plans.of_policy("fuzz", &[mask]).expect("the mask compiles")),
         on_object: vec![],
         runtime: None,
         subject: Arc::clone(subject),
         plans: Arc::clone(plans),
         resource: "secrets".into(),
-        asked: Asked { table, partial: None, rows: RowObject::Metadata },
+        asked: Negotiated { table, partial: None, rows: RowObject::Metadata },
         look_back: None,
     }
 }

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderValue, Method, header};
 use postern::mask::{Mask, Plan, Scope, Selector, TextMask, TextRules, TokenKey, Transform};
 use postern::record::session::format::MAGIC;
 use postern::record::session::read::Recorded;
-use postern::record::session::seal::{Verdict, verify};
+use postern::record::session::seal::{Verification, verify};
 use postern::wire::Channel;
 use postern::wire::codec::{Codec, Part, Protocol};
 use postern::wire::frames::Sender;
@@ -145,7 +145,7 @@ fn has_token(text: &[u8]) -> bool {
 /// Any file is shown as far as it can be read, and nothing that this gateway did not sign is taken for whole.
 pub fn recording(data: &[u8]) {
     let file = if data.starts_with(b"postern") { data.to_vec() } else { [MAGIC, data].concat() };
-    assert!(!matches!(verify("a/b.stream", &file, &[7; 32]), Ok(Verdict::Whole(_))));
+    assert!(!matches!(verify("a/b.stream", &file, &[7; 32]), Ok(Verification::Whole(_))));
     if let Ok(recorded) = Recorded::new("a.session", file) {
         let _ = (recorded.is_stream(), recorded.name(), recorded.is_unfinished(), recorded.ended());
         let frames = recorded.frames().count();

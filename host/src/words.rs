@@ -79,6 +79,57 @@ impl Stage {
 }
 
 words! {
+    /// How the answer to an operation ended, a stream, or the recording of one.
+    Ending {
+        /// All of it was sent.
+        Ok = "ok",
+        /// The caller went away.
+        ClientGone = "client-gone",
+        /// The API server went away.
+        ServerGone = "server-gone",
+        /// The caller's credential expired.
+        CredentialExpired = "credential-expired",
+        /// The API server would not let the caller begin it any more.
+        RightWithdrawn = "right-withdrawn",
+        /// The cluster is configured in another way now, or no more.
+        ClusterChanged = "cluster-changed",
+        /// Nothing was carried for too long.
+        Idle = "idle",
+        /// It lasted as long as it may.
+        TooLong = "too-long",
+        /// The gateway stopped.
+        GatewayStopped = "gateway-stopped",
+        /// It must be recorded, and could not be.
+        RecordingFailed = "recording-failed",
+        /// A policy ended it.
+        Terminated = "terminated",
+        /// A peer broke the stream's protocol.
+        Violation = "violation",
+        /// A watch whose past is forgotten.
+        Expired = "expired",
+        /// It could not be masked to its end.
+        BrokenOff = "broken-off",
+        /// Nothing of it was sent, since it must be masked and could not be, or a policy hid it.
+        Refused = "refused",
+        /// There was no answer.
+        Failed = "failed",
+        /// A recording that a gateway left behind, and that was sealed later.
+        GatewayGone = "gateway-gone",
+        /// A recording with something missing.
+        NotRecordedWhole = "not-recorded-whole",
+        /// A recording that two gateways wrote, put right.
+        Repaired = "repaired",
+    }
+}
+
+impl Default for Ending {
+    /// An answer that nobody ended was dropped with its connection.
+    fn default() -> Self {
+        Self::ClientGone
+    }
+}
+
+words! {
     /// What is asked for: the verbs of kube-apiserver's RequestInfo, and for what is no resource the methods.
     Verb {
         /// Reads one.

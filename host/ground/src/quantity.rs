@@ -15,7 +15,7 @@ pub struct ByteSize(pub usize);
 pub struct Seconds(pub u64);
 
 impl Seconds {
-    /// The same as a [`Duration`], of a century at most: further ahead there is no instant to wait for.
+    /// The seconds as a [`Duration`], of a century at most: further ahead there is no instant to wait for.
     pub const fn duration(self) -> Duration {
         const CENTURY: u64 = 100 * 365 * 24 * 3600;
         Duration::from_secs(if self.0 < CENTURY { self.0 } else { CENTURY })

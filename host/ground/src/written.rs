@@ -32,7 +32,7 @@ pub fn visible(text: &str) -> String {
     shown
 }
 
-/// The same in one line.
+/// A text made [`visible`], in one line.
 pub fn in_a_line(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     text.chars().for_each(|c| push(&mut shown, c, steers(c)));

@@ -1,17 +1,17 @@
 //! Masks: what a policy wants hidden, applied to objects byte by byte.
 //!
-//! [`path`] is the language masks are written in, [`plan`] what one operation's masks compile to ([`Plans`] remembers them), `scan` the single pass that
-//! applies them, `rows` what a Table needs beside it, `sweep` what hides the same values elsewhere, `managed` in `managedFields` too, `text` hides values in
+//! [`path`] is the language masks are written in, [`plan`] what one operation's masks compile to ([`PlanCache`] keeps them), `scan` the single pass that
+//! applies them, [`json`] what it finds its way with, `rows` what a Table needs beside it, `sweep` what hides the same values elsewhere, `managed` in `managedFields` too, `text` hides values in
 //! text that flows, `restore` puts right what comes back, [`placeholder`] is how a hidden value is written and
 //! recognised when it comes back, and `token` how equal ones are told from different ones.
 
+pub mod json;
 mod literals;
 mod managed;
 pub mod path;
 pub mod placeholder;
 pub mod plan;
-mod plans;
-mod raw;
+mod plan_cache;
 mod restore;
 mod rows;
 mod scan;
@@ -19,11 +19,11 @@ mod sweep;
 mod text;
 mod token;
 
+pub use json::{Unreadable, member};
 pub use literals::Literals;
 pub use placeholder::{MARKER, Transform};
-pub use plan::{Condition, Mask, Plan, Report, Selector};
-pub use plans::Plans;
-pub use raw::{Unreadable, member};
+pub use plan::{Condition, Mask, MaskCounts, Plan, Selector};
+pub use plan_cache::PlanCache;
 pub use restore::{Stored, Unrestorable};
 pub use rows::RowObject;
 pub use sweep::Hidden;

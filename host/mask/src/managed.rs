@@ -3,8 +3,8 @@
 
 use serde_json::{Map, Value};
 
+use super::json::Unreadable;
 use super::placeholder::{self, MARKER};
-use super::raw::Unreadable;
 
 /// What names of elements begin with.
 const BY_VALUE: [&str; 2] = ["k:", "v:"];

@@ -32,16 +32,9 @@ pub(super) enum Child {
 }
 
 /// A path that is not taken, and why.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
 pub struct PathError(String);
-
-impl std::fmt::Display for PathError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for PathError {}
 
 impl Path {
     /// Parses a path such as `$.data.*`, `$.spec.containers[*].env[0]['value']` or `$..password`.
@@ -102,7 +95,7 @@ impl Path {
         self.walk(START, root, &mut Vec::new(), found)
     }
 
-    fn walk<'a>(&self, states: States, value: &'a Value, at: &mut Vec<At<'a>>, found: Found<'a, '_>) -> ControlFlow<()> {
+    fn walk<'a>(&self, states: StateSet, value: &'a Value, at: &mut Vec<At<'a>>, found: Found<'a, '_>) -> ControlFlow<()> {
         let mut child = |place: At<'a>, value: &'a Value| {
             let (next, ends) = self.step(states, place.into());
             if next == 0 && !ends {
@@ -147,7 +140,7 @@ impl Path {
     }
 
     /// The states after a member or an element, and whether the path ends there.
-    pub(super) fn step(&self, states: States, at: RawAt<'_>) -> (States, bool) {
+    pub(super) fn step(&self, states: StateSet, at: RawSegment<'_>) -> (StateSet, bool) {
         let (mut next, mut ends, mut rest) = (0, false, states);
         while rest != 0 {
             let bit = rest.trailing_zeros() as usize;
@@ -169,20 +162,20 @@ impl Path {
 
 impl Child {
     /// Whether a step takes a member or an element.
-    pub(super) fn takes(&self, at: RawAt<'_>) -> bool {
+    pub(super) fn takes(&self, at: RawSegment<'_>) -> bool {
         match (self, at) {
             (Self::Any, _) => true,
-            (Self::Name(name), RawAt::Name(key)) => name.as_bytes() == key,
-            (Self::Index(index), RawAt::Index(at)) => *index == at,
+            (Self::Name(name), RawSegment::Name(key)) => name.as_bytes() == key,
+            (Self::Index(index), RawSegment::Index(at)) => *index == at,
             _ => false,
         }
     }
 }
 
 /// The steps that may be taken next, a bit for each: there are at most 24.
-pub(super) type States = u32;
+pub(super) type StateSet = u32;
 /// At the root: the first step.
-pub(super) const START: States = 1;
+pub(super) const START: StateSet = 1;
 
 /// What is called with a match: where it is, and its value.
 pub type Found<'a, 'f> = &'f mut dyn FnMut(&[At<'a>], &'a Value) -> ControlFlow<()>;
@@ -196,14 +189,14 @@ pub enum At<'a> {
     Index(usize),
 }
 
-/// The same in a text that is not known to be UTF-8.
+/// A member or an element, in a text that is not known to be UTF-8.
 #[derive(Clone, Copy)]
-pub(super) enum RawAt<'a> {
+pub(super) enum RawSegment<'a> {
     Name(&'a [u8]),
     Index(usize),
 }
 
-impl<'a> From<At<'a>> for RawAt<'a> {
+impl<'a> From<At<'a>> for RawSegment<'a> {
     fn from(at: At<'a>) -> Self {
         match at {
             At::Name(name) => Self::Name(name.as_bytes()),

@@ -39,7 +39,7 @@ pub const MARKER: &str = "postern-masked";
 /// The placeholder as a JSON string, and the same for a field that is base64.
 pub(super) const REDACTED: &[u8] = b"\"postern-masked\"";
 pub(super) const REDACTED_BASE64: &[u8] = b"\"cG9zdGVybi1tYXNrZWQ=\"";
-/// The same in base64: the part that does not depend on what follows.
+/// The placeholder in base64: the part that does not depend on what follows.
 const MARKER_BASE64: &[u8] = b"cG9zdGVybi1tYXNrZW";
 /// The marker where it stands at the other two offsets of a base64 group.
 const MARKER_BASE64_OFFSETS: [&[u8]; 2] = [b"Bvc3Rlcm4tbWFza2Vk", b"wb3N0ZXJuLW1hc2tlZ"];

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use regex::Regex;
 
 use super::literals::Literals;
-use super::path::{Path, PathError, RawAt, Step};
+use super::path::{Path, PathError, RawSegment, Step};
 use super::placeholder::Transform;
 use super::text::{Pattern, TextRules};
 use super::token::{Scope, TokenKey};
@@ -20,6 +20,9 @@ const MOST_CONDITIONS: usize = 64;
 const LONGEST_PATH: usize = 1 << 10;
 const LONGEST_VALUE: usize = 1 << 10;
 const LONGEST_PATTERN: usize = 4 << 10;
+/// How large a regular expression may become, compiled, and what is remembered of it while it searches, in bytes.
+pub(super) const LARGEST_PROGRAM: usize = 1 << 20;
+pub(super) const LARGEST_STATES: usize = 1 << 20;
 /// The longest that is said of masks that are none, in characters.
 const LONGEST_WHY: usize = 300;
 
@@ -48,29 +51,25 @@ pub enum Selector {
 impl Mask {
     /// Whether masks are within bounds, before anything is done with them: whoever gives them may give what costs more than it looks.
     pub fn check(masks: &[Self]) -> Result<(), InvalidMask> {
-        let conditions = || masks.iter().flat_map(|mask| &mask.when);
-        let over = |what: &str, most: usize| Err(InvalidMask::new(format!("{what}; at most {most} are taken")));
-        if masks.len() > MOST_MASKS {
-            return over(&format!("{} masks", masks.len()), MOST_MASKS);
+        let conditions = masks.iter().map(|mask| mask.when.len()).sum::<usize>();
+        for (what, count, most) in [("masks", masks.len(), MOST_MASKS), ("conditions", conditions, MOST_CONDITIONS)] {
+            if count > most {
+                return Err(InvalidMask::new(format!("{count} {what}; at most {most} are taken")));
+            }
         }
-        let count = conditions().count();
-        if count > MOST_CONDITIONS {
-            return over(&format!("{count} conditions"), MOST_CONDITIONS);
-        }
-        let (path, pattern) = masks.iter().fold((0, 0), |(path, pattern), mask| match &mask.what {
-            Selector::Field(text) => (path.max(text.len()), pattern),
-            Selector::Text(text) => (path, pattern.max(text.len())),
-            Selector::PodSecrets => (path, pattern),
-        });
-        let path = conditions().map(|condition| condition.path.len()).fold(path, usize::max);
-        let value = conditions().map(|condition| condition.value.len()).max().unwrap_or_default();
-        for (what, length, most) in [
-            ("a path", path, LONGEST_PATH),
-            ("a regular expression", pattern, LONGEST_PATTERN),
-            ("the value of a condition", value, LONGEST_VALUE),
-        ] {
-            if length > most {
-                return over(&format!("{what} of {length} bytes"), most);
+        let within = |what: &str, text: &str, most: usize| match text.len() {
+            length if length > most => Err(InvalidMask::new(format!("{what} of {length} bytes; at most {most} are taken"))),
+            _ => Ok(()),
+        };
+        for mask in masks {
+            match &mask.what {
+                Selector::Field(path) => within("a path", path, LONGEST_PATH)?,
+                Selector::Text(text) => within("a regular expression", text, LONGEST_PATTERN)?,
+                Selector::PodSecrets => {}
+            }
+            for condition in &mask.when {
+                within("a path", &condition.path, LONGEST_PATH)?;
+                within("the value of a condition", &condition.value, LONGEST_VALUE)?;
             }
         }
         Ok(())
@@ -101,8 +100,8 @@ pub struct Condition {
 /// The compiled masks of one operation.
 #[derive(Debug)]
 pub struct Plan {
-    pub(super) fields: Vec<Field>,
-    pub(super) texts: Vec<Text>,
+    pub(super) fields: Vec<Arc<Field>>,
+    pub(super) texts: Vec<Arc<Text>>,
     /// How the values of the pod's Secrets are written, when they are hidden.
     pub(super) pod_secrets: Option<Transform>,
     /// One bit a step, of all paths one after another.
@@ -121,21 +120,51 @@ pub(super) struct Field {
     pub(super) when: Vec<(Path, bool, String)>,
 }
 
+/// A mask of text, compiled.
 #[derive(Debug)]
 pub(super) struct Text {
     pub(super) pattern: Regex,
-    /// The same for text that flows.
+    /// The expression for text that flows.
     pub(super) flowing: Arc<Pattern>,
     pub(super) how: Transform,
 }
 
+impl Text {
+    /// Compiles a regular expression.
+    pub(super) fn compile(text: &str, how: Transform) -> Result<Self, InvalidMask> {
+        let pattern = regex::RegexBuilder::new(text)
+            .size_limit(LARGEST_PROGRAM)
+            .dfa_size_limit(LARGEST_STATES)
+            .build()
+            .map_err(|error| InvalidMask::no_expression(&error))?;
+        if pattern.is_match("") {
+            return Err(InvalidMask::new("the text mask matches the empty text; it would hide everything and nothing".into()));
+        }
+        Ok(Self { pattern, flowing: Arc::new(Pattern::compile(text, how)?), how })
+    }
+
+    /// Its size in memory, about.
+    pub(super) fn size(&self) -> usize {
+        self.flowing.size() + self.pattern.as_str().len()
+    }
+}
+
 /// Which paths hid how many values. Never a value.
-pub type Report = BTreeMap<String, u64>;
+pub type MaskCounts = BTreeMap<String, u64>;
+
+/// What has the program of a mask of text.
+type Programs<'a> = &'a mut dyn FnMut(&str, Transform) -> Result<Arc<Text>, InvalidMask>;
 
 impl Plan {
     /// Compiles masks; an error is an invalid answer of the policy that gave them.
     pub fn compile(masks: &[Mask], key: &TokenKey) -> Result<Self, InvalidMask> {
-        let mut plan = Self {
+        Mask::check(masks)?;
+        Self::compile_with(masks, key, &mut |pattern, how| Text::compile(pattern, how).map(Arc::new))
+    }
+
+    /// Hides nothing.
+    pub(super) fn none(key: &TokenKey) -> Self {
+        Self {
             fields: Vec::new(),
             texts: Vec::new(),
             pod_secrets: None,
@@ -143,32 +172,69 @@ impl Plan {
             start: 0,
             descending: 0,
             key: key.clone(),
-            tokenizes: masks.iter().any(|mask| mask.how == Transform::Tokenize),
-        };
-        Mask::check(masks)?;
+            tokenizes: false,
+        }
+    }
+
+    /// Compiles masks that were checked, with programs from elsewhere.
+    pub(super) fn compile_with(masks: &[Mask], key: &TokenKey, program: Programs<'_>) -> Result<Self, InvalidMask> {
+        let mut plan = Self::none(key);
+        plan.tokenizes = masks.iter().any(|mask| mask.how == Transform::Tokenize);
         for mask in masks {
             match &mask.what {
                 Selector::Field(path) => plan.add_field(path, mask)?,
                 Selector::PodSecrets if !mask.when.is_empty() => {
-                    return Err(InvalidMask("a mask of the pod's Secrets takes no conditions".into()));
+                    return Err(InvalidMask::new("a mask of the pod's Secrets takes no conditions".into()));
                 }
-                Selector::PodSecrets => plan.pod_secrets = Some(mask.how),
+                Selector::PodSecrets => plan.hide_pod_secrets(mask.how),
                 Selector::Text(text) => {
-                    let pattern =
-                        regex::RegexBuilder::new(text).size_limit(1 << 20).build().map_err(|error| InvalidMask::no_expression(&error))?;
-                    if pattern.is_match("") {
-                        return Err(InvalidMask("the text mask matches the empty text; it would hide everything and nothing".into()));
-                    }
                     if !mask.when.is_empty() {
-                        return Err(InvalidMask("a text mask takes no conditions".into()));
+                        return Err(InvalidMask::new("a text mask takes no conditions".into()));
                     }
-                    plan.texts.push(Text { pattern, flowing: Arc::new(Pattern::compile(text, mask.how)?), how: mask.how });
+                    plan.texts.push(program(text, mask.how)?);
                 }
             }
         }
-        // What shows less goes first: what it has hidden no other finds.
-        plan.texts.sort_by_key(|text| std::cmp::Reverse(text.how.strength()));
+        plan.sort();
         Ok(plan)
+    }
+
+    /// One of several, which hides what each of them does.
+    pub(super) fn combined(plans: &[Arc<Self>], key: &TokenKey) -> Result<Self, InvalidMask> {
+        let masks = plans.iter().map(|plan| plan.fields.len() + plan.texts.len() + usize::from(plan.pod_secrets.is_some())).sum::<usize>();
+        let conditions = plans.iter().flat_map(|plan| &plan.fields).map(|field| field.when.len()).sum::<usize>();
+        let steps = plans.iter().map(|plan| plan.steps.len()).sum::<usize>();
+        for (what, count, most) in
+            [("masks", masks, MOST_MASKS), ("conditions", conditions, MOST_CONDITIONS), ("steps of paths", steps, MOST_STEPS)]
+        {
+            if count > most {
+                return Err(InvalidMask::new(format!("they are {count} {what} together; at most {most} are taken")));
+            }
+        }
+        let mut all = Self::none(key);
+        for plan in plans.iter().filter(|plan| !plan.steps.is_empty()) {
+            let (fields, steps) = (all.fields.len(), all.steps.len());
+            all.start |= plan.start << steps;
+            all.descending |= plan.descending << steps;
+            all.steps.extend(plan.steps.iter().map(|(step, end)| (step.clone(), end.map(|field| field + fields))));
+            all.fields.extend(plan.fields.iter().cloned());
+        }
+        for plan in plans {
+            all.texts.extend(plan.texts.iter().cloned());
+            all.tokenizes |= plan.tokenizes;
+            plan.pod_secrets.into_iter().for_each(|how| all.hide_pod_secrets(how));
+        }
+        all.sort();
+        Ok(all)
+    }
+
+    fn hide_pod_secrets(&mut self, how: Transform) {
+        self.pod_secrets = Some(self.pod_secrets.map_or(how, |other| other.stronger(how)));
+    }
+
+    /// What shows less goes first: what it has hidden no other finds.
+    fn sort(&mut self) {
+        self.texts.sort_by_key(|text| std::cmp::Reverse(text.how.strength()));
     }
 
     fn add_field(&mut self, path: &str, mask: &Mask) -> Result<(), InvalidMask> {
@@ -181,14 +247,14 @@ impl Plan {
         let last = compiled.steps().len() - 1;
         for (index, step) in compiled.steps().iter().enumerate() {
             if self.steps.len() >= MOST_STEPS {
-                return Err(InvalidMask(format!("the paths have more than {MOST_STEPS} steps together")));
+                return Err(InvalidMask::new(format!("the paths have more than {MOST_STEPS} steps together")));
             }
             if step.descend {
                 self.descending |= 1 << self.steps.len();
             }
             self.steps.push((step.clone(), (index == last).then_some(self.fields.len())));
         }
-        self.fields.push(Field { path: path.to_owned(), how: mask.how, when });
+        self.fields.push(Arc::new(Field { path: path.to_owned(), how: mask.how, when }));
         Ok(())
     }
 
@@ -199,14 +265,16 @@ impl Plan {
         fields.chain(texts).chain(self.pod_secrets.map(|_| "pod-secrets".to_owned())).collect()
     }
 
+    /// Its size in memory with that of its programs, about.
+    pub(super) fn size(&self) -> usize {
+        let condition = |(path, _, value): &(Path, bool, String)| path.steps().len() * size_of::<Step>() + value.len();
+        let field = |field: &Arc<Field>| 2 * field.path.len() + field.when.iter().map(condition).sum::<usize>();
+        self.fields.iter().map(field).sum::<usize>() + self.texts.iter().map(|text| text.size()).sum::<usize>()
+    }
+
     /// Whether any mask reads objects.
     pub fn reads_objects(&self) -> bool {
         !self.fields.is_empty() || !self.texts.is_empty()
-    }
-
-    /// How many masks of text there are: each is a program of its own.
-    pub(super) fn programs(&self) -> usize {
-        self.texts.len()
     }
 
     /// Whether any mask reads text streams.
@@ -226,7 +294,7 @@ impl Plan {
     }
 
     /// The states after a member or an element, and the mask that ends there.
-    pub(super) fn step(&self, states: u128, active: u64, at: RawAt<'_>) -> (u128, Option<usize>) {
+    pub(super) fn step(&self, states: u128, active: u64, at: RawSegment<'_>) -> (u128, Option<usize>) {
         let (mut next, mut hit) = (states & self.descending, None);
         let mut rest = states;
         while rest != 0 {
@@ -263,7 +331,7 @@ impl Plan {
                 let end = text.rfind(": ").filter(|end| *end >= start).unwrap_or(text.len());
                 hidden = format!("{}{}{}", &text[..start], super::placeholder::MARKER, &text[end..]);
             }
-            *message = self.hide_text(&hidden, &Scope::default(), &mut Report::new()).unwrap_or(hidden).into();
+            *message = self.hide_text(&hidden, &Scope::default(), &mut MaskCounts::new()).unwrap_or(hidden).into();
         };
         if let Some(message) = status.get_mut("message") {
             hide(message);
@@ -306,7 +374,7 @@ impl Plan {
     }
 
     /// Hides what the text masks match in a line or a string. None when nothing matches.
-    pub fn hide_text(&self, text: &str, scope: &Scope, report: &mut Report) -> Option<String> {
+    pub fn hide_text(&self, text: &str, scope: &Scope, report: &mut MaskCounts) -> Option<String> {
         let mut hidden: Option<String> = None;
         for mask in &self.texts {
             let current = hidden.as_deref().unwrap_or(text);
@@ -329,12 +397,27 @@ impl Plan {
 }
 
 /// Why masks do not compile.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InvalidMask(String);
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
+pub struct InvalidMask {
+    why: String,
+    is_exhausted: bool,
+}
 
 impl InvalidMask {
     pub(super) fn new(why: String) -> Self {
-        Self(why.chars().take(LONGEST_WHY).collect())
+        Self { why: why.chars().take(LONGEST_WHY).collect(), is_exhausted: false }
+    }
+
+    /// The masks of a policy took too long to compile, all of them that it gave of late.
+    pub(super) fn too_long() -> Self {
+        let why = "its masks are dear, or others with each request, and to compile them takes too long";
+        Self { why: why.into(), is_exhausted: true }
+    }
+
+    /// Whether nothing is known to be wrong with the masks, and there was no time for them.
+    pub fn is_exhausted(&self) -> bool {
+        self.is_exhausted
     }
 
     /// What is wrong with a regular expression; its text, which may be long, is not repeated.
@@ -344,14 +427,6 @@ impl InvalidMask {
         Self::new(format!("the text mask is not a regular expression: {}", why.strip_prefix("error: ").unwrap_or(why)))
     }
 }
-
-impl std::fmt::Display for InvalidMask {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for InvalidMask {}
 
 impl From<PathError> for InvalidMask {
     fn from(error: PathError) -> Self {

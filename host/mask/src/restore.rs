@@ -35,7 +35,7 @@ pub enum Unrestorable {
 }
 
 impl Unrestorable {
-    /// The same at another place: what was last applied is an object of its own.
+    /// The comparison at another place: what was last applied is an object of its own.
     fn within(self, at: &str) -> Self {
         let place = |inner: String| format!("{at}{}", inner.trim_start_matches('$'));
         match self {

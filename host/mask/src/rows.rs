@@ -1,8 +1,8 @@
 //! Rows of a Table: the object is masked, and what of it shows in the cells.
 
+use super::json::{Unreadable, member};
 use super::placeholder;
-use super::plan::{Plan, Report};
-use super::raw::{Unreadable, member};
+use super::plan::{MaskCounts, Plan};
 use super::scan::Extent;
 use super::sweep::Values;
 use super::token::Scope;
@@ -27,7 +27,7 @@ impl Plan {
         resource: &str,
         include: RowObject,
         out: &mut Vec<u8>,
-        report: &mut Report,
+        report: &mut MaskCounts,
     ) -> Result<(), Unreadable> {
         let object = member(row, b"object")?.unwrap_or(b"null");
         let mut values = Values::default();
@@ -58,7 +58,7 @@ impl Plan {
         Ok(())
     }
 
-    fn hide_cells(&self, cells: &mut serde_json::Value, values: &Values, scope: &Scope, report: &mut Report) {
+    fn hide_cells(&self, cells: &mut serde_json::Value, values: &Values, scope: &Scope, report: &mut MaskCounts) {
         match cells {
             serde_json::Value::String(text) => {
                 let hidden = values.hide(text).into_owned();

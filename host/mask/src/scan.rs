@@ -4,10 +4,11 @@ use std::borrow::Cow;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use super::path::RawAt;
+use super::json::walk::{Name, read_name, select, separator, skip_space, skip_string, skip_value};
+use super::json::{DEEPEST, Unreadable, member};
+use super::path::RawSegment;
 use super::placeholder::Transform;
-use super::plan::{MOST_MASKS, Plan, Report};
-use super::raw::{DEEPEST, Unreadable, key, member, select, skip_name, skip_space, skip_string, skip_value};
+use super::plan::{MOST_MASKS, MaskCounts, Plan};
 use super::sweep::{Hidden, Values};
 use super::token::Scope;
 use super::{managed, path, placeholder};
@@ -21,13 +22,20 @@ const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 impl Plan {
     /// Masks one object, appending it to `out`. `partial` says that the server sent only its metadata, so that conditions on
     /// other fields cannot be told and are taken to hold.
-    pub fn apply(&self, object: &[u8], resource: &str, partial: bool, out: &mut Vec<u8>, report: &mut Report) -> Result<(), Unreadable> {
+    pub fn apply(
+        &self,
+        object: &[u8],
+        resource: &str,
+        partial: bool,
+        out: &mut Vec<u8>,
+        report: &mut MaskCounts,
+    ) -> Result<(), Unreadable> {
         self.apply_collecting(object, Extent::Whole, resource, partial, &self.scope_of(object, resource)?, out, report, None).map(drop)
     }
 
     /// Masks the object that `text` begins with, if it is all there, and says where it ends: nobody need look for its end before. None, with `out` as it
     /// was, when it is not there or cannot be read, and for masks of text, which count what they hide before the end is known.
-    pub fn apply_to_first(&self, text: &[u8], resource: &str, partial: bool, out: &mut Vec<u8>, report: &mut Report) -> Option<usize> {
+    pub fn apply_to_first(&self, text: &[u8], resource: &str, partial: bool, out: &mut Vec<u8>, report: &mut MaskCounts) -> Option<usize> {
         if !self.texts.is_empty() {
             return None;
         }
@@ -45,7 +53,7 @@ impl Plan {
         let mut hidden = Hidden::default();
         let mut scratch = Vec::with_capacity(object.len());
         let scope = self.scope_of(object, resource)?;
-        self.apply_collecting(object, Extent::Whole, resource, false, &scope, &mut scratch, &mut Report::new(), Some(&mut hidden.0))?;
+        self.apply_collecting(object, Extent::Whole, resource, false, &scope, &mut scratch, &mut MaskCounts::new(), Some(&mut hidden.0))?;
         hidden.add_parts();
         Ok(hidden)
     }
@@ -67,7 +75,7 @@ impl Plan {
         partial: bool,
         scope: &Scope,
         out: &mut Vec<u8>,
-        report: &mut Report,
+        report: &mut MaskCounts,
         values: Option<&mut Values>,
     ) -> Result<usize, Unreadable> {
         let keep = values.is_some();
@@ -86,7 +94,6 @@ impl Plan {
         }
         // Without its group: what a type's bytes are does not depend on it.
         let resource = resource.split('.').next().unwrap_or_default();
-        let is_secret = resource == "secrets" || member(object, b"kind")? == Some(b"\"Secret\"");
         let mut scan = Scan {
             plan: self,
             src: object,
@@ -100,6 +107,7 @@ impl Plan {
             values,
             repeating: Vec::new(),
             resource,
+            is_secret: None,
             partial,
             scope,
             searching: Duration::ZERO,
@@ -107,7 +115,7 @@ impl Plan {
             decoded: Vec::new(),
         };
         let states = if active == 0 { 0 } else { self.start };
-        scan.value(states, Place::Root { is_secret }, None, 0)?;
+        scan.value(states, Region::Root, None, 0)?;
         if extent == Extent::Whole {
             scan.pos = skip_space(object, scan.pos);
             if scan.pos != object.len() {
@@ -128,7 +136,7 @@ impl Plan {
 /// What of a text is the object.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Extent {
-    /// All of it.
+    /// All of the text.
     Whole,
     /// The value it begins with.
     First,
@@ -147,10 +155,8 @@ fn condition(object: &[u8], path: &path::Path, value: &str) -> Result<bool, Unre
 
 /// Where in an object the scanner is, as far as the type of a value depends on it.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
-    Root {
-        is_secret: bool,
-    },
+enum Region {
+    Root,
     Metadata,
     Annotations,
     ManagedFields,
@@ -175,7 +181,7 @@ struct Scan<'a, 'o> {
     copied: usize,
     out: &'o mut Vec<u8>,
     active: u64,
-    report: &'o mut Report,
+    report: &'o mut MaskCounts,
     /// How many values each mask hid.
     counts: [u32; MOST_MASKS],
     /// Where in `src` the hidden values are, and whether they stand for bytes.
@@ -190,6 +196,8 @@ struct Scan<'a, 'o> {
     /// Room for what a text stands for.
     decoded: Vec<u8>,
     resource: &'a str,
+    /// Whether it is a Secret, once that was asked.
+    is_secret: Option<bool>,
     partial: bool,
     /// Where its tokens are compared.
     scope: &'a Scope,
@@ -197,7 +205,7 @@ struct Scan<'a, 'o> {
 
 impl Scan<'_, '_> {
     /// Passes the value at `pos`. With `hide` every leaf of it is hidden.
-    fn value(&mut self, states: u128, place: Place, hide: Option<usize>, depth: usize) -> Result<(), Unreadable> {
+    fn value(&mut self, states: u128, place: Region, hide: Option<usize>, depth: usize) -> Result<(), Unreadable> {
         if depth > DEEPEST {
             return Err(Unreadable::TooDeep);
         }
@@ -205,7 +213,7 @@ impl Scan<'_, '_> {
         let start = self.pos;
         let looks_at_strings = !self.plan.texts.is_empty();
         let matters =
-            states != 0 || hide.is_some() || looks_at_strings || matches!(place, Place::Root { .. } | Place::Metadata | Place::Annotations);
+            states != 0 || hide.is_some() || looks_at_strings || matches!(place, Region::Root | Region::Metadata | Region::Annotations);
         match self.src.get(start).ok_or(Unreadable::Malformed)? {
             b'{' if matters => self.object(states, place, hide, depth),
             b'[' if matters => self.array(states, place, hide, depth),
@@ -232,28 +240,19 @@ impl Scan<'_, '_> {
         }
     }
 
-    fn object(&mut self, states: u128, place: Place, hide: Option<usize>, depth: usize) -> Result<(), Unreadable> {
+    fn object(&mut self, states: u128, place: Region, hide: Option<usize>, depth: usize) -> Result<(), Unreadable> {
         let mut delimiter = self.pos;
         let mut kept = false;
         self.pos = skip_space(self.src, self.pos + 1);
         while self.src.get(self.pos) != Some(&b'}') {
-            let key_start = self.pos;
-            if self.src.get(key_start) != Some(&b'"') {
-                return Err(Unreadable::Malformed);
-            }
-            let is_escaped;
-            (self.pos, is_escaped) = skip_name(self.src, key_start)?;
-            let around = std::mem::replace(&mut self.member, key_start..self.pos);
-            let key = key(&self.src[key_start..self.pos], is_escaped)?;
+            let name = Name::at(self.src, self.pos)?;
+            let key = name.read(self.src)?;
             let key = key.as_ref();
-            self.pos = skip_space(self.src, self.pos);
-            if self.src.get(self.pos) != Some(&b':') {
-                return Err(Unreadable::Malformed);
-            }
-            self.pos = skip_space(self.src, self.pos + 1);
-            let (next, hit) = if states == 0 { (0, None) } else { self.plan.step(states, self.active, RawAt::Name(key)) };
+            self.pos = name.value;
+            let around = std::mem::replace(&mut self.member, name.span);
+            let (next, hit) = if states == 0 { (0, None) } else { self.plan.step(states, self.active, RawSegment::Name(key)) };
             let hide = self.plan.stronger(hide, hit);
-            let inner = child_place(place, key, self.resource);
+            let inner = self.inner(place, key)?;
             if hide.is_some_and(|field| self.plan.fields[field].how == Transform::Remove) {
                 self.collect_removed(inner)?;
                 self.remove(&mut delimiter, &mut kept, hide)?;
@@ -261,14 +260,14 @@ impl Scan<'_, '_> {
                 continue;
             }
             let is_string = self.src.get(self.pos) == Some(&b'"');
-            if matches!(place, Place::Root { .. }) && key == b"items" && next == 0 && hide.is_none() {
+            if matches!(place, Region::Root) && key == b"items" && next == 0 && hide.is_none() {
                 self.nested_list(depth)?;
-            } else if place == Place::Annotations && is_string && hide.is_none() {
+            } else if place == Region::Annotations && is_string && hide.is_none() {
                 self.annotation(key == LAST_APPLIED.as_bytes())?;
             } else {
                 let (start, at) = (self.pos, self.out.len() + (self.pos - self.copied));
                 self.value(next, inner, hide, depth + 1)?;
-                if inner == Place::ManagedFields && managed::names_values(&self.src[start..self.pos]) {
+                if inner == Region::ManagedFields && managed::names_values(&self.src[start..self.pos]) {
                     self.repeating.push((at..self.out.len() + (self.pos - self.copied), Repeats::ManagedFields));
                 }
             }
@@ -280,12 +279,34 @@ impl Scan<'_, '_> {
         Ok(())
     }
 
-    fn array(&mut self, states: u128, place: Place, hide: Option<usize>, depth: usize) -> Result<(), Unreadable> {
+    /// The place of a member's value. Fields that hold bytes are base64 in JSON: typed clients decode them, so what replaces them must decode.
+    fn inner(&mut self, place: Region, key: &[u8]) -> Result<Region, Unreadable> {
+        Ok(match (place, key) {
+            (Region::Root, b"metadata") => Region::Metadata,
+            (Region::Metadata, b"annotations") => Region::Annotations,
+            (Region::Metadata, b"managedFields") => Region::ManagedFields,
+            (Region::Root, b"data") if self.is_secret()? => Region::Bytes,
+            (Region::Root, b"binaryData") | (_, b"caBundle") => Region::Bytes,
+            (_, b"request" | b"certificate") if self.resource == "certificatesigningrequests" => Region::Bytes,
+            (Region::Bytes, _) => Region::Bytes,
+            _ => Region::Other,
+        })
+    }
+
+    /// Whether it is a Secret. The objects of a list do not say so: they are read to their end for it, where that matters and nowhere else.
+    fn is_secret(&mut self) -> Result<bool, Unreadable> {
+        if self.is_secret.is_none() {
+            self.is_secret = Some(self.resource == "secrets" || member(self.src, b"kind")? == Some(b"\"Secret\""));
+        }
+        Ok(self.is_secret == Some(true))
+    }
+
+    fn array(&mut self, states: u128, place: Region, hide: Option<usize>, depth: usize) -> Result<(), Unreadable> {
         let mut delimiter = self.pos;
         let (mut kept, mut index) = (false, 0);
         self.pos = skip_space(self.src, self.pos + 1);
         while self.src.get(self.pos) != Some(&b']') {
-            let (next, hit) = if states == 0 { (0, None) } else { self.plan.step(states, self.active, RawAt::Index(index)) };
+            let (next, hit) = if states == 0 { (0, None) } else { self.plan.step(states, self.active, RawSegment::Index(index)) };
             let hide = self.plan.stronger(hide, hit);
             index += 1;
             if hide.is_some_and(|field| self.plan.fields[field].how == Transform::Remove) {
@@ -293,7 +314,7 @@ impl Scan<'_, '_> {
                 self.remove(&mut delimiter, &mut kept, hide)?;
                 continue;
             }
-            self.value(next, if place == Place::Bytes { place } else { Place::Other }, hide, depth + 1)?;
+            self.value(next, if place == Region::Bytes { place } else { Region::Other }, hide, depth + 1)?;
             kept = true;
             self.separator(&mut delimiter, b']')?;
         }
@@ -303,17 +324,10 @@ impl Scan<'_, '_> {
 
     /// Passes the comma after a member or element, and remembers where it was.
     fn separator(&mut self, delimiter: &mut usize, close: u8) -> Result<(), Unreadable> {
-        self.pos = skip_space(self.src, self.pos);
-        match self.src.get(self.pos) {
-            Some(b',') => {
-                *delimiter = self.pos;
-                self.pos = skip_space(self.src, self.pos + 1);
-                // A comma before the close is no JSON.
-                if self.src.get(self.pos) == Some(&close) { Err(Unreadable::Malformed) } else { Ok(()) }
-            }
-            Some(other) if *other == close => Ok(()),
-            _ => Err(Unreadable::Malformed),
-        }
+        let comma;
+        (comma, self.pos) = separator(self.src, self.pos, close)?;
+        *delimiter = comma.unwrap_or(*delimiter);
+        Ok(())
     }
 
     /// Leaves out the member or element whose value ends at `pos`, and one comma with it.
@@ -338,14 +352,14 @@ impl Scan<'_, '_> {
     }
 
     /// Passes a value that is left out, remembering the texts in it.
-    fn collect_removed(&mut self, place: Place) -> Result<(), Unreadable> {
+    fn collect_removed(&mut self, place: Region) -> Result<(), Unreadable> {
         let start = self.pos;
         self.pos = skip_value(self.src, start)?;
         let value = serde_json::from_slice(&self.src[start..self.pos]).map_err(|_| Unreadable::Malformed)?;
         let mut pending = vec![&value];
         while let Some(value) = pending.pop() {
             match value {
-                serde_json::Value::String(text) => self.values.add(text, place == Place::Bytes),
+                serde_json::Value::String(text) => self.values.add(text, place == Region::Bytes),
                 serde_json::Value::Array(list) => pending.extend(list),
                 serde_json::Value::Object(map) => pending.extend(map.values()),
                 serde_json::Value::Number(number) => self.values.add(&number.to_string(), false),
@@ -358,7 +372,7 @@ impl Scan<'_, '_> {
     /// A List in an item: each element is an object of its own, with its own conditions.
     fn nested_list(&mut self, depth: usize) -> Result<(), Unreadable> {
         if self.src.get(self.pos) != Some(&b'[') {
-            return self.value(0, Place::Other, None, depth + 1);
+            return self.value(0, Region::Other, None, depth + 1);
         }
         if depth > 4 {
             return Err(Unreadable::TooDeep);
@@ -475,12 +489,12 @@ impl Scan<'_, '_> {
             .is_some_and(|text| matches!(self.values.hide(text), Cow::Borrowed(same) if same == text))
     }
 
-    fn hide_string(&mut self, start: usize, place: Place, field: usize) -> Result<(), Unreadable> {
+    fn hide_string(&mut self, start: usize, place: Region, field: usize) -> Result<(), Unreadable> {
         let raw = &self.src[start..self.pos];
         if raw == b"\"\"" {
             return Ok(());
         }
-        let is_bytes = place == Place::Bytes;
+        let is_bytes = place == Region::Bytes;
         self.hidden.push((start..self.pos, is_bytes));
         match self.plan.fields[field].how {
             Transform::Redact => self.write(start, if is_bytes { placeholder::REDACTED_BASE64 } else { placeholder::REDACTED }, field),
@@ -540,7 +554,7 @@ impl Scan<'_, '_> {
         Ok(())
     }
 
-    fn hide_text(&mut self, start: usize, place: Place) -> Result<(), Unreadable> {
+    fn hide_text(&mut self, start: usize, place: Region) -> Result<(), Unreadable> {
         // A long text is searched at once: between them it is looked how long that has taken.
         let began = (self.pos - start > LONG).then(Instant::now);
         let done = self.hide_in_text(start, place);
@@ -548,12 +562,12 @@ impl Scan<'_, '_> {
         if self.searching > LONGEST_SEARCH { Err(Unreadable::TooCostly) } else { done }
     }
 
-    fn hide_in_text(&mut self, start: usize, place: Place) -> Result<(), Unreadable> {
+    fn hide_in_text(&mut self, start: usize, place: Region) -> Result<(), Unreadable> {
         use base64::Engine;
         use base64::engine::general_purpose::STANDARD;
         let text: String = serde_json::from_slice(&self.src[start..self.pos]).map_err(|_| Unreadable::Malformed)?;
         let hidden = match place {
-            Place::Bytes => STANDARD
+            Region::Bytes => STANDARD
                 .decode(&text)
                 .ok()
                 .and_then(|bytes| String::from_utf8(bytes).ok())
@@ -601,20 +615,7 @@ impl Scan<'_, '_> {
 
 /// The name of a member that is read, or of the one around it; empty where there is none.
 fn name_of<'a>(src: &'a [u8], member: &Range<usize>) -> Result<Cow<'a, [u8]>, Unreadable> {
-    if member.is_empty() { Ok(Cow::Borrowed(b"")) } else { key(&src[member.clone()], src[member.clone()].contains(&b'\\')) }
-}
-
-/// Fields that hold bytes are base64 in JSON: typed clients decode them, so what replaces them must decode.
-fn child_place(place: Place, key: &[u8], resource: &str) -> Place {
-    match (place, key) {
-        (Place::Root { .. }, b"metadata") => Place::Metadata,
-        (Place::Metadata, b"annotations") => Place::Annotations,
-        (Place::Metadata, b"managedFields") => Place::ManagedFields,
-        (Place::Root { is_secret: true }, b"data") | (Place::Root { .. }, b"binaryData") | (_, b"caBundle") => Place::Bytes,
-        (_, b"request" | b"certificate") if resource == "certificatesigningrequests" => Place::Bytes,
-        (Place::Bytes, _) => Place::Bytes,
-        _ => Place::Other,
-    }
+    if member.is_empty() { Ok(Cow::Borrowed(b"")) } else { read_name(&src[member.clone()], src[member.clone()].contains(&b'\\')) }
 }
 
 #[cfg(test)]

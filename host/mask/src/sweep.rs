@@ -92,7 +92,7 @@ fn as_json(text: &str) -> String {
     escaped.get(1..escaped.len() - 1).unwrap_or_default().to_owned()
 }
 
-/// The same by Go (`encoding/json`, whose writer has HTML in mind).
+/// A text as Go writes it in JSON (`encoding/json`, whose writer has HTML in mind).
 fn as_go(text: &str) -> String {
     let mut escaped = as_json(text);
     for (plain, written) in [("&", "\\u0026"), ("<", "\\u003c"), (">", "\\u003e"), ("\u{2028}", "\\u2028"), ("\u{2029}", "\\u2029")] {
@@ -103,7 +103,7 @@ fn as_go(text: &str) -> String {
     escaped
 }
 
-/// The same by Python (`json.dumps`): nothing beyond ASCII.
+/// A text as Python writes it in JSON (`json.dumps`): nothing beyond ASCII.
 fn as_python(text: &str) -> String {
     let mut escaped = String::new();
     for c in as_json(text).chars() {
@@ -115,7 +115,7 @@ fn as_python(text: &str) -> String {
     escaped
 }
 
-/// The same by PHP (`json_encode`), which escapes slashes too.
+/// A text as PHP writes it in JSON (`json_encode`), which escapes slashes too.
 fn as_php(text: &str) -> String {
     as_python(text).replace('/', "\\/")
 }
@@ -186,7 +186,7 @@ impl Hidden {
         plain + rest
     }
 
-    /// The same for every text in a value.
+    /// Hides them in every text of a value.
     pub fn hide_in(&self, value: &mut serde_json::Value) {
         match value {
             serde_json::Value::String(text) => *text = self.hide(text),

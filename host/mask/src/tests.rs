@@ -9,9 +9,9 @@ fn mask(path: &str, how: Transform) -> Mask {
     Mask { what: Selector::Field(path.into()), how, when: Vec::new() }
 }
 
-fn apply(masks: &[Mask], object: &str, resource: &str) -> (Value, Report) {
+fn apply(masks: &[Mask], object: &str, resource: &str) -> (Value, MaskCounts) {
     let plan = Plan::compile(masks, &TokenKey::new(&[1; 32])).unwrap();
-    let (mut out, mut report) = (Vec::new(), Report::new());
+    let (mut out, mut report) = (Vec::new(), MaskCounts::new());
     plan.apply(object.as_bytes(), resource, false, &mut out, &mut report).unwrap();
     (serde_json::from_slice(&out).unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&out))), report)
 }
@@ -84,7 +84,7 @@ fn a_row_shows_what_was_asked_for_and_no_value() {
         (RowObject::Object, json!({"kind": "W", "metadata": {"name": "n"}, "spec": {"token": "postern-masked"}})),
     ] {
         let mut out = Vec::new();
-        plan.apply_row(row.as_bytes(), "widgets", include, &mut out, &mut Report::new()).unwrap();
+        plan.apply_row(row.as_bytes(), "widgets", include, &mut out, &mut MaskCounts::new()).unwrap();
         let masked: Value = serde_json::from_slice(&out).unwrap();
         assert_eq!(masked["cells"], json!(["n", "postern-masked", 3]));
         assert_eq!(masked["object"], object);
@@ -96,7 +96,7 @@ fn what_cannot_be_read_is_an_error() {
     let plan = Plan::compile(&[mask("$..a", Transform::Redact)], &TokenKey::new(&[1; 32])).unwrap();
     let deep = "[".repeat(100_000);
     for bad in ["", "{", "{\"a\"", "{\"a\":}", "{\"a\":1,}", "[1 2]", "{\"a\":1} x", deep.as_str()] {
-        assert!(plan.apply(bad.as_bytes(), "x", false, &mut Vec::new(), &mut Report::new()).is_err(), "{bad:.20}");
+        assert!(plan.apply(bad.as_bytes(), "x", false, &mut Vec::new(), &mut MaskCounts::new()).is_err(), "{bad:.20}");
     }
 }
 
@@ -137,15 +137,15 @@ proptest::proptest! {
         let object = json!({"metadata": {"annotations": {"note": note.to_string()}}, "data": data, "other": note});
         let text = if pretty { serde_json::to_string_pretty(&object).unwrap() } else { object.to_string() };
         let plan = Plan::compile(&[mask("$.data.*", Transform::Redact)], &TokenKey::new(&[1; 32])).unwrap();
-        let (mut alone, mut reported) = (Vec::new(), Report::new());
+        let (mut alone, mut reported) = (Vec::new(), MaskCounts::new());
         plan.apply(text.as_bytes(), "secrets", false, &mut alone, &mut reported).unwrap();
-        let (mut first, mut report) = (b"before".to_vec(), Report::new());
+        let (mut first, mut report) = (b"before".to_vec(), MaskCounts::new());
         let end = plan.apply_to_first(format!("{text}{after}").as_bytes(), "secrets", false, &mut first, &mut report);
         proptest::prop_assert_eq!(end, Some(text.len()));
         proptest::prop_assert_eq!(first.strip_prefix(b"before"), Some(alone.as_slice()));
         proptest::prop_assert_eq!(report, reported);
         for cut in 0..text.len() {
-            let (mut half, mut report) = (b"before".to_vec(), Report::new());
+            let (mut half, mut report) = (b"before".to_vec(), MaskCounts::new());
             proptest::prop_assert_eq!(plan.apply_to_first(&text.as_bytes()[..cut], "secrets", false, &mut half, &mut report), None);
             proptest::prop_assert!(half == b"before" && report.is_empty());
         }
@@ -154,7 +154,7 @@ proptest::proptest! {
     #[test]
     fn garbage_does_not_panic(bytes in proptest::collection::vec(0u8..=255, 0..64)) {
         let plan = Plan::compile(&[mask("$..a", Transform::Remove)], &TokenKey::new(&[1; 32])).unwrap();
-        let _ = plan.apply(&bytes, "secrets", false, &mut Vec::new(), &mut Report::new());
+        let _ = plan.apply(&bytes, "secrets", false, &mut Vec::new(), &mut MaskCounts::new());
     }
 }
 
@@ -164,7 +164,7 @@ fn what_masks_hide_names_no_element_of_managed_fields() {
     let masked = |what: Selector, how: Transform| {
         let plan = Plan::compile(&[Mask { what, how, when: vec![] }], &TokenKey::new(&[7; 32])).unwrap();
         let mut out = Vec::new();
-        plan.apply(object, "pods", false, &mut out, &mut Report::new()).unwrap();
+        plan.apply(object, "pods", false, &mut out, &mut MaskCounts::new()).unwrap();
         serde_json::from_slice::<Value>(&out).unwrap();
         String::from_utf8(out).unwrap()
     };

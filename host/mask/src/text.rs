@@ -13,7 +13,7 @@ use regex_automata::{Anchored, Input};
 
 use super::literals::Literals;
 use super::placeholder::{self, Transform};
-use super::plan::{InvalidMask, Report};
+use super::plan::{InvalidMask, LARGEST_PROGRAM, LARGEST_STATES, MaskCounts};
 use super::token::{Scope, TokenKey};
 
 /// How long a short beginning is held back on a terminal, or at the end of a line.
@@ -45,11 +45,14 @@ pub struct Pattern {
 impl Pattern {
     /// Compiles a regular expression.
     pub(super) fn compile(pattern: &str, how: Transform) -> Result<Self, InvalidMask> {
-        let regex =
-            regex::bytes::RegexBuilder::new(pattern).size_limit(1 << 20).build().map_err(|error| InvalidMask::no_expression(&error))?;
+        let regex = regex::bytes::RegexBuilder::new(pattern)
+            .size_limit(LARGEST_PROGRAM)
+            .dfa_size_limit(LARGEST_STATES)
+            .build()
+            .map_err(|error| InvalidMask::no_expression(&error))?;
         let syntax = regex_automata::util::syntax::Config::new().utf8(false);
         let dfa = DFA::builder()
-            .configure(DFA::config().unicode_word_boundary(true).skip_cache_capacity_check(true))
+            .configure(DFA::config().unicode_word_boundary(true).cache_capacity(LARGEST_STATES).skip_cache_capacity_check(true))
             .syntax(syntax)
             .thompson(regex_automata::nfa::thompson::Config::new().utf8(false))
             .build(pattern)
@@ -65,6 +68,13 @@ impl Pattern {
             }
         }
         Ok(Self { regex, dfa, first, how })
+    }
+
+    /// What it takes of the memory, about, with that for text that does not flow: its expression twice, forwards and backwards, and what is made of them while they
+    /// search.
+    pub(super) fn size(&self) -> usize {
+        let program = self.dfa.as_ref().map_or(LARGEST_PROGRAM, |dfa| dfa.get_nfa().memory_usage());
+        5 * program + LARGEST_STATES / 4
     }
 }
 
@@ -106,6 +116,7 @@ impl TextRules {
 /// One text on its way.
 pub struct TextMask {
     rules: Arc<TextRules>,
+    /// The states of each pattern, once one may begin.
     caches: Vec<Option<Cache>>,
     pending: Vec<u8>,
     /// What of the text was looked at to tell whether it is one.
@@ -114,14 +125,14 @@ pub struct TextMask {
     terminal: bool,
     wait: Option<Duration>,
     /// How much was hidden.
-    pub report: Report,
+    pub report: MaskCounts,
 }
 
 impl TextMask {
     /// Begins a text; `terminal` says whether somebody may be typing.
     pub fn new(rules: Arc<TextRules>, terminal: bool) -> Self {
-        let caches = rules.patterns.iter().map(|p| p.dfa.as_ref().map(DFA::create_cache)).collect();
-        Self { rules, caches, pending: Vec::new(), seen: 0, binary: false, terminal, wait: None, report: Report::new() }
+        let caches = rules.patterns.iter().map(|_| None).collect();
+        Self { rules, caches, pending: Vec::new(), seen: 0, binary: false, terminal, wait: None, report: MaskCounts::new() }
     }
 
     /// Takes a piece; what can go on is appended to `out`.
@@ -266,11 +277,14 @@ impl TextMask {
         let floor = text.len().saturating_sub(REACH);
         let mut hold = text.len();
         for (pattern, cache) in self.rules.patterns.iter().zip(&mut self.caches) {
-            let (Some(dfa), Some(cache)) = (&pattern.dfa, cache) else {
+            let Some(dfa) = &pattern.dfa else {
                 hold = hold.min(memchr::memrchr(b'\n', text).map_or(0, |at| at + 1));
                 continue;
             };
-            let begins = (floor..hold).find(|at| pattern.first[usize::from(text[*at])] && may_go_on(dfa, cache, text, *at));
+            let mut begins = |at: usize| {
+                pattern.first[usize::from(text[at])] && may_go_on(dfa, cache.get_or_insert_with(|| dfa.create_cache()), text, at)
+            };
+            let begins = (floor..hold).find(|at| begins(*at));
             hold = begins.unwrap_or(hold);
         }
         if let Some((literals, _)) = &self.rules.literals {

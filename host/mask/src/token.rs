@@ -6,7 +6,8 @@
 
 use aws_lc_rs::hmac;
 
-use super::raw::{Unreadable, skip_space, skip_value, start_of};
+use super::json::Unreadable;
+use super::json::walk::{skip_space, skip_value, start_of};
 
 /// The key tokens are made with. It never leaves the gateway.
 #[derive(Clone)]

@@ -11,7 +11,7 @@ const ATTEMPTS: u32 = 8;
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Makes the first instance of a module, again while the system is busy.
-pub(super) fn patiently<T>(mut instantiate: impl FnMut() -> wasmtime::Result<T>) -> wasmtime::Result<T> {
+pub(super) fn retry_while_busy<T>(mut instantiate: impl FnMut() -> wasmtime::Result<T>) -> wasmtime::Result<T> {
     for _ in 1..ATTEMPTS {
         match instantiate() {
             Err(error) if is_busy(&error) => std::thread::sleep(PAUSE),
@@ -32,7 +32,7 @@ mod tests {
     /// Fails so often in one way, then succeeds; says what came of it and after how many attempts.
     fn tried(failures: u32, error: impl Fn() -> wasmtime::Error) -> (bool, u32) {
         let mut attempts = 0;
-        let done = patiently(|| {
+        let done = retry_while_busy(|| {
             attempts += 1;
             if attempts <= failures { Err(error()) } else { Ok(()) }
         });

@@ -55,13 +55,13 @@ pub struct CounterRow {
 pub struct Counters {
     /// The name of the only cluster there is.
     alone: Option<String>,
-    kept: Mutex<Kept>,
+    kept: Mutex<CounterTable>,
     /// Nothing is kept where there is none.
     rows: Option<Box<dyn CounterRows>>,
 }
 
 #[derive(Default)]
-struct Kept {
+struct CounterTable {
     of: HashMap<CounterOwner, HashMap<(String, u32), Counter>>,
     /// Those that ended and are in the store still.
     ended: Vec<CounterId>,
@@ -106,7 +106,7 @@ impl Counters {
     /// Goes on with what was counted before. `alone` is the name of the only cluster, where there is one: its rows have no name, and so a cluster that becomes one
     /// of several goes on where it was.
     pub async fn open(rows: impl CounterRows + 'static, alone: Option<&str>, now: u64) -> anyhow::Result<Self> {
-        let mut kept = Kept::default();
+        let mut kept = CounterTable::default();
         for CounterRow { id: CounterId { owner, key, window }, slices } in rows.load(now).await? {
             kept.of.entry(owner).or_default().insert((key, window), Counter { slices: slices.into(), changed: false });
         }

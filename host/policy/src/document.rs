@@ -17,7 +17,7 @@ const MOST_TEXT: usize = 8 << 20;
 pub trait Body: fmt::Debug + Send + Sync {
     /// The object in it, for who reads all of it.
     fn value(&self) -> Result<&Arc<Value>, String>;
-    /// The same, for who reads along one path only.
+    /// The body, for who reads along one path only.
     fn value_along(&self, path: &Path) -> Result<&Arc<Value>, String>;
     /// Its bytes as they came.
     fn size(&self) -> Result<u64, String>;

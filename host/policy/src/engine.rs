@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
-use crate::contract::Subject;
+use crate::contract::PolicyOperation;
 use crate::counters::Counters;
-use crate::ready::{self, Job, Jobs, Place};
+use crate::ready::{self, InstancePermit, Job, Jobs};
 use postern_ground::clock;
 use postern_ground::slots::{Full, Slot, Slots};
 
@@ -35,13 +35,13 @@ const KEEP_RESIDENT: usize = 16 << 20;
 /// What policies run in.
 pub struct Runtime {
     pub(super) engine: Engine,
-    pub(super) configuring: Engine,
+    pub(super) configure_engine: Engine,
     /// What policies have counted.
     pub counters: Counters,
     clock: Clock,
     jobs: OnceLock<Jobs>,
     /// Its clones are the instances that are kept ready.
-    pub(super) places: Place,
+    pub(super) places: InstancePermit,
     staying: Arc<Slots>,
 }
 
@@ -87,11 +87,11 @@ impl Runtime {
         let engine = Engine::new(&config)?;
         let runtime = Arc::new(Self {
             engine,
-            configuring: Engine::new(&base())?,
+            configure_engine: Engine::new(&base())?,
             counters,
             clock: Clock::default(),
             jobs: OnceLock::new(),
-            places: Place::default(),
+            places: InstancePermit::default(),
             staying: Slots::new(STAYING as usize),
         });
         let weak = Arc::downgrade(&runtime);
@@ -105,7 +105,7 @@ impl Runtime {
     }
 
     /// A place for an instance that stays with a stream: each caller has so many in each cluster.
-    pub fn stay(&self, subject: &Subject) -> Result<Slot, Full> {
+    pub fn stay(&self, subject: &PolicyOperation) -> Result<Slot, Full> {
         self.staying.take(&[subject.cluster(), subject.issuer(), subject.username()], STAYING_FOR_ONE)
     }
 
@@ -122,7 +122,7 @@ impl Runtime {
     }
 
     /// Begins a call: while it is under way the epoch moves on.
-    pub(super) fn running(&self) -> Running<'_> {
+    pub(super) fn tick_epochs(&self) -> Running<'_> {
         let clock = &self.clock;
         clock.calls.fetch_add(1, Ordering::Relaxed);
         clock.running.fetch_add(1, Ordering::SeqCst);
@@ -149,7 +149,7 @@ fn tick(runtime: &Weak<Runtime>) {
     let (mut seen, mut idle) = (0, 0);
     while let Some(this) = runtime.upgrade() {
         this.engine.increment_epoch();
-        this.configuring.increment_epoch();
+        this.configure_engine.increment_epoch();
         let clock = &this.clock;
         let calls = clock.calls.load(Ordering::Relaxed);
         idle = if calls == seen && clock.running.load(Ordering::SeqCst) == 0 { idle + 1 } else { 0 };

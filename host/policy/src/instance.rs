@@ -7,18 +7,19 @@ use serde_json::Value;
 use wasmtime::component::Instance;
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap};
 
-use crate::busy::patiently;
+use crate::busy::retry_while_busy;
 use crate::contract::v0_1::{self, Prepared};
-use crate::contract::{Hook, Manifest, Subject, Verdict, failure};
+use crate::contract::{Hook, Manifest, PolicyOperation, Verdict, in_a_line};
 use crate::counters::CounterOwner;
 use crate::document::{Body, Document, Seen};
 use crate::engine::ticks;
 use crate::grants::Capability;
-use crate::live::Live;
 use crate::sight::Sight;
-use crate::state::{State, Surroundings};
-use crate::{CallLimits, Outcome, Policy, Runtime};
+use crate::state::{HostState, Surroundings};
+use crate::stream_instance::StreamInstance;
+use crate::{CallLimits, HookOutcome, Policy, Runtime};
 use postern_ground::slots::Slot;
+use postern_mask::{Plan, PlanCache};
 
 /// Milliseconds that what is done once, when a module is loaded, may take: a machine that compiles another just now is slow.
 pub(super) const LOAD_TIME: u64 = 10_000;
@@ -30,23 +31,27 @@ const MOST_HANDLES: usize = 1000;
 /// What a call is about.
 pub struct Call<'a> {
     /// The operation as policies are told of it.
-    pub subject: &'a Subject,
+    pub subject: &'a PolicyOperation,
     /// The request's body, when a policy reads it.
     pub body: Option<Arc<dyn Body>>,
     /// The objects beside it.
     pub surroundings: &'a Surroundings,
+    /// Where the masks that it answers with are compiled.
+    pub plans: &'a PlanCache,
 }
 
 /// What a policy answered.
 #[derive(Debug)]
-pub struct Answer {
+pub struct HookAnswer {
     /// The verdict, or why there is none.
     pub verdict: Result<Verdict, String>,
+    /// The masks of its verdict, compiled; none of another verdict.
+    pub plan: Option<Arc<Plan>>,
     /// Facts for the audit event.
     pub annotations: Vec<(String, String)>,
     /// Bytes of memory its instance had.
     pub memory: usize,
-    /// Whether there was no room for an instance of it. That is no failure of the policy's, and what it says of those does not hold.
+    /// Whether there was no room for an instance of it, or no time left for its masks. That is no failure that its file may let pass.
     pub exhausted: bool,
     /// When it was asked.
     pub began: Instant,
@@ -56,24 +61,24 @@ pub struct Answer {
 
 /// Asks a prepared component what it is, and checks the types of its hooks: they are not checked again with every call.
 pub(super) fn describe(runtime: &Runtime, prepared: &Prepared, limits: CallLimits) -> anyhow::Result<Manifest> {
-    let _running = runtime.running();
-    let mut store = store(runtime, State::new(limits.memory.0), CallLimits { deadline: limits.deadline.max(LOAD_TIME), ..limits });
-    let instance = patiently(|| prepared.module().instantiate(&mut store)).map_err(|e| anyhow::anyhow!("{}", explain(&e)))?;
+    let _ticking = runtime.tick_epochs();
+    let mut store = store(runtime, HostState::new(limits.memory.0), CallLimits { deadline: limits.deadline.max(LOAD_TIME), ..limits });
+    let instance = retry_while_busy(|| prepared.module().instantiate(&mut store)).map_err(|e| anyhow::anyhow!("{}", explain(&e)))?;
     prepared.check(&instance, &mut store).map_err(|e| anyhow::anyhow!("its hooks are not those of the contract: {e:#}"))?;
     let manifest = v0_1::describe(&instance, &mut store).map_err(|e| anyhow::anyhow!("describe failed: {}", explain(&e)))?;
     manifest.checked()
 }
 
-pub(super) fn store(runtime: &Runtime, state: State, limits: CallLimits) -> Store<State> {
+pub(super) fn store(runtime: &Runtime, state: HostState, limits: CallLimits) -> Store<HostState> {
     let mut store = Store::new(&runtime.engine, state);
-    store.limiter(|state| &mut state.bound);
+    store.limiter(|state| &mut state.limiter);
     store.set_epoch_deadline(ticks(limits.deadline));
-    bound_host(&mut store);
+    limit_host_calls(&mut store);
     store
 }
 
 /// What a policy can have the host keep: in one call, and at a time.
-pub(super) fn bound_host(store: &mut Store<State>) {
+pub(super) fn limit_host_calls(store: &mut Store<HostState>) {
     store.set_hostcall_fuel(MOST_IN_A_CALL);
     store.set_max_component_handles(MOST_HANDLES);
     store.data_mut().table.set_max_capacity(MOST_HANDLES);
@@ -81,34 +86,40 @@ pub(super) fn bound_host(store: &mut Store<State>) {
 
 impl Policy {
     /// Calls on-request in a fresh instance.
-    pub fn call_on_request(&self, runtime: &Arc<Runtime>, call: &Call<'_>) -> Answer {
-        let (answer, left) = self
-            .call(runtime, call.subject, call.surroundings, Hook::OnRequest, |instance, store| self.on_request_in(instance, store, call));
+    pub fn call_on_request(&self, runtime: &Arc<Runtime>, call: &Call<'_>) -> HookAnswer {
+        let (answer, left) = self.call(runtime, call, Hook::OnRequest, |instance, store| self.on_request_in(instance, store, call));
         self.done(runtime, left);
         answer
     }
 
-    /// The same, and the instance goes on to look at the stream that follows. Of a policy without on-request the verdict is allow.
-    pub fn call_and_stay(self: &Arc<Self>, runtime: &Arc<Runtime>, call: &Call<'_>, place: Slot) -> (Answer, Option<Live>) {
-        let (answer, left) =
-            self.call(runtime, call.subject, call.surroundings, Hook::OnRequest, |instance, store| match self.has(Hook::OnRequest) {
-                true => self.on_request_in(instance, store, call),
-                false => Ok(Verdict::Allow),
-            });
-        let live =
-            left.map(|(store, instance)| Live::new(Arc::clone(self), Arc::clone(runtime), store, instance, call.subject.clone(), place));
+    /// Calls on-request, and the instance goes on to look at the stream that follows. Of a policy without on-request the verdict is allow.
+    pub fn call_and_stay(self: &Arc<Self>, runtime: &Arc<Runtime>, call: &Call<'_>, place: Slot) -> (HookAnswer, Option<StreamInstance>) {
+        let (answer, left) = self.call(runtime, call, Hook::OnRequest, |instance, store| match self.has(Hook::OnRequest) {
+            true => self.on_request_in(instance, store, call),
+            false => Ok(Verdict::Allow),
+        });
+        let live = left.map(|(store, instance)| {
+            StreamInstance::new(Arc::clone(self), Arc::clone(runtime), store, instance, call.subject.clone(), place)
+        });
         (answer, live)
     }
 
-    fn on_request_in(&self, instance: &Instance, store: &mut Store<State>, call: &Call<'_>) -> wasmtime::Result<Verdict> {
+    fn on_request_in(&self, instance: &Instance, store: &mut Store<HostState>, call: &Call<'_>) -> wasmtime::Result<Verdict> {
         let body = call.body.clone().map(|body| Document::body(body, store.data().sight));
         self.component.on_request(instance, store, call.subject, body)
     }
 
-    /// Calls on-object in a fresh instance.
-    /// `size` is how many bytes the object came in.
-    pub fn call_on_object(&self, runtime: &Arc<Runtime>, subject: &Subject, object: Arc<Value>, size: u64) -> Answer {
-        let (answer, left) = self.call(runtime, subject, &Surroundings::default(), Hook::OnObject, |instance, store| {
+    /// Calls on-object in a fresh instance. `size` is how many bytes the object came in.
+    pub fn call_on_object(
+        &self,
+        runtime: &Arc<Runtime>,
+        subject: &PolicyOperation,
+        plans: &PlanCache,
+        object: Arc<Value>,
+        size: u64,
+    ) -> HookAnswer {
+        let call = Call { subject, body: None, surroundings: &Surroundings::default(), plans };
+        let (answer, left) = self.call(runtime, &call, Hook::OnObject, |instance, store| {
             let object = Document::ready(object, Some(size), store.data().sight, Seen::default());
             self.component.on_object(instance, store, subject, object)
         });
@@ -117,7 +128,7 @@ impl Policy {
     }
 
     /// An instance that has served.
-    fn done(&self, runtime: &Runtime, left: Option<(Store<State>, Instance)>) {
+    fn done(&self, runtime: &Runtime, left: Option<(Store<HostState>, Instance)>) {
         if let Some((store, _)) = left {
             self.ready.done(runtime, store);
         }
@@ -126,18 +137,20 @@ impl Policy {
     fn call(
         &self,
         runtime: &Arc<Runtime>,
-        subject: &Subject,
-        surroundings: &Surroundings,
+        about: &Call<'_>,
         which: Hook,
-        hook: impl FnOnce(&Instance, &mut Store<State>) -> wasmtime::Result<Verdict>,
-    ) -> (Answer, Option<(Store<State>, Instance)>) {
-        let _running = runtime.running();
+        hook: impl FnOnce(&Instance, &mut Store<HostState>) -> wasmtime::Result<Verdict>,
+    ) -> (HookAnswer, Option<(Store<HostState>, Instance)>) {
+        let Call { subject, surroundings, plans, .. } = *about;
+        let _ticking = runtime.tick_epochs();
         let began = Instant::now();
         let (mut store, instance) = self.ready.take(runtime);
         store.set_epoch_deadline(ticks(self.limits.deadline));
         let state = store.data_mut();
         state.surroundings = surroundings.clone();
-        state.sight = self.sight(subject);
+        let (resource, subresource) = subject.resource();
+        let sight = Sight::new(&self.granted, resource, subresource);
+        state.sight = sight;
         state.counts = self
             .granted
             .contains(&Capability::Counters)
@@ -147,43 +160,37 @@ impl Policy {
             Ok(instance) => hook(instance, &mut store).map_err(|error| explain(&error)),
             Err(error) => Err(explain(error)),
         };
-        let verdict = verdict.and_then(|verdict| self.checked(subject, verdict.of_hook(which)?)).map_err(failure);
+        let verdict = verdict.and_then(|verdict| seen_only(sight, verdict.of_hook(which)?)).map_err(in_a_line);
         let took = began.elapsed();
+        let (mut plan, mut exhausted) = (None, instance.as_ref().is_err_and(|error| error.is::<PoolConcurrencyLimitError>()));
+        // A mask that is none is a failure of the policy that gave it.
+        let verdict = verdict.and_then(|verdict| {
+            if let Verdict::Mask(masks) = &verdict {
+                plan = Some(plans.of_policy(&self.name, masks).map_err(|error| {
+                    exhausted |= error.is_exhausted();
+                    if error.is_exhausted() { error.to_string() } else { format!("it returned a mask that is none: {error}") }
+                })?);
+            }
+            Ok(verdict)
+        });
         if !surroundings.only_asks {
-            self.stats.add(which, outcome(&verdict), took);
+            self.stats.add(which, HookOutcome::of(&verdict), took);
         }
-        let exhausted = instance.as_ref().is_err_and(|error| error.is::<PoolConcurrencyLimitError>());
         let state = store.data_mut();
         let annotations = std::mem::take(&mut state.annotations);
-        let answer = Answer { verdict, annotations, memory: state.bound.memory, exhausted, began, took };
+        let answer = HookAnswer { verdict, plan, annotations, memory: state.limiter.memory, exhausted, began, took };
         (answer, instance.ok().map(|instance| (store, instance)))
-    }
-
-    /// A verdict whose masks have conditions on what the policy sees only: another would tell it what it may not know.
-    fn checked(&self, subject: &Subject, verdict: Verdict) -> Result<Verdict, String> {
-        if let Verdict::Mask(masks) = &verdict
-            && let Some(path) = self.sight(subject).unseen_condition(masks)
-        {
-            return Err(format!("it returned a mask with a condition on {path}, which it may not see; its file must grant that"));
-        }
-        Ok(verdict)
-    }
-
-    fn sight(&self, subject: &Subject) -> Sight {
-        let (resource, subresource) = subject.resource();
-        Sight::new(&self.granted, resource, subresource)
     }
 }
 
-fn outcome(verdict: &Result<Verdict, String>) -> Outcome {
-    match verdict {
-        Ok(Verdict::Allow) => Outcome::Allow,
-        Ok(Verdict::Mask(_)) => Outcome::Mask,
-        Ok(Verdict::Block(_)) => Outcome::Block,
-        Ok(Verdict::RequireApproval(_)) => Outcome::RequireApproval,
-        Ok(Verdict::Terminate(_)) => Outcome::Terminate,
-        Err(_) => Outcome::Failed,
+/// A verdict whose masks have conditions on what the policy sees only: another would tell it what it may not know.
+fn seen_only(sight: Sight, verdict: Verdict) -> Result<Verdict, String> {
+    if let Verdict::Mask(masks) = &verdict
+        && let Some(path) = sight.unseen_condition(masks)
+    {
+        return Err(format!("it returned a mask with a condition on {path}, which it may not see; its file must grant that"));
     }
+    Ok(verdict)
 }
 
 /// An engine's error in words for the operator, without the policy's stack.

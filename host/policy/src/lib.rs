@@ -13,7 +13,6 @@ mod document;
 mod engine;
 pub mod grants;
 mod instance;
-mod live;
 pub mod loader;
 mod locked;
 pub mod module;
@@ -23,24 +22,25 @@ pub mod rules;
 mod sight;
 mod state;
 mod stats;
+mod stream_instance;
 mod trusted;
 mod wasi;
 
 use std::sync::Arc;
 
 pub use compiled::Cache;
-pub use contract::{Hook, Subject};
+pub use contract::{Hook, PolicyOperation};
 pub use counters::{CounterId, CounterOwner, CounterRow, CounterRows, Counters};
 pub use document::Body;
 pub use engine::Runtime;
-pub use instance::{Answer, Call};
-pub use live::{Live, outcome};
+pub use instance::{Call, HookAnswer};
 pub use loader::{Loader, PolicyFile};
 pub use locked::Locked;
-pub use observed::Observed;
+pub use observed::ObservedOutcomes;
 pub use rules::Addressed;
 pub use state::Surroundings;
-pub use stats::{Counts, Outcome, Stats};
+pub use stats::{Counts, HookOutcome, Stats};
+pub use stream_instance::StreamInstance;
 
 use contract::Manifest;
 use contract::v0_1::Prepared;

@@ -1,27 +1,27 @@
 //! One policy: its module and the file beside it become something that can be asked.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
+use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 use anyhow::{Context, bail};
 use serde::Deserialize;
 
 use crate::LONGEST_DEADLINE;
+use crate::contract::in_a_line;
 use crate::contract::v0_1::Prepared;
 use crate::grants::{Capability, granted};
 use crate::ready::Ready;
 use crate::rules::Rule;
 use crate::{Cache, CallLimits, Mode, OnFailure, Policy, Runtime, Stats, instance, module, wasi};
-use postern_ground::digest;
-use postern_ground::digest::of_blob;
+use postern_ground::digest::{self, of_blob};
 use postern_ground::quantity::ByteSize;
 use postern_ground::written;
 
 /// Largest settings file read.
 pub const LARGEST_SETTINGS: u64 = 1 << 20;
 
-/// The longest that is told of a policy that does not load, in characters.
-const LONGEST_WHY: usize = 500;
 /// Values of settings that are shorter are words like others.
 const SHORTEST_VALUE: usize = 4;
 
@@ -71,9 +71,10 @@ impl PolicyFile {
         if text.trim().is_empty() {
             return Ok(Self::default());
         }
-        written::yaml(text).map_err(|error| {
-            let values = written::secret_yaml::<serde_json::Value>(text).ok();
-            anyhow::anyhow!(without_values(&format!("{error:#}"), values.as_ref().and_then(|file| file.get("settings"))))
+        written::yaml(text).map_err(|error| match written::secret_yaml::<serde_json::Value>(text) {
+            Ok(file) => anyhow::anyhow!(without_values(&format!("{error:#}"), file.get("settings"))),
+            // What cannot be read at all has no values that could be left out: only where it breaks off is told.
+            Err(place) => place,
         })
     }
 
@@ -108,9 +109,9 @@ impl Loader {
         let text = file.settings.as_ref().map_or_else(|| "{}".to_owned(), ToString::to_string);
         let digest = digest::hex(&digest::of_parts(&[env!("CARGO_PKG_VERSION").as_bytes(), module, text.as_bytes()]));
         let component = self.cache.component(&self.runtime, &digest, || {
-            let configured = module::configured(&self.runtime, module, &text, limits.memory.0)
+            let configured = module::inspect_and_configure(&self.runtime, module, &text, limits.memory.0)
                 .map_err(|why| anyhow::anyhow!(without_values(&format!("{why:#}"), file.settings.as_ref())))?;
-            if let Some(calls) = wasi::told(&configured.refused) {
+            if let Some(calls) = wasi::list_of_calls(&configured.wasi_calls) {
                 tracing::info!(policy = name, calls, "while it was configured the policy called what is not granted, and got nothing");
             }
             Ok(configured.component)
@@ -140,7 +141,8 @@ impl Loader {
     }
 }
 
-/// What is said of a policy's file or by the policy of its settings, without the values in them and not long: it goes into logs, and settings may be secret.
+/// What is said of a policy's file or by the policy of its settings, in a line that is not long and without the values in them: it goes into logs, and settings may
+/// be secret. It is looked through once, however many values there are. Where they cannot be looked for nothing of it is said.
 fn without_values(why: &str, values: Option<&serde_json::Value>) -> String {
     let mut texts = Vec::new();
     let mut pending: Vec<_> = values.into_iter().collect();
@@ -153,11 +155,27 @@ fn without_values(why: &str, values: Option<&serde_json::Value>) -> String {
             serde_json::Value::Null | serde_json::Value::Bool(_) => {}
         }
     }
-    texts.retain(|text| text.len() >= SHORTEST_VALUE);
-    // The longest first: of one that is in another nothing is left.
-    texts.sort_by_key(|text| std::cmp::Reverse(text.len()));
-    let shown = texts.iter().fold(why.to_owned(), |why, text| why.replace(text, "[a value]"));
-    shown.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST_WHY).collect()
+    let spelt: BTreeSet<String> =
+        texts.iter().flat_map(|text| spellings(text)).filter(|text| (SHORTEST_VALUE..=why.len()).contains(&text.len())).collect();
+    match AhoCorasick::builder().kind(Some(AhoCorasickKind::NoncontiguousNFA)).match_kind(MatchKind::LeftmostLongest).build(&spelt) {
+        Ok(finder) => in_a_line(finder.replace_all(why, &vec!["[a value]"; spelt.len()])),
+        Err(error) => format!("it is not valid, and what is in it cannot be left out of the reason: {error}"),
+    }
+}
+
+/// How a value may be written in what is said of it: as it is, in quotes as Rust writes it and as JSON, with and without what is not ASCII, and each line of it.
+fn spellings(text: &str) -> impl Iterator<Item = String> {
+    let lines = text.lines().map(str::trim).chain([text]);
+    lines.flat_map(|text| {
+        let json = serde_json::Value::from(text).to_string();
+        let ascii = json.chars().flat_map(|c| match c.is_ascii() {
+            true => vec![c],
+            false => c.encode_utf16(&mut [0; 2]).iter().flat_map(|unit| format!("\\u{unit:04x}").chars().collect::<Vec<_>>()).collect(),
+        });
+        let quoted = [format!("{text:?}"), ascii.collect(), json, text.escape_default().to_string()];
+        let inner = quoted.map(|quoted| quoted.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(&quoted).to_owned());
+        inner.into_iter().chain([text.to_owned()])
+    })
 }
 
 /// Reads a file that lies in the directory itself: a symbolic link may lead within it and nowhere else (a ConfigMap volume has
@@ -198,8 +216,24 @@ mod tests {
         let told = |why: &str| without_values(why, Some(&settings));
         assert_eq!(told("invalid type: string \"hunter2-dsn\", expected u32"), "invalid type: string \"[a value]\", expected u32");
         assert_eq!(told("hunter2-dsn-and-more\nand s3cr3t, abc"), "[a value] and [a value], abc");
-        assert_eq!(told(&"x".repeat(10_000)).len(), LONGEST_WHY);
+        assert_eq!(told(&"x".repeat(10_000)).len(), 500);
+        assert_eq!(without_values("a value: s3cr3t", Some(&json!(["value", "s3cr3t"]))), "a [a value]: [a value]");
         assert_eq!(without_values("it panicked", None), "it panicked");
+        // serde writes what it did not expect as Rust does, Python as it does, and a policy may tell a line of it.
+        let odd = json!({"key": "C:\\db\\s\"3\ncr\tet\u{7f}", "pem": "-----BEGIN KEY-----\nhunter\n-----END KEY-----\n"});
+        for value in [odd["key"].as_str().unwrap(), odd["pem"].as_str().unwrap()] {
+            let error = serde_json::from_value::<u32>(value.into()).unwrap_err().to_string();
+            assert_eq!(without_values(&error, Some(&odd)), "invalid type: string \"[a value]\", expected u32");
+            let error = serde_json::from_value::<u32>(json!([value])).unwrap_err().to_string();
+            assert!(!without_values(&error, Some(&odd)).contains("hunter"));
+            assert_eq!(without_values(&format!("no {}", json!(value)), Some(&odd)), "no \"[a value]\"");
+        }
+        assert_eq!(without_values("line 2 is hunter", Some(&odd)), "line 2 is [a value]");
+        let name = json!({"name": "m\u{fc}ller"});
+        assert_eq!(without_values("no 'm\\u00fcller', no m\u{fc}ller", Some(&name)), "no '[a value]', no [a value]");
+        // Of what cannot be read twice, only where it breaks off is told.
+        let error = format!("{:#}", PolicyFile::parse("settings: {hunter2: 1, hunter2: 2}\n").unwrap_err());
+        assert!(error.contains("line 1") && !error.contains("hunter2"), "{error}");
         let error = format!("{:#}", PolicyFile::parse("settings: {a: hunter2}\nmode: hunter2\n").unwrap_err());
         assert!(error.contains("line 2") && error.contains("enforce") && !error.contains("hunter2"), "{error}");
         let error = format!("{:#}", PolicyFile::parse("settings: {a: b}\nmodes: enforce\n").unwrap_err());

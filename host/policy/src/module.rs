@@ -9,61 +9,61 @@ use wasmtime::component::{Component, Val};
 use wasmtime_wizer::Wizer;
 use wit_component::{ComponentEncoder, DecodedWasm};
 
-use crate::contract::v0_1::{self, EXPORTS, IMPORTS};
+use crate::contract::v0_1::{self, HOST_INTERFACES, POLICY_INTERFACE};
 use crate::engine::{Runtime, ticks};
-use crate::instance::bound_host;
-use crate::state::State;
+use crate::instance::limit_host_calls;
+use crate::state::HostState;
 use crate::wasi;
 
-/// What core modules call an operating system.
+/// The module name under which core modules import WASI preview 1.
 const PREVIEW1: &str = "wasi_snapshot_preview1";
 /// Milliseconds `configure` may take, compilation included.
 const CONFIGURE_TIME: u64 = 120_000;
 
-/// A module, looked at but not run.
+/// A policy's module, decoded but not run: its component, and what it imports and exports.
 #[derive(Debug)]
-pub struct Looked {
-    /// As a component.
+pub struct InspectedModule {
+    /// The module as a component; a core module is made into one.
     component: Vec<u8>,
-    /// Whether it came as one.
+    /// Whether the file was a component, and not a core module.
     pub was_component: bool,
-    /// What it imports.
+    /// The interfaces that it imports, with their versions.
     pub imports: Vec<String>,
-    /// What it exports.
+    /// The interfaces that it exports, with their versions.
     pub exports: Vec<String>,
 }
 
-/// A module after `configure`.
-pub(super) struct Configured {
-    /// The component: what every operation starts from.
+/// A component whose memory was snapshotted after `configure` (by Wizer): every instance starts from there, with the settings taken in.
+pub(super) struct ConfiguredModule {
+    /// The component.
     pub(super) component: Vec<u8>,
-    /// What it called of WASI meanwhile.
-    pub(super) refused: BTreeSet<String>,
+    /// The WASI functions that `configure` called.
+    pub(super) wasi_calls: BTreeSet<String>,
 }
 
-impl Looked {
-    /// Why it is no policy: all reasons.
-    pub fn findings(&self) -> Vec<String> {
-        let granted = |name: &String| IMPORTS.contains(&name.as_str()) || wasi::is_known(name);
-        let mut findings: Vec<String> = self
+impl InspectedModule {
+    /// Why the module cannot serve as a policy, every reason; empty where it can.
+    pub fn problems(&self) -> Vec<String> {
+        let granted = |name: &String| HOST_INTERFACES.contains(&name.as_str()) || wasi::is_known(name);
+        let mut problems: Vec<String> = self
             .imports
             .iter()
             .filter(|name| !granted(name))
-            .map(|name| format!("it imports {name}, which is not granted; a policy may import {} only", IMPORTS.join(" and ")))
+            .map(|name| format!("it imports {name}, which is not granted; a policy may import {} only", HOST_INTERFACES.join(" and ")))
             .collect();
-        if !self.exports.iter().any(|name| name == EXPORTS) {
+        if !self.exports.iter().any(|name| name == POLICY_INTERFACE) {
             let other = self.exports.iter().find(|name| name.starts_with("postern:policy/"));
-            findings.push(match other {
-                Some(other) => format!("it exports {other}, and this gateway speaks {EXPORTS}: build it against that version"),
-                None => format!("it does not export {EXPORTS}"),
+            problems.push(match other {
+                Some(other) => format!("it exports {other}, and this gateway speaks {POLICY_INTERFACE}: build it against that version"),
+                None => format!("it does not export {POLICY_INTERFACE}"),
             });
         }
-        findings
+        problems
     }
 }
 
 /// Looks at a file: what it imports and exports.
-pub fn look(file: &[u8]) -> anyhow::Result<Looked> {
+pub fn inspect(file: &[u8]) -> anyhow::Result<InspectedModule> {
     if !file.starts_with(b"\0asm") {
         bail!("not a WebAssembly file");
     }
@@ -80,7 +80,7 @@ pub fn look(file: &[u8]) -> anyhow::Result<Looked> {
         let world = &resolve.worlds[world];
         let imports = world.imports.keys().map(|key| resolve.name_world_key(key)).collect();
         let exports = world.exports.keys().map(|key| resolve.name_world_key(key)).collect();
-        Ok(Looked { component, was_component: !is_core, imports, exports })
+        Ok(InspectedModule { component, was_component: !is_core, imports, exports })
     })
     .map_err(|_| anyhow::anyhow!("the module is not a policy: it cannot be decoded"))?
 }
@@ -95,40 +95,40 @@ fn componentized(file: &[u8]) -> anyhow::Result<Vec<u8>> {
     encode().map_err(|error| anyhow::anyhow!("the module is not a policy: {error:#}"))
 }
 
-/// The component after `configure`: what every operation starts from.
-pub(super) fn configured(runtime: &Runtime, file: &[u8], settings: &str, memory: usize) -> anyhow::Result<Configured> {
-    let looked = look(file)?;
-    if let Some(finding) = looked.findings().into_iter().next() {
-        bail!(finding);
+/// Inspects a policy's module, runs `configure` with its settings (JSON), and snapshots it. `memory` is the most bytes that an instance may have.
+pub(super) fn inspect_and_configure(runtime: &Runtime, file: &[u8], settings: &str, memory: usize) -> anyhow::Result<ConfiguredModule> {
+    let inspected = inspect(file)?;
+    if let Some(problem) = inspected.problems().into_iter().next() {
+        bail!(problem);
     }
-    configure(runtime, &looked.component, settings, memory)
+    configure(runtime, &inspected.component, settings, memory)
 }
 
-fn configure(runtime: &Runtime, component: &[u8], settings: &str, memory: usize) -> anyhow::Result<Configured> {
-    let engine = &runtime.configuring;
-    let _running = runtime.running();
-    let mut store = Store::new(engine, State::new(memory));
-    store.limiter(|state| &mut state.bound);
+fn configure(runtime: &Runtime, component: &[u8], settings: &str, memory: usize) -> anyhow::Result<ConfiguredModule> {
+    let engine = &runtime.configure_engine;
+    let _ticking = runtime.tick_epochs();
+    let mut store = Store::new(engine, HostState::new(memory));
+    store.limiter(|state| &mut state.limiter);
     store.set_epoch_deadline(ticks(CONFIGURE_TIME));
-    bound_host(&mut store);
+    limit_host_calls(&mut store);
     let mut wizer = Wizer::new();
-    wizer.init_func(v0_1::configure(settings)?).keep_init_func(true);
-    let instantiate = async |store: &mut Store<State>, component: &Component| {
+    wizer.init_func(v0_1::configure_call(settings)?).keep_init_func(true);
+    let instantiate = async |store: &mut Store<HostState>, component: &Component| {
         let linker = v0_1::linker(engine, component)?;
-        super::busy::patiently(|| linker.instantiate(&mut *store, component))
+        super::busy::retry_while_busy(|| linker.instantiate(&mut *store, component))
     };
     let run = wizer.run_component(&mut store, component, instantiate);
     let done = futures_util::FutureExt::now_or_never(run).context("configure waits for something, and a policy has nothing to wait for")?;
-    let refused = std::mem::take(&mut store.data_mut().refused);
+    let wasi_calls = std::mem::take(&mut store.data_mut().wasi_calls);
     let (component, answer) = done.map_err(|error| {
         let why = super::instance::explain(&error);
-        match wasi::told(&refused) {
+        match wasi::list_of_calls(&wasi_calls) {
             Some(calls) => anyhow::anyhow!("configure failed: {why}; before that it called what is not granted: {calls}"),
             None => anyhow::anyhow!("configure failed: {why}"),
         }
     })?;
     match answer.first() {
-        Some(Val::Result(Ok(_))) => Ok(Configured { component, refused }),
+        Some(Val::Result(Ok(_))) => Ok(ConfiguredModule { component, wasi_calls }),
         Some(Val::Result(Err(Some(message)))) => match &**message {
             Val::String(message) => bail!("the settings are not valid: {message}"),
             _ => bail!("the settings are not valid"),

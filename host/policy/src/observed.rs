@@ -1,19 +1,19 @@
-//! What policies in `observe` mode would have done with the pieces of an answer.
+//! What policies in `observe` mode would have done with the objects of an answer and the pieces of a stream: counted for the audit event.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::Outcome;
+use crate::HookOutcome;
 
-/// How often which policy would have done what. What changes nothing is not counted.
+/// Counts by policy name and by outcome (`mask`, `terminate`, `failed`), as `observed` of the audit event has them. What changes nothing is not counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Observed(BTreeMap<String, BTreeMap<&'static str, u64>>);
+pub struct ObservedOutcomes(BTreeMap<String, BTreeMap<&'static str, u64>>);
 
-impl Observed {
-    /// Counts an answer.
-    pub fn add(&mut self, policy: &str, outcome: Outcome) {
-        if outcome == Outcome::Allow {
+impl ObservedOutcomes {
+    /// Counts one call of a policy's hook by what it came to; one that changes nothing is left out.
+    pub fn add(&mut self, policy: &str, outcome: HookOutcome) {
+        if outcome == HookOutcome::Allow {
             return;
         }
         if !self.0.contains_key(policy) {
@@ -24,7 +24,7 @@ impl Observed {
         }
     }
 
-    /// Whether nothing would have been done.
+    /// Whether nothing was counted.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

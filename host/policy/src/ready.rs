@@ -13,7 +13,7 @@ use wasmtime::component::{Instance, InstancePre};
 use crate::contract::v0_1::describe;
 use crate::engine::ticks;
 use crate::instance::{LOAD_TIME, store};
-use crate::state::State;
+use crate::state::HostState;
 use crate::{CallLimits, Runtime};
 
 /// A module that is instantiated, and says what it is, faster than this is instantiated when it is called: to hand one over would cost as much.
@@ -35,34 +35,34 @@ const VERY_SLOW: Duration = Duration::from_millis(20);
 
 /// The ready instances of one policy.
 pub(super) struct Ready {
-    module: InstancePre<State>,
+    module: InstancePre<HostState>,
     limits: CallLimits,
     /// Those that are warm come first.
-    kept: Mutex<VecDeque<Kept>>,
+    kept: Mutex<VecDeque<IdleInstance>>,
     is_slow: bool,
     /// How often one did not come to its end when it was to be warmed.
     failures: AtomicU32,
 }
 
-struct Kept {
-    store: Store<State>,
+struct IdleInstance {
+    store: Store<HostState>,
     instance: Instance,
     is_warm: bool,
-    _place: Place,
+    _place: InstancePermit,
 }
 
 /// A place among the instances that are kept: as many as there are clones.
-pub(super) type Place = Arc<()>;
+pub(super) type InstancePermit = Arc<()>;
 
 impl Ready {
     /// Sees how long a module takes to be instantiated and to answer.
-    pub(super) fn new(runtime: &Runtime, module: InstancePre<State>, limits: CallLimits) -> anyhow::Result<Self> {
-        let _running = runtime.running();
+    pub(super) fn new(runtime: &Runtime, module: InstancePre<HostState>, limits: CallLimits) -> anyhow::Result<Self> {
+        let _ticking = runtime.tick_epochs();
         let mut fastest = Duration::MAX;
         let patient = CallLimits { deadline: LOAD_TIME, ..limits };
         for _ in 0..3 {
             let began = Instant::now();
-            let mut store = store(runtime, State::new(limits.memory.0), patient);
+            let mut store = store(runtime, HostState::new(limits.memory.0), patient);
             let instance = module.instantiate(&mut store);
             let described = instance.and_then(|instance| describe(&instance, &mut store));
             described.map_err(|error| anyhow::anyhow!("{}", super::instance::explain(&error)))?;
@@ -75,21 +75,21 @@ impl Ready {
     }
 
     /// A fresh instance: one that is ready, or one that is made now.
-    pub(super) fn take(self: &Arc<Self>, runtime: &Runtime) -> (Store<State>, wasmtime::Result<Instance>) {
+    pub(super) fn take(self: &Arc<Self>, runtime: &Runtime) -> (Store<HostState>, wasmtime::Result<Instance>) {
         if self.is_slow {
             let ready = self.kept.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
             runtime.hand_over(Job::Fill(Arc::downgrade(self)));
-            if let Some(Kept { store, instance, .. }) = ready {
+            if let Some(IdleInstance { store, instance, .. }) = ready {
                 return (store, Ok(instance));
             }
         }
-        let mut store = store(runtime, State::new(self.limits.memory.0), self.limits);
+        let mut store = store(runtime, HostState::new(self.limits.memory.0), self.limits);
         let instance = self.module.instantiate(&mut store);
         (store, instance)
     }
 
     /// Throws an instance away that has served.
-    pub(super) fn done(&self, runtime: &Runtime, store: Store<State>) {
+    pub(super) fn done(&self, runtime: &Runtime, store: Store<HostState>) {
         if self.is_slow {
             runtime.hand_over(Job::Drop(Box::new(store)));
         }
@@ -97,13 +97,13 @@ impl Ready {
 
     /// Makes instances until enough are kept. One thread does it, for all modules.
     fn fill(&self, runtime: &Runtime) {
-        let _running = runtime.running();
+        let _ticking = runtime.tick_epochs();
         let is_full = || Arc::strong_count(&runtime.places) > KEPT_OF_ALL;
         while self.kept.lock().unwrap_or_else(PoisonError::into_inner).len() < KEPT && !is_full() {
-            let mut store = store(runtime, State::new(self.limits.memory.0), self.limits);
+            let mut store = store(runtime, HostState::new(self.limits.memory.0), self.limits);
             // What cannot be made here is told to whoever calls.
             let Ok(instance) = self.module.instantiate(&mut store) else { return };
-            let kept = Kept { store, instance, is_warm: false, _place: Arc::clone(&runtime.places) };
+            let kept = IdleInstance { store, instance, is_warm: false, _place: Arc::clone(&runtime.places) };
             self.kept.lock().unwrap_or_else(PoisonError::into_inner).push_back(kept);
         }
     }
@@ -117,7 +117,7 @@ impl Ready {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(mut one) = kept.iter().position(|one| !one.is_warm).and_then(|at| kept.remove(at)) else { return false };
         drop(kept);
-        let _running = runtime.running();
+        let _ticking = runtime.tick_epochs();
         one.store.set_epoch_deadline(ticks(WARMING_TIME));
         // One that does not come to its end in this time, as it did when it was loaded, is not used any more.
         if describe(&one.instance, &mut one.store).is_err() {
@@ -136,7 +136,7 @@ pub(super) enum Job {
     /// Instances are made.
     Fill(Weak<Ready>),
     /// One is thrown away: its pages are reset.
-    Drop(Box<Store<State>>),
+    Drop(Box<Store<HostState>>),
 }
 
 /// Where jobs are handed over. What cannot be is done by who hands it over: an instance is dropped, or made when it is needed.

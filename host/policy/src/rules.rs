@@ -17,7 +17,7 @@ pub trait Addressed {
 pub struct Target<'a> {
     /// Its API group; empty for the core group.
     pub api_group: &'a str,
-    /// Itself, in the plural.
+    /// The resource's plural name.
     pub resource: &'a str,
     /// The subresource.
     pub subresource: Option<&'a str>,

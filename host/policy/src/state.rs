@@ -35,8 +35,8 @@ pub struct Surroundings {
 }
 
 /// What a store holds.
-pub struct State {
-    pub(super) bound: Bound,
+pub struct HostState {
+    pub(super) limiter: Bound,
     pub(super) table: ResourceTable,
     pub(super) annotations: Vec<(String, String)>,
     pub(super) surroundings: Surroundings,
@@ -47,14 +47,14 @@ pub struct State {
     /// Whose its counters are, where it may count.
     pub(super) counts: Option<CounterOwner>,
     /// What was called of a WASI that grants nothing.
-    pub(super) refused: BTreeSet<String>,
+    pub(super) wasi_calls: BTreeSet<String>,
 }
 
-impl State {
+impl HostState {
     /// For a call with so much memory that nothing is known about yet.
     pub(super) fn new(memory: usize) -> Self {
         Self {
-            bound: Bound::new(memory),
+            limiter: Bound::new(memory),
             table: ResourceTable::new(),
             annotations: Vec::new(),
             surroundings: Surroundings::default(),
@@ -62,14 +62,14 @@ impl State {
             sight: Sight::Metadata,
             runtime: None,
             counts: None,
-            refused: BTreeSet::new(),
+            wasi_calls: BTreeSet::new(),
         }
     }
 
     /// What was said before there was an operation is nothing of the operation's.
     pub(super) fn forget(&mut self) {
         self.annotations.clear();
-        self.refused.clear();
+        self.wasi_calls.clear();
     }
 
     /// Keeps an object, and gives the handle it is read through.

@@ -6,20 +6,22 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::Hook;
+use crate::contract::{ChunkVerdict, Verdict};
 
 /// Classes of durations: eight to each doubling, from a microsecond on.
 const CLASSES: usize = 25 * 8;
 
 /// Counts of one policy's calls.
 pub struct Stats {
-    verdicts: [[AtomicU64; Outcome::ALL.len()]; Hook::ALL.len()],
+    verdicts: [[AtomicU64; HookOutcome::ALL.len()]; Hook::ALL.len()],
     nanoseconds: [AtomicU64; Hook::ALL.len()],
     durations: [AtomicU64; CLASSES],
 }
 
-/// What a call came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+/// What a call of a hook came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HookOutcome {
     /// allow, or forward.
     Allow,
     /// mask, or replace.
@@ -34,9 +36,31 @@ pub enum Outcome {
     Failed,
 }
 
-impl Outcome {
+impl HookOutcome {
     /// All of them, in the order of their numbers.
     pub const ALL: [Self; 6] = [Self::Allow, Self::Mask, Self::Block, Self::RequireApproval, Self::Terminate, Self::Failed];
+
+    /// What a verdict on an operation or an object comes to; an error is why there is none.
+    pub fn of(verdict: &Result<Verdict, String>) -> Self {
+        match verdict {
+            Ok(Verdict::Allow) => Self::Allow,
+            Ok(Verdict::Mask(_)) => Self::Mask,
+            Ok(Verdict::Block(_)) => Self::Block,
+            Ok(Verdict::RequireApproval(_)) => Self::RequireApproval,
+            Ok(Verdict::Terminate(_)) => Self::Terminate,
+            Err(_) => Self::Failed,
+        }
+    }
+
+    /// What a verdict on a piece of a stream comes to; an error is why there is none.
+    pub fn of_chunk(verdict: &Result<ChunkVerdict, String>) -> Self {
+        match verdict {
+            Ok(ChunkVerdict::Forward) => Self::Allow,
+            Ok(ChunkVerdict::Replace(_)) => Self::Mask,
+            Ok(ChunkVerdict::Terminate(_)) => Self::Terminate,
+            Err(_) => Self::Failed,
+        }
+    }
 
     /// As the audit log names it.
     pub fn name(self) -> &'static str {
@@ -82,14 +106,14 @@ impl Default for Stats {
 }
 
 impl Stats {
-    pub(super) fn add(&self, hook: Hook, outcome: Outcome, took: Duration) {
+    pub(super) fn add(&self, hook: Hook, outcome: HookOutcome, took: Duration) {
         self.verdicts[hook as usize][outcome as usize].fetch_add(1, Ordering::Relaxed);
         self.nanoseconds[hook as usize].fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
         self.durations[class_of(took)].fetch_add(1, Ordering::Relaxed);
     }
 
     /// How many calls of a hook came to this.
-    pub fn count(&self, hook: Hook, outcome: Outcome) -> u64 {
+    pub fn count(&self, hook: Hook, outcome: HookOutcome) -> u64 {
         self.verdicts[hook as usize][outcome as usize].load(Ordering::Relaxed)
     }
 
@@ -101,7 +125,7 @@ impl Stats {
     /// What was counted.
     pub fn counts(&self) -> Counts {
         let [allow, mask, block, require_approval, terminate, failed] =
-            Outcome::ALL.map(|outcome| Hook::ALL.iter().map(|hook| self.count(*hook, outcome)).sum());
+            HookOutcome::ALL.map(|outcome| Hook::ALL.iter().map(|hook| self.count(*hook, outcome)).sum());
         let durations: Vec<u64> = self.durations.iter().map(|count| count.load(Ordering::Relaxed)).collect();
         let calls: u64 = durations.iter().sum();
         let quantile = |per_hundred: u64| {
@@ -138,7 +162,7 @@ mod tests {
     fn quantiles_are_within_an_eighth() {
         let stats = Stats::default();
         for n in 1..=1000 {
-            stats.add(Hook::OnRequest, if n % 2 == 0 { Outcome::Allow } else { Outcome::Block }, Duration::from_micros(n));
+            stats.add(Hook::OnRequest, if n % 2 == 0 { HookOutcome::Allow } else { HookOutcome::Block }, Duration::from_micros(n));
         }
         let counts = stats.counts();
         assert_eq!((counts.calls, counts.allow, counts.block, counts.failed), (1000, 500, 500, 0));

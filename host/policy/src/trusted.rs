@@ -7,7 +7,7 @@ use wasmtime::{Engine, Store};
 
 use crate::contract::v0_1::types::{Channel, ChunkVerdict, Operation, Verdict};
 use crate::document::Document;
-use crate::state::State;
+use crate::state::HostState;
 
 type OnRequest<'a> = TypedFunc<(&'a Operation, Option<Resource<Document>>), (Verdict,)>;
 type OnObject<'a> = TypedFunc<(&'a Operation, Resource<Document>), (Verdict,)>;
@@ -25,7 +25,7 @@ pub(super) fn check(
     on_object: &ComponentExportIndex,
     on_chunk: &ComponentExportIndex,
     instance: &Instance,
-    store: &mut Store<State>,
+    store: &mut Store<HostState>,
 ) -> wasmtime::Result<()> {
     let _: OnRequest<'_> = instance.get_typed_func(&mut *store, on_request)?;
     let _: OnObject<'_> = instance.get_typed_func(&mut *store, on_object)?;

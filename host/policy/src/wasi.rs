@@ -9,7 +9,7 @@ use wasmtime::component::types::{Case, ComponentFunc, ComponentItem, Variant};
 use wasmtime::component::{Component, Linker, Resource, ResourceAny, ResourceType, Type, Val};
 use wasmtime::{AsContextMut, Result, StoreContextMut};
 
-use crate::state::State;
+use crate::state::HostState;
 
 /// The interfaces of WASI 0.2, without their version: what toolchains of today import, and nothing else that calls itself by its name.
 const INTERFACES: [&str; 29] = [
@@ -43,15 +43,15 @@ const INTERFACES: [&str; 29] = [
     "wasi:sockets/udp",
     "wasi:sockets/udp-create-socket",
 ];
-/// What the answer of one of their functions may be made of, in bytes with the names of its fields: WASI's own are far below.
-const LARGEST_ANSWER: usize = 4096;
+/// The most that the default of a function's result may take in memory, by estimate: 64 bytes a part, and its names. WASI's own are far below.
+const LARGEST_DEFAULT: usize = 4096;
 /// Functions and types of one interface: WASI's own have fewer than a hundred.
 const MOST_ITEMS: usize = 200;
 /// The most that is given of randomness at a time: no module may have the host fill its memory.
 const MOST_ZEROS: u64 = 64 << 10;
 
-/// A thing that WASI would hand out: it can do nothing.
-struct Nothing;
+/// The host's side of every WASI resource: it has no functions that do anything.
+struct InertResource;
 
 /// Whether an import is an interface of WASI 0.2, which is there and grants nothing.
 pub(super) fn is_known(import: &str) -> bool {
@@ -59,7 +59,7 @@ pub(super) fn is_known(import: &str) -> bool {
 }
 
 /// Defines what a component imports from WASI.
-pub(super) fn grant_nothing(linker: &mut Linker<State>, component: &Component) -> Result<()> {
+pub(super) fn grant_nothing(linker: &mut Linker<HostState>, component: &Component) -> Result<()> {
     let engine = linker.engine().clone();
     for (interface, item) in component.component_type().imports(&engine) {
         let ComponentItem::ComponentInstance(instance) = item.ty else { continue };
@@ -73,14 +73,14 @@ pub(super) fn grant_nothing(linker: &mut Linker<State>, component: &Component) -
             }
             match item.ty {
                 ComponentItem::ComponentFunc(func) => {
-                    let mut left = LARGEST_ANSWER;
-                    if !func.results().all(|ty| fits(&ty, &mut left)) {
+                    let mut left = LARGEST_DEFAULT;
+                    if !func.results().all(|ty| default_fits(&ty, &mut left)) {
                         return Err(wasmtime::Error::msg(format!("{interface} is not the one of WASI: what {name} answers is too large")));
                     }
                     let called = format!("{interface} {name}");
-                    to.func_new(name, move |store, ty, params, results| refuse(store, &called, &ty, params, results))?;
+                    to.func_new(name, move |store, ty, params, results| answer_with_default(store, &called, &ty, params, results))?;
                 }
-                ComponentItem::Resource(_) => to.resource(name, ResourceType::host::<Nothing>(), |_, _| Ok(()))?,
+                ComponentItem::Resource(_) => to.resource(name, ResourceType::host::<InertResource>(), |_, _| Ok(()))?,
                 _ => {}
             }
         }
@@ -88,38 +88,47 @@ pub(super) fn grant_nothing(linker: &mut Linker<State>, component: &Component) -
     Ok(())
 }
 
-fn refuse(mut store: StoreContextMut<'_, State>, called: &str, ty: &ComponentFunc, params: &[Val], results: &mut [Val]) -> Result<()> {
-    store.data_mut().refused.insert(called.to_owned());
+/// Answers a call of a WASI function with the default of its result type, and notes that it was called.
+fn answer_with_default(
+    mut store: StoreContextMut<'_, HostState>,
+    called: &str,
+    ty: &ComponentFunc,
+    params: &[Val],
+    results: &mut [Val],
+) -> Result<()> {
+    store.data_mut().wasi_calls.insert(called.to_owned());
     for (result, ty) in results.iter_mut().zip(ty.results()) {
         *result = match (&ty, params) {
-            // Whoever asks for so many bytes of randomness takes fewer for a broken promise.
+            // wasi:random promises exactly as many bytes as are asked for: so many zeros are given, up to `MOST_ZEROS`.
             (Type::List(list), [Val::U64(count)]) if matches!(list.ty(), Type::U8) && called.contains("random") => {
                 Val::List((0..(*count).min(MOST_ZEROS)).map(|_| Val::U8(0)).collect())
             }
-            _ => least(&mut store, &ty, called)?,
+            _ => default_value(&mut store, &ty, called)?,
         };
     }
     Ok(())
 }
 
-/// Whether the least of a type takes no more than is left, which is looked at before any of it is made: types refer to types, and a few bytes of them can
+/// Whether the default value of a type takes no more than is left, which is looked at before any of it is made: types refer to types, and a few bytes of them can
 /// stand for gigabytes.
-fn fits(ty: &Type, left: &mut usize) -> bool {
+fn default_fits(ty: &Type, left: &mut usize) -> bool {
     match ty {
-        Type::Record(record) => take(left, 64) && record.fields().all(|field| take(left, 64 + field.name.len()) && fits(&field.ty, left)),
-        Type::Tuple(tuple) => take(left, 64) && tuple.types().all(|ty| fits(&ty, left)),
+        Type::Record(record) => {
+            take(left, 64) && record.fields().all(|field| take(left, 64 + field.name.len()) && default_fits(&field.ty, left))
+        }
+        Type::Tuple(tuple) => take(left, 64) && tuple.types().all(|ty| default_fits(&ty, left)),
         Type::Enum(cases) => take(left, 64 + cases.names().next().map_or(0, str::len)),
         Type::Variant(variant) => {
             let case = simplest(variant);
             take(left, 64 + case.as_ref().map_or(0, |case| case.name.len()))
-                && case.and_then(|case| case.ty).is_none_or(|ty| fits(&ty, left))
+                && case.and_then(|case| case.ty).is_none_or(|ty| default_fits(&ty, left))
         }
-        Type::Result(result) => take(left, 64) && result.err().is_none_or(|ty| fits(&ty, left)),
+        Type::Result(result) => take(left, 64) && result.err().is_none_or(|ty| default_fits(&ty, left)),
         _ => take(left, 64),
     }
 }
 
-/// Takes so many bytes of what is left; false when there are none any more.
+/// Takes so many bytes of what is left; false when nothing is left after that.
 fn take(left: &mut usize, bytes: usize) -> bool {
     *left = left.saturating_sub(bytes);
     *left > 0
@@ -130,8 +139,8 @@ fn simplest(variant: &Variant) -> Option<Case<'_>> {
     variant.cases().find(|case| case.ty.is_none()).or_else(|| variant.cases().next())
 }
 
-/// The least of a type.
-fn least(store: &mut StoreContextMut<'_, State>, ty: &Type, called: &str) -> Result<Val> {
+/// The default value of a type: zero, empty, none, the simplest case, and `err` of a result.
+fn default_value(store: &mut StoreContextMut<'_, HostState>, ty: &Type, called: &str) -> Result<Val> {
     Ok(match ty {
         Type::Bool => Val::Bool(false),
         Type::S8 => Val::S8(0),
@@ -153,20 +162,20 @@ fn least(store: &mut StoreContextMut<'_, State>, ty: &Type, called: &str) -> Res
         Type::Record(record) => {
             let mut fields = Vec::new();
             for field in record.fields() {
-                fields.push((field.name.to_owned(), least(store, &field.ty, called)?));
+                fields.push((field.name.to_owned(), default_value(store, &field.ty, called)?));
             }
             Val::Record(fields)
         }
-        Type::Tuple(tuple) => Val::Tuple(tuple.types().map(|ty| least(store, &ty, called)).collect::<Result<_>>()?),
+        Type::Tuple(tuple) => Val::Tuple(tuple.types().map(|ty| default_value(store, &ty, called)).collect::<Result<_>>()?),
         Type::Variant(variant) => match simplest(variant) {
             Some(case) => {
-                let payload = case.ty.map(|ty| least(store, &ty, called)).transpose()?;
+                let payload = case.ty.map(|ty| default_value(store, &ty, called)).transpose()?;
                 Val::Variant(case.name.to_owned(), payload.map(Box::new))
             }
             None => return Err(impossible(called)),
         },
-        Type::Result(result) => Val::Result(Err(result.err().map(|ty| least(store, &ty, called)).transpose()?.map(Box::new))),
-        Type::Own(_) => Val::Resource(ResourceAny::try_from_resource(Resource::<Nothing>::new_own(0), store.as_context_mut())?),
+        Type::Result(result) => Val::Result(Err(result.err().map(|ty| default_value(store, &ty, called)).transpose()?.map(Box::new))),
+        Type::Own(_) => Val::Resource(ResourceAny::try_from_resource(Resource::<InertResource>::new_own(0), store.as_context_mut())?),
         _ => return Err(impossible(called)),
     })
 }
@@ -176,8 +185,8 @@ fn impossible(called: &str) -> wasmtime::Error {
 }
 
 /// What a module called of WASI, in words.
-pub(super) fn told(refused: &BTreeSet<String>) -> Option<String> {
-    (!refused.is_empty()).then(|| refused.iter().map(String::as_str).collect::<Vec<_>>().join(", "))
+pub(super) fn list_of_calls(calls: &BTreeSet<String>) -> Option<String> {
+    (!calls.is_empty()).then(|| calls.iter().map(String::as_str).collect::<Vec<_>>().join(", "))
 }
 
 #[cfg(test)]

@@ -9,21 +9,33 @@ use crate::approve::{Approvals, Ticket};
 use crate::body::Body;
 use crate::status::Refusal;
 
-/// What is asked of tickets.
+/// A request about the tickets of approvals.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Asked {
-    /// Those a caller may see: so many, from where a page ended.
-    List(usize, Option<String>),
-    /// One of them.
+pub enum ApprovalRequest {
+    /// A page of the tickets that the caller may see.
+    List {
+        /// The most that are answered.
+        limit: usize,
+        /// Where the page before ended, in its own words.
+        after: Option<String>,
+    },
+    /// The ticket with this id.
     Get(String),
-    /// It is approved, for so many seconds or once, or denied.
-    Answer(String, bool, Option<u64>),
+    /// An approver's answer to a ticket.
+    Answer {
+        /// The ticket's id.
+        id: String,
+        /// Whether it is approved, or denied.
+        approve: bool,
+        /// For how long it may be used again and again; none for once.
+        reuse_seconds: Option<u64>,
+    },
 }
 
-/// An approval.
+/// The body of an approval.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub(super) struct Answer {
+pub(super) struct AnswerRequest {
     /// Seconds for which the ticket may be used again and again; once when absent.
     reuse_seconds: Option<u64>,
 }
@@ -43,19 +55,25 @@ pub(super) fn reuse(body: &[u8]) -> Result<Option<u64>, Refusal> {
     if body.is_empty() {
         return Ok(None);
     }
-    let answer: Answer =
+    let answer: AnswerRequest =
         serde_json::from_slice(body).map_err(|e| Refusal::bad_request(format!("the body is not {{\"reuseSeconds\": N}}: {e}")))?;
     Ok(answer.reuse_seconds)
 }
 
-/// Answers.
-pub async fn answer(approvals: &Approvals, Asking { caller, cluster }: Asking<'_>, asked: &Asked) -> Result<Response<Body>, Refusal> {
+/// Answers a request about tickets; one that the caller may not see is not found.
+pub async fn answer(
+    approvals: &Approvals,
+    Asking { caller, cluster }: Asking<'_>,
+    asked: &ApprovalRequest,
+) -> Result<Response<Body>, Refusal> {
     match asked {
-        Asked::List(limit, after) => {
+        ApprovalRequest::List { limit, after } => {
             let page = approvals.list(caller, cluster, u32::try_from(*limit).unwrap_or(u32::MAX), after.as_deref()).await?;
             json(&Tickets { items: page.items, go_on: page.go_on })
         }
-        Asked::Get(id) => json(&approvals.get(id, caller, cluster).await?),
-        Asked::Answer(id, approve, reuse) => json(&approvals.answer(id, caller, cluster, *approve, *reuse).await?),
+        ApprovalRequest::Get(id) => json(&approvals.get(id, caller, cluster).await?),
+        ApprovalRequest::Answer { id, approve, reuse_seconds } => {
+            json(&approvals.answer(id, caller, cluster, *approve, *reuse_seconds).await?)
+        }
     }
 }

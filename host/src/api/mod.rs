@@ -3,8 +3,8 @@
 //! `ROUTES` is all of it: requests are read by it, and its OpenAPI document is made of it (`openapi`).
 
 pub mod approvals;
-mod live;
 mod openapi;
+mod recording_body;
 mod routes;
 pub mod sessions;
 mod state;
@@ -24,11 +24,11 @@ use crate::identify::Caller;
 use crate::record::session::library::Library;
 use crate::slots::Slots;
 use crate::status::Refusal;
-pub use approvals::Asked as AskedApproval;
-pub use live::Following;
+pub use approvals::ApprovalRequest;
 pub use openapi::document;
-use routes::{Given, ROUTES};
-pub use sessions::Asked as AskedSession;
+pub use recording_body::RecordingBody;
+use routes::{ROUTES, RouteRequest};
+pub use sessions::SessionRequest;
 pub use sessions::{Detail, Found, Key, Listed};
 pub use state::{ClusterState, Identity, Policies, PolicyDirectory, Status};
 
@@ -39,11 +39,11 @@ const SENT: usize = 100;
 
 /// What is asked of the gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Asked {
+pub enum ApiRequest {
     /// Something of tickets.
-    Approval(AskedApproval),
+    Approval(ApprovalRequest),
     /// Something of recordings.
-    Session(AskedSession),
+    Session(SessionRequest),
     /// Which policies are in force.
     Policies,
     /// How the gateway is.
@@ -65,7 +65,7 @@ pub struct Sources {
     /// Who sees what is not their own.
     pub auditors: Subjects,
     readers: Arc<Semaphore>,
-    /// The same, by caller.
+    /// What each caller has of them.
     readers_of: Arc<Slots>,
     /// Recordings that are sent, or followed.
     reading: Arc<Semaphore>,
@@ -76,13 +76,13 @@ pub struct Sources {
 /// Who asks, and about which cluster; none for all.
 #[derive(Clone, Copy)]
 pub struct Asking<'a> {
-    /// Who.
+    /// The caller.
     pub caller: &'a Arc<Caller>,
-    /// About which.
+    /// The cluster that the request's address names; none for all.
     pub cluster: Option<&'a str>,
 }
 
-impl Asked {
+impl ApiRequest {
     /// Reads a request.
     pub fn parse(method: &Method, uri: &Uri, body: &[u8]) -> Result<Self, Refusal> {
         let target = RequestTarget::parse(uri.path(), uri.query())
@@ -90,7 +90,7 @@ impl Asked {
         let parts: Vec<&str> = target.path.split('/').filter(|part| !part.is_empty()).collect();
         let mut allowed = Vec::new();
         for route in ROUTES {
-            let Some(captured) = route.captures(&parts) else { continue };
+            let Some(captured) = route.match_path(&parts) else { continue };
             // HEAD is GET without the body, which the connection leaves out.
             if route.method != method.as_str() && !(method == Method::HEAD && route.method == "GET") {
                 allowed.push(route.method);
@@ -103,7 +103,7 @@ impl Asked {
                     return Err(Refusal::bad_request(format!("{} has no parameter {shown:?}; it has {}", route.path, list(&known))));
                 }
             }
-            return (route.read)(&Given { captured: &captured, query: &target.query, body });
+            return (route.parse)(&RouteRequest { captured: &captured, query: &target.query, body });
         }
         match allowed.as_slice() {
             [] => Err(Refusal::not_found("the gateway has nothing at this path; GET /postern/v1/openapi says what there is")),

@@ -3,7 +3,7 @@
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
-use super::routes::{Answer, Kind, ROUTES, Route};
+use super::routes::{ParameterType, ROUTES, ResponseContent, Route};
 
 /// The document.
 pub fn document() -> Value {
@@ -34,16 +34,16 @@ fn operation(route: &Route, schemas: &mut schemars::SchemaGenerator) -> Value {
     let in_path = in_path.map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}));
     let in_query = route.parameters.iter().map(|parameter| {
         let kind = match parameter.kind {
-            Kind::Text => json!({"type": "string"}),
-            Kind::Number => json!({"type": "integer", "minimum": 0}),
-            Kind::Truth => json!({"type": "boolean"}),
+            ParameterType::String => json!({"type": "string"}),
+            ParameterType::Integer => json!({"type": "integer", "minimum": 0}),
+            ParameterType::Boolean => json!({"type": "boolean"}),
         };
-        json!({"name": parameter.name, "in": "query", "description": parameter.what, "schema": kind})
+        json!({"name": parameter.name, "in": "query", "description": parameter.description, "schema": kind})
     });
     let parameters: Vec<Value> = in_path.chain(in_query).collect();
     let content = match &route.answer {
-        Answer::Json(schema) => json!({"application/json": {"schema": schema(schemas)}}),
-        Answer::Bytes => json!({"application/octet-stream": {}}),
+        ResponseContent::Json(schema) => json!({"application/json": {"schema": schema(schemas)}}),
+        ResponseContent::Bytes => json!({"application/octet-stream": {}}),
     };
     let error =
         json!({"description": "an error", "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Status-metav1"}}}});
@@ -52,7 +52,7 @@ fn operation(route: &Route, schemas: &mut schemars::SchemaGenerator) -> Value {
     let mut operation = json!({
         "operationId": format!("{}-{}", route.method.to_ascii_lowercase(), name.join("-")),
         "summary": route.summary,
-        "description": route.who,
+        "description": route.who_may,
         "parameters": parameters,
         "responses": {"200": {"description": "done", "content": content}, "default": error},
     });

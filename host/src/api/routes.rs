@@ -1,8 +1,8 @@
-//! All that the API has, each with what it takes and gives.
+//! The routes of the API, each with what it takes and gives: requests are read by them, and the OpenAPI document describes them.
 
 use schemars::{Schema, SchemaGenerator};
 
-use super::{Asked, AskedApproval, AskedSession, Identity, Status, approvals, sessions, state};
+use super::{ApiRequest, ApprovalRequest, Identity, SessionRequest, Status, approvals, sessions, state};
 use crate::approve::Ticket;
 use crate::status::Refusal;
 
@@ -11,60 +11,64 @@ pub(super) struct Route {
     pub(super) method: &'static str,
     /// The path; `{name}` is any segment.
     pub(super) path: &'static str,
-    /// What it does.
+    /// The summary in the OpenAPI document.
     pub(super) summary: &'static str,
+    /// The query parameters that it takes; any other is a 400.
     pub(super) parameters: &'static [Parameter],
-    /// What is sent, where something is.
+    /// The schema of the request's body, where it has one.
     pub(super) body: Option<fn(&mut SchemaGenerator) -> Schema>,
-    pub(super) answer: Answer,
-    /// Who may.
-    pub(super) who: &'static str,
-    pub(super) read: fn(&Given<'_>) -> Result<Asked, Refusal>,
+    pub(super) answer: ResponseContent,
+    /// Who may call it, in words: the description in the OpenAPI document. What enforces it is where requests are answered.
+    pub(super) who_may: &'static str,
+    /// Parses a request to this route; an error is a 400 for the caller.
+    pub(super) parse: fn(&RouteRequest<'_>) -> Result<ApiRequest, Refusal>,
 }
 
 /// A parameter of the query.
 pub(super) struct Parameter {
     pub(super) name: &'static str,
-    pub(super) what: &'static str,
-    pub(super) kind: Kind,
+    /// The description in the OpenAPI document.
+    pub(super) description: &'static str,
+    pub(super) kind: ParameterType,
 }
 
-/// What a parameter is.
+/// The type of a query parameter.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    Text,
-    Number,
-    Truth,
+pub(super) enum ParameterType {
+    String,
+    Integer,
+    Boolean,
 }
 
-/// What is answered.
-pub(super) enum Answer {
+/// What a route answers with, for the OpenAPI document.
+pub(super) enum ResponseContent {
     Json(fn(&mut SchemaGenerator) -> Schema),
     /// A recording's file.
     Bytes,
 }
 
-/// A request, as a route reads it.
-pub(super) struct Given<'a> {
+/// The parts of a request that a route parses.
+pub(super) struct RouteRequest<'a> {
+    /// The path's segments in the places of the route's `{name}`s, in order.
     pub(super) captured: &'a [&'a str],
     pub(super) query: &'a [(String, String)],
     pub(super) body: &'a [u8],
 }
 
-impl Given<'_> {
-    /// A parameter; none where it is absent or empty.
+impl RouteRequest<'_> {
+    /// A query parameter; none where it is absent or empty.
     pub(super) fn text(&self, name: &str) -> Option<String> {
         self.query.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone()).filter(|value| !value.is_empty())
     }
 
-    /// A number.
+    /// An integer parameter; none where it is absent, and an error where it is no whole number.
     pub(super) fn number(&self, name: &str) -> Result<Option<u64>, Refusal> {
         let wrong = || Refusal::bad_request(format!("{name} is no whole number"));
         self.text(name).map(|text| text.parse().map_err(|_| wrong())).transpose()
     }
 
-    /// Yes or no; no where it is absent.
-    pub(super) fn truth(&self, name: &str) -> Result<bool, Refusal> {
+    /// A boolean parameter; false where it is absent.
+    pub(super) fn boolean(&self, name: &str) -> Result<bool, Refusal> {
         match self.text(name).as_deref() {
             None | Some("false") => Ok(false),
             Some("true") => Ok(true),
@@ -72,15 +76,15 @@ impl Given<'_> {
         }
     }
 
-    /// What stands in the place of the path's first `{name}`, second and so on.
-    pub(super) fn place(&self, index: usize) -> String {
+    /// The path's parameter of this number: what stands in the place of its first `{name}`, second and so on.
+    pub(super) fn path_parameter(&self, index: usize) -> String {
         self.captured.get(index).map(|text| (*text).to_owned()).unwrap_or_default()
     }
 }
 
 impl Route {
-    /// What stands in the places of a path; none where it is another path.
-    pub(super) fn captures<'a>(&self, parts: &[&'a str]) -> Option<Vec<&'a str>> {
+    /// The path parameters, where a path is this route's.
+    pub(super) fn match_path<'a>(&self, parts: &[&'a str]) -> Option<Vec<&'a str>> {
         let mut captured = Vec::new();
         let mut own = self.path.split('/').filter(|part| !part.is_empty());
         for part in parts {
@@ -94,20 +98,20 @@ impl Route {
     }
 }
 
-const fn text(name: &'static str, what: &'static str) -> Parameter {
-    Parameter { name, what, kind: Kind::Text }
+const fn text(name: &'static str, description: &'static str) -> Parameter {
+    Parameter { name, description, kind: ParameterType::String }
 }
 
-const fn number(name: &'static str, what: &'static str) -> Parameter {
-    Parameter { name, what, kind: Kind::Number }
+const fn number(name: &'static str, description: &'static str) -> Parameter {
+    Parameter { name, description, kind: ParameterType::Integer }
 }
 
-const LIMIT: Parameter = number("limit", "the most of a page; 500 at most, and where it is absent");
+const LIMIT: Parameter = number("limit", "the most items on a page: at most 500, which is also the default");
 const CONTINUE: Parameter = text("continue", "`continue` of the page before");
-const WHOSE: &str = "Whoever did it, and `auditors`.";
+const OWNER_AND_AUDITORS: &str = "Whoever did it, and `auditors`.";
 const AUDITORS: &str = "Only `auditors`.";
 
-/// All of it.
+/// Every route of the API.
 pub(super) const ROUTES: &[Route] = &[
     Route {
         method: "GET",
@@ -115,9 +119,9 @@ pub(super) const ROUTES: &[Route] = &[
         summary: "This document.",
         parameters: &[],
         body: None,
-        answer: Answer::Json(|schemas| schemas.subschema_for::<serde_json::Map<String, serde_json::Value>>()),
-        who: "Everybody who is identified.",
-        read: |_| Ok(Asked::Document),
+        answer: ResponseContent::Json(|schemas| schemas.subschema_for::<serde_json::Map<String, serde_json::Value>>()),
+        who_may: "Everybody who is identified.",
+        parse: |_| Ok(ApiRequest::Document),
     },
     Route {
         method: "GET",
@@ -125,9 +129,9 @@ pub(super) const ROUTES: &[Route] = &[
         summary: "Who the caller is to the gateway, and the session of their credential.",
         parameters: &[],
         body: None,
-        answer: Answer::Json(|schemas| schemas.subschema_for::<Identity>()),
-        who: "Everybody who is identified.",
-        read: |_| Ok(Asked::Identity),
+        answer: ResponseContent::Json(|schemas| schemas.subschema_for::<Identity>()),
+        who_may: "Everybody who is identified.",
+        parse: |_| Ok(ApiRequest::Identity),
     },
     Route {
         method: "GET",
@@ -135,9 +139,9 @@ pub(super) const ROUTES: &[Route] = &[
         summary: "How the gateway is: its version, its clusters, and what is under way.",
         parameters: &[],
         body: None,
-        answer: Answer::Json(|schemas| schemas.subschema_for::<Status>()),
-        who: AUDITORS,
-        read: |_| Ok(Asked::Status),
+        answer: ResponseContent::Json(|schemas| schemas.subschema_for::<Status>()),
+        who_may: AUDITORS,
+        parse: |_| Ok(ApiRequest::Status),
     },
     Route {
         method: "GET",
@@ -145,9 +149,9 @@ pub(super) const ROUTES: &[Route] = &[
         summary: "The policies in force, and those that are not as they lie in their directory.",
         parameters: &[],
         body: None,
-        answer: Answer::Json(|schemas| schemas.subschema_for::<state::Policies>()),
-        who: AUDITORS,
-        read: |_| Ok(Asked::Policies),
+        answer: ResponseContent::Json(|schemas| schemas.subschema_for::<state::Policies>()),
+        who_may: AUDITORS,
+        parse: |_| Ok(ApiRequest::Policies),
     },
     Route {
         method: "GET",
@@ -155,9 +159,9 @@ pub(super) const ROUTES: &[Route] = &[
         summary: "Tickets: those that are pending first, then the latest first.",
         parameters: &[LIMIT, CONTINUE],
         body: None,
-        answer: Answer::Json(|schemas| schemas.subschema_for::<approvals::Tickets>()),
-        who: "Who asked for them, and who may answer them.",
-        read: |given| Ok(Asked::Approval(AskedApproval::List(sessions::limit(given)?, given.text("continue")))),
+        answer: ResponseContent::Json(|schemas| schemas.subschema_for::<approvals::Tickets>()),
+        who_may: "Who asked for them, and who may answer them.",
+        parse: |given| Ok(ApiRequest::Approval(ApprovalRequest::List { limit: sessions::limit(given)?, after: given.text("continue") })),
     },
     Route {
         method: "GET",
@@ -165,19 +169,25 @@ pub(super) const ROUTES: &[Route] = &[
         summary: "A ticket.",
         parameters: &[],
         body: None,
-        answer: Answer::Json(|schemas| schemas.subschema_for::<Ticket>()),
-        who: "Who asked for it, and who may answer it.",
-        read: |given| Ok(Asked::Approval(AskedApproval::Get(given.place(0)))),
+        answer: ResponseContent::Json(|schemas| schemas.subschema_for::<Ticket>()),
+        who_may: "Who asked for it, and who may answer it.",
+        parse: |given| Ok(ApiRequest::Approval(ApprovalRequest::Get(given.path_parameter(0)))),
     },
     Route {
         method: "POST",
         path: "/postern/v1/approvals/{id}/approve",
         summary: "Approves a ticket: for one operation, or for as many as come in some seconds.",
         parameters: &[],
-        body: Some(|schemas| schemas.subschema_for::<approvals::Answer>()),
-        answer: Answer::Json(|schemas| schemas.subschema_for::<Ticket>()),
-        who: "The groups that the ticket names, but not who asked for it.",
-        read: |given| Ok(Asked::Approval(AskedApproval::Answer(given.place(0), true, approvals::reuse(given.body)?))),
+        body: Some(|schemas| schemas.subschema_for::<approvals::AnswerRequest>()),
+        answer: ResponseContent::Json(|schemas| schemas.subschema_for::<Ticket>()),
+        who_may: "The groups that the ticket names, but not who asked for it.",
+        parse: |given| {
+            Ok(ApiRequest::Approval(ApprovalRequest::Answer {
+                id: given.path_parameter(0),
+                approve: true,
+                reuse_seconds: approvals::reuse(given.body)?,
+            }))
+        },
     },
     Route {
         method: "POST",
@@ -185,9 +195,11 @@ pub(super) const ROUTES: &[Route] = &[
         summary: "Denies a ticket.",
         parameters: &[],
         body: None,
-        answer: Answer::Json(|schemas| schemas.subschema_for::<Ticket>()),
-        who: "The groups that the ticket names, but not who asked for it.",
-        read: |given| Ok(Asked::Approval(AskedApproval::Answer(given.place(0), false, None))),
+        answer: ResponseContent::Json(|schemas| schemas.subschema_for::<Ticket>()),
+        who_may: "The groups that the ticket names, but not who asked for it.",
+        parse: |given| {
+            Ok(ApiRequest::Approval(ApprovalRequest::Answer { id: given.path_parameter(0), approve: false, reuse_seconds: None }))
+        },
     },
     Route {
         method: "GET",
@@ -207,9 +219,15 @@ pub(super) const ROUTES: &[Route] = &[
             text("text", "something with this text in it: a command, output or a call"),
         ],
         body: None,
-        answer: Answer::Json(|schemas| schemas.subschema_for::<sessions::Listed>()),
-        who: WHOSE,
-        read: |given| Ok(Asked::Session(AskedSession::List(sessions::filter(given)?, sessions::limit(given)?, given.text("continue")))),
+        answer: ResponseContent::Json(|schemas| schemas.subschema_for::<sessions::Listed>()),
+        who_may: OWNER_AND_AUDITORS,
+        parse: |given| {
+            Ok(ApiRequest::Session(SessionRequest::List {
+                filter: sessions::filter(given)?,
+                limit: sessions::limit(given)?,
+                after: given.text("continue"),
+            }))
+        },
     },
     Route {
         method: "GET",
@@ -217,9 +235,9 @@ pub(super) const ROUTES: &[Route] = &[
         summary: "A session, and the names of its recordings.",
         parameters: &[],
         body: None,
-        answer: Answer::Json(|schemas| schemas.subschema_for::<sessions::Detail>()),
-        who: WHOSE,
-        read: |given| Ok(Asked::Session(AskedSession::Get(given.place(0)))),
+        answer: ResponseContent::Json(|schemas| schemas.subschema_for::<sessions::Detail>()),
+        who_may: OWNER_AND_AUDITORS,
+        parse: |given| Ok(ApiRequest::Session(SessionRequest::Get(given.path_parameter(0)))),
     },
     Route {
         method: "GET",
@@ -227,9 +245,9 @@ pub(super) const ROUTES: &[Route] = &[
         summary: "What was done in a session, in order: calls as their audit events, streams as what they are of. What policies answered is told to `auditors`.",
         parameters: &[],
         body: None,
-        answer: Answer::Json(|schemas| schemas.subschema_for::<sessions::Timeline>()),
-        who: WHOSE,
-        read: |given| Ok(Asked::Session(AskedSession::Timeline(given.place(0)))),
+        answer: ResponseContent::Json(|schemas| schemas.subschema_for::<sessions::Timeline>()),
+        who_may: OWNER_AND_AUDITORS,
+        parse: |given| Ok(ApiRequest::Session(SessionRequest::Timeline(given.path_parameter(0)))),
     },
     Route {
         method: "GET",
@@ -237,22 +255,32 @@ pub(super) const ROUTES: &[Route] = &[
         summary: "Where a text is in a session.",
         parameters: &[text("text", "the text")],
         body: None,
-        answer: Answer::Json(|schemas| schemas.subschema_for::<sessions::Found>()),
-        who: AUDITORS,
-        read: |given| {
+        answer: ResponseContent::Json(|schemas| schemas.subschema_for::<sessions::Found>()),
+        who_may: AUDITORS,
+        parse: |given| {
             let text = given.text("text").ok_or_else(|| Refusal::bad_request("say what is looked for: ?text=..."))?;
-            Ok(Asked::Session(AskedSession::Search(given.place(0), text)))
+            Ok(ApiRequest::Session(SessionRequest::Search { session: given.path_parameter(0), text }))
         },
     },
     Route {
         method: "GET",
         path: "/postern/v1/sessions/{id}/recordings/{name}",
         summary: "A recording as it lies in the file, signed and chained. One that is not finished is given as far as it is, and with `follow` until it is.",
-        parameters: &[Parameter { name: "follow", what: "whether to go on until the recording is finished", kind: Kind::Truth }],
+        parameters: &[Parameter {
+            name: "follow",
+            description: "whether to go on until the recording is finished",
+            kind: ParameterType::Boolean,
+        }],
         body: None,
-        answer: Answer::Bytes,
-        who: AUDITORS,
-        read: |given| Ok(Asked::Session(AskedSession::Recording(given.place(0), given.place(1), given.truth("follow")?))),
+        answer: ResponseContent::Bytes,
+        who_may: AUDITORS,
+        parse: |given| {
+            Ok(ApiRequest::Session(SessionRequest::Recording {
+                session: given.path_parameter(0),
+                name: given.path_parameter(1),
+                follow: given.boolean("follow")?,
+            }))
+        },
     },
     Route {
         method: "GET",
@@ -260,8 +288,8 @@ pub(super) const ROUTES: &[Route] = &[
         summary: "The public key that recordings are signed with. Whoever does not trust the gateway has it from elsewhere.",
         parameters: &[],
         body: None,
-        answer: Answer::Json(|schemas| schemas.subschema_for::<sessions::Key>()),
-        who: "Everybody who is identified.",
-        read: |_| Ok(Asked::Session(AskedSession::Key)),
+        answer: ResponseContent::Json(|schemas| schemas.subschema_for::<sessions::Key>()),
+        who_may: "Everybody who is identified.",
+        parse: |_| Ok(ApiRequest::Session(SessionRequest::Key)),
     },
 ];

@@ -7,8 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::live::{Following, Growing};
-use super::routes::Given;
+use super::recording_body::{OpenRecording, RecordingBody};
+use super::routes::RouteRequest;
 use super::{Asking, Sources, json as answered, json_text};
 use crate::body::Body;
 use crate::digest::sha256;
@@ -16,7 +16,7 @@ use crate::drain::Drain;
 use crate::identify::Caller;
 use crate::record::session::index::SessionRow;
 use crate::record::session::library::{Library, place_after};
-use crate::record::session::read::Entry;
+use crate::record::session::read::TimelineItem;
 use crate::record::session::search::{Filter, Hit};
 use crate::status::Refusal;
 
@@ -27,24 +27,43 @@ const LONGEST_TEXT: usize = 1024;
 /// Things that are told of a timeline.
 const MOST_ENTRIES: usize = 20_000;
 /// Recordings that are read for one caller at a time.
-const READ_FOR_ONE: usize = 2;
-/// What an audit event says that is for auditors: which policies there are and what they would have done is not for those they are about.
-const OF_AUDITORS: [&str; 6] = ["policies", "observed", "hidden", "prev", "hash", "seq"];
+const READS_PER_CALLER: usize = 2;
+/// Fields of an audit event that only auditors are told: what policies did and would have done, and the hash chain of the log.
+const AUDITOR_ONLY_FIELDS: [&str; 6] = ["policies", "observed", "hidden", "prev", "hash", "seq"];
 
-/// What is asked of recordings.
+/// A request about sessions and their recordings.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Asked {
-    /// Sessions: so many, from where a page ended.
-    List(Filter, usize, Option<String>),
-    /// One of them.
+pub enum SessionRequest {
+    /// A page of the sessions that fit a filter.
+    List {
+        /// Which.
+        filter: Filter,
+        /// The most that are answered.
+        limit: usize,
+        /// Where the page before ended, in its own words.
+        after: Option<String>,
+    },
+    /// The session with this id.
     Get(String),
-    /// What was done in one.
+    /// What was done in the session with this id.
     Timeline(String),
-    /// Where a text is in one.
-    Search(String, String),
-    /// A file of one, to its end or for as long as it is written.
-    Recording(String, String, bool),
-    /// What they are signed with.
+    /// Where a text is in a session.
+    Search {
+        /// The session's id.
+        session: String,
+        /// What is looked for.
+        text: String,
+    },
+    /// A recording of a session.
+    Recording {
+        /// The session's id.
+        session: String,
+        /// The recording's name.
+        name: String,
+        /// Whether it is sent for as long as it is written, or as far as it goes.
+        follow: bool,
+    },
+    /// The public key that recordings are signed with.
     Key,
 }
 
@@ -56,7 +75,7 @@ pub struct Listed {
     /// What the next page is asked for with, when there may be more.
     #[serde(rename = "continue")]
     pub go_on: Option<String>,
-    /// Recordings that could not be read.
+    /// Why recordings could not be read, a message for each: what is in them is not in the answer.
     pub unread: Vec<String>,
 }
 
@@ -99,11 +118,11 @@ struct Done {
 #[derive(Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Found {
-    /// The first first.
+    /// The matches, sorted by time.
     pub items: Vec<Hit>,
     /// Whether there is more than is told.
     pub is_cut: bool,
-    /// Recordings that could not be read.
+    /// Why recordings could not be read, a message for each: what is in them is not in the answer.
     pub unread: Vec<String>,
 }
 
@@ -115,12 +134,12 @@ pub struct Key {
     pub public_key: String,
 }
 
-impl Asked {
-    /// What is looked at in recordings, as it is recorded; none where nothing is. A text may be the very secret that is looked for: its digest is told.
-    pub fn looks_at(&self) -> Option<Value> {
+impl SessionRequest {
+    /// What the audit log keeps of a request that reads inside recordings; none for one that does not. A text that is looked for may be a secret: its SHA-256 is kept.
+    pub fn audited_query(&self) -> Option<Value> {
         let digest = |text: &str| sha256(text.as_bytes());
         match self {
-            Self::List(filter, ..) if filter.looks_inside() => {
+            Self::List { filter, .. } if filter.looks_inside() => {
                 let Filter { user, since, until, namespace, verb, resource, pod, verdict, text } = filter;
                 Some(
                     json!({"user": user, "since": since, "until": until, "namespace": namespace, "verb": verb, "resource": resource, "pod": pod,
@@ -128,21 +147,21 @@ impl Asked {
                 )
             }
             Self::Timeline(id) => Some(json!({"session": id})),
-            Self::Search(id, text) => Some(json!({"session": id, "textSha256": digest(text)})),
-            Self::Recording(id, name, follow) => Some(json!({"session": id, "recording": name, "follow": follow})),
-            Self::List(..) | Self::Get(_) | Self::Key => None,
+            Self::Search { session, text } => Some(json!({"session": session, "textSha256": digest(text)})),
+            Self::Recording { session, name, follow } => Some(json!({"session": session, "recording": name, "follow": follow})),
+            Self::List { .. } | Self::Get(_) | Self::Key => None,
         }
     }
 }
 
-/// The most of a page that is asked for.
-pub(super) fn limit(given: &Given<'_>) -> Result<usize, Refusal> {
+/// The most items that are asked for on a page: 1 to 500, and 500 where nothing or 0 is said.
+pub(super) fn limit(given: &RouteRequest<'_>) -> Result<usize, Refusal> {
     let asked = given.number("limit")?.filter(|limit| *limit > 0);
     Ok(asked.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(PAGE).min(PAGE))
 }
 
-/// The sessions that are asked for.
-pub(super) fn filter(given: &Given<'_>) -> Result<Filter, Refusal> {
+/// The filter that the parameters of a query make.
+pub(super) fn filter(given: &RouteRequest<'_>) -> Result<Filter, Refusal> {
     Ok(Filter {
         user: given.text("user"),
         since: given.number("since")?.map(|second| second.min(i64::MAX as u64)),
@@ -152,23 +171,23 @@ pub(super) fn filter(given: &Given<'_>) -> Result<Filter, Refusal> {
         resource: given.text("resource"),
         pod: given.text("pod"),
         verdict: given.text("verdict"),
-        text: given.text("text").map(within).transpose()?,
+        text: given.text("text").map(checked_search_text).transpose()?,
     })
 }
 
-fn within(text: String) -> Result<String, Refusal> {
+fn checked_search_text(text: String) -> Result<String, Refusal> {
     match text.len() <= LONGEST_TEXT {
         true => Ok(text),
         false => Err(Refusal::bad_request(format!("a text of at most {LONGEST_TEXT} bytes is looked for"))),
     }
 }
 
-/// Answers.
-pub async fn answer(sources: &Sources, asking: Asking<'_>, asked: &Asked, drain: &Drain) -> Result<Response<Body>, Refusal> {
+/// Answers a request about sessions; one that the caller may not see is not found.
+pub async fn answer(sources: &Sources, asking: Asking<'_>, asked: &SessionRequest, drain: &Drain) -> Result<Response<Body>, Refusal> {
     let caller = asking.caller;
     match asked.clone() {
-        Asked::Key => answered(&Key { public_key: sources.session_key.clone() }),
-        Asked::List(filter, limit, after) => {
+        SessionRequest::Key => answered(&Key { public_key: sources.session_key.clone() }),
+        SessionRequest::List { filter, limit, after } => {
             if let Some(after) = &after
                 && place_after(after).is_none()
             {
@@ -185,19 +204,19 @@ pub async fn answer(sources: &Sources, asking: Asking<'_>, asked: &Asked, drain:
             });
             Ok(json_text(listed.await?))
         }
-        Asked::Get(id) => {
+        SessionRequest::Get(id) => {
             let session = sources.session(asking, &id).await?;
             let recordings = sources.read(caller, move |library| Ok(library.shelf().names(&id)?.into_iter().collect())).await?;
             answered(&Detail { session, recordings })
         }
-        Asked::Timeline(id) => {
+        SessionRequest::Timeline(id) => {
             sources.session(asking, &id).await?;
             let all = sources.is_auditor(caller);
             Ok(json_text(sources.read(caller, move |library| Ok(serde_json::to_string(&timeline(library, &id, all)?)?)).await?))
         }
-        Asked::Search(id, text) => {
+        SessionRequest::Search { session: id, text } => {
             sources.only_auditors(caller)?;
-            let text = within(text)?;
+            let text = checked_search_text(text)?;
             sources.session(asking, &id).await?;
             let found = sources.read(caller, move |library| {
                 let mut unread = Vec::new();
@@ -206,7 +225,7 @@ pub async fn answer(sources: &Sources, asking: Asking<'_>, asked: &Asked, drain:
             });
             Ok(json_text(found.await?))
         }
-        Asked::Recording(id, name, follow) => {
+        SessionRequest::Recording { session: id, name, follow } => {
             sources.only_auditors(caller)?;
             sources.session(asking, &id).await?;
             recording(sources, caller, id, name, follow, drain).await
@@ -229,13 +248,13 @@ async fn recording(
         return Err(Refusal::not_found("the session has no such recording; GET /postern/v1/sessions/ID names them"));
     }
     let too_many = |what: &str| Refusal::too_many_requests(format!("as many recordings are {what} as may be; try again"));
-    let on_disk = sources.read(caller, move |_| Ok(Growing::open(&place, &wanted, follow))).await?;
+    let on_disk = sources.read(caller, move |_| Ok(OpenRecording::open(&place, &wanted, follow))).await?;
     let (file, body) = match on_disk {
         // A piece at a time, at the pace of whoever reads.
         Some(recording) => {
             let reading = Arc::clone(&sources.reading).try_acquire_owned().map_err(|_| too_many("read or followed"))?;
-            let following = Following::begin(recording, caller.expires, drain);
-            (following.file().to_owned(), Body::stream(following).holding(reading))
+            let following = RecordingBody::begin(recording, caller.expires, drain);
+            (following.file_name().to_owned(), Body::stream(following).holding(reading))
         }
         // What lies in the object store alone is fetched whole: few are at a time, until they are sent.
         None => {
@@ -266,18 +285,20 @@ fn timeline(library: &Library, id: &str, all: bool) -> anyhow::Result<Timeline> 
             is_cut = true;
         }
     })?;
-    entries.sort_by_key(Entry::micros);
+    entries.sort_by_key(TimelineItem::micros);
     is_cut |= entries.len() > MOST_ENTRIES;
     entries.truncate(MOST_ENTRIES);
     let about = |mut facts: Value| {
         if let Some(facts) = facts.as_object_mut().filter(|_| !all) {
-            facts.retain(|name, _| !OF_AUDITORS.contains(&name.as_str()));
+            facts.retain(|name, _| !AUDITOR_ONLY_FIELDS.contains(&name.as_str()));
         }
         facts
     };
     let done = |entry| match entry {
-        Entry::Call { micros, event } => Done { micros, stream: None, ended: None, about: about(event) },
-        Entry::Stream { micros, name, header, ended } => Done { micros, stream: Some(name), ended: Some(ended), about: about(header) },
+        TimelineItem::Call { micros, event } => Done { micros, stream: None, ended: None, about: about(event) },
+        TimelineItem::Stream { micros, name, header, ended } => {
+            Done { micros, stream: Some(name), ended: Some(ended), about: about(header) }
+        }
     };
     Ok(Timeline { items: entries.into_iter().map(done).collect(), is_cut, unread })
 }
@@ -315,7 +336,7 @@ impl Sources {
         caller: &Caller,
         read: impl FnOnce(&Library) -> anyhow::Result<T> + Send + 'static,
     ) -> Result<T, Refusal> {
-        let own = self.readers_of.take(&[&caller.issuer, &caller.username], READ_FOR_ONE);
+        let own = self.readers_of.take(&[&caller.issuer, &caller.username], READS_PER_CALLER);
         let own =
             own.map_err(|_| Refusal::too_many_requests("your other requests read recordings still; wait for them, then try again"))?;
         let library = Arc::clone(&self.library);

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::identify::Caller;
-use crate::policy::report::Report;
+use crate::policy::report::PolicyReport;
 
 /// Who a caller is to the gateway.
 #[derive(Deserialize, Serialize, JsonSchema)]
@@ -87,5 +87,5 @@ pub struct PolicyDirectory {
     /// The cluster that has it for itself; none for the one that clusters share.
     pub cluster: Option<String>,
     /// What is in force.
-    pub report: Report,
+    pub report: PolicyReport,
 }

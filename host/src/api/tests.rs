@@ -1,18 +1,22 @@
 use super::*;
 
-fn parse(method: &str, target: &str, body: &str) -> Result<Asked, u16> {
-    Asked::parse(&method.parse().unwrap(), &target.parse().unwrap(), body.as_bytes()).map_err(|refusal| refusal.code.as_u16())
+fn parse(method: &str, target: &str, body: &str) -> Result<ApiRequest, u16> {
+    ApiRequest::parse(&method.parse().unwrap(), &target.parse().unwrap(), body.as_bytes()).map_err(|refusal| refusal.code.as_u16())
 }
 
 #[test]
 fn requests_are_read_by_the_routes_and_by_nothing_else() {
-    let answer = |id: &str, approve, reuse| Ok(Asked::Approval(AskedApproval::Answer(id.into(), approve, reuse)));
+    let answer =
+        |id: &str, approve, reuse_seconds| Ok(ApiRequest::Approval(ApprovalRequest::Answer { id: id.into(), approve, reuse_seconds }));
     assert_eq!(parse("POST", "/postern/v1/approvals/a1/approve", r#"{"reuseSeconds": 60}"#), answer("a1", true, Some(60)));
     assert_eq!(parse("POST", "/postern/v1/approvals/a1/approve", ""), answer("a1", true, None));
     assert_eq!(parse("POST", "/postern/v1/approvals/a1/deny", ""), answer("a1", false, None));
-    assert_eq!(parse("GET", "/postern/v1/approvals?limit=9999", ""), Ok(Asked::Approval(AskedApproval::List(500, None))));
-    assert_eq!(parse("HEAD", "/postern/v1/status", ""), Ok(Asked::Status));
-    let Ok(Asked::Session(AskedSession::List(filter, 3, Some(after)))) =
+    assert_eq!(
+        parse("GET", "/postern/v1/approvals?limit=9999", ""),
+        Ok(ApiRequest::Approval(ApprovalRequest::List { limit: 500, after: None }))
+    );
+    assert_eq!(parse("HEAD", "/postern/v1/status", ""), Ok(ApiRequest::Status));
+    let Ok(ApiRequest::Session(SessionRequest::List { filter, limit: 3, after: Some(after) })) =
         parse("GET", "/postern/v1/sessions?limit=3&continue=5.a&text=a%26b&since=7&user=", "")
     else {
         panic!("it is a list");

@@ -19,7 +19,7 @@ use crate::digest::hex;
 use crate::identify::Caller;
 use crate::status::Refusal;
 pub use intent::Intent;
-pub use ticket::{Given, Requirement, State, Summary, Taken, Ticket};
+pub use ticket::{GivenApproval, Requirement, Summary, Taken, Ticket, TicketState};
 pub use tickets::{Page, Seen, SqliteTickets, Tickets};
 
 /// How often an answer is put to a ticket that others answer at the same moment.
@@ -67,7 +67,7 @@ impl Approvals {
             operation: intent.summary(&operation.cluster),
             requirements: requirements.to_vec(),
             approvals: Vec::new(),
-            state: State::Pending,
+            state: TicketState::Pending,
             created: now,
             ends: now + life,
             reusable: false,
@@ -92,7 +92,7 @@ impl Approvals {
         let deadline = tokio::time::Instant::now() + hold;
         loop {
             let ticket = self.store.get(id).await.map_err(|e| unusable(&e))?.ok_or_else(|| Refusal::forbidden("the approval is gone"))?;
-            if ticket.state != State::Pending || tokio::time::timeout_at(deadline, changes.changed()).await.is_err() {
+            if ticket.state != TicketState::Pending || tokio::time::timeout_at(deadline, changes.changed()).await.is_err() {
                 return Ok(ticket);
             }
         }
@@ -105,13 +105,13 @@ impl Approvals {
 
     /// Takes an approved ticket for one operation; none when it was taken before, or has ended.
     pub async fn take(&self, ticket: &Ticket) -> Result<Option<Taken>, Refusal> {
-        if ticket.state != State::Approved || ticket.ends <= now() {
+        if ticket.state != TicketState::Approved || ticket.ends <= now() {
             return Ok(None);
         }
         if ticket.reusable {
             return Ok(Some(Taken(ticket.clone())));
         }
-        let used = Ticket { state: State::Used, ..ticket.clone() };
+        let used = Ticket { state: TicketState::Used, ..ticket.clone() };
         Ok(self.store.replace(used).await.map_err(|e| unusable(&e))?.map(Taken))
     }
 
@@ -165,7 +165,7 @@ impl Approvals {
         if !may_answer(&ticket, caller) {
             return Err(Refusal::forbidden("the approval must come from another group; the ticket names which"));
         }
-        if ticket.state != State::Pending || ticket.ends <= now {
+        if ticket.state != TicketState::Pending || ticket.ends <= now {
             let state = if ticket.ends <= now { "expired" } else { ticket.state.name() };
             return Err(Refusal::conflict(format!("the ticket {} is {state} already", ticket.id)));
         }
@@ -173,13 +173,13 @@ impl Approvals {
             return Err(Refusal::conflict("you have approved this already; the ticket needs somebody else too"));
         }
         if !approve {
-            ticket.state = State::Denied;
+            ticket.state = TicketState::Denied;
             return Ok(ticket);
         }
         let (username, groups) = (caller.username.clone(), caller.groups.clone());
-        ticket.approvals.push(Given { by: identity(caller), username, groups, at: now, reuse_seconds: reuse });
+        ticket.approvals.push(GivenApproval { by: identity(caller), username, groups, at: now, reuse_seconds: reuse });
         if ticket.is_satisfied() {
-            ticket.state = State::Approved;
+            ticket.state = TicketState::Approved;
             // More than once only as far as everybody said so.
             if let Some(seconds) = ticket.approvals.iter().map(|given| given.reuse_seconds).min().flatten() {
                 ticket.reusable = true;

@@ -58,8 +58,8 @@ async fn what_is_approved_in_one_cluster_is_approved_in_no_other() {
     assert_eq!(approvals.answer(&dev.id, &sue, Some("prod"), true, None).await.unwrap_err().code, 404);
     assert_eq!(approvals.get(&dev.id, &ann, Some("prod")).await.unwrap_err().code, 404);
     approvals.answer(&dev.id, &sue, Some("dev"), true, None).await.unwrap();
-    assert_eq!(ask(&approvals, &ann, &of("prod"), &body(b"{}"), 1).await.unwrap().state, State::Pending);
-    assert_eq!(ask(&approvals, &ann, &of("dev"), &body(b"{}"), 1).await.unwrap().state, State::Approved);
+    assert_eq!(ask(&approvals, &ann, &of("prod"), &body(b"{}"), 1).await.unwrap().state, TicketState::Pending);
+    assert_eq!(ask(&approvals, &ann, &of("dev"), &body(b"{}"), 1).await.unwrap().state, TicketState::Approved);
     // Two may be pending, in each.
     for cluster in ["prod", "dev"] {
         for (name, fits) in [("one", true), ("two", cluster == "dev")] {
@@ -86,13 +86,13 @@ async fn one_intent_is_one_ticket_and_passes_once() {
 
     assert_eq!(approvals.answer(&ticket.id, &ann, None, true, None).await.unwrap_err().code, 403, "not one's own");
     assert_eq!(approvals.answer(&ticket.id, &caller("eve", &["dev"]), None, true, None).await.unwrap_err().code, 404, "not seen by others");
-    assert_eq!(approvals.answer(&ticket.id, &sre, None, true, None).await.unwrap().state, State::Approved);
+    assert_eq!(approvals.answer(&ticket.id, &sre, None, true, None).await.unwrap().state, TicketState::Approved);
     assert_eq!(approvals.answer(&ticket.id, &sre, None, false, None).await.unwrap_err().code, 409);
 
     // A restart keeps it.
     let again = Approvals::new(open(&file), &few());
     let approved = ask(&again, &ann, &delete(WEB), &body(b"{}"), 1).await.unwrap();
-    assert_eq!(approved.state, State::Approved);
+    assert_eq!(approved.state, TicketState::Approved);
     assert!(again.take(&approved).await.unwrap().is_some());
     assert!(approvals.take(&approved).await.unwrap().is_none(), "not a second time");
     assert_ne!(ask(&again, &ann, &delete(WEB), &body(b"{}"), 1).await.unwrap().id, approved.id);
@@ -104,9 +104,9 @@ async fn two_approvals_are_of_two_people_and_another_requester_has_another_ticke
     let (approvals, file) = approvals();
     let ticket = ask(&approvals, &caller("ann", &[]), &delete(WEB), &body(b""), 2).await.unwrap();
     let sue = caller("sue", &["sre"]);
-    assert_eq!(approvals.answer(&ticket.id, &sue, None, true, Some(90)).await.unwrap().state, State::Pending);
+    assert_eq!(approvals.answer(&ticket.id, &sue, None, true, Some(90)).await.unwrap().state, TicketState::Pending);
     assert_eq!(approvals.answer(&ticket.id, &sue, None, true, None).await.unwrap_err().code, 409);
-    assert_eq!(approvals.answer(&ticket.id, &caller("tom", &["sre"]), None, true, Some(30)).await.unwrap().state, State::Approved);
+    assert_eq!(approvals.answer(&ticket.id, &caller("tom", &["sre"]), None, true, Some(30)).await.unwrap().state, TicketState::Approved);
     let reusable = ask(&approvals, &caller("ann", &[]), &delete(WEB), &body(b""), 2).await.unwrap();
     assert!(approvals.take(&reusable).await.unwrap().is_some() && approvals.take(&reusable).await.unwrap().is_some());
     assert!(reusable.ends <= now() + 30, "for as long as all said so");
@@ -115,7 +115,7 @@ async fn two_approvals_are_of_two_people_and_another_requester_has_another_ticke
     // More than once only where all said so.
     approvals.answer(&other.id, &sue, None, true, None).await.unwrap();
     let once = approvals.answer(&other.id, &caller("tom", &["sre"]), None, true, Some(3600)).await.unwrap();
-    assert!(once.state == State::Approved && !once.reusable);
+    assert!(once.state == TicketState::Approved && !once.reusable);
     assert!(approvals.take(&once).await.unwrap().is_some() && approvals.take(&once).await.unwrap().is_none());
     std::fs::remove_file(file).unwrap();
 }
@@ -238,11 +238,11 @@ async fn who_waits_hears_of_an_answer_though_its_giver_has_gone() {
         tokio::task::yield_now().await;
         let mut answer = Box::pin(approvals.answer(&ticket.id, &sue, None, true, None));
         // The giver is gone once the answer was handed to whoever keeps tickets.
-        while approvals.store.get(&ticket.id).await.unwrap().unwrap().state == State::Pending {
+        while approvals.store.get(&ticket.id).await.unwrap().unwrap().state == TicketState::Pending {
             let _ = futures_util::poll!(answer.as_mut());
         }
     });
-    assert_eq!(waited.unwrap().state, State::Approved);
+    assert_eq!(waited.unwrap().state, TicketState::Approved);
     std::fs::remove_file(file).unwrap();
 }
 
@@ -254,8 +254,8 @@ async fn two_who_answer_at_the_same_moment_both_count() {
     let (one, other) =
         tokio::join!(approvals.answer(&ticket.id, &sue, None, true, None), approvals.answer(&ticket.id, &tom, None, true, None));
     let states = [one.unwrap().state, other.unwrap().state];
-    assert!(states.contains(&State::Approved), "{states:?}");
+    assert!(states.contains(&TicketState::Approved), "{states:?}");
     let ticket = approvals.get(&ticket.id, &sue, None).await.unwrap();
-    assert_eq!((ticket.state, ticket.approvals.len()), (State::Approved, 2));
+    assert_eq!((ticket.state, ticket.approvals.len()), (TicketState::Approved, 2));
     std::fs::remove_file(file).unwrap();
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// Where a ticket has got to.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum State {
+pub enum TicketState {
     /// Approvals are missing.
     Pending,
     /// It may pass.
@@ -17,7 +17,7 @@ pub enum State {
     Used,
 }
 
-impl State {
+impl TicketState {
     /// As it is written.
     pub fn name(self) -> &'static str {
         match self {
@@ -48,9 +48,9 @@ pub struct Ticket {
     /// What each policy asks for.
     pub requirements: Vec<Requirement>,
     /// Who has approved.
-    pub approvals: Vec<Given>,
+    pub approvals: Vec<GivenApproval>,
     /// Where it has got to.
-    pub state: State,
+    pub state: TicketState,
     /// Unix seconds.
     pub created: u64,
     /// Unix seconds after which it counts for nothing.
@@ -123,7 +123,7 @@ pub struct Summary {
 /// One approval or refusal, given.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Given {
+pub struct GivenApproval {
     /// Issuer and name.
     pub by: String,
     /// The name alone.
@@ -140,7 +140,7 @@ pub struct Given {
 impl Ticket {
     pub(super) fn is_satisfied(&self) -> bool {
         self.requirements.iter().all(|requirement| {
-            let by = |given: &&Given| requirement.approvers.iter().any(|group| given.groups.contains(group));
+            let by = |given: &&GivenApproval| requirement.approvers.iter().any(|group| given.groups.contains(group));
             self.approvals.iter().filter(by).count() >= requirement.required as usize
         })
     }

@@ -63,7 +63,7 @@ impl RequestBody {
         Self { parsed: OnceLock::from(Err(unread)), is_elsewhere: true, ..Self::new(Bytes::new(), "") }
     }
 
-    /// The same, with a Content-Encoding: it is not read.
+    /// A body with a Content-Encoding: it is not read.
     pub fn packed(self, coding: &str) -> Self {
         let shown = coding.chars().filter(|c| !c.is_control()).take(40).collect();
         Self { coding: Some(shown), ..self }
@@ -106,7 +106,7 @@ impl RequestBody {
         self.told(self.read())
     }
 
-    /// The same, for a policy that reads along one path only: what is not known elsewhere is nothing to it.
+    /// The body for a policy that reads along one path only: what is not known elsewhere is nothing to it.
     pub fn value_along(&self, path: &Path) -> Result<&Arc<Value>, &Refusal> {
         self.told(self.parsed().and_then(|parsed| {
             let reached = parsed.unknown.iter().find(|unknown| path.may_reach(unknown.at(), |name| unknown.may_be(name)));
@@ -122,7 +122,7 @@ impl RequestBody {
         read
     }
 
-    /// The same for the gateway itself: no policy is held to have asked.
+    /// The body for the gateway itself: no policy is held to have asked.
     pub fn read(&self) -> Result<&Arc<Value>, &Refusal> {
         let parsed = self.parsed()?;
         parsed.unknown.first().map_or(Ok(&parsed.value), |unknown| Err(self.is_partly_known(unknown)))
@@ -141,7 +141,7 @@ impl RequestBody {
         self.partly.get_or_init(|| not_decoded(unknown))
     }
 
-    /// The same for what goes without it where it is in an encoding that is not decoded; what is garbled, or may be read in two ways, is refused.
+    /// The body for what goes without it where it is in an encoding that is not decoded; what is garbled, or may be read in two ways, is refused.
     pub fn read_if_known(&self) -> Result<Option<&Arc<Value>>, Refusal> {
         match self.read() {
             Ok(value) => Ok(Some(value)),

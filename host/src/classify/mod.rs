@@ -133,6 +133,11 @@ impl Operation {
         target::first(&self.query, key)
     }
 
+    /// Whether text comes back as it is written: a log, or what a command writes. A port carries what it likes.
+    pub fn writes_text(&self) -> bool {
+        self.shape == Shape::Log || self.shape == Shape::Stream && self.command.is_some()
+    }
+
     /// Classifies a request. Nothing is forwarded but what this returns.
     pub fn classify(method: &Method, uri: &Uri) -> Result<Self, Refusal> {
         if method == Method::CONNECT {
@@ -173,7 +178,7 @@ impl Operation {
         })
     }
 
-    /// The same, for a cluster.
+    /// The operation, of a request to a cluster.
     pub fn of(self, cluster: &Arc<str>) -> Self {
         Self { cluster: Arc::clone(cluster), ..self }
     }

@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::record::chain::{Chain, Whole, closing};
 use crate::record::session::entangled;
 use crate::record::session::file::{is_finished, recording_of};
-use crate::record::session::seal::{SigningKey, Verdict, verify};
+use crate::record::session::seal::{SigningKey, Verification, verify};
 use crate::record::{Event, HeldLog, rotated};
 use crate::store::DataDirectory;
 use crate::words::Stage;
@@ -128,7 +128,7 @@ impl Recordings {
             Err(error) => return self.left.push(format!("{name}: {error}")),
         };
         let verified = verify(&name, &file, key.public());
-        if matches!(verified, Ok(Verdict::Whole(_))) {
+        if matches!(verified, Ok(Verification::Whole(_))) {
             return;
         }
         match (entangled::look(&name, &file, key.public(), Some(key)), verified) {

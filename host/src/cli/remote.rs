@@ -7,7 +7,6 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode, header};
-use http_body_util::Full;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -75,7 +74,7 @@ impl Remote {
         if let Some(token) = token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
-        let (tls, request) = (Arc::clone(&access.own_tls), request.body(Full::new(Bytes::from(body)))?);
+        let (tls, request) = (Arc::clone(&access.own_tls), request.body(Bytes::from(body))?);
         let patience = if largest > LARGEST { PATIENCE * 30 } else { PATIENCE };
         let asked = async { fetch(&tls, request, patience, largest).await };
         let (status, headers, answer) = tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(asked)?;

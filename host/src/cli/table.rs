@@ -1,15 +1,18 @@
 //! Columns that fit what is in them.
 
+use comfy_table::{Table, presets};
+
 use crate::cli::terminal::say;
-/// Prints rows, the first of them the heads, each column as wide as its widest cell. The last is left as it is.
+
+/// Prints rows, the first of them the heads, each column as wide as its widest cell.
 pub(super) fn print(rows: &[Vec<String>]) {
-    for row in rows {
-        let mut line = String::new();
-        for (index, cell) in row.iter().enumerate() {
-            let widest = rows.iter().filter_map(|r| r.get(index)).map(|c| c.chars().count()).max().unwrap_or(0);
-            line += &if index + 1 == row.len() { cell.clone() } else { format!("{cell:<widest$}  ") };
-        }
-        say!("{}", line.trim_end());
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).add_rows(rows);
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    for line in table.trim_fmt().lines() {
+        say!("{line}");
     }
 }
 

@@ -250,7 +250,7 @@ pub struct Limits {
     pub request_body_time: Seconds,
     /// Connections open at a time; fewer where the process may not open so many files.
     pub connections: usize,
-    /// The same from one address; 0 means a quarter of `connections`. A proxy before the gateway is one address.
+    /// The most connections from one address; 0 means a quarter of `connections`. A proxy before the gateway is one address.
     pub connections_per_address: usize,
     /// Seconds a connection may carry no request before it is ended. One on which nobody was identified yet has `requestHeadTime`.
     pub idle_connection_time: Seconds,

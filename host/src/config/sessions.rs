@@ -62,9 +62,9 @@ pub struct BodyRule {
 pub enum KeepBodies {
     /// Its audit event.
     Metadata,
-    /// And the body of its request, after masking.
+    /// The body of its request too, after masking.
     Request,
-    /// And the body of its answer, after masking.
+    /// The body of its answer too, after masking.
     RequestAndResponse,
 }
 

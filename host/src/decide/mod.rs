@@ -8,17 +8,19 @@ mod ruling;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use http::Method;
+
 use crate::approve::Requirement;
 use crate::body::RequestBody;
 use crate::classify::{Command, Operation, Shape, Target};
 use crate::config::Unmatched;
 use crate::identify::Caller;
-use crate::mask::{Mask, Plans};
+use crate::mask::{Plan, PlanCache};
 use crate::policy::contract::{self, Denial, Surrounding, Verdict};
-use crate::policy::{Body, Call, Hook, Mode, Policy, PolicySet, Runtime, Subject, Surroundings};
+use crate::policy::{Body, Call, Hook, HookOutcome, Mode, Policy, PolicyOperation, PolicySet, Runtime, Surroundings};
 use crate::slots::Full;
 use crate::status::Refusal;
-pub use ruling::{Held, Passed, PolicyAnswer, Refused, Ruling, Terms, no_longer_covered};
+pub use ruling::{Passed, Pending, PolicyAnswer, Refused, Ruling, Terms, no_longer_covered};
 
 /// What is gathered while policies are asked.
 #[derive(Default)]
@@ -26,7 +28,7 @@ struct Gathered {
     terms: Terms,
     requirements: Vec<Requirement>,
     refusal: Option<Refusal>,
-    masks: Vec<Mask>,
+    plans: Vec<Arc<Plan>>,
 }
 
 /// Whether one of these policies may hide an object from the caller: those that are observed do not.
@@ -43,7 +45,7 @@ pub struct Decider<'a> {
     /// What an operation no policy matches gets.
     pub unmatched: Unmatched,
     /// Where masks are compiled.
-    pub plans: &'a Plans,
+    pub plans: &'a PlanCache,
 }
 
 impl Decider<'_> {
@@ -61,7 +63,7 @@ impl Decider<'_> {
     /// Asks every policy that matches.
     pub fn decide(
         &self,
-        describe: &dyn Fn() -> Arc<Subject>,
+        describe: &dyn Fn() -> Arc<PolicyOperation>,
         operation: &Operation,
         body: Option<&Arc<RequestBody>>,
         around: &Surroundings,
@@ -73,10 +75,9 @@ impl Decider<'_> {
         }
         let mut matched = false;
         for policy in self.policies.policies.iter().filter(|p| p.matches(operation)) {
-            let stays = policy.has(Hook::OnChunk) && matches!(operation.shape, Shape::Stream | Shape::Log) && !around.only_asks;
-            // One that is observed, or is never asked about such an operation, does not speak for it.
-            matched |= policy.mode == Mode::Enforce
-                && (policy.has(Hook::OnRequest) || policy.has(Hook::OnObject) || policy.has(Hook::OnChunk) && (stays || around.only_asks));
+            // One that is observed does not speak for an operation, nor one that is shown what comes of it when it is done, or is never asked about it.
+            matched |= policy.mode == Mode::Enforce && (policy.has(Hook::OnRequest) || looks_on(policy, operation));
+            let stays = policy.has(Hook::OnChunk) && operation.writes_text() && !around.only_asks;
             let Some(runtime) = self.runtime else { continue };
             if policy.has(Hook::OnObject) {
                 gathered.terms.on_object.push(Arc::clone(policy));
@@ -85,13 +86,19 @@ impl Decider<'_> {
                 continue;
             }
             let shown = body.map(|body| Arc::clone(body) as Arc<dyn Body>);
-            let call = Call { subject: &describe(), body: shown, surroundings: around };
+            let call = Call { subject: &describe(), body: shown, surroundings: around, plans: self.plans };
             let answer = if stays {
                 let place = match runtime.stay(call.subject) {
                     Ok(place) => place,
                     Err(full) => {
                         let refusal = crowded(full);
-                        gathered.record(policy, "failed", Some(refusal.message.clone()), Vec::new(), (Instant::now(), Duration::ZERO));
+                        gathered.record(
+                            policy,
+                            HookOutcome::Failed,
+                            Some(refusal.message.clone()),
+                            Vec::new(),
+                            (Instant::now(), Duration::ZERO),
+                        );
                         if policy.mode == Mode::Observe {
                             continue;
                         }
@@ -99,7 +106,7 @@ impl Decider<'_> {
                     }
                 };
                 let (answer, live) = policy.call_and_stay(runtime, &call, place);
-                gathered.terms.live.extend(live);
+                gathered.terms.stream_instances.extend(live);
                 answer
             } else {
                 policy.call_on_request(runtime, &call)
@@ -110,25 +117,25 @@ impl Decider<'_> {
                 if around.only_asks {
                     continue;
                 }
-                gathered.record(policy, "failed", Some(refusal.message.clone()), answer.annotations, asked);
+                gathered.record(policy, HookOutcome::Failed, Some(refusal.message.clone()), answer.annotations, asked);
                 if policy.mode == Mode::Observe {
                     continue;
                 }
                 return Ruling::refuse(refusal.clone(), gathered.terms);
             }
-            let verdict = answer.verdict.and_then(|verdict| self.checked(policy, verdict));
-            let (name, said) = match &verdict {
-                Ok(verdict) => (verdict.name(), verdict.reason().map(str::to_owned)),
+            let verdict = answer.verdict;
+            let said = match &verdict {
+                Ok(verdict) => verdict.reason().map(str::to_owned),
                 Err(why) => {
                     if !around.only_asks {
                         policy.complain("an operation", why);
                     }
-                    ("failed", Some(why.clone()))
+                    Some(why.clone())
                 }
             };
-            gathered.record(policy, name, said, answer.annotations, asked);
+            gathered.record(policy, HookOutcome::of(&verdict), said, answer.annotations, asked);
             match policy.in_force(verdict, answer.exhausted) {
-                Ok(verdict) => gathered.take(policy, verdict.unwrap_or(Verdict::Allow)),
+                Ok(verdict) => gathered.take(policy, verdict.unwrap_or(Verdict::Allow), answer.plan),
                 Err(why) => {
                     let why = format!("the policy {} failed, so nothing passed: {why}", policy.name);
                     return Ruling::refuse(Refusal::internal(why), gathered.terms);
@@ -138,12 +145,12 @@ impl Decider<'_> {
                 return Ruling::refuse(refusal, gathered.terms);
             }
         }
-        let Gathered { mut terms, requirements, masks, .. } = gathered;
+        let Gathered { mut terms, requirements, plans, .. } = gathered;
         if !matched && self.unmatched == Unmatched::Block {
             return Ruling::refuse(Refusal::forbidden("no policy speaks for this operation, and policies.unmatched is block"), terms);
         }
-        if !masks.is_empty() {
-            match self.plans.of(&masks) {
+        if !plans.is_empty() {
+            match self.plans.combined(&plans) {
                 Ok(plan) => terms.masks = Some(plan),
                 Err(error) => {
                     let why = format!("the masks of {} do not go together: {error}", terms.masked_by.join(", "));
@@ -153,13 +160,15 @@ impl Decider<'_> {
         }
         Ruling::unless(requirements, terms)
     }
+}
 
-    /// A mask that is none is a failure of the policy that gave it.
-    fn checked(&self, policy: &Policy, verdict: Verdict) -> Result<Verdict, String> {
-        if let Verdict::Mask(masks) = &verdict {
-            self.plans.of_policy(&policy.name, masks).map_err(|e| format!("it returned a mask that is none: {e}"))?;
-        }
-        Ok(verdict)
+/// Whether a policy is shown all that an operation reads, which does nothing else: objects, or a log.
+fn looks_on(policy: &Policy, operation: &Operation) -> bool {
+    let is_read = operation.method == Method::GET && operation.target.is_some();
+    match operation.shape {
+        Shape::Answer | Shape::Watch => is_read && policy.has(Hook::OnObject),
+        Shape::Log => is_read && policy.has(Hook::OnChunk),
+        Shape::Stream | Shape::Proxy => false,
     }
 }
 
@@ -177,7 +186,7 @@ impl Gathered {
     fn record(
         &mut self,
         policy: &Policy,
-        verdict: &'static str,
+        verdict: HookOutcome,
         reason: Option<String>,
         annotations: Vec<(String, String)>,
         (began, took): (Instant, Duration),
@@ -195,11 +204,11 @@ impl Gathered {
         });
     }
 
-    fn take(&mut self, policy: &Policy, verdict: Verdict) {
+    fn take(&mut self, policy: &Policy, verdict: Verdict, plan: Option<Arc<Plan>>) {
         match verdict {
             Verdict::Allow => {}
-            Verdict::Mask(more) => {
-                self.masks.extend(more);
+            Verdict::Mask(_) => {
+                self.plans.extend(plan);
                 self.terms.masked_by.push(policy.name.clone());
                 if policy.warns {
                     self.terms.warned_of.push(policy.name.clone());
@@ -220,7 +229,7 @@ impl Gathered {
 }
 
 /// An operation of a caller as policies are told of it, with the id of its audit events and the Unix milliseconds at which it was accepted.
-pub fn subject(operation: &Operation, caller: &Caller, id: &str, received_at: u64) -> Subject {
+pub fn subject(operation: &Operation, caller: &Caller, id: &str, received_at: u64) -> PolicyOperation {
     let target = |target: &Target| contract::Target {
         api_group: target.api_group.clone(),
         api_version: target.api_version.clone(),
@@ -235,7 +244,7 @@ pub fn subject(operation: &Operation, caller: &Caller, id: &str, received_at: u6
         stdin: command.stdin,
         tty: command.tty,
     };
-    Subject::new(contract::Operation {
+    PolicyOperation::new(contract::Operation {
         id: id.to_owned(),
         cluster: operation.cluster.as_ref().to_owned(),
         received_at,

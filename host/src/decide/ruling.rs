@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::approve::{Requirement, Taken, Ticket};
 use crate::mask::Plan;
-use crate::policy::{Live, Policy};
+use crate::policy::{HookOutcome, Policy, StreamInstance};
 use crate::status::Refusal;
 use crate::words::Verdict;
 
@@ -17,7 +17,7 @@ pub enum Ruling {
     /// It does not pass.
     Refuse(Refused),
     /// It waits for approvals.
-    Hold(Held),
+    Hold(Pending),
     /// It passes.
     Pass(Passed),
 }
@@ -30,7 +30,7 @@ pub struct Refused {
 }
 
 /// An operation that passes once approvals were given.
-pub struct Held {
+pub struct Pending {
     requirements: Vec<Requirement>,
     terms: Terms,
 }
@@ -48,7 +48,7 @@ pub struct Terms {
     /// Policies asked again for each object.
     pub on_object: Vec<Arc<Policy>>,
     /// Policies that look at each piece of the stream that follows.
-    pub live: Vec<Live>,
+    pub stream_instances: Vec<StreamInstance>,
     /// What each policy answered.
     pub answers: Vec<PolicyAnswer>,
     /// Names of the policies whose masks apply.
@@ -66,8 +66,8 @@ pub struct PolicyAnswer {
     pub policy: String,
     /// SHA-256 of its module and settings.
     pub digest: String,
-    /// allow, mask, block, require-approval or failed.
-    pub verdict: &'static str,
+    /// What it said.
+    pub verdict: HookOutcome,
     /// Set when the answer was recorded only.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub observed: bool,
@@ -92,7 +92,7 @@ impl Ruling {
 
     /// Whoever was not refused passes, once all that is required was given.
     pub(super) fn unless(requirements: Vec<Requirement>, terms: Terms) -> Self {
-        if requirements.is_empty() { Self::Pass(Passed { terms }) } else { Self::Hold(Held { requirements, terms }) }
+        if requirements.is_empty() { Self::Pass(Passed { terms }) } else { Self::Hold(Pending { requirements, terms }) }
     }
 
     /// allow, mask, block or require-approval.
@@ -107,14 +107,14 @@ impl Ruling {
     /// The terms on which it passes, or would.
     pub fn terms(&self) -> &Terms {
         match self {
-            Self::Refuse(Refused { terms, .. }) | Self::Hold(Held { terms, .. }) | Self::Pass(Passed { terms }) => terms,
+            Self::Refuse(Refused { terms, .. }) | Self::Hold(Pending { terms, .. }) | Self::Pass(Passed { terms }) => terms,
         }
     }
 
     /// The same, to be changed.
     pub fn terms_mut(&mut self) -> &mut Terms {
         match self {
-            Self::Refuse(Refused { terms, .. }) | Self::Hold(Held { terms, .. }) | Self::Pass(Passed { terms }) => terms,
+            Self::Refuse(Refused { terms, .. }) | Self::Hold(Pending { terms, .. }) | Self::Pass(Passed { terms }) => terms,
         }
     }
 
@@ -139,15 +139,15 @@ impl Ruling {
         let mut terms = match self {
             Self::Refuse(refused) => return Err(refused.refusal),
             Self::Hold(held) if !held.is_covered_by(taken.ticket()) => return Err(no_longer_covered(taken.ticket())),
-            Self::Hold(Held { terms, .. }) | Self::Pass(Passed { terms }) => terms,
+            Self::Hold(Pending { terms, .. }) | Self::Pass(Passed { terms }) => terms,
         };
         terms.approved = true;
-        terms.live.iter_mut().for_each(Live::approved);
+        terms.stream_instances.iter_mut().for_each(StreamInstance::set_approved);
         Ok(Passed { terms })
     }
 }
 
-impl Held {
+impl Pending {
     /// The approvals it waits for.
     pub fn requirements(&self) -> &[Requirement] {
         &self.requirements

@@ -31,7 +31,7 @@ pub use credential::{As, access_for};
 pub use kubeconfig::{Access, OwnToken};
 pub use seal::Seal;
 pub use send::{LARGEST_ANSWER, Outgoing, Question, Way};
-pub use shared::Place;
+pub use shared::StreamPermit;
 pub use upgrade::{Lasting, Tunnelled, tunnel};
 pub use upload::Upload;
 

@@ -1,8 +1,8 @@
 //! What lets an operation go to the API server.
 
 use crate::decide::Passed;
-use crate::record::Entry;
-use crate::telemetry::Place;
+use crate::record::AuditEntry;
+use crate::telemetry::RequestSpan;
 
 /// The seal of an operation: it was decided, and it is in the log. [`Upstream::send`](super::Upstream::send) is the only way on, and takes nothing without one.
 ///
@@ -35,7 +35,7 @@ use crate::telemetry::Place;
 /// }
 /// ```
 ///
-/// What is not in the log cannot: only the log makes an [`Entry`].
+/// What is not in the log cannot: only the log makes an [`AuditEntry`].
 ///
 /// ```compile_fail
 /// # use postern::{decide::Passed, forward::{Outgoing, Seal, Upstream}, record::{AuditLog, Entry, Event}};
@@ -55,16 +55,16 @@ use crate::telemetry::Place;
 /// ```
 pub struct Seal {
     /// Its place in a trace, where one is made.
-    place: Option<Place>,
+    place: Option<RequestSpan>,
 }
 
 impl Seal {
     /// Seals what was decided and is in the log.
-    pub fn of(_passed: &Passed, entry: &Entry) -> Self {
+    pub fn of(_passed: &Passed, entry: &AuditEntry) -> Self {
         Self { place: entry.place().cloned() }
     }
 
-    pub(super) fn place(&self) -> Option<&Place> {
+    pub(super) fn place(&self) -> Option<&RequestSpan> {
         self.place.as_ref()
     }
 }

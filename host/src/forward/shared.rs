@@ -55,7 +55,7 @@ thread_local! {
 
 /// A watch's place on a connection: it is given back when the answer has ended.
 #[derive(Clone)]
-pub struct Place(#[allow(dead_code)] Arc<Taken>);
+pub struct StreamPermit(#[allow(dead_code)] Arc<Taken>);
 
 struct Taken(Arc<AtomicUsize>);
 
@@ -66,7 +66,7 @@ impl Drop for Taken {
 }
 
 impl Upstream {
-    /// Sends a watch. Its answer carries its [`Place`]. None when the API server does not speak HTTP/2: then it is sent as everything else is.
+    /// Sends a watch. Its answer carries its [`StreamPermit`]. None when the API server does not speak HTTP/2: then it is sent as everything else is.
     pub(super) async fn send_shared(&self, kind: Kind, request: &Request<Full<Bytes>>) -> Result<Option<Response<Incoming>>, Refusal> {
         // What reads may be sent again: a connection that is going away takes no more, and says so only then.
         let mut last = None;
@@ -89,7 +89,7 @@ impl Upstream {
     }
 
     /// A place on a connection, opened where none has room.
-    async fn place(&self, kind: Kind) -> Result<Option<(SendRequest<Full<Bytes>>, Place)>, Refusal> {
+    async fn place(&self, kind: Kind) -> Result<Option<(SendRequest<Full<Bytes>>, StreamPermit)>, Refusal> {
         let id = self.id;
         let opening = OPENING.with_borrow_mut(|opening| {
             // Of those where nobody waits or looks none is remembered.
@@ -148,9 +148,9 @@ impl Upstream {
 }
 
 impl Connection {
-    fn take(&self) -> (SendRequest<Full<Bytes>>, Place) {
+    fn take(&self) -> (SendRequest<Full<Bytes>>, StreamPermit) {
         self.open.fetch_add(1, Ordering::Relaxed);
         self.carried.set(self.carried.get() + 1);
-        (self.sender.clone(), Place(Arc::new(Taken(Arc::clone(&self.open)))))
+        (self.sender.clone(), StreamPermit(Arc::new(Taken(Arc::clone(&self.open)))))
     }
 }

@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, sleep_until};
 
 use crate::stream::end::Ends;
+use crate::words::Ending;
 
 /// What a connection carried.
 pub struct Tunnelled {
@@ -19,7 +20,7 @@ pub struct Tunnelled {
     /// Bytes to the caller.
     pub received: u64,
     /// How it ended, as the audit log has it.
-    pub ended: &'static str,
+    pub ended: Ending,
 }
 
 /// How long a connection goes on that nobody ends.
@@ -33,13 +34,15 @@ pub struct Lasting {
 /// Passes bytes both ways until one side ends, or the caller's credential or right does, or a limit is met. The caller is told nothing: in a protocol that
 /// is not known nothing can be said.
 pub async fn tunnel(caller: OnUpgrade, server: OnUpgrade, ends: Ends, lasting: Lasting) -> Tunnelled {
-    let (Ok(caller), Ok(server)) = (caller.await, server.await) else { return Tunnelled { sent: 0, received: 0, ended: "client-gone" } };
+    let (Ok(caller), Ok(server)) = (caller.await, server.await) else {
+        return Tunnelled { sent: 0, received: 0, ended: Ending::ClientGone };
+    };
     let last = Cell::new(Instant::now());
     let mut caller = Counted { io: TokioIo::new(caller), read: 0, written: 0, last: &last };
     let mut server = Lenient(TokioIo::new(server));
     // However it ends, what was carried is what counts.
     let ended = tokio::select! {
-        _ = tokio::io::copy_bidirectional(&mut caller, &mut server) => "ok",
+        _ = tokio::io::copy_bidirectional(&mut caller, &mut server) => Ending::Ok,
         end = ends => end.how(),
         how = lasting.over(&last) => how,
     };
@@ -48,15 +51,15 @@ pub async fn tunnel(caller: OnUpgrade, server: OnUpgrade, ends: Ends, lasting: L
 
 impl Lasting {
     /// Waits until it is over; `last` is when something was carried.
-    async fn over(&self, last: &Cell<Instant>) -> &'static str {
+    async fn over(&self, last: &Cell<Instant>) -> Ending {
         let total = last.get() + self.longest;
         loop {
             sleep_until(total.min(last.get() + self.idle)).await;
             let now = Instant::now();
             if now >= total {
-                return "too-long";
+                return Ending::TooLong;
             } else if now >= last.get() + self.idle {
-                return "idle";
+                return Ending::Idle;
             }
         }
     }

@@ -19,7 +19,7 @@ use crate::forward;
 use crate::identify::{self, Caller, Presented, name};
 use crate::listen::Peer;
 use crate::record::Event;
-use crate::respond::Held;
+use crate::respond::Permits;
 use crate::slots::Slot;
 use crate::status::Refusal;
 use crate::stream::messages::Opening;
@@ -38,7 +38,7 @@ impl Cluster {
         id: String,
         event: &mut Event,
     ) -> Result<Box<Exchange>, Refusal> {
-        let mut held = Held::new(peer.connection.busy());
+        let mut held = Permits::new(peer.connection.busy());
         let caller = self.identify(request.headers(), &peer.presented, event).await?;
         event.caller(&caller);
         peer.connection.known();

@@ -11,7 +11,7 @@ use super::seal::Sealed;
 use crate::body::Body;
 use crate::classify::Shape;
 use crate::forward::{Seal, Upload, Way};
-use crate::respond::{self, Asked, Completion, Items, Masking, Repeats, Treatment, Work};
+use crate::respond::{self, Completion, Items, Masking, Negotiated, QuotedValues, Treatment, Work};
 use crate::status::Refusal;
 use crate::stream::filter::Filter;
 
@@ -49,7 +49,7 @@ impl Cluster {
             headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
         let mut path = operation.path_and_query.clone();
-        let mut asked = Asked::default();
+        let mut asked = Negotiated::default();
         if operation.target.is_none() {
             // What is no object of a resource no policy looks at; what masks hide is hidden in it all the same.
             passed.on_object.clear();
@@ -99,7 +99,7 @@ impl Cluster {
         let operation = &exchange.operation;
         let repeats = match operation.is_mutating() {
             true => Box::pin(self.repeats(&exchange, &passed, &upstream)).await,
-            false => Repeats::Nothing,
+            false => QuotedValues::Nothing,
         };
         let largest = self.config.limits.object.0;
         let work = match (&passed.masks, operation.shape) {

@@ -7,9 +7,9 @@ use serde_json::Value;
 use super::Cluster;
 use super::exchange::Exchange;
 use super::keep::masked;
-use crate::approve::{Intent, State, Ticket};
+use crate::approve::{Intent, Ticket, TicketState};
 use crate::classify::Shape;
-use crate::decide::{Held, Passed, Ruling, Terms, may_hide, no_longer_covered};
+use crate::decide::{Passed, Pending, Ruling, Terms, may_hide, no_longer_covered};
 use crate::record::Event;
 use crate::status::Refusal;
 use crate::stream::end::End;
@@ -17,7 +17,7 @@ use crate::words::{Stage, Step};
 
 impl Cluster {
     /// The ticket of an operation; what waits for one is recorded.
-    pub(super) async fn ask(&self, exchange: &Exchange, held: &Held, event: &mut Event) -> Result<Ticket, Refusal> {
+    pub(super) async fn ask(&self, exchange: &Exchange, held: &Pending, event: &mut Event) -> Result<Ticket, Refusal> {
         let Exchange { caller, operation, headers, body, .. } = exchange;
         let intent = Intent { caller, operation, headers, body, shown: shown(exchange, held.terms())? };
         let wanted = self.approvals.wanted(&intent, held.requirements())?;
@@ -25,7 +25,7 @@ impl Cluster {
         event.set("ticket", &wanted.id);
         let ticket = self.approvals.find_or_open(wanted).await?;
         event.set("ticket", &ticket.id);
-        if ticket.state == State::Pending {
+        if ticket.state == TicketState::Pending {
             self.audit.record(event, Stage::Held);
         }
         Ok(ticket)
@@ -40,7 +40,7 @@ impl Cluster {
         };
         self.audit.step(event, Step::Approve, waiting_since);
         let ticket = ticket?;
-        if ticket.state == State::Pending {
+        if ticket.state == TicketState::Pending {
             let message = format!("{}; run the same command again when it is approved", waiting(&ticket));
             return Err(Refusal::too_many_requests(message).with_ticket(&ticket.id));
         }
@@ -52,12 +52,12 @@ impl Cluster {
         let id = &ticket.id;
         let used = || Refusal::forbidden(format!("approval {id} was used already; run the command again to ask anew"));
         match ticket.state {
-            State::Approved => {}
-            State::Pending => {
+            TicketState::Approved => {}
+            TicketState::Pending => {
                 return Err(Refusal::forbidden(format!("approval {id} was not given in time; run the command again to ask anew")));
             }
-            State::Denied => return Err(Refusal::forbidden(format!("approval {id} was denied"))),
-            State::Used => return Err(used()),
+            TicketState::Denied => return Err(Refusal::forbidden(format!("approval {id} was denied"))),
+            TicketState::Used => return Err(used()),
         }
         self.is_there()?;
         let again = self.decide(exchange, event).await?;

@@ -16,9 +16,9 @@ use crate::config::{Config, Member, Policies};
 use crate::drain::Drain;
 use crate::forward::{Access, Upstream};
 use crate::identify::{Identifier, Within};
-use crate::mask::{Plans, TokenKey};
+use crate::mask::{PlanCache, TokenKey};
 use crate::metrics::Metrics;
-use crate::policy::report::Report;
+use crate::policy::report::PolicyReport;
 use crate::policy::{Cache, Directory, Runtime};
 use crate::record::AuditLog;
 use crate::record::session::Sessions;
@@ -40,7 +40,7 @@ pub struct Cluster {
     pub(super) audit: AuditLog,
     pub(super) metrics: Arc<Metrics>,
     /// The masks in use, compiled.
-    pub(super) plans: Arc<Plans>,
+    pub(super) plans: Arc<PlanCache>,
     pub(super) drain: Drain,
     pub(super) sessions: Sessions,
     /// Streams that are open, by caller.
@@ -107,7 +107,7 @@ impl Cluster {
             approvals: Arc::clone(approvals),
             audit,
             metrics,
-            plans: Arc::new(Plans::new(token_key)),
+            plans: Arc::new(PlanCache::new(token_key)),
             drain: drain.clone(),
             sessions: sessions.clone(),
             open_streams: Slots::new(usize::MAX),
@@ -242,7 +242,7 @@ pub(super) fn watched(
     audit: &AuditLog,
     cluster: Option<&str>,
 ) -> anyhow::Result<(Arc<Directory>, Option<Watching>)> {
-    let policies = Directory::open(Arc::clone(runtime), Cache::open(data)?, config, data, Some(Report::file(data)))?;
+    let policies = Directory::open(Arc::clone(runtime), Cache::open(data)?, config, data, Some(PolicyReport::file(data)))?;
     let (told, name) = (audit.clone(), cluster.map(str::to_owned));
     let watching = policies.watch(move |set| told.policies(set, name.as_deref()))?;
     policies.warn_of_missing();

@@ -50,7 +50,7 @@ pub struct Listed {
     member: Member,
     /// What its kubeconfig was, by digest.
     credential: String,
-    /// Itself, or why it could not be set up.
+    /// The cluster, or why it could not be set up.
     cluster: Result<Arc<Cluster>, String>,
 }
 
@@ -65,7 +65,7 @@ impl Listed {
         &self.member
     }
 
-    /// Itself; why it could not be set up where that is so, and then nothing passes to it.
+    /// The cluster; why it could not be set up where that is so, and then nothing passes to it.
     pub fn cluster(&self) -> Result<&Arc<Cluster>, &str> {
         self.cluster.as_ref().map_err(String::as_str)
     }

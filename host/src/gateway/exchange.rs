@@ -15,8 +15,8 @@ use crate::decide::{self, Terms};
 use crate::forward::{As, Outgoing, Way};
 use crate::identify::Caller;
 use crate::mask::Scope;
-use crate::policy::Subject;
-use crate::respond::Held;
+use crate::policy::PolicyOperation;
+use crate::respond::Permits;
 use crate::stream::messages::Opening;
 
 /// One request on its way through the stages.
@@ -31,13 +31,13 @@ pub(super) struct Exchange {
     /// A body that goes on to a proxied server as it comes, unless somebody reads it.
     pub(super) upload: Unread,
     /// What it holds until its answer is sent.
-    pub(super) held: Held,
+    pub(super) held: Permits,
     /// A watch or a log that is told over WebSocket.
     pub(super) opening: Option<Opening>,
     /// What the body was, where placeholders in it were put right.
     pub(super) restored: Option<Restored>,
     /// What policies are told of it, once one was asked.
-    pub(super) subject: OnceCell<Arc<Subject>>,
+    pub(super) subject: OnceCell<Arc<PolicyOperation>>,
 }
 
 impl Exchange {
@@ -59,17 +59,17 @@ impl Exchange {
     }
 
     /// What policies are told of it, put together for the first that is asked.
-    pub(super) fn subject(&self) -> Arc<Subject> {
+    pub(super) fn subject(&self) -> Arc<PolicyOperation> {
         Arc::clone(self.subject.get_or_init(|| self.subject_of(&self.operation)))
     }
 
-    /// The same of another operation, which the same caller asks about.
-    pub(super) fn subject_of(&self, operation: &Operation) -> Arc<Subject> {
+    /// What policies are told of another operation, which the same caller asks about.
+    pub(super) fn subject_of(&self, operation: &Operation) -> Arc<PolicyOperation> {
         Arc::new(decide::subject(operation, &self.caller, &self.id, self.received_at))
     }
 
-    /// The same for what comes after the decision.
-    pub(super) fn subject_after(&self, terms: &Terms) -> Arc<Subject> {
+    /// What policies are told of the operation after the decision.
+    pub(super) fn subject_after(&self, terms: &Terms) -> Arc<PolicyOperation> {
         let mut subject = self.subject();
         if terms.approved {
             Arc::make_mut(&mut subject).approve();

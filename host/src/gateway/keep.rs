@@ -14,7 +14,7 @@ use crate::classify::{Operation, Shape};
 use crate::config::{BodyRule, KeepBodies};
 use crate::decide::{Terms, may_hide};
 use crate::identify::Caller;
-use crate::mask::{Plan, Report};
+use crate::mask::{MaskCounts, Plan};
 use crate::record::session::Sessions;
 use crate::record::session::format::Kind;
 use crate::status::Refusal;
@@ -40,7 +40,7 @@ impl Cluster {
             Some(value) if !may_hide(&terms.on_object) => masked(value, terms.masks.as_deref(), &exchange.resource()),
             _ => None,
         };
-        let mut kept = Kept::new(self.sessions.clone(), exchange, Kind::Request, self.config.sessions.largest_body.0);
+        let mut kept = BodyCapture::new(self.sessions.clone(), exchange, Kind::Request, self.config.sessions.largest_body.0);
         match text {
             Some(text) => kept.add(&text),
             None => kept.omitted = Some("it cannot be read, or masks cannot be applied to it"),
@@ -49,9 +49,9 @@ impl Cluster {
     }
 
     /// An answer whose body is kept as it passes.
-    pub(super) fn keep_response(&self, exchange: &Exchange) -> Option<Kept> {
+    pub(super) fn keep_response(&self, exchange: &Exchange) -> Option<BodyCapture> {
         (self.keeps(&exchange.operation) == KeepBodies::RequestAndResponse)
-            .then(|| Kept::new(self.sessions.clone(), exchange, Kind::Response, self.config.sessions.largest_body.0))
+            .then(|| BodyCapture::new(self.sessions.clone(), exchange, Kind::Response, self.config.sessions.largest_body.0))
     }
 }
 
@@ -71,12 +71,12 @@ pub(super) fn masked(value: &serde_json::Value, masks: Option<&Plan>, resource: 
         return None;
     }
     let mut out = Vec::with_capacity(text.len());
-    masks.apply(&text, resource, true, &mut out, &mut Report::new()).ok()?;
+    masks.apply(&text, resource, true, &mut out, &mut MaskCounts::new()).ok()?;
     Some(out)
 }
 
 /// A body that is kept. What there is of it is recorded when it is dropped.
-pub(super) struct Kept {
+pub(super) struct BodyCapture {
     sessions: Sessions,
     who: Arc<Caller>,
     id: String,
@@ -87,7 +87,7 @@ pub(super) struct Kept {
     omitted: Option<&'static str>,
 }
 
-impl Kept {
+impl BodyCapture {
     fn new(sessions: Sessions, exchange: &Exchange, kind: Kind, largest: usize) -> Self {
         let (who, id) = (Arc::clone(&exchange.caller), exchange.id.clone());
         Self { sessions, who, id, kind, body: Vec::new(), left: largest, cut: false, omitted: None }
@@ -106,7 +106,7 @@ impl Kept {
     }
 }
 
-impl Drop for Kept {
+impl Drop for BodyCapture {
     fn drop(&mut self) {
         if self.body.is_empty() && self.omitted.is_none() {
             return;
@@ -124,7 +124,7 @@ impl Drop for Kept {
 
 struct Passing {
     body: Body,
-    kept: Kept,
+    kept: BodyCapture,
 }
 
 impl http_body::Body for Passing {

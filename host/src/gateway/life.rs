@@ -11,7 +11,7 @@ use super::Cluster;
 use super::exchange::{Exchange, is_unread};
 use super::review::is_review;
 use super::seal::Sealed;
-use crate::approve::State;
+use crate::approve::TicketState;
 use crate::body::Body;
 use crate::body::RequestBody;
 use crate::config::KeepBodies;
@@ -54,11 +54,11 @@ impl Cluster {
             Ruling::Pass(passed) => passed,
             Ruling::Hold(mut held) => {
                 // They are asked anew at the release; until then their instances are somebody else's.
-                held.terms_mut().live.clear();
+                held.terms_mut().stream_instances.clear();
                 // What is approved is these bytes.
                 self.take_in(&mut exchange).await?;
                 let ticket = Box::pin(self.ask(&exchange, &held, event)).await?;
-                if ticket.state == State::Pending
+                if ticket.state == TicketState::Pending
                     && exchange.operation.command.is_some()
                     && let Some(handshake) = Handshake::offered(&exchange.operation.method, &exchange.headers)
                     && let Some(upgrade) = upgrade.take()

@@ -50,7 +50,7 @@ use crate::record::session::Sessions;
 use crate::record::{AuditLog, Event, Strangers};
 use crate::slots::Slots;
 use crate::telemetry::Spans;
-use crate::words::Stage;
+use crate::words::{Ending, Stage};
 use arrive::{arrive, wants_upgrade};
 pub use cluster::Cluster;
 use clusters::Clusters;
@@ -147,7 +147,7 @@ struct Unanswered<'a> {
 impl Drop for Unanswered<'_> {
     fn drop(&mut self) {
         if !self.event.is_handed_over() && (self.event.is_of_somebody() || self.strangers.count(self.address)) {
-            self.event.set("ended", "client-gone");
+            self.event.set("ended", Ending::ClientGone);
             self.audit.record(&self.event, Stage::Refused);
         }
     }

@@ -9,14 +9,14 @@ use hyper::body::Incoming;
 use super::Gateway;
 use super::arrive::{self, take};
 use super::clusters::Listed;
-use super::route::Place;
-use crate::api::{self, Asked, AskedApproval, Asking, ClusterState, Identity, Policies, PolicyDirectory, Status};
+use super::route::Elsewhere;
+use crate::api::{self, ApiRequest, ApprovalRequest, Asking, ClusterState, Identity, Policies, PolicyDirectory, Status};
 use crate::body::{Body, read_request};
 use crate::identify::{Caller, name};
 use crate::listen::Peer;
-use crate::policy::report::Report;
+use crate::policy::report::PolicyReport;
 use crate::record::Event;
-use crate::respond::Held;
+use crate::respond::Permits;
 use crate::status::Refusal;
 use crate::words::Stage;
 
@@ -25,27 +25,27 @@ const OWN_BODY: usize = 64 << 10;
 
 /// A request to the gateway's own API.
 pub(super) struct Own {
-    asked: Asked,
+    asked: ApiRequest,
     caller: Arc<Caller>,
     /// The cluster it is about; none for all.
     cluster: Option<String>,
-    held: Held,
+    held: Permits,
 }
 
 impl Gateway {
     /// Identifies who asks for something that is no operation of a cluster, and reads what it is.
     pub(super) async fn admit_own(
         &self,
-        place: &Place,
+        place: &Elsewhere,
         peer: &Peer,
         request: Request<Incoming>,
         event: &mut Event,
     ) -> Result<Own, Refusal> {
-        let mut held = Held::new(peer.connection.busy());
+        let mut held = Permits::new(peer.connection.busy());
         let about = match place {
-            Place::Own(about) => about.as_deref(),
-            Place::Broken(listed) => Some(&**listed),
-            Place::Nowhere | Place::Misdirected => None,
+            Elsewhere::Own(about) => about.as_deref(),
+            Elsewhere::Broken(listed) => Some(&**listed),
+            Elsewhere::Nowhere | Elsewhere::Misdirected => None,
         };
         let cluster = about.and_then(|listed| listed.cluster().ok());
         let caller = match cluster {
@@ -63,14 +63,14 @@ impl Gateway {
         }
         peer.connection.known();
         match place {
-            Place::Own(_) => {}
-            Place::Broken(listed) => return Err(cannot_be_asked(listed)),
-            Place::Misdirected => {
+            Elsewhere::Own(_) => {}
+            Elsewhere::Broken(listed) => return Err(cannot_be_asked(listed)),
+            Elsewhere::Misdirected => {
                 return Err(Refusal::misdirected(
                     "the host that TLS was opened for (SNI) and that of the request belong to different clusters; open another connection",
                 ));
             }
-            Place::Nowhere => {
+            Elsewhere::Nowhere => {
                 return Err(Refusal::not_found(
                     "no cluster of this gateway is reached by this host and path; ask whoever runs the gateway for the server address of the one you mean",
                 ));
@@ -80,7 +80,7 @@ impl Gateway {
         held.count(take(&self.requests, limits.requests_per_caller, "requestsPerCaller", &caller)?);
         let (parts, body) = request.into_parts();
         let body = read_request(body, limits.request_body.0.min(OWN_BODY), limits.request_body_time.duration()).await?;
-        let asked = Asked::parse(&parts.method, &parts.uri, &body)?;
+        let asked = ApiRequest::parse(&parts.method, &parts.uri, &body)?;
         // Of a gateway with one cluster everything is that one's.
         let cluster = about.filter(|listed| !listed.member().is_alone).map(|listed| listed.name().to_owned());
         Ok(Own { asked, caller, cluster, held })
@@ -110,32 +110,32 @@ impl Gateway {
         let asking = Asking { caller, cluster: cluster.as_deref() };
         let sources = &self.sources;
         match asked {
-            Asked::Approval(approval) => {
-                if let AskedApproval::Answer(id, approve, reuse) = approval {
+            ApiRequest::Approval(approval) => {
+                if let ApprovalRequest::Answer { id, approve, reuse_seconds } = approval {
                     // Who lets what pass is on the disk before it passes.
                     event.set("answers", id).set("answer", if *approve { "approve" } else { "deny" });
-                    if let Some(seconds) = reuse {
+                    if let Some(seconds) = reuse_seconds {
                         event.set("reuseSeconds", seconds);
                     }
                     self.audit.record_durably(event, Stage::Decided).await?;
                 }
                 api::approvals::answer(&sources.approvals, asking, approval).await
             }
-            Asked::Session(session) => {
-                if let Some(asked) = session.looks_at() {
+            ApiRequest::Session(session) => {
+                if let Some(asked) = session.audited_query() {
                     // Who looks at what others did is in the log before they see it.
                     event.set("asked", asked);
                     self.audit.record_durably(event, Stage::Decided).await?;
                 }
                 api::sessions::answer(sources, asking, session, &self.drain).await
             }
-            Asked::Document => api::json(&api::document()),
-            Asked::Identity => api::json(&Identity::of(caller, asking.cluster, sources.is_auditor(caller))),
-            Asked::Policies => {
+            ApiRequest::Document => api::json(&api::document()),
+            ApiRequest::Identity => api::json(&Identity::of(caller, asking.cluster, sources.is_auditor(caller))),
+            ApiRequest::Policies => {
                 sources.only_auditors(caller)?;
                 api::json(&self.policies_of(asking.cluster))
             }
-            Asked::Status => {
+            ApiRequest::Status => {
                 sources.only_auditors(caller)?;
                 api::json(&self.status(asking.cluster))
             }
@@ -152,7 +152,7 @@ impl Gateway {
             (Some(cluster), None) => !has_own(cluster),
         };
         let directories = self.directories().into_iter().filter(|(owner, _)| is_of(owner));
-        let told = directories.map(|(cluster, directory)| PolicyDirectory { cluster, report: Report::of(&directory.current()) });
+        let told = directories.map(|(cluster, directory)| PolicyDirectory { cluster, report: PolicyReport::of(&directory.current()) });
         Policies { directories: told.collect() }
     }
 

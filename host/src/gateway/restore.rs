@@ -1,4 +1,5 @@
-//! Before a write is sent: values that were hidden from the caller and come back as placeholders are put right, or the write is refused.
+//! A write whose body holds placeholders (`postern-masked...`) of values that were hidden when the object was read: each is put right by the stored value of the same
+//! field, or the write is refused. `postern_mask::Stored` is the comparison itself.
 
 use std::sync::Arc;
 
@@ -13,21 +14,24 @@ use crate::body::RequestBody;
 use crate::classify::{Shape, escape};
 use crate::decide::{Terms, may_hide};
 use crate::forward::{Question, Seal, Way};
-use crate::mask::{Plan, Report, Stored, Unrestorable, placeholder};
+use crate::mask::{MaskCounts, Plan, Stored, Unrestorable, placeholder};
 use crate::record::Event;
-use crate::respond::Repeats;
+use crate::respond::QuotedValues;
 use crate::status::Refusal;
 use crate::wire::json::write_for_yaml;
 
 /// The media type of JSON patches (RFC 6902).
 const JSON_PATCH: &str = "application/json-patch+json";
-/// How often a write is put right anew whose object changed in between.
-const TRIES: u32 = 20;
+/// How often a write is put right and sent again after a conflict.
+const MOST_RETRIES: u32 = 20;
 
-/// What a write was before its placeholders were put right, and for which version of the object they were: of another one they are put right again.
+/// What is needed to put a write right again if the object changes before it arrives.
 pub(super) struct Restored {
+    /// The body as the client sent it, with its placeholders.
     original: Arc<RequestBody>,
+    /// `metadata.resourceVersion` of the stored object that it was put right from.
     version: Value,
+    /// How often it was tried again.
     tries: u32,
 }
 
@@ -35,20 +39,20 @@ impl Cluster {
     /// Puts placeholders of an update or a patch right from the stored object, or says which field cannot be.
     pub(super) async fn restore(&self, exchange: &mut Exchange, terms: &Terms, event: &mut Event) -> Result<(), Refusal> {
         let body = Arc::clone(&exchange.body);
-        if let Some(count) = self.put_right(exchange, &body, terms, 0).await? {
+        if let Some(count) = self.restore_body(exchange, &body, terms, 0).await? {
             event.set("restored", count);
         }
         Ok(())
     }
 
-    /// After an answer that says that the object is another one by now: whether that was known to the gateway alone, and the write is to be sent again.
+    /// After a 409 or 422: puts the original body right from the object as it is stored now. True where that is of another version, so that it is worth sending again.
     async fn restore_again(&self, exchange: &mut Exchange, terms: &Terms, answered: StatusCode) -> Result<bool, Refusal> {
         let Some(Restored { original, version, tries }) = exchange.restored.take() else { return Ok(false) };
         // Of a JSON patch whose test fails it is 422.
-        if !matches!(answered, StatusCode::CONFLICT | StatusCode::UNPROCESSABLE_ENTITY) || tries >= TRIES {
+        if !matches!(answered, StatusCode::CONFLICT | StatusCode::UNPROCESSABLE_ENTITY) || tries >= MOST_RETRIES {
             return Ok(false);
         }
-        self.put_right(exchange, &original, terms, tries + 1).await?;
+        self.restore_body(exchange, &original, terms, tries + 1).await?;
         // Of the same version it would be refused again.
         Ok(exchange.restored.as_ref().is_some_and(|now| now.version != version))
     }
@@ -75,8 +79,9 @@ impl Cluster {
         }
     }
 
-    /// Puts a body right, and says how many values were; none when there was nothing to do.
-    async fn put_right(
+    /// Puts the stored values in the place of placeholders in `original`, and makes what comes of it the exchange's body. How many there were; none when there was
+    /// nothing to do.
+    async fn restore_body(
         &self,
         exchange: &mut Exchange,
         original: &Arc<RequestBody>,
@@ -85,7 +90,7 @@ impl Cluster {
     ) -> Result<Option<u64>, Refusal> {
         let operation = &exchange.operation;
         // What is behind a proxy is no object of the cluster's, and its bodies pass unread.
-        let carries = operation.is_mutating() && operation.shape != Shape::Proxy && carries(original, operation.shape)?;
+        let carries = operation.is_mutating() && operation.shape != Shape::Proxy && has_placeholder(original, operation.shape)?;
         let is_change = matches!(operation.method, Method::PUT | Method::PATCH) && operation.shape == Shape::Answer;
         let is_json_patch = original.media_type() == JSON_PATCH;
         let unless_carried = || if carries { Err(unrestorable("the body")) } else { Ok(None) };
@@ -131,12 +136,12 @@ impl Cluster {
                 "{place} carries the token of a value hidden from you, and another value is stored there by now; read the object again, then try again"
             )),
         })?;
-        // What a patch takes from somewhere is allowed for what is there now: by and by something hidden may be.
+        // A patch that copies, moves or tests was allowed for the object as it is now: it is sent for that version alone, although nothing in it was put right.
         if count == 0 && (carries || !(is_json_patch && reaches(original)?)) {
             return unless_carried();
         }
         let version = &object["metadata"]["resourceVersion"];
-        let is_ours = only_on(&mut body, version);
+        let is_ours = add_version_precondition(&mut body, version);
         let text = if original.is_yaml() { write_for_yaml(&body) } else { body.to_string() };
         if placeholder::appears_in(text.as_bytes()) {
             return Err(unrestorable("the body"));
@@ -150,7 +155,8 @@ impl Cluster {
         Ok(Some(count).filter(|count| *count > 0))
     }
 
-    /// The object a write is for, read as the caller would read it, and as the caller is shown it.
+    /// The object that a write is for, read with the caller's own rights: as it is stored, and as masks show it to the caller. None where it cannot be read, and so
+    /// was never shown.
     async fn stored(&self, exchange: &Exchange, masks: &Plan) -> Result<Option<(Value, Value)>, Refusal> {
         let path = exchange.operation.path_and_query.split('?').next().unwrap_or_default();
         let unreadable = || Refusal::bad_gateway("the stored object cannot be read, so what is hidden in it cannot be kept; try again");
@@ -160,38 +166,39 @@ impl Cluster {
             return Ok(None);
         }
         let mut shown = Vec::with_capacity(bytes.len());
-        masks.apply(&bytes, &exchange.resource(), false, &mut shown, &mut Report::new()).map_err(|_| unreadable())?;
+        masks.apply(&bytes, &exchange.resource(), false, &mut shown, &mut MaskCounts::new()).map_err(|_| unreadable())?;
         let parse = |bytes: &[u8]| serde_json::from_slice(bytes).map_err(|_| unreadable());
         Ok(Some((parse(&bytes)?, parse(&shown)?)))
     }
 
     /// What an answer may repeat of the object that a write was for, in whatever words: an error, or a warning.
-    pub(super) async fn repeats(&self, exchange: &Exchange, terms: &Terms, answer: &Response<Incoming>) -> Repeats {
+    pub(super) async fn repeats(&self, exchange: &Exchange, terms: &Terms, answer: &Response<Incoming>) -> QuotedValues {
         let Exchange { operation, .. } = exchange;
         let says_something = !answer.status().is_success() || answer.headers().contains_key(header::WARNING);
         if says_something && operation.is_mutating() && operation.shape == Shape::Answer && may_hide(&terms.on_object) {
             // What these hide is known only for an object that is shown.
-            return Repeats::Unknown;
+            return QuotedValues::Unknown;
         }
         let masks = terms.masks.as_deref();
         let object = operation.target.as_ref().and_then(|target| Some((target.collection(), target.name.as_deref()?)));
         let (Some(masks), Some((collection, name))) = (masks.filter(|masks| masks.reads_objects()), object) else {
-            return Repeats::Nothing;
+            return QuotedValues::Nothing;
         };
         if !says_something || !operation.is_mutating() {
-            return Repeats::Nothing;
+            return QuotedValues::Nothing;
         }
         let path = format!("{collection}/{}", escape(name));
         match self.read_as_caller(exchange, &path).await {
             // Any other answer may speak of one that is gone since.
-            Ok((StatusCode::NOT_FOUND, _)) if answer.status() == StatusCode::NOT_FOUND => Repeats::Nothing,
+            Ok((StatusCode::NOT_FOUND, _)) if answer.status() == StatusCode::NOT_FOUND => QuotedValues::Nothing,
             Ok((status, bytes)) if status.is_success() => {
-                masks.hidden_in(&bytes, &exchange.resource()).map_or(Repeats::Unknown, Repeats::Values)
+                masks.hidden_in(&bytes, &exchange.resource()).map_or(QuotedValues::Unknown, QuotedValues::Values)
             }
-            _ => Repeats::Unknown,
+            _ => QuotedValues::Unknown,
         }
     }
 
+    /// Reads a path as the identity that the caller's own requests have at the API server.
     async fn read_as_caller(&self, exchange: &Exchange, path: &str) -> Result<(StatusCode, Bytes), Refusal> {
         let question = Question::GetWith(path, exchange.headers_to_read());
         self.upstream.read(&exchange.who, question, self.config.limits.object.0).await.map_err(|refusal| match refusal.code {
@@ -203,8 +210,8 @@ impl Cluster {
     }
 }
 
-/// Whether a body carries a placeholder, however it is spelt.
-fn carries(body: &RequestBody, shape: Shape) -> Result<bool, Refusal> {
+/// Whether a body has a placeholder in it, however it is spelt.
+fn has_placeholder(body: &RequestBody, shape: Shape) -> Result<bool, Refusal> {
     if placeholder::appears_in(body.bytes()) {
         return Ok(true);
     }
@@ -231,7 +238,7 @@ fn refuse_reaching(patch: &RequestBody, is_hidden: impl Fn(&str) -> bool) -> Res
         if text("op") == "test" && ALWAYS_TOLD.contains(&text("path")) {
             continue;
         }
-        let Some(from) = reached(operation) else {
+        let Some(from) = source_pointer(operation) else {
             is_as_stored = false;
             continue;
         };
@@ -248,11 +255,11 @@ fn refuse_reaching(patch: &RequestBody, is_hidden: impl Fn(&str) -> bool) -> Res
     Ok(())
 }
 
-/// What is told even of an object that is hidden, and what patches are held to one version of an object with.
+/// Fields that a patch may test although the object is hidden: clients hold a patch to one version of an object with them.
 const ALWAYS_TOLD: [&str; 4] = ["/metadata/name", "/metadata/namespace", "/metadata/resourceVersion", "/metadata/uid"];
 
-/// What an operation of a JSON patch takes something from, or tests.
-fn reached(operation: &Value) -> Option<&str> {
+/// The JSON pointer that an operation of a JSON patch copies, moves or tests; none of the others.
+fn source_pointer(operation: &Value) -> Option<&str> {
     let text = |key: &str| operation[key].as_str().unwrap_or_default();
     match text("op") {
         "move" | "copy" => Some(text("from")),
@@ -261,13 +268,13 @@ fn reached(operation: &Value) -> Option<&str> {
     }
 }
 
-/// Whether any does.
+/// Whether an operation of a JSON patch copies, moves or tests something.
 fn reaches(patch: &RequestBody) -> Result<bool, Refusal> {
     let operations = patch.read_if_known()?.and_then(|patch| patch.as_array());
-    Ok(operations.into_iter().flatten().any(|operation| reached(operation).is_some()))
+    Ok(operations.into_iter().flatten().any(|operation| source_pointer(operation).is_some()))
 }
 
-/// A pointer as far as no element of a list is named in it.
+/// A JSON pointer up to the first part that could be an index into a list.
 fn before_lists(pointer: &str) -> &str {
     let is_element = |part: &str| part == "-" || !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
     let mut end = pointer.find('/').unwrap_or(pointer.len());
@@ -280,8 +287,8 @@ fn before_lists(pointer: &str) -> &str {
     &pointer[..end]
 }
 
-/// What was put right is right for this version of the object only. Whether the gateway said so: a client that did is told of the conflict itself.
-fn only_on(body: &mut Value, version: &Value) -> bool {
+/// Makes a write hold for this version of the object only. False where its client had named one: a conflict is then the client's to see.
+fn add_version_precondition(body: &mut Value, version: &Value) -> bool {
     if let Some(patch) = body.as_array_mut() {
         patch.insert(0, json!({"op": "test", "path": "/metadata/resourceVersion", "value": version}));
         return true;
@@ -321,18 +328,20 @@ mod tests {
             "data:\n  a: |\n    cG9zdGVybi1t\n    YXNrZWQ=\n",
             r#"{"data": {"a": "postern\x2dmasked"}}"#,
         ] {
-            assert_eq!(carries(&body(yaml, text), Shape::Answer).ok(), Some(true), "{text}");
+            assert_eq!(has_placeholder(&body(yaml, text), Shape::Answer).ok(), Some(true), "{text}");
         }
         for text in [
             r#"{"data":{"a":"postern\u002dmasked"}}"#,
             r#"{"data":{"a":"cG9zdGVybi1t\nYXNrZWQ="}}"#,
             r#"{"a":"{\"b\":\"postern\\u002dmasked\"}"}"#,
         ] {
-            assert_eq!(carries(&body("application/json", text), Shape::Answer).ok(), Some(true), "{text}");
+            assert_eq!(has_placeholder(&body("application/json", text), Shape::Answer).ok(), Some(true), "{text}");
         }
-        assert_eq!(carries(&body(yaml, "data:\n  a: postern\n  b: masked\n"), Shape::Answer).ok(), Some(false));
-        assert!(carries(&body(yaml, "data: {a: !!binary cG9zdGVybi1tYXNrZWQ=, b: &x y}"), Shape::Answer).is_ok_and(|carries| carries));
-        assert!(carries(&body(yaml, "data: {a: !!binary cG9z}"), Shape::Answer).is_err());
+        assert_eq!(has_placeholder(&body(yaml, "data:\n  a: postern\n  b: masked\n"), Shape::Answer).ok(), Some(false));
+        assert!(
+            has_placeholder(&body(yaml, "data: {a: !!binary cG9zdGVybi1tYXNrZWQ=, b: &x y}"), Shape::Answer).is_ok_and(|carries| carries)
+        );
+        assert!(has_placeholder(&body(yaml, "data: {a: !!binary cG9z}"), Shape::Answer).is_err());
     }
 
     #[test]
@@ -346,10 +355,10 @@ mod tests {
         };
         let secret = |text: &str| body("application/json", &json!({"kind": "Secret", "data": {"release": packed(text)}}).to_string());
         let chart = json!({"manifest": "a: postern-masked\n", "more": "x".repeat(100_000)}).to_string();
-        assert_eq!(carries(&secret(&chart), Shape::Answer).ok(), Some(true));
-        assert_eq!(carries(&secret(&chart.replace("postern-masked", "cG9zdGVybi1tYXNrZWQ=")), Shape::Answer).ok(), Some(true));
-        assert_eq!(carries(&secret(&chart.replace("postern-masked", "plain")), Shape::Answer).ok(), Some(false));
-        assert!(carries(&secret(&"x".repeat(100 << 20)), Shape::Answer).is_err());
+        assert_eq!(has_placeholder(&secret(&chart), Shape::Answer).ok(), Some(true));
+        assert_eq!(has_placeholder(&secret(&chart.replace("postern-masked", "cG9zdGVybi1tYXNrZWQ=")), Shape::Answer).ok(), Some(true));
+        assert_eq!(has_placeholder(&secret(&chart.replace("postern-masked", "plain")), Shape::Answer).ok(), Some(false));
+        assert!(has_placeholder(&secret(&"x".repeat(100 << 20)), Shape::Answer).is_err());
     }
 
     #[test]

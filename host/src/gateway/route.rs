@@ -17,11 +17,11 @@ pub(super) enum Routed {
     /// One of the clusters; and whether its path led there, and not its host.
     Cluster(Arc<Cluster>, bool),
     /// None of those that can be asked.
-    Elsewhere(Place),
+    Elsewhere(Elsewhere),
 }
 
 /// What a request is for that goes to no cluster.
-pub(super) enum Place {
+pub(super) enum Elsewhere {
     /// The gateway's own API: of a cluster, or of them all.
     Own(Option<Arc<Listed>>),
     /// A cluster that could not be set up.
@@ -44,16 +44,16 @@ impl Table {
             && name_of(self.of_host(named)) != name_of(by_host)
         {
             // Told to who is known only: it says that there is such a host.
-            return Ok(Routed::Elsewhere(Place::Misdirected));
+            return Ok(Routed::Elsewhere(Elsewhere::Misdirected));
         }
         if let Some(cluster) = by_host {
             return Ok(to(cluster, is_own(request.uri().path()), false));
         }
         let path = request.uri().path();
         if is_own(path) {
-            return Ok(Routed::Elsewhere(Place::Own(None)));
+            return Ok(Routed::Elsewhere(Elsewhere::Own(None)));
         }
-        let Some((cluster, rest)) = self.of_path(path) else { return Ok(Routed::Elsewhere(Place::Nowhere)) };
+        let Some((cluster, rest)) = self.of_path(path) else { return Ok(Routed::Elsewhere(Elsewhere::Nowhere)) };
         let own = is_own(rest);
         let rest = match (rest, request.uri().query()) {
             ("", None) => "/".to_owned(),
@@ -69,9 +69,9 @@ impl Table {
 
 fn to(listed: &Arc<Listed>, own: bool, by_path: bool) -> Routed {
     match listed.cluster() {
-        _ if own => Routed::Elsewhere(Place::Own(Some(Arc::clone(listed)))),
+        _ if own => Routed::Elsewhere(Elsewhere::Own(Some(Arc::clone(listed)))),
         Ok(cluster) => Routed::Cluster(Arc::clone(cluster), by_path),
-        Err(_) => Routed::Elsewhere(Place::Broken(Arc::clone(listed))),
+        Err(_) => Routed::Elsewhere(Elsewhere::Broken(Arc::clone(listed))),
     }
 }
 

@@ -10,7 +10,7 @@ use super::opens::Opens;
 use crate::classify::Shape;
 use crate::decide::{Passed, Terms};
 use crate::forward::Seal;
-use crate::record::{Entry, Event};
+use crate::record::{AuditEntry, Event};
 use crate::slots::Slot;
 use crate::status::Refusal;
 use crate::stream::end::End;
@@ -31,7 +31,7 @@ pub(super) struct Sealed {
     /// What an upgraded connection is.
     pub(super) opens: Option<Opens>,
     /// Records how it ends.
-    pub(super) entry: Entry,
+    pub(super) entry: AuditEntry,
     /// With it it may be sent.
     pub(super) seal: Seal,
 }

@@ -13,7 +13,7 @@ use super::exchange::Exchange;
 use super::opens::{Opens, Ready};
 use super::seal::Sealed;
 use crate::body::Body;
-use crate::classify::{Operation, Shape, escape, path_of};
+use crate::classify::{Operation, escape, path_of};
 use crate::clock;
 use crate::config::{Limits, RecordingFailure};
 use crate::decide::{Passed, Terms};
@@ -77,10 +77,9 @@ impl Cluster {
             _ => None,
         };
         let rules = masks.map(|masks| masks.text_rules(known, exchange.scope())).filter(|rules| !rules.is_empty());
-        // A port carries what it likes: what flows there is no text.
-        let is_port = exchange.operation.shape == Shape::Stream && exchange.operation.command.is_none();
         let terminal = exchange.operation.command.as_ref().is_some_and(|command| command.tty);
-        Ok(if is_port { Filter::idle() } else { Filter::new(std::mem::take(&mut terms.live), rules, terminal) })
+        let instances = std::mem::take(&mut terms.stream_instances);
+        Ok(if exchange.operation.writes_text() { Filter::new(instances, rules, terminal) } else { Filter::idle() })
     }
 
     /// What is done with the text of a log. Its pod is fetched only where its Secrets are hidden.
@@ -184,7 +183,7 @@ impl Cluster {
         Ok(response)
     }
 
-    /// The same for a caller who waited in an upgraded connection.
+    /// Carries the stream of a caller who waited in an upgraded connection.
     pub(super) async fn carry_on(
         &self,
         caller: impl AsyncRead + AsyncWrite + Unpin,

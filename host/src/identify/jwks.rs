@@ -9,7 +9,6 @@ use anyhow::{Context, bail};
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use http::Request;
-use http_body_util::Full;
 use jsonwebtoken::jwk::{Jwk, JwkSet, KeyOperations, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey};
 use rustls::ClientConfig;
@@ -136,7 +135,7 @@ impl Jwks {
     }
 
     async fn get(&self, uri: &str) -> anyhow::Result<Bytes> {
-        let request = Request::get(uri).header("accept", "application/json, application/jwk-set+json, */*;q=0.5").body(Full::default())?;
+        let request = Request::get(uri).header("accept", "application/json, application/jwk-set+json, */*;q=0.5").body(Bytes::new())?;
         let (status, _, body) = fetch(&self.tls, request, FETCH_TIME, FETCH_LIMIT).await?;
         if !status.is_success() {
             bail!("{uri} answered {status}");

@@ -1,13 +1,13 @@
 //! JSON Web Tokens of the configured issuers.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use aws_lc_rs::digest;
 use base64::Engine;
 use jsonwebtoken::{Algorithm, Validation};
+use quick_cache::sync::Cache;
 use serde_json::Value;
 
 use super::claims::{Claims, Mappings};
@@ -28,7 +28,8 @@ pub(super) struct Authenticator {
     issuers: Vec<IssuerState>,
     algorithms: Vec<Algorithm>,
     leeway: u64,
-    verified: Mutex<HashMap<[u8; 32], Verified>>,
+    /// By the SHA-256 of the token.
+    verified: Cache<[u8; 32], Verified>,
 }
 
 /// Who a token is of, and the key it was verified with: once its issuer takes that back, it is verified no longer.
@@ -63,7 +64,7 @@ impl Authenticator {
             .iter()
             .map(|a| a.parse().with_context(|| format!("authentication.algorithms: {a}")))
             .collect::<Result<_, _>>()?;
-        Ok(Self { issuers, algorithms, leeway: config.clock_skew.0, verified: Mutex::default() })
+        Ok(Self { issuers, algorithms, leeway: config.clock_skew.0, verified: Cache::new(REMEMBERED) })
     }
 
     pub(super) async fn keep_fresh(&self) {
@@ -84,8 +85,7 @@ impl Authenticator {
     pub(super) async fn authenticate(&self, token: &str) -> Result<Arc<Caller>, Refusal> {
         let mut key = [0; 32];
         key.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
-        let remembered = self.verified.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
-        if let Some(Verified { caller, issuer, key }) = remembered
+        if let Some(Verified { caller, issuer, key }) = self.verified.get(&key)
             && caller.expires + self.leeway > now()
             && self.issuers[issuer].jwks.publishes(key)
         {
@@ -93,15 +93,7 @@ impl Authenticator {
         }
         let new = self.verify(token).await?;
         let caller = Arc::clone(&new.caller);
-        let mut verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
-        if verified.len() >= REMEMBERED {
-            let now = now();
-            verified.retain(|_, known| known.caller.expires > now);
-            if verified.len() >= REMEMBERED {
-                verified.clear();
-            }
-        }
-        verified.insert(key, new);
+        self.verified.insert(key, new);
         Ok(caller)
     }
 

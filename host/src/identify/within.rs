@@ -1,10 +1,10 @@
 //! Callers in one of several clusters: what somebody does in each of them is a session of its own.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use quick_cache::sync::Cache;
 
 use super::{Caller, credential_id};
-use crate::clock::now;
 
 /// Callers that are remembered.
 const MOST: usize = 10_000;
@@ -13,7 +13,7 @@ const MOST: usize = 10_000;
 pub struct Within {
     cluster: Arc<str>,
     /// By their credential.
-    known: Mutex<HashMap<String, Known>>,
+    known: Cache<String, Known>,
 }
 
 /// Who somebody was identified as, and what they are here.
@@ -22,21 +22,13 @@ type Known = (Arc<Caller>, Arc<Caller>);
 impl Within {
     /// Those of a cluster, by its name.
     pub fn new(cluster: &Arc<str>) -> Self {
-        Self { cluster: Arc::clone(cluster), known: Mutex::default() }
+        Self { cluster: Arc::clone(cluster), known: Cache::new(MOST) }
     }
 
     /// A caller as they are in this cluster. Who comes again with the same credential is the same value again.
     pub fn caller(&self, caller: &Arc<Caller>) -> Arc<Caller> {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, here)) = known.get(&caller.credential).filter(|(known, _)| Arc::ptr_eq(known, caller)) {
-            return Arc::clone(here);
-        }
-        if known.len() >= MOST {
-            let now = now();
-            known.retain(|_, (caller, _)| caller.expires > now);
-        }
-        if known.len() >= MOST {
-            known.clear();
+        if let Some((_, here)) = self.known.get(&caller.credential).filter(|(known, _)| Arc::ptr_eq(known, caller)) {
+            return here;
         }
         let own = [self.cluster.as_bytes(), b" ", caller.credential.as_bytes()].concat();
         let here = Arc::new(Caller {
@@ -44,7 +36,7 @@ impl Within {
             cluster: Arc::clone(&self.cluster),
             ..Caller::clone(caller)
         });
-        known.insert(caller.credential.clone(), (Arc::clone(caller), Arc::clone(&here)));
+        self.known.insert(caller.credential.clone(), (Arc::clone(caller), Arc::clone(&here)));
         here
     }
 }
@@ -76,6 +68,6 @@ mod tests {
             [&here, &dev.caller(&ann), &prod.caller(&other), &dev.caller(&other), &ann, &other].map(|caller| caller.credential.clone());
         assert_eq!(all.iter().collect::<std::collections::HashSet<_>>().len(), all.len());
         (0..2 * MOST).for_each(|n| drop(prod.caller(&caller(&n.to_string()))));
-        assert!(prod.known.lock().unwrap().len() <= MOST);
+        assert!(prod.known.len() as u64 <= prod.known.capacity());
     }
 }

@@ -11,7 +11,7 @@ use prometheus_client::registry::Unit;
 
 use super::histogram::Total;
 use super::{CLASSES, Count, Metrics};
-use crate::words::{Step, Verb, Verdict};
+use crate::words::{Ending, Step, Verb, Verdict};
 
 /// What is not counted as it happens, but looked at when somebody asks.
 pub trait Source: Send + Sync + 'static {
@@ -64,6 +64,7 @@ impl collector::Collector for Collector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
         self.requests(&mut encoder)?;
         self.steps(&mut encoder)?;
+        self.endings(&mut encoder)?;
         for (count, name, help) in Count::ALL {
             let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
             let sum = |metrics: &Metrics| metrics.sum(|shard| shard.counts[count as usize].load(Ordering::Relaxed));
@@ -113,6 +114,20 @@ impl Collector {
                     let labels = [("verb", verb.name()), ("verdict", verdict.name()), ("code", *code), ("cluster", cluster.as_str())];
                     metric.encode_family(&labels)?.encode_counter::<NoLabelSet, _, f64>(&value, None)?;
                 }
+            }
+        }
+        Ok(())
+    }
+
+    fn endings(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
+        let help = "Answers and streams that ended, by how";
+        let mut metric = encoder.encode_descriptor("postern_answers_ended", help, None, MetricType::Counter)?;
+        for ((cluster, metrics), ending) in self.counted.iter().flat_map(|counted| Ending::ALL.iter().map(move |ending| (counted, ending)))
+        {
+            let value = metrics.sum(|shard| shard.endings[*ending as usize].load(Ordering::Relaxed));
+            if value > 0 {
+                let labels = [("ended", ending.name()), ("cluster", cluster.as_str())];
+                metric.encode_family(&labels)?.encode_counter::<NoLabelSet, _, f64>(&value, None)?;
             }
         }
         Ok(())

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use prometheus_client::registry::Registry;
 
-use crate::words::{Step, Verb, Verdict};
+use crate::words::{Ending, Step, Verb, Verdict};
 pub use collector::{Kind, Sample, Source};
 use histogram::Histogram;
 
@@ -34,6 +34,7 @@ pub struct Metrics {
 struct Shard {
     requests: [[[AtomicU64; CLASSES.len()]; Verdict::ALL.len()]; Verb::ALL.len()],
     steps: [Histogram; Step::ALL.len()],
+    endings: [AtomicU64; Ending::ALL.len()],
     counts: [AtomicU64; Count::ALL.len()],
 }
 
@@ -42,6 +43,7 @@ impl Default for Shard {
         Self {
             requests: [const { [const { [const { AtomicU64::new(0) }; CLASSES.len()] }; Verdict::ALL.len()] }; Verb::ALL.len()],
             steps: Default::default(),
+            endings: Default::default(),
             counts: Default::default(),
         }
     }
@@ -85,7 +87,7 @@ impl Count {
 
 /// How an operation ended, in words that can be counted.
 #[derive(Clone, Copy, Debug)]
-pub struct Outcome {
+pub struct OperationOutcome {
     /// What was asked for.
     pub verb: Verb,
     /// What was decided.
@@ -94,7 +96,7 @@ pub struct Outcome {
     pub code: u16,
 }
 
-impl Default for Outcome {
+impl Default for OperationOutcome {
     fn default() -> Self {
         Self { verb: Verb::Other, verdict: Verdict::None, code: 0 }
     }
@@ -125,11 +127,18 @@ impl Metrics {
     }
 
     /// Counts an operation that has ended.
-    pub fn request(&self, outcome: Outcome, took: Duration) {
+    pub fn request(&self, outcome: OperationOutcome, took: Duration) {
         let Some(shard) = self.mine() else { return };
         let class = usize::from(outcome.code / 100).min(CLASSES.len() - 1);
         shard.requests[outcome.verb as usize][outcome.verdict as usize][class].fetch_add(1, Ordering::Relaxed);
         shard.steps[Step::All as usize].add(took);
+    }
+
+    /// Counts how an answer ended.
+    pub fn ended(&self, how: Ending) {
+        if let Some(shard) = self.mine() {
+            shard.endings[how as usize].fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Measures a step: it has taken until now.

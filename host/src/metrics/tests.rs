@@ -2,14 +2,15 @@ use super::*;
 
 fn counted() -> Arc<Metrics> {
     let metrics = Metrics::counting();
-    let outcome = Outcome { verb: Verb::Get, verdict: Verdict::Mask, code: 200 };
+    let outcome = OperationOutcome { verb: Verb::Get, verdict: Verdict::Mask, code: 200 };
     std::thread::scope(|scope| {
         for _ in 0..20 {
             scope.spawn(|| (0..50).for_each(|n| metrics.request(outcome, Duration::from_micros(n * 10))));
         }
     });
-    metrics.request(Outcome { code: 999, ..Outcome::default() }, Duration::MAX);
+    metrics.request(OperationOutcome { code: 999, ..OperationOutcome::default() }, Duration::MAX);
     metrics.add(Count::Masked, 7);
+    metrics.ended(Ending::TooLong);
     metrics
 }
 
@@ -36,6 +37,7 @@ fn what_every_thread_counted_is_added_up() {
         "postern_request_duration_seconds_count{stage=\"all\",cluster=\"here\"} 1001",
         "postern_masked_values_total{cluster=\"here\"} 7",
         "postern_masked_values_total{cluster=\"there\"} 7",
+        "postern_answers_ended_total{ended=\"too-long\",cluster=\"here\"} 1",
         "postern_audit_events_total 0",
         "test_calls_total{policy=\"a\\\"b\\n\"} 3.0",
         "test_open 4.0",
@@ -51,7 +53,7 @@ fn what_every_thread_counted_is_added_up() {
 #[test]
 fn where_nobody_asks_nothing_is_counted() {
     let metrics = Arc::new(Metrics::default());
-    metrics.request(Outcome::default(), Duration::ZERO);
+    metrics.request(OperationOutcome::default(), Duration::ZERO);
     metrics.step(Step::Decide, Instant::now());
     metrics.add(Count::Events, 1);
     assert!(Metrics::text(vec![("c".into(), metrics)], Vec::new()).contains("postern_audit_events_total 0"));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::gateway::Gateway;
 use crate::metrics::{Kind, Sample, Source};
-use crate::policy::{Hook, Outcome};
+use crate::policy::{Hook, HookOutcome};
 use crate::telemetry::Fate;
 
 /// All sources of a gateway.
@@ -79,7 +79,7 @@ impl Source for Policies {
             for policy in &set.policies {
                 let of = |hook: Hook| with(vec![("policy", policy.name.clone()), ("hook", hook.name().to_owned())]);
                 for hook in Hook::ALL {
-                    for outcome in Outcome::ALL {
+                    for outcome in HookOutcome::ALL {
                         let count = policy.stats.count(hook, outcome);
                         if count > 0 {
                             let mut labels = of(hook);

@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::loader::{Loader, PolicyFile};
 use super::origin::{Module, Origin};
-use super::report::Report;
+use super::report::PolicyReport;
 use super::{Cache, CallLimits, Policy, Runtime};
 use crate::classify::Operation;
 use crate::config::Policies;
@@ -167,7 +167,7 @@ impl Directory {
     }
 
     fn swap_in(&self, set: PolicySet) {
-        let report = Report::of(&set);
+        let report = PolicyReport::of(&set);
         self.loader.cache.prune(&set.policies.iter().map(|p| p.digest.as_str()).collect::<Vec<_>>());
         self.current.store(Arc::new(set));
         self.tell(&report);
@@ -178,11 +178,11 @@ impl Directory {
         let set = self.current();
         let calls = set.policies.iter().map(|policy| policy.stats.counts().calls).sum();
         if calls != std::mem::replace(told, calls) {
-            self.tell(&Report::of(&set));
+            self.tell(&PolicyReport::of(&set));
         }
     }
 
-    fn tell(&self, report: &Report) {
+    fn tell(&self, report: &PolicyReport) {
         if let Some(Err(error)) = self.report.as_ref().map(|file| report.write(file)) {
             tracing::warn!(error = format!("{error:#}"), "what is in force could not be written for `postern policy list`");
         }

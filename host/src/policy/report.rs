@@ -14,7 +14,7 @@ use crate::share::lock;
 
 /// The state of a policy directory.
 #[derive(Debug, Deserialize, JsonSchema, Serialize)]
-pub struct Report {
+pub struct PolicyReport {
     /// When the directory was last read, RFC 3339.
     pub time: String,
     /// One digest for all that serves: two gateways that show the same run the same.
@@ -33,7 +33,7 @@ pub struct Line {
     /// Its name.
     pub name: String,
     /// Whether it serves, and which version.
-    pub state: State,
+    pub state: PolicyState,
     /// Its version, as it says itself.
     pub version: String,
     /// SHA-256 of the module, as OCI registries and lock files write it.
@@ -60,7 +60,7 @@ pub struct Line {
 /// Whether a policy serves.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum State {
+pub enum PolicyState {
     /// The version on disk serves.
     Serving,
     /// The version on disk is broken; the one before it serves.
@@ -71,7 +71,7 @@ pub enum State {
     Gone,
 }
 
-impl State {
+impl PolicyState {
     /// As it is written.
     pub fn name(self) -> &'static str {
         match self {
@@ -85,7 +85,7 @@ impl State {
 
 impl Line {
     /// What is to be said of one that is not in force.
-    fn without_policy(name: &str, state: State, digest: &str, error: String) -> Self {
+    fn without_policy(name: &str, state: PolicyState, digest: &str, error: String) -> Self {
         Self {
             name: name.to_owned(),
             state,
@@ -102,7 +102,7 @@ impl Line {
     }
 }
 
-impl Report {
+impl PolicyReport {
     /// What is to be said of a set.
     pub fn of(set: &PolicySet) -> Self {
         let error = |name: &str| set.broken.iter().find(|b| b.name == name).map(|b| b.error.clone());
@@ -111,7 +111,7 @@ impl Report {
             .iter()
             .map(|policy| Line {
                 name: policy.name.clone(),
-                state: if error(&policy.name).is_some() { State::LastGood } else { State::Serving },
+                state: if error(&policy.name).is_some() { PolicyState::LastGood } else { PolicyState::Serving },
                 version: policy.manifest.version.clone(),
                 digest: policy.module_digest.clone(),
                 mode: policy.mode,
@@ -124,12 +124,12 @@ impl Report {
             })
             .collect();
         policies.extend(set.broken.iter().filter(|b| !set.policies.iter().any(|p| p.name == b.name)).map(|broken| {
-            let state = if broken.serving_last_good { State::LastGood } else { State::NotLoaded };
+            let state = if broken.serving_last_good { PolicyState::LastGood } else { PolicyState::NotLoaded };
             Line::without_policy(&broken.name, state, "", broken.error.clone())
         }));
         policies.extend(set.gone.iter().map(|gone| {
             let why = "it is in the directory no more".to_owned();
-            Line::without_policy(&gone.name, State::Gone, &gone.digest, why)
+            Line::without_policy(&gone.name, PolicyState::Gone, &gone.digest, why)
         }));
         policies.sort_by(|a, b| a.name.cmp(&b.name));
         let locked: Vec<_> = set.policies.iter().filter_map(|policy| policy.locked.clone()).collect();

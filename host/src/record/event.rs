@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, StatusCode};
+use postern_policy::HookOutcome;
 use serde::Serialize;
 
 use crate::classify::{Operation, shown_query};
 use crate::clock::timestamp;
 use crate::identify::Caller;
-use crate::metrics::Outcome;
-use crate::telemetry::{Place, Trace, Tracer};
+use crate::metrics::OperationOutcome;
+use crate::telemetry::{RequestSpan, Trace, Tracer};
 use crate::words::{Stage, Step, Verb, Verdict};
 
 /// An event in the making: its fields as JSON text one after another, so that it is copied and written without being built anew.
@@ -24,7 +25,7 @@ pub struct Event {
     /// Whether somebody else records how it ends.
     is_handed_over: bool,
     /// How it went, as it is counted, and when it began. What is no operation is not counted.
-    outcome: Outcome,
+    outcome: OperationOutcome,
     began: Option<Instant>,
     /// Its trace, where one is made. It ends with the event.
     trace: Option<Box<Trace>>,
@@ -98,7 +99,7 @@ impl Event {
     }
 
     /// Its place in a trace, where it has one.
-    pub fn place(&self) -> Option<&Place> {
+    pub fn place(&self) -> Option<&RequestSpan> {
         self.trace.as_deref().map(Trace::place)
     }
 
@@ -110,7 +111,7 @@ impl Event {
     }
 
     /// A policy was asked, in the stage that ended last.
-    pub fn asked(&mut self, policy: &str, verdict: &'static str, began: Instant, took: Duration) {
+    pub fn asked(&mut self, policy: &str, verdict: HookOutcome, began: Instant, took: Duration) {
         if let Some(trace) = &mut self.trace {
             trace.asked(policy, verdict, began, took);
         }
@@ -123,7 +124,7 @@ impl Event {
     }
 
     /// How it went, and how long it took until now; none of what is no operation.
-    pub(super) fn outcome(&self) -> Option<(Outcome, Duration)> {
+    pub(super) fn outcome(&self) -> Option<(OperationOutcome, Duration)> {
         Some((self.outcome, self.began?.elapsed()))
     }
 

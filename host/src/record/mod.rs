@@ -21,7 +21,7 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::Context;
 use serde_json::json;
 
-pub use entry::Entry;
+pub use entry::AuditEntry;
 pub use event::Event;
 pub use strangers::Strangers;
 
@@ -80,7 +80,7 @@ impl AuditLog {
         }
     }
 
-    /// The same log, for operations that are counted elsewhere.
+    /// A handle of the same log, for operations that are counted elsewhere.
     pub fn counting_in(&self, metrics: &Arc<Metrics>) -> Self {
         Self { metrics: Arc::clone(metrics), ..self.clone() }
     }

@@ -45,7 +45,7 @@ impl Log {
         Ok(Self { rest: files(log).into(), current: None, last: u64::MAX })
     }
 
-    /// The same without half an event at its end, as a crash leaves it: the gateway cuts that off when it starts.
+    /// The file without half an event at its end, as a crash leaves it: the gateway cuts that off when it starts.
     pub fn whole(log: &Path) -> std::io::Result<Self> {
         let (_, last) = Chain::resume(&mut File::open(log)?)?;
         Ok(Self { last, ..Self::open(log)? })

@@ -147,7 +147,7 @@ pub struct ChunkCase {
     /// The piece, as text.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub text: String,
-    /// The same in base64, for what is no text.
+    /// The data in base64, for what is no text.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub base64: String,
     /// forward, replace, terminate.

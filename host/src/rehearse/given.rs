@@ -14,17 +14,17 @@ use crate::body::RequestBody;
 use crate::classify::{Operation, escape, path_of};
 use crate::decide;
 use crate::identify::Caller;
-use crate::policy::{Subject, Surroundings};
+use crate::policy::{PolicyOperation, Surroundings};
 
 /// When cases take place that do not say: 2026-01-01T00:00:00Z, in Unix milliseconds.
 const SOME_TIME: u64 = 1_767_225_600_000;
 
 /// An operation, and what is around it.
-pub struct Given {
+pub struct RehearsedOperation {
     /// As the gateway classifies it.
     pub operation: Operation,
     /// As policies are told it.
-    pub subject: Arc<Subject>,
+    pub subject: Arc<PolicyOperation>,
     /// Its body.
     pub body: Option<Arc<RequestBody>>,
     /// What policies may need to know beside it.
@@ -102,7 +102,7 @@ impl Default for WantedCaller {
 
 impl Wanted {
     /// Puts the operation together as the gateway would find it: out of a method and a path.
-    pub fn given(&self, body: Option<&Value>, around: Surroundings) -> anyhow::Result<Given> {
+    pub fn given(&self, body: Option<&Value>, around: Surroundings) -> anyhow::Result<RehearsedOperation> {
         let body = match body {
             Some(Value::Null) | None => Bytes::new(),
             Some(value) => Bytes::from(value.to_string()),
@@ -118,7 +118,7 @@ impl Wanted {
             subject.approve();
         }
         let body = (!body.is_empty()).then(|| Arc::new(RequestBody::new(body, "application/json")));
-        Ok(Given { operation, subject: Arc::new(subject), body, around })
+        Ok(RehearsedOperation { operation, subject: Arc::new(subject), body, around })
     }
 
     fn method(&self) -> anyhow::Result<Method> {

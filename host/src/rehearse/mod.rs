@@ -20,12 +20,12 @@ use crate::classify::Shape;
 use crate::clock;
 use crate::config::{Policies, Unmatched};
 use crate::decide::{Decider, Ruling, Terms};
-use crate::mask::{Plans, Scope, TokenKey};
+use crate::mask::{PlanCache, Scope, TokenKey};
 use crate::policy::contract::Output;
-use crate::policy::{Cache, CallLimits, CounterOwner, Counters, Directory, Loader, Policy, PolicySet, Runtime};
-use crate::respond::{Asked, Items, Stop, Treatment};
+use crate::policy::{Cache, CallLimits, CounterOwner, Counters, Directory, HookOutcome, Loader, Policy, PolicySet, Runtime};
+use crate::respond::{Items, Negotiated, Stop, Treatment};
 use crate::stream::filter::Filter;
-use given::Given;
+use given::RehearsedOperation;
 
 /// Largest object taken.
 const LARGEST: usize = 64 << 20;
@@ -34,7 +34,8 @@ const LARGEST: usize = 64 << 20;
 pub struct Stage {
     /// Loads them.
     pub loader: Loader,
-    plans: Arc<Plans>,
+    /// Where their masks are compiled.
+    pub plans: Arc<PlanCache>,
 }
 
 /// What one policy says of an operation, or all of a directory together.
@@ -56,7 +57,7 @@ pub struct Said {
 /// An operation that was decided: what comes back can be shown.
 pub struct Rehearsal<'a> {
     stage: &'a Stage,
-    given: &'a Given,
+    given: &'a RehearsedOperation,
     /// The decision, as the gateway would make it.
     pub ruling: Ruling,
 }
@@ -67,13 +68,13 @@ impl Stage {
         Self::with(&Policies::default())
     }
 
-    /// The same with the limits of a configuration.
+    /// A stage with the limits of a configuration.
     pub fn with(policies: &Policies) -> anyhow::Result<Self> {
         let limits = CallLimits { deadline: policies.deadline_milliseconds, memory: policies.memory };
         let cache = cache()?;
         cache.prune(&[]);
         let loader = Loader { runtime: Runtime::start(limits.memory.0, Counters::default())?, cache, limits };
-        Ok(Self { loader, plans: Arc::new(Plans::new(TokenKey::new(&[0; 32]))) })
+        Ok(Self { loader, plans: Arc::new(PlanCache::new(TokenKey::new(&[0; 32]))) })
     }
 
     /// Loads a directory of policies as a gateway would, or, to pin it, whatever its lock file says.
@@ -86,13 +87,13 @@ impl Stage {
     }
 
     /// Decides an operation with policies.
-    pub fn decide<'a>(&'a self, policies: &[Arc<Policy>], given: &'a Given) -> Rehearsal<'a> {
+    pub fn decide<'a>(&'a self, policies: &[Arc<Policy>], given: &'a RehearsedOperation) -> Rehearsal<'a> {
         let set = PolicySet { policies: policies.to_vec(), ..PolicySet::default() };
         let runtime = &self.loader.runtime;
         let decider = Decider { policies: &set, runtime: Some(runtime), unmatched: Unmatched::Allow, plans: &self.plans };
         let mut ruling = decider.decide(&|| Arc::clone(&given.subject), &given.operation, given.body.as_ref(), &given.around);
         if given.subject.is_approved() {
-            ruling.terms_mut().live.iter_mut().for_each(crate::policy::Live::approved);
+            ruling.terms_mut().stream_instances.iter_mut().for_each(crate::policy::StreamInstance::set_approved);
         }
         Rehearsal { stage: self, given, ruling }
     }
@@ -117,11 +118,11 @@ impl Rehearsal<'_> {
     /// What was said.
     pub fn said(&self) -> Said {
         let (refusal, approvals) = (self.ruling.refusal(), self.ruling.requirements());
-        let Terms { masks, answers, on_object, live, .. } = self.ruling.terms();
-        let failed = answers.iter().any(|answer| answer.verdict == "failed");
+        let Terms { masks, answers, on_object, stream_instances, .. } = self.ruling.terms();
+        let failed = answers.iter().any(|answer| answer.verdict == HookOutcome::Failed);
         let verdict = match self.ruling.verdict().name() {
             _ if failed => "failed",
-            "allow" if answers.is_empty() && on_object.is_empty() && live.is_empty() => "not-asked",
+            "allow" if answers.is_empty() && on_object.is_empty() && stream_instances.is_empty() => "not-asked",
             verdict => verdict,
         };
         let reason = refusal.map(|refusal| refusal.message.clone());
@@ -144,7 +145,7 @@ impl Rehearsal<'_> {
             subject: Arc::clone(&self.given.subject),
             plans: Arc::clone(&self.stage.plans),
             resource: self.given.operation.target.as_ref().map(crate::classify::Target::full_resource).unwrap_or_default(),
-            asked: Asked::default(),
+            asked: Negotiated::default(),
             look_back: None,
         };
         let mut items = Items::new(treatment, "get", Shape::Answer, LARGEST);
@@ -152,8 +153,8 @@ impl Rehearsal<'_> {
         let said = |verdict: &str, reason: Option<String>| Said { verdict: verdict.into(), reason, ..Said::default() };
         match items.push(text.as_bytes(), &mut out).and_then(|()| items.finish(&mut out)) {
             Ok(()) => {
-                let mut said = said(if items.report.is_empty() { "allow" } else { "mask" }, None);
-                said.masks = items.report.keys().cloned().collect();
+                let mut said = said(if items.report().is_empty() { "allow" } else { "mask" }, None);
+                said.masks = items.report().keys().cloned().collect();
                 (said, serde_json::from_slice(&out).ok())
             }
             Err(Stop::Hidden) => (said("block", None), None),
@@ -166,7 +167,7 @@ impl Rehearsal<'_> {
     pub fn chunks(&mut self, pieces: &[(Output, Vec<u8>)]) -> Vec<(Said, Vec<u8>)> {
         let rules =
             self.ruling.terms().masks.as_ref().filter(|masks| masks.reads_text()).map(|masks| masks.text_rules(None, Scope::default()));
-        let mut filter = Filter::new(std::mem::take(&mut self.ruling.terms_mut().live), rules, false);
+        let mut filter = Filter::new(std::mem::take(&mut self.ruling.terms_mut().stream_instances), rules, false);
         let mut shown = Vec::new();
         for (output, data) in pieces {
             let mut out = Vec::new();

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::Method;
 use serde_json::Value;
 
-use super::given::{Given, Wanted, WantedCaller};
+use super::given::{RehearsedOperation, Wanted, WantedCaller};
 use crate::body::RequestBody;
 use crate::classify::{Command, Operation, Shape, Target};
 use crate::decide;
@@ -15,7 +15,7 @@ use crate::identify::Caller;
 use crate::policy::Surroundings;
 
 /// The operation of an audit event, or of a stream's header. What an event leaves out (claims, tokens in the query) is not there.
-pub fn given(event: &Value, body: Option<&[u8]>) -> anyhow::Result<Given> {
+pub fn given(event: &Value, body: Option<&[u8]>) -> anyhow::Result<RehearsedOperation> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let optional = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
     let verb = event["verb"].as_str().context("it has no verb: it was refused before it was known what it is")?.to_owned();
@@ -71,12 +71,12 @@ pub fn given(event: &Value, body: Option<&[u8]>) -> anyhow::Result<Given> {
     let subject = Arc::new(decide::subject(&operation, &caller, &id, received_at));
     let body =
         body.filter(|body| !body.is_empty()).map(|body| Arc::new(RequestBody::new(Bytes::copy_from_slice(body), "application/json")));
-    Ok(Given { operation, subject, body, around: Surroundings::default() })
+    Ok(RehearsedOperation { operation, subject, body, around: Surroundings::default() })
 }
 
 /// The same as a case says it.
-pub fn wanted(given: &Given) -> Wanted {
-    let Given { operation, subject, .. } = given;
+pub fn wanted(given: &RehearsedOperation) -> Wanted {
+    let RehearsedOperation { operation, subject, .. } = given;
     let target = operation.target.as_ref();
     let resource = target.map_or(String::new(), |target| {
         let group = if target.api_group.is_empty() { String::new() } else { format!(".{}", target.api_group) };

@@ -9,7 +9,7 @@ const WRITTEN: [&str; 5] = ["application/vnd.kubernetes.protobuf", "application/
 
 /// How the answer was asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Asked {
+pub struct Negotiated {
     /// Whether a Table is among what the client takes.
     pub table: bool,
     /// In which version PartialObjectMetadata is, where the client would rather have that: it is cut here from the whole object.
@@ -20,8 +20,8 @@ pub struct Asked {
 
 /// Rewrites `Accept` so that the answer is JSON, with `as=`, `g=`, `v=` and `drop=` (KEP-5958) kept, and `Accept-Encoding` so that it is not
 /// compressed.
-pub fn rewrite(headers: &mut HeaderMap) -> Asked {
-    let (mut asked, mut has_first) = (Asked::default(), false);
+pub fn rewrite(headers: &mut HeaderMap) -> Negotiated {
+    let (mut asked, mut has_first) = (Negotiated::default(), false);
     let mut kept: Vec<String> = Vec::new();
     for value in headers.get_all(header::ACCEPT).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(',')) {
         let mut parameters = value.split(';').map(str::trim);
@@ -58,7 +58,7 @@ pub fn rewrite(headers: &mut HeaderMap) -> Asked {
 }
 
 /// Asks for the whole object with each row of a Table, and remembers what the client asked for.
-pub fn include_objects(path_and_query: &str, asked: &mut Asked) -> String {
+pub fn include_objects(path_and_query: &str, asked: &mut Negotiated) -> String {
     if !asked.table {
         return path_and_query.to_owned();
     }
@@ -99,7 +99,7 @@ fn without<'a>(path_and_query: &'a str, key: &str) -> (&'a str, Vec<&'a str>, Op
 mod tests {
     use super::*;
 
-    fn accept(value: &str) -> (String, Asked) {
+    fn accept(value: &str) -> (String, Negotiated) {
         let mut headers = HeaderMap::from_iter([(header::ACCEPT, value.parse().unwrap())]);
         let asked = rewrite(&mut headers);
         (headers[header::ACCEPT].to_str().unwrap().into(), asked)
@@ -143,10 +143,10 @@ mod tests {
 
     #[test]
     fn rows_come_with_their_object_whatever_the_client_asked() {
-        let mut asked = Asked { table: true, ..Asked::default() };
+        let mut asked = Negotiated { table: true, ..Negotiated::default() };
         assert_eq!(include_objects("/a?includeObject=None&x=1&include%4fbject=Object", &mut asked), "/a?x=1&includeObject=Object");
         assert_eq!(asked.rows, RowObject::None);
-        assert_eq!(include_objects("/a", &mut Asked { table: true, ..Asked::default() }), "/a?includeObject=Object");
+        assert_eq!(include_objects("/a", &mut Negotiated { table: true, ..Negotiated::default() }), "/a?includeObject=Object");
     }
 
     #[test]
@@ -170,7 +170,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn the_whole_object_comes_with_a_row_whatever_the_query(query in "[a-zA-Z=&%0-9;]{0,40}") {
-            let mut asked = Asked { table: true, ..Asked::default() };
+            let mut asked = Negotiated { table: true, ..Negotiated::default() };
             let path = include_objects(&format!("/a?{query}"), &mut asked);
             let decoded = |part: &str| percent_encoding::percent_decode_str(part).decode_utf8_lossy().into_owned();
             let said: Vec<String> = path.split_once('?').unwrap().1.split('&').filter(|p| decoded(p.split('=').next().unwrap()) == "includeObject").map(decoded).collect();

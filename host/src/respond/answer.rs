@@ -15,6 +15,7 @@ use crate::classify::Shape;
 use crate::policy::contract::Output;
 use crate::status::Refusal;
 use crate::stream::end::{End, Ends};
+use crate::words::Ending;
 
 /// What is sent at a time. The API server sends a list in a chunk for each item: each by itself would be a TLS record and a system call.
 const TOGETHER: usize = 48 << 10;
@@ -52,7 +53,7 @@ impl Form {
 type Sent = Result<Frame<Bytes>, BoxError>;
 
 /// A body on its way, worked on as it passes.
-pub(super) struct Answer<B: http_body::Body<Data = Bytes> = Incoming> {
+pub(super) struct AnswerBody<B: http_body::Body<Data = Bytes> = Incoming> {
     body: B,
     work: Work,
     ends: Option<Ends>,
@@ -79,7 +80,7 @@ pub(super) struct Answer<B: http_body::Body<Data = Bytes> = Incoming> {
     looking: Option<Looking>,
 }
 
-impl<B: http_body::Body<Data = Bytes>> Answer<B> {
+impl<B: http_body::Body<Data = Bytes>> AnswerBody<B> {
     /// `ready` is what was worked on before.
     pub(super) fn new(body: B, work: Work, ready: Vec<u8>, completion: Completion) -> Self {
         let empty = matches!(work, Work::Pass) && body.is_end_stream();
@@ -101,7 +102,7 @@ impl<B: http_body::Body<Data = Bytes>> Answer<B> {
             looking: None,
         };
         if empty {
-            answer.end("ok");
+            answer.end(Ending::Ok);
         }
         answer
     }
@@ -112,7 +113,7 @@ impl<B: http_body::Body<Data = Bytes>> Answer<B> {
         self
     }
 
-    fn end(&mut self, how: &'static str) {
+    fn end(&mut self, how: Ending) {
         self.done = true;
         self.completion.ended = Some(how);
         match &self.work {
@@ -208,7 +209,7 @@ impl<B: http_body::Body<Data = Bytes>> Answer<B> {
         self.held = None;
         filter.flush(Output::Log, &mut self.ready);
         if self.is_full() {
-            self.end("ok");
+            self.end(Ending::Ok);
         }
         if self.ready.is_empty() { Poll::Pending } else { self.send() }
     }
@@ -248,6 +249,13 @@ impl<B: http_body::Body<Data = Bytes>> Answer<B> {
         self.send()
     }
 
+    /// Breaks off what cannot be gone on with. Why is in the audit log, for callers may bring this about as often as they like.
+    fn break_off(&mut self, error: BoxError) -> Poll<Option<Sent>> {
+        self.completion.event.set("refusal", error.to_string());
+        self.end(Ending::BrokenOff);
+        self.fail(error)
+    }
+
     /// Sends what is ready, and then nothing but the error.
     fn fail(&mut self, error: BoxError) -> Poll<Option<Sent>> {
         self.failed = Some(error);
@@ -255,15 +263,15 @@ impl<B: http_body::Body<Data = Bytes>> Answer<B> {
     }
 }
 
-impl<B: http_body::Body<Data = Bytes>> Drop for Answer<B> {
+impl<B: http_body::Body<Data = Bytes>> Drop for AnswerBody<B> {
     fn drop(&mut self) {
         if !self.done {
-            self.end("client-gone");
+            self.end(Ending::ClientGone);
         }
     }
 }
 
-impl<B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Unpin> Answer<B> {
+impl<B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Unpin> AnswerBody<B> {
     /// What comes next of the body.
     fn next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Sent>> {
         match self.over.take() {
@@ -273,7 +281,7 @@ impl<B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Unpin> Answer<B> 
     }
 }
 
-impl<B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Unpin> http_body::Body for Answer<B> {
+impl<B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Unpin> http_body::Body for AnswerBody<B> {
     type Data = Bytes;
     type Error = BoxError;
 
@@ -295,15 +303,11 @@ impl<B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Unpin> http_body:
                 Poll::Pending => return this.idle(cx),
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(Lost::Expired)) => {
-                    this.end("expired");
+                    this.end(Ending::Expired);
                     this.ready.extend_from_slice(Refusal::expired(EXPIRED).to_event().as_bytes());
                     return this.send();
                 }
-                Poll::Ready(Err(Lost::Unknown(error))) => {
-                    tracing::warn!(%error, "a watch was broken off");
-                    this.end("broken-off");
-                    return this.fail(error.into());
-                }
+                Poll::Ready(Err(Lost::Unknown(error))) => return this.break_off(error.into()),
             }
             let data = match this.next(cx) {
                 Poll::Pending if this.raw.is_empty() => return this.idle(cx),
@@ -322,7 +326,7 @@ impl<B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Unpin> http_body:
                         }
                         None => None,
                         Some(Err(error)) => {
-                            this.end("server-gone");
+                            this.end(Ending::ServerGone);
                             return this.fail(error);
                         }
                     }
@@ -335,25 +339,23 @@ impl<B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Unpin> http_body:
                 this.completion.bytes += long.len() as u64;
                 this.last = long.last().copied().unwrap_or(this.last);
                 if this.body.is_end_stream() {
-                    this.end("ok");
+                    this.end(Ending::Ok);
                 }
                 return Poll::Ready(data.map(|data| Ok(Frame::data(data))));
             }
             if let Err(error) = this.work_on(data.as_ref()) {
                 let Some((last, why)) = this.parting.take() else {
-                    tracing::warn!(%error, "an answer was broken off");
-                    this.end("broken-off");
-                    return this.fail(error);
+                    return this.break_off(error);
                 };
                 this.completion.event.set("refusal", &why);
-                this.end("terminated");
+                this.end(Ending::Terminated);
                 this.ready.extend_from_slice(&last);
                 // What cannot say why it ends must not look whole.
                 return if last.is_empty() { this.fail(error) } else { this.send() };
             }
             // With a length that is known nobody asks whether there is more.
             if data.is_none() || this.is_full() || matches!(this.work, Work::Pass) && this.body.is_end_stream() {
-                this.end("ok");
+                this.end(Ending::Ok);
                 return this.send();
             }
         }

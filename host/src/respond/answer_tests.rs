@@ -1,5 +1,5 @@
 use crate::config::Rotation;
-use crate::respond::Held;
+use crate::respond::Permits;
 use std::collections::VecDeque;
 use std::time::Instant;
 
@@ -41,20 +41,20 @@ impl http_body::Body for Pieces {
 /// The end of an operation that is recorded in a log of its own.
 async fn completion(log: &std::path::Path) -> Completion {
     let audit = AuditLog::open(log, Rotation::default(), None, std::sync::Arc::default(), crate::telemetry::Tracer::default()).unwrap();
-    Completion::new(audit.enter(&mut Event::new("1", "test", Instant::now()), false).await.unwrap(), Held::default())
+    Completion::new(audit.enter(&mut Event::new("1", "test", Instant::now()), false).await.unwrap(), Permits::default())
 }
 
 /// What is sent of them, piece by piece, and how it ends.
 async fn sent(work: Work, pieces: &[Piece]) -> (Vec<String>, Option<String>) {
     let log = std::env::temp_dir().join(format!("postern-answer-{}-{:p}", std::process::id(), &work));
     let completion = completion(&log).await;
-    let answer = Answer::new(Pieces(pieces.iter().cloned().collect()), work, Vec::new(), completion);
+    let answer = AnswerBody::new(Pieces(pieces.iter().cloned().collect()), work, Vec::new(), completion);
     let came = all_of(answer).await;
     std::fs::remove_file(&log).unwrap();
     came
 }
 
-async fn all_of(mut answer: Answer<Pieces>) -> (Vec<String>, Option<String>) {
+async fn all_of(mut answer: AnswerBody<Pieces>) -> (Vec<String>, Option<String>) {
     let (mut out, mut error) = (Vec::new(), None);
     while let Some(frame) = answer.frame().await {
         match frame {
@@ -132,7 +132,7 @@ fn a_list_that_comes_an_item_at_a_time_is_sent_in_few_pieces() {
         let upstream = served(Pieces(list)).await;
         let completion = completion(&log).await;
         let work = Work::Items(Box::new(items("list", Shape::Answer, false)));
-        let mut answer = served(Answer::new(upstream, work, Vec::new(), completion)).await;
+        let mut answer = served(AnswerBody::new(upstream, work, Vec::new(), completion)).await;
         let (mut pieces, mut whole) = (0, Vec::new());
         while let Some(frame) = answer.frame().await {
             whole.extend(frame.unwrap().into_data().unwrap());
@@ -185,7 +185,7 @@ async fn cut(form: Form, pieces: &[&str]) -> (String, Option<String>) {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         End::RightWithdrawn
     });
-    let answer = Answer::new(Pieces(pieces), Work::Pass, Vec::new(), completion).until(Some(withdrawn), form);
+    let answer = AnswerBody::new(Pieces(pieces), Work::Pass, Vec::new(), completion).until(Some(withdrawn), form);
     let (out, error) = all_of(answer).await;
     std::fs::remove_file(&log).unwrap();
     (out.concat(), error)

@@ -4,39 +4,40 @@ use std::time::Instant;
 
 use http::{Response, StatusCode};
 
-use super::items::{Items, Stop};
+use super::items::Items;
+use super::objects::Stop;
 use crate::body::Body;
-use crate::forward::{Place, Tunnelled};
+use crate::forward::{StreamPermit, Tunnelled};
 use crate::listen::Busy;
-use crate::mask::Report;
+use crate::mask::MaskCounts;
 use crate::metrics::Count;
-use crate::policy::Observed;
-use crate::record::Entry;
+use crate::policy::ObservedOutcomes;
+use crate::record::AuditEntry;
 use crate::slots::Slot;
 use crate::status::{Refusal, exit_code};
 use crate::stream::carry::Carried;
-use crate::words::Step;
+use crate::words::{Ending, Step};
 
 /// Records the end of an operation, however it ends: finished, broken off, or dropped because the client went away.
 pub struct Completion {
-    pub(super) event: Entry,
+    pub(super) event: AuditEntry,
     pub(super) bytes: u64,
-    pub(super) ended: Option<&'static str>,
+    pub(super) ended: Option<Ending>,
     /// The answer's place on a connection that watches share.
-    pub(super) place: Option<Place>,
+    pub(super) place: Option<StreamPermit>,
     /// When the API server began to answer.
     answered: Option<Instant>,
-    held: Held,
+    held: Permits,
 }
 
 /// What an operation holds until its answer is sent: its connection is in use, and it counts among what its caller may have at a time.
 #[derive(Default)]
-pub struct Held {
+pub struct Permits {
     _busy: Option<Busy>,
     counted: Option<Slot>,
 }
 
-impl Held {
+impl Permits {
     /// A request on a connection.
     pub fn new(busy: Busy) -> Self {
         Self { _busy: Some(busy), counted: None }
@@ -50,7 +51,7 @@ impl Held {
 
 impl Completion {
     /// Begins to watch over an answer.
-    pub fn new(event: Entry, held: Held) -> Self {
+    pub fn new(event: AuditEntry, held: Permits) -> Self {
         Self { event, bytes: 0, ended: None, place: None, answered: None, held }
     }
 
@@ -60,13 +61,13 @@ impl Completion {
     }
 
     /// What is held until the answer is sent, for an answer that is sent when this is over.
-    pub(super) fn held(&mut self) -> Held {
+    pub(super) fn held(&mut self) -> Permits {
         std::mem::take(&mut self.held)
     }
 
     /// Ends with a refusal: nothing came back.
     pub fn failed(mut self, refusal: Refusal) -> Response<Body> {
-        self.ended = Some("failed");
+        self.ended = Some(Ending::Failed);
         self.event.status(refusal.code).set("refusal", &refusal.message);
         refusal.into_response()
     }
@@ -99,13 +100,13 @@ impl Completion {
     /// Ends with an answer that was told in another form.
     pub fn answered(&mut self, code: StatusCode, bytes: usize) {
         self.bytes = bytes as u64;
-        self.ended = Some("ok");
+        self.ended = Some(Ending::Ok);
         self.event.status(code);
     }
 
     /// Ends with nothing sent: why, as the caller is told.
     pub(super) fn stopped(&mut self, stop: &Stop) -> Refusal {
-        self.ended = Some("refused");
+        self.ended = Some(Ending::Refused);
         let refusal = match stop {
             Stop::Hidden => Refusal::forbidden("a policy hides this object from you"),
             Stop::Failed(why) => Refusal::internal(why),
@@ -118,7 +119,7 @@ impl Completion {
 
     /// Ends with nothing sent, because the API server went away in the middle.
     pub(super) fn broke_off(&mut self, error: &hyper::Error) -> Refusal {
-        self.ended = Some("server-gone");
+        self.ended = Some(Ending::ServerGone);
         let refusal = Refusal::bad_gateway(format!("the API server's answer broke off: {error}"));
         self.event.status(refusal.code).set("refusal", &refusal.message);
         refusal
@@ -126,17 +127,17 @@ impl Completion {
 
     /// Notes what was done with the objects of an answer.
     pub(super) fn worked(&mut self, items: &Items) {
-        self.masked(&items.report, items.hidden);
-        self.observed(&items.observed);
+        self.masked(items.report(), items.hidden());
+        self.observed(items.observed());
     }
 
-    pub(super) fn observed(&mut self, observed: &Observed) {
+    pub(super) fn observed(&mut self, observed: &ObservedOutcomes) {
         if !observed.is_empty() {
             self.event.set("observed", observed);
         }
     }
 
-    pub(super) fn masked(&mut self, report: &Report, hidden: u64) {
+    pub(super) fn masked(&mut self, report: &MaskCounts, hidden: u64) {
         self.event.count(Count::Masked, report.values().sum());
         self.event.count(Count::Hidden, hidden);
         if !report.is_empty() {
@@ -154,6 +155,6 @@ impl Drop for Completion {
             self.event.step(Step::Respond, answered);
         }
         self.event.set("responseBytes", self.bytes);
-        self.event.set("ended", self.ended.unwrap_or("client-gone"));
+        self.event.ended(self.ended.unwrap_or(Ending::ClientGone));
     }
 }

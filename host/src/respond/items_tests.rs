@@ -1,16 +1,18 @@
 use std::collections::HashSet;
+use std::sync::Arc;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
-use crate::mask::{Mask, RowObject, Selector, TokenKey, Transform};
+use crate::mask::{Mask, PlanCache, RowObject, Selector, TokenKey, Transform};
 use crate::rehearse::given::Wanted;
+use crate::respond::Negotiated;
 
 pub(in crate::respond) fn items(verb: &str, shape: Shape, table: bool) -> Items {
-    let plans = Arc::new(Plans::new(TokenKey::new(&[1; 32])));
+    let plans = Arc::new(PlanCache::new(TokenKey::new(&[1; 32])));
     let mask = Mask { what: Selector::Field("$.data.*".into()), how: Transform::Redact, when: vec![] };
     let treatment = Treatment {
-        masks: Some(plans.of(&[mask]).unwrap()),
+        masks: Some(plans.of_policy("test", &[mask]).unwrap()),
         on_object: vec![],
         runtime: None,
         subject: Wanted { verb: "list".into(), resource: "secrets".into(), ..Wanted::default() }
@@ -19,7 +21,7 @@ pub(in crate::respond) fn items(verb: &str, shape: Shape, table: bool) -> Items 
             .subject,
         plans,
         resource: "secrets".into(),
-        asked: Asked { table, partial: None, rows: RowObject::Metadata },
+        asked: Negotiated { table, partial: None, rows: RowObject::Metadata },
         look_back: None,
     };
     Items::new(treatment, verb, shape, 1 << 20)

@@ -3,10 +3,11 @@
 mod accept;
 mod answer;
 mod completion;
-mod events;
 mod items;
-mod lexer;
+mod list;
+mod objects;
 mod partial;
+mod watch;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -19,23 +20,25 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use serde_json::Value;
 
-use answer::{Answer, Form};
+use answer::{AnswerBody, Form};
 
-pub use accept::{Asked, include_objects, rewrite, without_limit};
-pub use completion::{Completion, Held};
-pub use events::Before;
-pub use items::{Items, Stop, Treatment};
+pub use accept::{Negotiated, include_objects, rewrite, without_limit};
+pub use completion::{Completion, Permits};
+pub use items::Items;
+pub use objects::{Stop, Treatment};
+pub use watch::Before;
 
 use crate::body::{Body, collect};
 use crate::classify::Shape;
-use crate::mask::{Hidden, Plan, Report, Scope, Unreadable};
+use crate::mask::{Hidden, MaskCounts, Plan, Scope, Unreadable};
 use crate::status::Refusal;
 use crate::stream::end::Ends;
 use crate::stream::filter::Filter;
+use crate::words::Ending;
 
 /// What of a list is looked at before its head is sent.
 const PREVIEW: usize = 64 << 10;
-/// The same where policies look at each object: one of them may end the answer, and what is sent by then cannot be taken back.
+/// What of a list is looked at first where policies look at each object: one of them may end the answer, and what is sent by then cannot be taken back.
 const PREVIEW_OF_OBJECTS: usize = 8 << 20;
 
 /// What is told of the names of policies in a warning.
@@ -66,7 +69,7 @@ pub enum Lost {
 }
 
 /// What the answer to a write may repeat of the object it was for.
-pub enum Repeats {
+pub enum QuotedValues {
     /// Nothing that is hidden.
     Nothing,
     /// These values.
@@ -82,13 +85,13 @@ pub struct Masking<'a> {
     /// How; none where nothing is.
     pub plan: Option<&'a Plan>,
     /// What else may show it.
-    pub repeats: Repeats,
+    pub repeats: QuotedValues,
 }
 
 impl Masking<'_> {
     /// Nothing is.
     pub fn none() -> Self {
-        Self { by: &[], plan: None, repeats: Repeats::Nothing }
+        Self { by: &[], plan: None, repeats: QuotedValues::Nothing }
     }
 }
 
@@ -107,7 +110,7 @@ pub async fn respond(
     completion.event.status(upstream.status());
     let (mut parts, body) = upstream.into_parts();
     strip(&mut parts.headers);
-    if masks.is_some() || !matches!(repeats, Repeats::Nothing) {
+    if masks.is_some() || !matches!(repeats, QuotedValues::Nothing) {
         conceal_warnings(&mut parts.headers, masks, repeats);
     }
     completion.place = parts.extensions.remove();
@@ -122,7 +125,7 @@ pub async fn respond(
         return error_answer(parts, body, masks, repeats, completion).await;
     }
     if reads {
-        readable(&parts.headers, matches!(work, Work::Items(_))).inspect_err(|_| completion.ended = Some("refused"))?;
+        readable(&parts.headers, matches!(work, Work::Items(_))).inspect_err(|_| completion.ended = Some(Ending::Refused))?;
         parts.headers.remove(header::CONTENT_LENGTH);
     }
     if let Work::Items(items) = work {
@@ -130,7 +133,7 @@ pub async fn respond(
             // Its head must not wait for the first event.
             Shape::Watch => {
                 warn(&mut parts.headers, masked_by, "may be");
-                let answer = Answer::new(body, Work::Items(items), Vec::new(), completion).until(ends, Form::of(shape, &parts.headers));
+                let answer = AnswerBody::new(body, Work::Items(items), Vec::new(), completion).until(ends, Form::of(shape, &parts.headers));
                 Ok(Response::from_parts(parts, Body::stream(answer)))
             }
             // A single object is looked at whole before anything is sent, so that what is hidden is 403 and not half an answer.
@@ -141,7 +144,7 @@ pub async fn respond(
     if reads {
         warn(&mut parts.headers, masked_by, "may be");
     }
-    let answer = Answer::new(body, work, Vec::new(), completion).until(ends, Form::of(shape, &parts.headers));
+    let answer = AnswerBody::new(body, work, Vec::new(), completion).until(ends, Form::of(shape, &parts.headers));
     Ok(Response::from_parts(parts, Body::stream(answer)))
 }
 
@@ -181,8 +184,8 @@ async fn whole(
     completion.worked(&items);
     done.map_err(|stop| completion.stopped(&stop))?;
     completion.bytes = out.len() as u64;
-    completion.ended = Some("ok");
-    if !items.report.is_empty() {
+    completion.ended = Some(Ending::Ok);
+    if !items.report().is_empty() {
         warn(&mut parts.headers, masked_by, "are");
     }
     Ok(Response::from_parts(parts, Body::full(out).holding(completion.held())))
@@ -201,7 +204,7 @@ async fn list(
     let may_end = items.may_hide();
     let more = |out: &[u8], items: &Items| match may_end {
         true => out.len() < PREVIEW_OF_OBJECTS,
-        false => out.len() < PREVIEW && items.report.is_empty(),
+        false => out.len() < PREVIEW && items.report().is_empty(),
     };
     while !ended && more(&out, &items) {
         let step = match body.frame().await {
@@ -217,7 +220,7 @@ async fn list(
             return Err(completion.stopped(&stop));
         }
     }
-    match (items.report.is_empty(), ended) {
+    match (items.report().is_empty(), ended) {
         (false, _) => warn(&mut parts.headers, masked_by, "are"),
         (true, false) => warn(&mut parts.headers, masked_by, "may be"),
         (true, true) => {}
@@ -225,10 +228,10 @@ async fn list(
     if ended {
         completion.worked(&items);
         completion.bytes = out.len() as u64;
-        completion.ended = Some("ok");
+        completion.ended = Some(Ending::Ok);
         return Ok(Response::from_parts(parts, Body::full(out).holding(completion.held())));
     }
-    let answer = Answer::new(body, Work::Items(items), out, completion);
+    let answer = AnswerBody::new(body, Work::Items(items), out, completion);
     Ok(Response::from_parts(parts, Body::stream(answer)))
 }
 
@@ -237,11 +240,11 @@ async fn error_answer(
     mut parts: Parts,
     body: Incoming,
     masks: Option<&Plan>,
-    repeats: &Repeats,
+    repeats: &QuotedValues,
     mut completion: Completion,
 ) -> Result<Response<Body>, Refusal> {
     let bytes = collect(body, 4 << 20).await.ok().flatten().unwrap_or_default();
-    let must_hide = masks.is_some() || !matches!(repeats, Repeats::Nothing);
+    let must_hide = masks.is_some() || !matches!(repeats, QuotedValues::Nothing);
     let scrubbed = match serde_json::from_slice::<Value>(&bytes) {
         Ok(mut status) if must_hide => {
             if let Some(plan) = masks {
@@ -257,37 +260,37 @@ async fn error_answer(
     };
     parts.headers.remove(header::CONTENT_LENGTH);
     completion.bytes = scrubbed.len() as u64;
-    completion.ended = Some("ok");
+    completion.ended = Some(Ending::Ok);
     Ok(Response::from_parts(parts, Body::full(scrubbed).holding(completion.held())))
 }
 
 /// What is said of an error, without what is hidden in the object it is about.
-fn conceal(status: &mut Value, repeats: &Repeats) {
+fn conceal(status: &mut Value, repeats: &QuotedValues) {
     for said in ["message", "details"] {
         let Some(said) = status.get_mut(said) else { continue };
         match (repeats, said) {
-            (Repeats::Nothing, _) => {}
-            (Repeats::Values(hidden), said) => hidden.hide_in(said),
-            (Repeats::Unknown, Value::String(message)) => {
+            (QuotedValues::Nothing, _) => {}
+            (QuotedValues::Values(hidden), said) => hidden.hide_in(said),
+            (QuotedValues::Unknown, Value::String(message)) => {
                 *message = "what is wrong is hidden by a policy, for it may repeat what is hidden from you".into()
             }
-            (Repeats::Unknown, details) => details.as_object_mut().into_iter().for_each(|details| drop(details.remove("causes"))),
+            (QuotedValues::Unknown, details) => details.as_object_mut().into_iter().for_each(|details| drop(details.remove("causes"))),
         }
     }
 }
 
-/// The same for the API server's warnings (RFC 9111, section 5.5, in its first edition).
-fn conceal_warnings(headers: &mut HeaderMap, masks: Option<&Plan>, repeats: &Repeats) {
+/// Hides the same in the API server's warnings (RFC 9111, section 5.5, in its first edition).
+fn conceal_warnings(headers: &mut HeaderMap, masks: Option<&Plan>, repeats: &QuotedValues) {
     let said: Vec<String> =
         headers.get_all(header::WARNING).iter().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).collect();
     headers.remove(header::WARNING);
     for text in said {
         let text = match repeats {
-            Repeats::Nothing => text,
-            Repeats::Values(hidden) => hidden.hide(&text),
-            Repeats::Unknown => "299 - \"a warning is hidden by a policy, for it may repeat what is hidden from you\"".to_owned(),
+            QuotedValues::Nothing => text,
+            QuotedValues::Values(hidden) => hidden.hide(&text),
+            QuotedValues::Unknown => "299 - \"a warning is hidden by a policy, for it may repeat what is hidden from you\"".to_owned(),
         };
-        let text = masks.and_then(|masks| masks.hide_text(&text, &Scope::default(), &mut Report::new())).unwrap_or(text);
+        let text = masks.and_then(|masks| masks.hide_text(&text, &Scope::default(), &mut MaskCounts::new())).unwrap_or(text);
         if let Ok(value) = HeaderValue::from_str(&text) {
             headers.append(header::WARNING, value);
         }

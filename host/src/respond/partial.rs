@@ -8,10 +8,9 @@ pub(super) fn object(object: &[u8], version: &str) -> Result<Vec<u8>, Unreadable
     Ok([b"{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"", version.as_bytes(), b"\",\"metadata\":", metadata, b"}"].concat())
 }
 
-/// What stands before the items of a list, the opening bracket included.
-pub(super) fn list_head(head: &[u8], version: &str) -> Result<Vec<u8>, Unreadable> {
-    let list = [head, b"]}"].concat();
-    let metadata = member(&list, b"metadata")?.unwrap_or(b"{}");
+/// What stands before the items of a list, the opening bracket included. Of the list itself, what stands behind its metadata need not be there.
+pub(super) fn list_head(list: &[u8], version: &str) -> Result<Vec<u8>, Unreadable> {
+    let metadata = member(list, b"metadata")?.unwrap_or(b"{}");
     Ok([b"{\"kind\":\"PartialObjectMetadataList\",\"apiVersion\":\"", version.as_bytes(), b"\",\"metadata\":", metadata, b",\"items\":["]
         .concat())
 }
@@ -25,8 +24,8 @@ mod tests {
         let secret = br#"{"kind":"Secret","apiVersion":"v1","metadata":{"name":"a"},"data":{"b":"c"}}"#;
         let text = String::from_utf8(object(secret, "meta.k8s.io/v1").unwrap()).unwrap();
         assert_eq!(text, r#"{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":{"name":"a"}}"#);
-        let head = br#"{"kind":"SecretList","apiVersion":"v1","metadata":{"resourceVersion":"7"},"items":["#;
-        let text = String::from_utf8(list_head(head, "meta.k8s.io/v1beta1").unwrap()).unwrap();
+        let list = br#"{"kind":"SecretList","apiVersion":"v1","metadata":{"resourceVersion":"7"},"items":[]}"#;
+        let text = String::from_utf8(list_head(list, "meta.k8s.io/v1beta1").unwrap()).unwrap();
         assert_eq!(
             text,
             r#"{"kind":"PartialObjectMetadataList","apiVersion":"meta.k8s.io/v1beta1","metadata":{"resourceVersion":"7"},"items":["#

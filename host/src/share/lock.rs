@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 
-pub use crate::policy::Locked;
+pub use postern_policy::Locked;
 
 use super::sha256;
 

@@ -19,7 +19,7 @@ pub struct ModuleStore {
 
 /// A module that was fetched.
 pub struct Fetched {
-    /// Itself.
+    /// The bytes of the module.
     pub module: Vec<u8>,
     /// SHA-256 of its manifest: what its signatures are about.
     pub manifest: String,

@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::end::Ends;
 use super::filter::{Filter, output_of};
-use crate::mask::Report;
-use crate::policy::Observed;
+use crate::mask::MaskCounts;
+use crate::policy::ObservedOutcomes;
 use crate::record::session::format::Kind;
 use crate::record::session::{Recording, cannot_record};
 use crate::status::Refusal;
@@ -22,6 +22,7 @@ use crate::wire::Channel;
 use crate::wire::codec::{Codec, Part, Protocol};
 use crate::wire::frames::Sender;
 use crate::wire::waiting::Answered;
+use crate::words::Ending;
 
 /// Bytes read at a time.
 const AT_A_TIME: usize = 64 << 10;
@@ -64,13 +65,13 @@ pub struct Carried {
     /// Bytes to the caller.
     pub received: u64,
     /// How it ended.
-    pub ended: &'static str,
+    pub ended: Ending,
     /// Why the gateway ended it.
     pub why: Option<String>,
     /// How much was hidden.
-    pub report: Report,
+    pub report: MaskCounts,
     /// What policies that are observed would have done.
-    pub observed: Observed,
+    pub observed: ObservedOutcomes,
     /// The Status a command ended with.
     pub exit: Option<serde_json::Value>,
     /// The ports that were connected to.
@@ -96,7 +97,7 @@ where
             recording: setup.recording,
             must_record: setup.must_record,
             told_on: setup.told_on,
-            carried: Carried { ended: "client-gone", ..Carried::default() },
+            carried: Carried { ended: Ending::ClientGone, ..Carried::default() },
             status: Vec::new(),
             last: Instant::now(),
             ending: None,
@@ -260,7 +261,7 @@ impl Stream {
         let written = room.wait().await;
         let mut inner = self.inner.borrow_mut();
         if !written && inner.must_record && inner.ending.is_none() {
-            inner.end("recording-failed", cannot_record("the gateway's disk cannot be written"));
+            inner.end(Ending::RecordingFailed, cannot_record("the gateway's disk cannot be written"));
             self.ending.notify_one();
         }
     }
@@ -274,14 +275,14 @@ impl Stream {
                 () = tokio::time::sleep_until(idle.min(total)) => {}
                 end = &mut limits.ends => break (end.how(), end.refusal().message),
                 () = limits.leaving.cancelled() => {
-                    break ("gateway-stopped", "the gateway is being stopped; run the command again in a moment".to_owned());
+                    break (Ending::GatewayStopped, "the gateway is being stopped; run the command again in a moment".to_owned());
                 }
             }
             let (now, idle) = (Instant::now(), self.inner.borrow().last + limits.idle);
             if now >= total {
-                break ("too-long", format!("a stream lasts {} seconds at most (limits.streamTime)", limits.longest.as_secs()));
+                break (Ending::TooLong, format!("a stream lasts {} seconds at most (limits.streamTime)", limits.longest.as_secs()));
             } else if now >= idle {
-                break ("idle", format!("nothing was carried for {} seconds (limits.streamIdleTime)", limits.idle.as_secs()));
+                break (Ending::Idle, format!("nothing was carried for {} seconds (limits.streamIdleTime)", limits.idle.as_secs()));
             }
         };
         self.inner.borrow_mut().end(how, Refusal::timeout(format!("the stream was ended: {why}")));
@@ -353,7 +354,7 @@ impl Inner {
             Part::Raw(_) | Part::End(_) => {}
         });
         if let Err(violation) = read {
-            self.end("violation", Refusal::bad_request(violation.to_string()));
+            self.end(Ending::Violation, Refusal::bad_request(violation.to_string()));
         }
         read.is_ok()
     }
@@ -407,7 +408,7 @@ impl Inner {
                     if ends {
                         self.filter.flush(output_of(channel), &mut text);
                     } else if let Err(refusal) = self.filter.push(output_of(channel), &bytes, &mut text) {
-                        self.end("terminated", refusal);
+                        self.end(Ending::Terminated, refusal);
                         break;
                     }
                     // An empty message says that the connection is there.
@@ -421,7 +422,7 @@ impl Inner {
             }
         }
         if let Err(violation) = read {
-            self.end("violation", Refusal::bad_gateway(violation.to_string()));
+            self.end(Ending::Violation, Refusal::bad_gateway(violation.to_string()));
             // Nothing of what could not be read goes on.
             out.clear();
             return false;
@@ -457,10 +458,10 @@ impl Inner {
             self.let_go(None, out);
             self.carried.received += out.len() as u64;
         }
-        self.carried.ended = if well { "ok" } else { "server-gone" };
+        self.carried.ended = if well { Ending::Ok } else { Ending::ServerGone };
     }
 
-    fn end(&mut self, how: &'static str, why: Refusal) {
+    fn end(&mut self, how: Ending, why: Refusal) {
         if self.ending.is_none() {
             self.carried.ended = how;
             self.carried.why = Some(why.message.clone());
@@ -470,7 +471,7 @@ impl Inner {
 
     /// Whether the caller can be told something: it is between two frames, or its protocol is broken and nothing will do.
     fn may_tell(&self) -> bool {
-        self.codec.at_rest() || self.carried.ended == "violation"
+        self.codec.at_rest() || self.carried.ended == Ending::Violation
     }
 
     /// A byte of a frame that was begun.
@@ -484,7 +485,7 @@ impl Inner {
             out.extend_from_slice(byte);
         }
         if read.is_err() {
-            self.carried.ended = "violation";
+            self.carried.ended = Ending::Violation;
         }
     }
 

@@ -9,6 +9,7 @@ use crate::record::session::read::Recorded;
 use crate::store::Database;
 use crate::stream::end::ends;
 use crate::wire::frames;
+use crate::words::Ending;
 use tokio::io::{DuplexStream, duplex};
 use tokio_util::sync::CancellationToken;
 
@@ -74,7 +75,7 @@ async fn what_was_sent_already_goes_first_and_never_holds_up_the_answer() {
             assert!(reader.await.unwrap().starts_with(&[0x82, 2, 1, b'x']));
             echo.await.unwrap();
             let carried = carrying.await.unwrap();
-            assert_eq!((carried.sent, carried.ended), (sent as u64, "ok"));
+            assert_eq!((carried.sent, carried.ended), (sent as u64, Ending::Ok));
         })
         .await;
 }
@@ -133,7 +134,7 @@ async fn a_credential_that_ends_ends_the_stream_and_the_user_is_told() {
     let ((client, caller), (_command, server)) = (duplex(4096), duplex(64));
     let ends = Setup { ends: ends(crate::clock::now() + 1, tokio_util::sync::CancellationToken::new(), std::future::pending()), ..setup() };
     let (carried, told) = tokio::join!(carry(caller, server, Bytes::new(), ends), all(client));
-    assert_eq!(carried.ended, "credential-expired");
+    assert_eq!(carried.ended, Ending::CredentialExpired);
     assert!(told.ends_with(&[0x88, 2, 3, 0xE8]), "a close frame");
     let told = String::from_utf8_lossy(&told).into_owned();
     assert!(told.contains("postern: the stream was ended: the credential has expired") && told.contains("\"kind\":\"Status\""), "{told}");
@@ -144,7 +145,7 @@ async fn what_is_not_the_protocol_ends_the_stream_unforwarded() {
     let ((mut client, caller), (command, server)) = (duplex(4096), duplex(4096));
     client.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
     let (carried, told, forwarded) = tokio::join!(carry(caller, server, Bytes::new(), setup()), all(client), all(command));
-    assert_eq!((carried.ended, forwarded), ("violation", vec![]));
+    assert_eq!((carried.ended, forwarded), (Ending::Violation, vec![]));
     assert!(String::from_utf8_lossy(&told).contains("not what was agreed on"));
 }
 
@@ -153,7 +154,7 @@ async fn a_stream_that_carries_nothing_ends() {
     let ((client, caller), (_command, server)) = (duplex(4096), duplex(64));
     let idle = Setup { idle: Duration::from_millis(50), ..setup() };
     let (carried, told) = tokio::join!(carry(caller, server, Bytes::new(), idle), all(client));
-    assert_eq!(carried.ended, "idle");
+    assert_eq!(carried.ended, Ending::Idle);
     assert!(String::from_utf8_lossy(&told).contains("limits.streamIdleTime"));
 }
 
@@ -201,7 +202,7 @@ async fn both_directions_at_once_are_recorded_whole() {
     let mut output = Vec::new();
     frames::write(2, &[&[1], &[b'o'; 30_000]], &mut output);
     let (carried, (), ()) = tokio::join!(carrying, pump(client, message(0, &[b'i'; 10_000])), pump(command, output));
-    assert_eq!(carried.ended, "ok");
+    assert_eq!(carried.ended, Ending::Ok);
     sessions.close().await;
     let recorded = Recorded::new("both.stream", std::fs::read(data.join("sessions/0123456789abcdef/both.stream")).unwrap()).unwrap();
     let sum = |wanted| recorded.frames().filter(|(kind, ..)| *kind == wanted).map(|(_, _, payload)| payload.len()).sum::<usize>();

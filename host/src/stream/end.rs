@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::time_left;
 use crate::status::Refusal;
+use crate::words::Ending;
 
 /// Ready when an exchange must end.
 pub type Ends = Pin<Box<dyn Future<Output = End>>>;
@@ -24,11 +25,11 @@ pub enum End {
 
 impl End {
     /// What the audit log calls it.
-    pub fn how(self) -> &'static str {
+    pub fn how(self) -> Ending {
         match self {
-            Self::CredentialExpired => "credential-expired",
-            Self::RightWithdrawn => "right-withdrawn",
-            Self::ClusterChanged => "cluster-changed",
+            Self::CredentialExpired => Ending::CredentialExpired,
+            Self::RightWithdrawn => Ending::RightWithdrawn,
+            Self::ClusterChanged => Ending::ClusterChanged,
         }
     }
 

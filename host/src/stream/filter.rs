@@ -3,27 +3,27 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::mask::{Report, TextMask, TextRules};
+use crate::mask::{MaskCounts, TextMask, TextRules};
 use crate::policy::contract::{ChunkVerdict, Output};
-use crate::policy::{Live, Mode, Observed, outcome};
+use crate::policy::{HookOutcome, Mode, ObservedOutcomes, StreamInstance};
 use crate::status::Refusal;
 use crate::wire::Channel;
 
 /// The text of a stream or of a log.
 pub struct Filter {
-    policies: Vec<Live>,
+    policies: Vec<StreamInstance>,
     /// Standard output or a log, and standard error.
     masks: Option<[TextMask; 2]>,
-    observed: Observed,
+    observed: ObservedOutcomes,
     /// How many bytes may go on yet.
     left: u64,
 }
 
 impl Filter {
     /// Begins a text; `terminal` says whether somebody may be typing.
-    pub fn new(policies: Vec<Live>, rules: Option<Arc<TextRules>>, terminal: bool) -> Self {
+    pub fn new(policies: Vec<StreamInstance>, rules: Option<Arc<TextRules>>, terminal: bool) -> Self {
         let masks = rules.map(|rules| [TextMask::new(Arc::clone(&rules), terminal), TextMask::new(rules, terminal)]);
-        Self { policies, masks, observed: Observed::default(), left: u64::MAX }
+        Self { policies, masks, observed: ObservedOutcomes::default(), left: u64::MAX }
     }
 
     /// Changes nothing.
@@ -54,7 +54,7 @@ impl Filter {
             let answer = live.on_chunk(output, piece);
             let policy = live.policy();
             if policy.mode == Mode::Observe {
-                self.observed.add(&policy.name, outcome(&answer));
+                self.observed.add(&policy.name, HookOutcome::of_chunk(&answer));
             } else if let Err(why) = &answer {
                 policy.complain("a piece of a stream", why);
             }
@@ -106,13 +106,13 @@ impl Filter {
     }
 
     /// What policies that are observed would have done.
-    pub fn observed(&self) -> &Observed {
+    pub fn observed(&self) -> &ObservedOutcomes {
         &self.observed
     }
 
     /// How much was hidden.
-    pub fn report(&self) -> Report {
-        let mut sum = Report::new();
+    pub fn report(&self) -> MaskCounts {
+        let mut sum = MaskCounts::new();
         for (path, count) in self.masks.iter().flatten().flat_map(|mask| &mask.report) {
             *sum.entry(path.clone()).or_default() += count;
         }

@@ -29,7 +29,7 @@ enum Form {
     Events,
     /// What comes is a message.
     Binary,
-    /// The same, in base64.
+    /// Each in a message of text, in base64.
     Base64,
 }
 

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::secrets::Secrets;
 use crate::config::Config;
-use crate::policy::report::Report;
+use crate::policy::report::PolicyReport;
 
 /// The reports of all directories: the one that clusters share, and those of clusters with policies of their own.
 pub(super) fn about(config: &Config, secrets: &Secrets) -> anyhow::Result<Value> {
@@ -17,7 +17,7 @@ pub(super) fn about(config: &Config, secrets: &Secrets) -> anyhow::Result<Value>
 }
 
 fn report(data: &Path, secrets: &Secrets) -> Value {
-    match Report::read(&Report::file(data)) {
+    match PolicyReport::read(&PolicyReport::file(data)) {
         Ok(Some(mut report)) => {
             for line in &mut report.policies {
                 line.error = line.error.take().map(|error| secrets.of_policy(&error));

@@ -42,7 +42,7 @@ static LOOKS: LazyLock<Vec<Regex>> = LazyLock::new(|| {
     ]
     .into_iter()
     // What begins a line of what somebody said is behind the escape of the line's end, in a log of one line an event.
-    .filter_map(|look| Regex::new(&look.replacen(r"\b", r"(?:\b|\\u00[0-9a-f]{2})", 1)).ok())
+    .filter_map(|look| Regex::new(&look.replacen(r"\b", r"(?:\b|\\(?:u00[0-9a-f]{2}|[nrt0]|u\{[0-9a-f]+\}|x[0-9a-f]{2}))", 1)).ok())
     .collect()
 });
 /// A long word in which capitals, small letters and digits are mixed.
@@ -149,6 +149,10 @@ impl Found {
                 Ok(value) => self.kubeconfig(&value["users"], kubeconfig.parent().unwrap_or(Path::new("."))),
                 Err(_) => self.words(&text),
             }
+            // A token of digits is used as it is written, and a number that is read may be written in another way.
+            text.split(|c: char| !c.is_alphanumeric())
+                .filter(|word| word.bytes().all(|byte| byte.is_ascii_digit()))
+                .for_each(|word| self.value(word));
         }
         if Path::new(IN_CLUSTER).exists() {
             self.file(Path::new(IN_CLUSTER));
@@ -188,8 +192,6 @@ impl Found {
             }
             Value::Array(items) => items.iter().for_each(|item| self.kubeconfig(item, base)),
             Value::Object(fields) => fields.iter().filter(|(name, _)| *name != "name").for_each(|(_, field)| self.kubeconfig(field, base)),
-            // A token of digits is read as text where it is used.
-            Value::Number(number) => self.value(&number.to_string()),
             _ => {}
         }
     }

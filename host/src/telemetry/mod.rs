@@ -26,7 +26,7 @@ use crate::config;
 pub use lines::fields;
 pub use logs::layer;
 use post::Post;
-pub use trace::{Place, Trace, Tracer};
+pub use trace::{RequestSpan, Trace, Tracer};
 
 /// How long one batch may take to be sent.
 const PATIENCE: Duration = Duration::from_secs(10);

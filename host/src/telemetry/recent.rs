@@ -43,7 +43,7 @@ pub fn files(data: &Path) -> [PathBuf; 2] {
 
 /// Keeps the log in a data directory from now on. A process has one log, and keeps it in one place.
 pub(crate) fn begin(data: &Path) -> anyhow::Result<()> {
-    let mut kept = Kept::open(data)?;
+    let mut kept = LogFile::open(data)?;
     let (lines, waiting) = sync_channel(QUEUE);
     if LINES.set(lines).is_ok() {
         std::thread::Builder::new().name("log".into()).spawn(move || kept.write_all_of(&waiting))?;
@@ -125,13 +125,13 @@ impl Drop for Event {
 }
 
 /// The files that are written.
-struct Kept {
+struct LogFile {
     directory: PathBuf,
     file: File,
     length: u64,
 }
 
-impl Kept {
+impl LogFile {
     fn open(directory: &Path) -> anyhow::Result<Self> {
         let (file, length) = open(&directory.join(FILE))?;
         Ok(Self { directory: directory.to_owned(), file, length })
@@ -157,7 +157,7 @@ impl Kept {
     }
 }
 
-impl Kept {
+impl LogFile {
     /// Goes on in another file. Where that fails it goes on in this one, and tries again after as much more.
     fn rotate(&mut self) {
         self.length = 0;
@@ -184,7 +184,7 @@ mod tests {
     #[test]
     fn two_files_are_kept_and_neither_grows_without_bound() {
         let directory = tempfile::tempdir().unwrap();
-        let mut kept = Kept::open(directory.path()).unwrap();
+        let mut kept = LogFile::open(directory.path()).unwrap();
         let line = [b'x'; 1000];
         for _ in 0..3000 {
             kept.write(&line).unwrap();
@@ -193,7 +193,7 @@ mod tests {
         let lengths = files(directory.path()).map(|file| std::fs::metadata(file).unwrap().len());
         assert!(lengths.iter().all(|length| *length <= LARGEST) && lengths[0] > LARGEST - 1001, "{lengths:?}");
         // It goes on after a start.
-        let mut kept = Kept::open(directory.path()).unwrap();
+        let mut kept = LogFile::open(directory.path()).unwrap();
         kept.write(b"again\n").unwrap();
         assert_eq!(std::fs::metadata(directory.path().join(FILE)).unwrap().len(), lengths[1] + 6);
     }

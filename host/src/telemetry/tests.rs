@@ -6,6 +6,7 @@ use opentelemetry::trace::{SpanId, SpanKind};
 use opentelemetry::{KeyValue, Value};
 
 use super::*;
+use postern_policy::HookOutcome;
 
 /// Keeps what is exported.
 #[derive(Clone, Debug, Default)]
@@ -43,8 +44,8 @@ fn a_trace_has_its_stages_its_policies_and_the_way_to_the_api_server() {
     trace.set("k8s.namespace.name", &"é".repeat(1000));
     trace.step("identify", began);
     trace.step("decide", Instant::now());
-    trace.asked("guard", "block", began, Duration::from_millis(3));
-    trace.asked("broken", "failed", began, Duration::from_millis(1));
+    trace.asked("guard", HookOutcome::Block, began, Duration::from_millis(3));
+    trace.asked("broken", HookOutcome::Failed, began, Duration::from_millis(1));
     let sending = trace.place().sends(&mut sent);
     sending.ended(Some(StatusCode::NOT_FOUND));
     trace.status(StatusCode::BAD_GATEWAY);

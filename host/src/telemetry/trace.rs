@@ -11,6 +11,7 @@ use opentelemetry::{Context, KeyValue};
 use opentelemetry_http::{HeaderExtractor, HeaderInjector};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{SdkTracer, Span};
+use postern_policy::HookOutcome;
 
 use super::{Fate, Spans};
 
@@ -84,14 +85,14 @@ impl Tracer {
             return None;
         }
         let within = within(&root);
-        Some(Box::new(Trace { root, place: Place { making: making.clone(), clock, within: within.clone() }, last: within }))
+        Some(Box::new(Trace { root, place: RequestSpan { making: making.clone(), clock, within: within.clone() }, last: within }))
     }
 }
 
 /// A request's trace. The request's span ends when it is dropped.
 pub struct Trace {
     root: Span,
-    place: Place,
+    place: RequestSpan,
     /// The stage that ended last.
     last: Context,
 }
@@ -104,7 +105,7 @@ impl fmt::Debug for Trace {
 
 impl Trace {
     /// Where what is done for the request is put.
-    pub fn place(&self) -> &Place {
+    pub fn place(&self) -> &RequestSpan {
         &self.place
     }
 
@@ -129,19 +130,19 @@ impl Trace {
 
     /// A stage has ended just now.
     pub fn step(&mut self, name: &'static str, began: Instant) {
-        let Place { making, clock, within: parent } = &self.place;
+        let RequestSpan { making, clock, within: parent } = &self.place;
         let mut span = making.span(name, SpanKind::Internal, clock.time_of(began), parent);
         making.end(&mut span, clock.now());
         self.last = within(&span);
     }
 
     /// A policy was asked, in the stage that ended last.
-    pub fn asked(&mut self, policy: &str, verdict: &'static str, began: Instant, took: Duration) {
+    pub fn asked(&mut self, policy: &str, verdict: HookOutcome, began: Instant, took: Duration) {
         let began = self.place.clock.time_of(began);
         let mut span = self.place.making.span("policy", SpanKind::Internal, began, &self.last);
         span.set_attribute(KeyValue::new("postern.policy", policy.to_owned()));
-        span.set_attribute(KeyValue::new("postern.verdict", verdict));
-        if verdict == "failed" {
+        span.set_attribute(KeyValue::new("postern.verdict", verdict.name()));
+        if verdict == HookOutcome::Failed {
             span.set_status(Status::error(""));
         }
         self.place.making.end(&mut span, began + took);
@@ -156,13 +157,13 @@ impl Drop for Trace {
 
 /// The place of a request in its trace.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct RequestSpan {
     making: Making,
     clock: Clock,
     within: Context,
 }
 
-impl Place {
+impl RequestSpan {
     /// Begins the way to the API server, which is told that it is part of the trace.
     pub fn sends(&self, headers: &mut HeaderMap) -> Sending {
         let span = self.making.span("forward", SpanKind::Client, self.clock.now(), &self.within);

@@ -93,7 +93,7 @@ impl Codec {
         Self { wire, interpose, answered }
     }
 
-    /// Reads on.
+    /// Reads what a sender sent next, and hands out the parts that are in it.
     pub fn push(&mut self, from: Sender, bytes: &[u8], parts: &mut dyn FnMut(Part<'_>)) -> Result<(), Violation> {
         let interpose = self.interpose && from == Sender::Server;
         let takes = |channel| interpose && is_taken(channel);

@@ -61,7 +61,7 @@ impl Frames {
         Self { from, head: [0; 14], have: 0, left: None, mask: [0; 4], turn: 0, within: false }
     }
 
-    /// Reads on; `bytes` moves past what was read. None when more must come.
+    /// Reads the next frame, or a piece of one, from the front of `bytes`, which moves past what was read. None when more must come.
     pub fn next<'a>(&mut self, bytes: &mut &'a [u8]) -> Result<Option<Step<'a>>, Violation> {
         match self.left {
             Some(0) => {

@@ -12,8 +12,6 @@ pub mod spdy;
 pub mod waiting;
 pub mod websocket;
 
-use std::fmt;
-
 /// What a piece of a stream is. Source: `k8s.io/apimachinery/pkg/util/remotecommand/constants.go` and `k8s.io/api/core/v1` (`StreamType*`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Channel {
@@ -70,13 +68,6 @@ impl Channel {
 }
 
 /// The peer does not speak the protocol that was agreed on. What cannot be read is not passed on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the stream is not what was agreed on: {0}")]
 pub struct Violation(pub &'static str);
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the stream is not what was agreed on: {}", self.0)
-    }
-}
-
-impl std::error::Error for Violation {}

@@ -122,7 +122,7 @@ impl Spdy {
         }
     }
 
-    /// Reads on.
+    /// Reads what a sender sent next, and hands out the parts that are in it.
     pub fn push(&mut self, from: Sender, mut bytes: &[u8], parts: &mut dyn FnMut(Part<'_>)) -> Result<(), Violation> {
         let Self { streams, client, server } = self;
         let side = match from {

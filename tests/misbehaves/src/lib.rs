@@ -80,6 +80,8 @@ enum Does {
     /// Gives back a mask that takes for ever where regular expressions are matched by trying.
     CatastrophicPattern,
     LoopOnChunk,
+    /// Looks at streams, and at no request.
+    ChunkAlone,
     LoopInDescribe,
     /// Says what it is slowly, and annotates; says in its reason how often it has said what it is.
     SlowInDescribe,
@@ -123,6 +125,7 @@ impl Policy for Misbehaves {
                 Hooks::OBJECT
             }
             Does::ReadSecret => Hooks::REQUEST | Hooks::OBJECT,
+            Does::ChunkAlone => Hooks::CHUNK,
             Does::Chunk | Does::TrapOnChunk | Does::LoopOnChunk | Does::HugeChunk | Does::AllocateOnChunk => Hooks::REQUEST | Hooks::CHUNK,
             _ => Hooks::REQUEST,
         }
@@ -137,7 +140,9 @@ impl Policy for Misbehaves {
 
     fn capabilities(&self) -> Capabilities {
         match self.0 {
-            Does::Chunk | Does::TrapOnChunk | Does::LoopOnChunk | Does::HugeChunk | Does::AllocateOnChunk => Capabilities::STREAMS,
+            Does::Chunk | Does::ChunkAlone | Does::TrapOnChunk | Does::LoopOnChunk | Does::HugeChunk | Does::AllocateOnChunk => {
+                Capabilities::STREAMS
+            }
             Does::CountWithoutEnd | Does::Budget => Capabilities::COUNTERS,
             Does::ReadAsMetadata | Does::CountUnasked => Capabilities::empty(),
             Does::ReadSecret => Capabilities::BODIES | Capabilities::SECRET_VALUES,

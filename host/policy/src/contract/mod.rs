@@ -79,9 +79,9 @@ pub struct Command {
 
 /// An operation as policies are told of it, in the terms of the contract.
 #[derive(Clone, Debug)]
-pub struct Subject(v0_1::types::Operation);
+pub struct PolicyOperation(v0_1::types::Operation);
 
-impl Subject {
+impl PolicyOperation {
     /// Of an operation.
     pub fn new(operation: Operation) -> Self {
         Self(operation.into())
@@ -317,7 +317,8 @@ impl Verdict {
 }
 
 impl ChunkVerdict {
-    fn in_a_line(self) -> Self {
+    /// The verdict, with what callers are told in a line.
+    pub(super) fn in_a_line(self) -> Self {
         match self {
             Self::Terminate(denial) => Self::Terminate(denial.in_a_line()),
             other => other,
@@ -362,12 +363,8 @@ impl Manifest {
     }
 }
 
-/// Why there is no answer, in a line that is not long either.
-pub(super) fn failure(why: String) -> String {
-    in_a_line(why)
-}
-
-fn in_a_line(text: String) -> String {
+/// What a policy says, or is said of it, in a line that is not long.
+pub(super) fn in_a_line(text: String) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST_TEXT).collect()
 }
 

@@ -6,11 +6,11 @@ use wasmtime::{Engine, Store};
 use anyhow::Context;
 
 use super::{
-    Approval, Caller, Capability, ChunkVerdict, Command, Denial, Hook, Manifest, Operation, Output, Rule, Subject, Surrounding, Target,
-    Verdict,
+    Approval, Caller, Capability, ChunkVerdict, Command, Denial, Hook, Manifest, Operation, Output, PolicyOperation, Rule, Surrounding,
+    Target, Verdict,
 };
 use crate::document::Document;
-use crate::state::State;
+use crate::state::HostState;
 use crate::{trusted, wasi};
 use generated::postern::policy::host;
 pub(crate) use generated::postern::policy::types;
@@ -29,29 +29,29 @@ mod generated {
 }
 
 /// The instance of its exports.
-pub(crate) const EXPORTS: &str = "postern:policy/policy@0.1.0";
+pub(crate) const POLICY_INTERFACE: &str = "postern:policy/policy@0.1.0";
 /// What a module may import of it.
-pub(crate) const IMPORTS: [&str; 2] = ["postern:policy/types@0.1.0", "postern:policy/host@0.1.0"];
+pub(crate) const HOST_INTERFACES: [&str; 2] = ["postern:policy/types@0.1.0", "postern:policy/host@0.1.0"];
 
 /// Most characters of the end of a value that a mask keeps.
 const MOST_KEPT: u8 = 16;
 
-/// How `configure` is called with settings.
-pub(crate) fn configure(settings: &str) -> anyhow::Result<String> {
+/// The call of `configure` with settings, as a WAVE expression for Wizer.
+pub(crate) fn configure_call(settings: &str) -> anyhow::Result<String> {
     Ok(format!("postern:policy/policy.configure@0.1.0({})", serde_json::to_string(settings)?))
 }
 
 /// Where the imports of a component are found: the contract's, and a WASI that grants nothing.
-pub(crate) fn linker(engine: &Engine, component: &Component) -> wasmtime::Result<Linker<State>> {
-    let mut linker: Linker<State> = Linker::new(engine);
-    PolicyModule::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
+pub(crate) fn linker(engine: &Engine, component: &Component) -> wasmtime::Result<Linker<HostState>> {
+    let mut linker: Linker<HostState> = Linker::new(engine);
+    PolicyModule::add_to_linker::<_, HasSelf<HostState>>(&mut linker, |state| state)?;
     wasi::grant_nothing(&mut linker, component)?;
     Ok(linker)
 }
 
 /// A component ready to be instantiated, and where its hooks are: an operation calls one of them, and looks up no others.
 pub(crate) struct Prepared {
-    module: PolicyModulePre<State>,
+    module: PolicyModulePre<HostState>,
     on_request: ComponentExportIndex,
     on_object: ComponentExportIndex,
     on_chunk: ComponentExportIndex,
@@ -61,21 +61,21 @@ impl Prepared {
     /// Checks a compiled component against the contract.
     pub(crate) fn new(engine: &Engine, component: &Component) -> anyhow::Result<Self> {
         let module = PolicyModulePre::new(linker(engine, component)?.instantiate_pre(component)?)?;
-        let exports = component.get_export_index(None, EXPORTS);
+        let exports = component.get_export_index(None, POLICY_INTERFACE);
         let hook = |hook: Hook| {
             let name = hook.name();
-            component.get_export_index(exports.as_ref(), name).with_context(|| format!("it does not export {EXPORTS} {name}"))
+            component.get_export_index(exports.as_ref(), name).with_context(|| format!("it does not export {POLICY_INTERFACE} {name}"))
         };
         Ok(Self { module, on_request: hook(Hook::OnRequest)?, on_object: hook(Hook::OnObject)?, on_chunk: hook(Hook::OnChunk)? })
     }
 
     /// What is instantiated.
-    pub(crate) fn module(&self) -> &InstancePre<State> {
+    pub(crate) fn module(&self) -> &InstancePre<HostState> {
         self.module.instance_pre()
     }
 
     /// Checks the types of its hooks, once for all its instances.
-    pub(crate) fn check(&self, instance: &Instance, store: &mut Store<State>) -> wasmtime::Result<()> {
+    pub(crate) fn check(&self, instance: &Instance, store: &mut Store<HostState>) -> wasmtime::Result<()> {
         trusted::check(&self.on_request, &self.on_object, &self.on_chunk, instance, store)
     }
 
@@ -83,8 +83,8 @@ impl Prepared {
     pub(crate) fn on_request(
         &self,
         instance: &Instance,
-        store: &mut Store<State>,
-        subject: &Subject,
+        store: &mut Store<HostState>,
+        subject: &PolicyOperation,
         body: Option<Document>,
     ) -> wasmtime::Result<Verdict> {
         let hook = trusted::on_request(hook(&self.on_request, instance, store)?);
@@ -97,8 +97,8 @@ impl Prepared {
     pub(crate) fn on_object(
         &self,
         instance: &Instance,
-        store: &mut Store<State>,
-        subject: &Subject,
+        store: &mut Store<HostState>,
+        subject: &PolicyOperation,
         object: Document,
     ) -> wasmtime::Result<Verdict> {
         let hook = trusted::on_object(hook(&self.on_object, instance, store)?);
@@ -111,22 +111,22 @@ impl Prepared {
     pub(crate) fn on_chunk(
         &self,
         instance: &Instance,
-        store: &mut Store<State>,
-        subject: &Subject,
+        store: &mut Store<HostState>,
+        subject: &PolicyOperation,
         output: Output,
         data: &[u8],
     ) -> wasmtime::Result<ChunkVerdict> {
         let hook = trusted::on_chunk(hook(&self.on_chunk, instance, store)?);
-        Ok(ChunkVerdict::from(hook.call(store, (&subject.0, output.into(), data))?.0).in_a_line())
+        Ok(hook.call(store, (&subject.0, output.into(), data))?.0.into())
     }
 }
 
-fn hook(index: &ComponentExportIndex, instance: &Instance, store: &mut Store<State>) -> wasmtime::Result<Func> {
+fn hook(index: &ComponentExportIndex, instance: &Instance, store: &mut Store<HostState>) -> wasmtime::Result<Func> {
     instance.get_func(store, index).ok_or_else(|| wasmtime::Error::msg("it has no such hook"))
 }
 
 /// Asks an instance what it is.
-pub(crate) fn describe(instance: &Instance, store: &mut Store<State>) -> wasmtime::Result<Manifest> {
+pub(crate) fn describe(instance: &Instance, store: &mut Store<HostState>) -> wasmtime::Result<Manifest> {
     Ok(PolicyModule::new(&mut *store, instance)?.postern_policy_policy().call_describe(store)?.into())
 }
 
@@ -257,9 +257,9 @@ impl From<Output> for types::Channel {
     }
 }
 
-impl types::Host for State {}
+impl types::Host for HostState {}
 
-impl types::HostDocument for State {
+impl types::HostDocument for HostState {
     fn get(&mut self, document: Resource<Document>, path: String) -> wasmtime::Result<Option<String>> {
         self.document(&document)?.get(&path)
     }
@@ -281,7 +281,7 @@ impl types::HostDocument for State {
     }
 }
 
-impl host::Host for State {
+impl host::Host for HostState {
     fn look_around(&mut self, which: types::Surrounding) -> wasmtime::Result<Option<Resource<Document>>> {
         self.surrounding(which.into()).map(|object| self.keep(object)).transpose()
     }

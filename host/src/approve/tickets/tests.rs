@@ -1,7 +1,7 @@
 //! What every store of tickets does. A database that is added is held to the same.
 
 use super::*;
-use crate::approve::{Requirement, State, Summary};
+use crate::approve::{Requirement, Summary, TicketState};
 use crate::store::Database;
 
 fn ticket(id: &str, intent: &str, requester: &str, created: u64, approvers: &[&str]) -> Ticket {
@@ -31,7 +31,7 @@ fn ticket(id: &str, intent: &str, requester: &str, created: u64, approvers: &[&s
         operation,
         requirements: vec![requirement],
         approvals: Vec::new(),
-        state: State::Pending,
+        state: TicketState::Pending,
         created,
         ends: created + 60,
         reusable: false,
@@ -54,18 +54,18 @@ async fn holds(tickets: &dyn Tickets) {
 
     // What has ended is changed no more.
     let ended = tickets.get("a").await.unwrap().unwrap();
-    assert!(tickets.replace(Ticket { state: State::Approved, ..ended }).await.unwrap().is_none());
+    assert!(tickets.replace(Ticket { state: TicketState::Approved, ..ended }).await.unwrap().is_none());
 
     // A change is made from what is there, or not at all.
     let read = async |id: &str| tickets.get(id).await.unwrap().unwrap();
     let (one, other) = (read("d").await, read("d").await);
-    let approved = tickets.replace(Ticket { state: State::Approved, ..one }).await.unwrap().unwrap();
-    assert!(tickets.replace(Ticket { state: State::Denied, ..other.clone() }).await.unwrap().is_none());
-    assert_eq!((read("d").await.state, &read("d").await), (State::Approved, &approved));
+    let approved = tickets.replace(Ticket { state: TicketState::Approved, ..one }).await.unwrap().unwrap();
+    assert!(tickets.replace(Ticket { state: TicketState::Denied, ..other.clone() }).await.unwrap().is_none());
+    assert_eq!((read("d").await.state, &read("d").await), (TicketState::Approved, &approved));
     assert!(tickets.replace(Ticket { id: "none".into(), ..other }).await.unwrap().is_none());
     assert!(tickets.get("none").await.unwrap().is_none());
     assert_eq!(found(open(ticket("g", "two", "ann", 1070, &["sre"])).await.unwrap()), Some("d".into()), "approved, and not used");
-    assert!(tickets.replace(Ticket { state: State::Used, ..approved }).await.unwrap().is_some());
+    assert!(tickets.replace(Ticket { state: TicketState::Used, ..approved }).await.unwrap().is_some());
     assert_eq!(found(open(ticket("g", "two", "ann", 1070, &["sre"])).await.unwrap()), Some("g".into()));
 
     // Whoever asked or may answer sees them: what is pending first, then the latest.

@@ -13,7 +13,7 @@ use crate::cli::terminal::say;
 use crate::policy::contract::Output;
 use crate::policy::{Call, Hook, Policy, Surroundings};
 use crate::rehearse::Stage;
-use crate::rehearse::given::{Given, Wanted};
+use crate::rehearse::given::{RehearsedOperation, Wanted};
 
 /// Measures what calls of a module cost.
 #[derive(Args)]
@@ -61,7 +61,12 @@ impl Bench {
         let mut measured = Vec::new();
         if policy.has(Hook::OnRequest) {
             measured.push(measure(Hook::OnRequest, pace, || {
-                let call = Call { subject: &given.subject, body: given.body.clone().map(|body| body as _), surroundings: &given.around };
+                let call = Call {
+                    subject: &given.subject,
+                    body: given.body.clone().map(|body| body as _),
+                    surroundings: &given.around,
+                    plans: &stage.plans,
+                };
                 let answer = policy.call_on_request(&stage.loader.runtime, &call);
                 answer.verdict.map(|_| answer.memory)
             })?);
@@ -70,7 +75,8 @@ impl Bench {
             let object = std::sync::Arc::new(secret());
             let size = object.to_string().len() as u64;
             measured.push(measure(Hook::OnObject, pace, || {
-                let answer = policy.call_on_object(&stage.loader.runtime, &given.subject, std::sync::Arc::clone(&object), size);
+                let answer =
+                    policy.call_on_object(&stage.loader.runtime, &given.subject, &stage.plans, std::sync::Arc::clone(&object), size);
                 answer.verdict.map(|_| answer.memory)
             })?);
         }
@@ -130,15 +136,15 @@ fn measure(hook: Hook, pace: Pace, mut call: impl FnMut() -> Result<usize, Strin
 }
 
 /// on-chunk is called again and again in one instance.
-fn chunks(stage: &Stage, policy: &std::sync::Arc<Policy>, given: &Given, pace: Pace) -> anyhow::Result<Measured> {
+fn chunks(stage: &Stage, policy: &std::sync::Arc<Policy>, given: &RehearsedOperation, pace: Pace) -> anyhow::Result<Measured> {
     let exec = Wanted { command: vec!["cat".into(), "log".into()], resource: "pods/exec".into(), verb: "create".into(), ..sample() };
-    let exec = exec.given(None, Surroundings::default()).unwrap_or(Given {
+    let exec = exec.given(None, Surroundings::default()).unwrap_or(RehearsedOperation {
         operation: given.operation.clone(),
         subject: given.subject.clone(),
         body: None,
         around: Surroundings::default(),
     });
-    let call = Call { subject: &exec.subject, body: None, surroundings: &exec.around };
+    let call = Call { subject: &exec.subject, body: None, surroundings: &exec.around, plans: &stage.plans };
     let runtime = &stage.loader.runtime;
     let place = runtime.stay(&exec.subject).map_err(|_| anyhow::anyhow!("on-chunk: there is no room for an instance"))?;
     let (answer, Some(mut live)) = policy.call_and_stay(runtime, &call, place) else { bail!("on-chunk: it cannot be instantiated") };

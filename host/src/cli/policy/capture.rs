@@ -7,11 +7,11 @@ use clap::Args;
 use serde_json::Value;
 
 use super::super::audit::operation_of;
-use super::super::session::Place;
-use super::recorded::{Kept, answered, operations};
+use super::super::session::RecordingSource;
+use super::recorded::{RecordedOperation, answered, operations};
 use crate::cli::terminal::say;
 use crate::rehearse::cases::{Case, CaseFile, ChunkCase, Expect, More, ObjectCase};
-use crate::rehearse::given::Given;
+use crate::rehearse::given::RehearsedOperation;
 use crate::rehearse::recorded;
 
 /// Where recordings are.
@@ -29,8 +29,8 @@ pub(super) struct Where {
 }
 
 impl Where {
-    pub(super) fn open(&self) -> anyhow::Result<Place> {
-        Place::open(self.config.as_deref(), self.data_directory.clone(), self.kubeconfig.clone())
+    pub(super) fn open(&self) -> anyhow::Result<RecordingSource> {
+        RecordingSource::open(self.config.as_deref(), self.data_directory.clone(), self.kubeconfig.clone())
     }
 }
 
@@ -82,7 +82,7 @@ impl Capture {
     }
 }
 
-fn case(kept: &Kept, given: &Given, policy: Option<&str>) -> Case {
+fn case(kept: &RecordedOperation, given: &RehearsedOperation, policy: Option<&str>) -> Case {
     let json = |bytes: &Option<Vec<u8>>| bytes.as_ref().and_then(|bytes| serde_json::from_slice::<Value>(bytes).ok());
     let objects = match json(&kept.response) {
         Some(Value::Object(mut answer)) => match answer.remove("items") {

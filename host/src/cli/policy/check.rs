@@ -13,7 +13,7 @@ use crate::cli::terminal::say;
 use crate::config::Policies;
 use crate::policy::contract::{Hook, Manifest, Surrounding};
 use crate::policy::grants::Capability;
-use crate::policy::report::Report;
+use crate::policy::report::PolicyReport;
 use crate::policy::rules::Rule;
 use crate::policy::{Policy, PolicyFile, module};
 use crate::rehearse::Stage;
@@ -44,7 +44,7 @@ fn directory(directory: PathBuf) -> anyhow::Result<()> {
     let policies = Policies { directory: Some(directory), ..Policies::default() };
     let opened = Stage::with(&policies).and_then(|stage| stage.directory(&policies, &scratch, true));
     let _ = std::fs::remove_dir_all(scratch);
-    list::print(&Report::of(&opened?.current()).policies);
+    list::print(&PolicyReport::of(&opened?.current()).policies);
     Ok(())
 }
 
@@ -52,12 +52,12 @@ fn file(file: &Path) -> anyhow::Result<()> {
     let bytes = read(file)?;
     let mut findings = Vec::new();
     say!("{}: {} bytes, {}", file.display(), bytes.len(), sha256(&bytes));
-    match module::look(&bytes) {
-        Ok(looked) => {
-            say!("  a {}", if looked.was_component { "component" } else { "core module, of which the gateway makes a component" });
-            say!("  imports {}", some(&looked.imports));
-            say!("  exports {}", some(&looked.exports));
-            findings.extend(looked.findings());
+    match module::inspect(&bytes) {
+        Ok(inspected) => {
+            say!("  a {}", if inspected.was_component { "component" } else { "core module, of which the gateway makes a component" });
+            say!("  imports {}", some(&inspected.imports));
+            say!("  exports {}", some(&inspected.exports));
+            findings.extend(inspected.problems());
         }
         Err(error) => findings.push(format!("{error:#}")),
     }
@@ -262,7 +262,7 @@ fn samples(policy: &Policy) -> Vec<Wanted> {
 
 pub(super) fn inspect(file: &Path, as_json: bool) -> anyhow::Result<()> {
     let bytes = read(file)?;
-    let looked = module::look(&bytes)?;
+    let inspected = module::inspect(&bytes)?;
     let stage = Stage::open()?;
     let policy = super::load(&stage, file)?;
     let manifest = &policy.manifest;
@@ -273,8 +273,8 @@ pub(super) fn inspect(file: &Path, as_json: bool) -> anyhow::Result<()> {
             |rule| json!({"verbs": rule.verbs, "apiGroups": rule.api_groups, "resources": rule.resources, "namespaces": rule.namespaces}),
         );
         let inspected = json!({
-            "file": file, "size": bytes.len(), "digest": policy.module_digest, "component": looked.was_component,
-            "imports": looked.imports, "exports": looked.exports,
+            "file": file, "size": bytes.len(), "digest": policy.module_digest, "component": inspected.was_component,
+            "imports": inspected.imports, "exports": inspected.exports,
             "name": manifest.name, "version": manifest.version, "summary": manifest.summary, "hooks": hooks(manifest),
             "capabilities": capabilities, "needs": needs(manifest),
             "rules": rules.collect::<Vec<_>>(), "settingsSchema": schema,
@@ -284,8 +284,8 @@ pub(super) fn inspect(file: &Path, as_json: bool) -> anyhow::Result<()> {
     }
     say!("{}: {} bytes, {}", file.display(), bytes.len(), policy.module_digest);
     describe(&policy);
-    say!("  imports {}", some(&looked.imports));
-    say!("  exports {}", some(&looked.exports));
+    say!("  imports {}", some(&inspected.imports));
+    say!("  exports {}", some(&inspected.exports));
     let Some(properties) = schema["properties"].as_object() else {
         say!("  it has no settings");
         return Ok(());

@@ -8,7 +8,7 @@ use crate::api::{Policies, PolicyDirectory};
 use crate::cli::terminal::say;
 use crate::config::Config;
 use crate::policy::grants::Capability;
-use crate::policy::report::{Line, Report};
+use crate::policy::report::{Line, PolicyReport};
 
 /// The same at a gateway.
 pub(super) fn list_of(remote: &Remote, as_json: bool) -> anyhow::Result<()> {
@@ -27,8 +27,8 @@ pub(super) fn list_of(remote: &Remote, as_json: bool) -> anyhow::Result<()> {
 }
 
 pub(super) fn list(config: &Config, cluster: Option<&str>, as_json: bool) -> anyhow::Result<()> {
-    let file = Report::file(&config.policies_of(cluster)?.1);
-    let Some(report) = Report::read(&file)? else {
+    let file = PolicyReport::file(&config.policies_of(cluster)?.1);
+    let Some(report) = PolicyReport::read(&file)? else {
         bail!("{} is not there: the gateway of this configuration does not run, or has no policies.directory", file.display());
     };
     if as_json {
@@ -39,7 +39,7 @@ pub(super) fn list(config: &Config, cluster: Option<&str>, as_json: bool) -> any
     Ok(())
 }
 
-fn show(report: &Report) {
+fn show(report: &PolicyReport) {
     say!("as the gateway told at {}; all together {}", report.time, report.bundle);
     print(&report.policies);
     if let Some(missing) = report.missing.first() {

@@ -9,15 +9,15 @@ use clap::Args;
 use serde_json::Value;
 
 use super::super::audit::operation_of;
-use super::super::session::Place;
+use super::super::session::RecordingSource;
 use super::super::table::{self, printable, row};
 use super::list::sees;
 use crate::cli::terminal::say;
 use crate::config::Config;
 use crate::policy::{Hook, Policy};
 use crate::record::session::format::Kind;
-use crate::record::session::read::{Entry, Recorded};
-use crate::rehearse::given::Given;
+use crate::record::session::read::{Recorded, TimelineItem};
+use crate::rehearse::given::RehearsedOperation;
 use crate::rehearse::{Said, Stage, recorded};
 
 /// Most output of one stream that goes into a case.
@@ -25,7 +25,7 @@ const LARGEST_STREAM: usize = 64 << 10;
 
 /// One recorded operation, with what was kept of it.
 #[cfg_attr(not(feature = "authoring"), expect(dead_code, reason = "what came back makes cases"))]
-pub(super) struct Kept {
+pub(super) struct RecordedOperation {
     /// Its audit event, or its stream's header.
     pub(super) event: Value,
     /// The body of its request.
@@ -37,7 +37,7 @@ pub(super) struct Kept {
 }
 
 /// The operations of sessions, in order.
-pub(super) fn operations(place: &Place, sessions: &[String]) -> anyhow::Result<Vec<Kept>> {
+pub(super) fn operations(place: &RecordingSource, sessions: &[String]) -> anyhow::Result<Vec<RecordedOperation>> {
     let mut all = Vec::new();
     for session in sessions {
         let (mut entries, mut bodies, mut streams) = (Vec::new(), HashMap::new(), HashMap::new());
@@ -56,16 +56,16 @@ pub(super) fn operations(place: &Place, sessions: &[String]) -> anyhow::Result<V
         if count == 0 {
             bail!("there are no recordings of {session}; `postern session list` shows sessions");
         }
-        entries.sort_by_key(Entry::micros);
+        entries.sort_by_key(TimelineItem::micros);
         for entry in entries {
             let chunks = match &entry {
-                Entry::Stream { name, .. } => streams.remove(name).unwrap_or_default(),
-                Entry::Call { .. } => Vec::new(),
+                TimelineItem::Stream { name, .. } => streams.remove(name).unwrap_or_default(),
+                TimelineItem::Call { .. } => Vec::new(),
             };
             let event = entry.facts().clone();
             let id = event["id"].as_str().unwrap_or_default().to_owned();
             let [request, response] = [true, false].map(|request| bodies.remove(&(id.clone(), request)));
-            all.push(Kept { event, request, response, chunks });
+            all.push(RecordedOperation { event, request, response, chunks });
         }
     }
     Ok(all)
@@ -115,7 +115,7 @@ impl Explain {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let config = Config::load(&self.config)?;
         let event = event_of(&config.audit_file(), &self.id)?;
-        let place = Place::open(Some(&self.config), None, None)?;
+        let place = RecordingSource::open(Some(&self.config), None, None)?;
         let body = match event["session"].as_str() {
             Some(session) => operations(&place, &[session.to_owned()])
                 .unwrap_or_default()
@@ -189,7 +189,7 @@ fn same_reason(then: &Said, now: &Said) -> bool {
 }
 
 /// Why a policy said what it said, field by field.
-fn why(policy: &Policy, given: &Given, said: &Said) -> String {
+fn why(policy: &Policy, given: &RehearsedOperation, said: &Said) -> String {
     let mut parts = Vec::new();
     if said.verdict == "not-asked" {
         parts.push(misses(policy, given));
@@ -213,7 +213,7 @@ fn why(policy: &Policy, given: &Given, said: &Said) -> String {
 }
 
 /// Which part of each rule does not fit.
-fn misses(policy: &Policy, given: &Given) -> String {
+fn misses(policy: &Policy, given: &RehearsedOperation) -> String {
     let rules = &policy.manifest.rules;
     let own = rules.iter().any(|rule| rule.matches(&given.operation));
     if own || rules.is_empty() {

@@ -181,7 +181,7 @@ impl Diff {
 }
 
 fn contract([old, new]: [&[u8]; 2], lines: &mut Vec<String>) -> anyhow::Result<()> {
-    let [old, new] = [module::look(old)?, module::look(new)?];
+    let [old, new] = [module::inspect(old)?, module::inspect(new)?];
     for (what, old, new) in [("imports", &old.imports, &new.imports), ("exports", &old.exports, &new.exports)] {
         sets(what, old, new, lines);
     }

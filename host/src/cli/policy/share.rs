@@ -54,7 +54,7 @@ impl Push {
         let bytes = read(&self.file)?;
         // What would not load is not shared.
         let policy = load(&Stage::open()?, &self.file)?;
-        let looked = module::look(&bytes)?;
+        let inspected = module::inspect(&bytes)?;
         let to = reference(&self.reference)?;
         if to.digest().is_some() {
             bail!("{} has a digest, which is made by what is pushed; name a tag, for example :{}", self.reference, policy.manifest.version);
@@ -65,13 +65,13 @@ impl Push {
             ("org.opencontainers.image.title".to_owned(), manifest.name.clone()),
             ("org.opencontainers.image.version".to_owned(), manifest.version.clone()),
             ("org.opencontainers.image.description".to_owned(), manifest.summary.clone()),
-            ("dev.postern.policy.contract".to_owned(), looked.exports.join(" ")),
+            ("dev.postern.policy.contract".to_owned(), inspected.exports.join(" ")),
             ("dev.postern.policy.sees".to_owned(), sees(&manifest.capabilities)),
         ]);
         let access = self.reach.access()?;
         let digest = wait(async {
             let registry = Registry::of(&to, &access)?;
-            let digest = registry.push(&to, &bytes, annotations, &looked.exports).await?;
+            let digest = registry.push(&to, &bytes, annotations, &inspected.exports).await?;
             if let Some(key) = &key {
                 signature::sign(&registry, &to, &digest, key).await?;
             }

@@ -18,9 +18,9 @@ use super::table::{self, printable, row};
 use crate::cli::terminal::say;
 use crate::clock::{self, timestamp_of};
 use crate::record::session::format::Kind;
-use crate::record::session::read::{Body, Entry};
+use crate::record::session::read::{Body, TimelineItem};
 use crate::record::session::search::Filter;
-pub(super) use place::Place;
+pub(super) use place::RecordingSource;
 
 /// Reads recorded sessions.
 #[derive(Args)]
@@ -126,7 +126,7 @@ struct Which {
 
 impl Session {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let place = Place::open(self.config.as_deref(), self.data_directory, self.kubeconfig)?;
+        let place = RecordingSource::open(self.config.as_deref(), self.data_directory, self.kubeconfig)?;
         match self.command {
             SessionCommand::List { filter, json } => list(&place, &filter.filter()?, json),
             SessionCommand::Show { session, bodies } => show(&place, &session, bodies),
@@ -146,7 +146,7 @@ impl Which {
     }
 }
 
-fn list(place: &Place, filter: &Filter, as_json: bool) -> anyhow::Result<()> {
+fn list(place: &RecordingSource, filter: &Filter, as_json: bool) -> anyhow::Result<()> {
     let rows = place.sessions(filter)?;
     if as_json {
         for row in rows {
@@ -177,7 +177,7 @@ fn list(place: &Place, filter: &Filter, as_json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn show(place: &Place, session: &str, bodies: bool) -> anyhow::Result<()> {
+fn show(place: &RecordingSource, session: &str, bodies: bool) -> anyhow::Result<()> {
     let (mut entries, mut caller, mut kept) = (Vec::new(), None, HashMap::<String, Vec<Body>>::new());
     let count = place.each(session, |recorded| {
         entries.append(&mut recorded.entries());
@@ -189,7 +189,7 @@ fn show(place: &Place, session: &str, bodies: bool) -> anyhow::Result<()> {
     if count == 0 {
         bail!("there are no recordings of {session}; `session list` shows sessions");
     }
-    entries.sort_by_key(Entry::micros);
+    entries.sort_by_key(TimelineItem::micros);
     if let Some(caller) = caller {
         let text = |name: &str| printable(caller[name].as_str().unwrap_or("-"));
         say!("session {session} of {} ({})\n", text("username"), text("issuer"));
@@ -213,16 +213,16 @@ fn show(place: &Place, session: &str, bodies: bool) -> anyhow::Result<()> {
 }
 
 /// An entry of the timeline on a line.
-fn line(session: &str, entry: &Entry) -> String {
+fn line(session: &str, entry: &TimelineItem) -> String {
     let time = timestamp_of(Duration::from_micros(entry.micros()));
     let facts = entry.facts();
     let verdict = printable(facts["verdict"].as_str().unwrap_or("-"));
     match entry {
-        Entry::Call { event, .. } => {
+        TimelineItem::Call { event, .. } => {
             let status = event["status"].as_u64().map_or_else(|| "-".into(), |s| s.to_string());
             format!("{time}  {verdict:<16} {status:>3}  {}", operation_of(event))
         }
-        Entry::Stream { name, ended, .. } => {
+        TimelineItem::Stream { name, ended, .. } => {
             format!("{time}  {verdict:<16}      {}  ({})  {session}/{}", operation_of(facts), printable(ended), printable(name))
         }
     }

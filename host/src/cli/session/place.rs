@@ -19,7 +19,7 @@ use crate::record::session::shelf::Shelf;
 use crate::store::{Objects, Rows};
 
 /// Where recordings are.
-pub(crate) enum Place {
+pub(crate) enum RecordingSource {
     /// On this machine.
     Here {
         /// The recordings.
@@ -31,7 +31,7 @@ pub(crate) enum Place {
     There(Remote),
 }
 
-impl Place {
+impl RecordingSource {
     /// Where a configuration, or a data directory alone, has recordings; or the gateway of a kubeconfig.
     pub(crate) fn open(config: Option<&Path>, data: Option<PathBuf>, kubeconfig: Option<PathBuf>) -> anyhow::Result<Self> {
         let library = |data: &Path, directory: PathBuf, objects| -> anyhow::Result<Library> {

@@ -9,12 +9,12 @@ use base64::Engine;
 use serde_json::{Value, json};
 
 use super::super::table::printable;
-use super::{Place, show};
+use super::{RecordingSource, show};
 use crate::cli::audit::operation_of;
 use crate::record::session::format::Kind;
 use crate::record::session::read::Recorded;
 
-pub(super) fn replay(place: &Place, recording: &str, speed: f64, idle_limit: Option<f64>) -> anyhow::Result<()> {
+pub(super) fn replay(place: &RecordingSource, recording: &str, speed: f64, idle_limit: Option<f64>) -> anyhow::Result<()> {
     if !(speed > 0.0 && speed.is_finite()) {
         bail!("--speed: must be greater than 0");
     }
@@ -54,7 +54,7 @@ pub(super) fn replay(place: &Place, recording: &str, speed: f64, idle_limit: Opt
     Ok(())
 }
 
-pub(super) fn export(place: &Place, recording: &str, format: &str, output: Option<PathBuf>) -> anyhow::Result<()> {
+pub(super) fn export(place: &RecordingSource, recording: &str, format: &str, output: Option<PathBuf>) -> anyhow::Result<()> {
     let recorded = place.stream(recording)?;
     let text = if format == "json" { to_json(&recorded) } else { to_asciicast(&recorded) };
     match output {

@@ -6,11 +6,11 @@ use std::time::Duration;
 use anyhow::bail;
 
 use super::super::table::printable;
-use super::Place;
+use super::RecordingSource;
 use crate::clock::timestamp_of;
 use crate::record::session::search::Filter;
 
-pub(super) fn search(place: &Place, text: &str, filter: &Filter) -> anyhow::Result<()> {
+pub(super) fn search(place: &RecordingSource, text: &str, filter: &Filter) -> anyhow::Result<()> {
     let mut found = 0;
     let mut out = std::io::stdout().lock();
     for row in place.sessions(filter)? {

@@ -2,13 +2,13 @@
 
 use anyhow::bail;
 
-use super::Place;
+use super::RecordingSource;
 use crate::cli::terminal::say;
 use crate::record::session::entangled;
-use crate::record::session::seal::{self, Verdict};
+use crate::record::session::seal::{self, Verification};
 use crate::record::session::search::Filter;
 
-pub(super) fn verify(place: &Place, session: Option<String>) -> anyhow::Result<()> {
+pub(super) fn verify(place: &RecordingSource, session: Option<String>) -> anyhow::Result<()> {
     let key = place.key()?;
     let mut sessions = place.sessions(&Filter::default())?;
     sessions.retain(|row| session.as_ref().is_none_or(|wanted| row.id == *wanted));
@@ -29,9 +29,9 @@ pub(super) fn verify(place: &Place, session: Option<String>) -> anyhow::Result<(
             };
             let recording = format!("{}/{name}", session.id);
             match seal::verify(&recording, recorded.bytes(), &key) {
-                Ok(Verdict::Whole(_)) => whole += 1,
-                Ok(Verdict::Unsealed { .. }) if recorded.is_unfinished() => open += 1,
-                Ok(Verdict::Unsealed { frames, .. }) => {
+                Ok(Verification::Whole(_)) => whole += 1,
+                Ok(Verification::Unsealed { .. }) if recorded.is_unfinished() => open += 1,
+                Ok(Verification::Unsealed { frames, .. }) => {
                     broken.push(format!("{}: it has no seal after {frames} frames: its end was taken away", recorded.file));
                 }
                 Err(why) => {

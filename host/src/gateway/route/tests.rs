@@ -19,11 +19,11 @@ fn routed(config: &str, server_name: Option<&str>, host: Option<&str>, target: &
     let routed = table.route(server_name, &mut request).map_err(|refusal| (refusal.code.as_u16(), refusal.message))?;
     let to = match routed {
         Routed::Cluster(..) => unreachable!("none can be asked"),
-        Routed::Elsewhere(Place::Own(None)) => "own".into(),
-        Routed::Elsewhere(Place::Own(Some(listed))) => format!("own of {}", listed.name()),
-        Routed::Elsewhere(Place::Broken(listed)) => listed.name().into(),
-        Routed::Elsewhere(Place::Nowhere) => "nowhere".into(),
-        Routed::Elsewhere(Place::Misdirected) => return Err((421, "of two clusters".into())),
+        Routed::Elsewhere(Elsewhere::Own(None)) => "own".into(),
+        Routed::Elsewhere(Elsewhere::Own(Some(listed))) => format!("own of {}", listed.name()),
+        Routed::Elsewhere(Elsewhere::Broken(listed)) => listed.name().into(),
+        Routed::Elsewhere(Elsewhere::Nowhere) => "nowhere".into(),
+        Routed::Elsewhere(Elsewhere::Misdirected) => return Err((421, "of two clusters".into())),
     };
     Ok((to, request.uri().to_string()))
 }

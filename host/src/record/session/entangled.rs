@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use serde_json::json;
 
-use super::file::GONE;
 use super::file::RecordingFile;
 use super::format::{self, Kind, Reader};
 use super::seal::{self, SigningKey};
+use crate::words::Ending;
 
 /// What the file of a recording is called, beside it, as it was before it was put together.
 const BEFORE: &str = "before-repair";
@@ -98,7 +98,7 @@ pub fn look(recording: &str, file: &[u8], public: &[u8], key: Option<&SigningKey
                 let Some((last, manifest)) = latest.places().flatten().find_map(signed).filter(|(_, of)| of.is_of(recording)) else {
                     continue;
                 };
-                if sealed_at.is_none() && manifest.ended != GONE {
+                if sealed_at.is_none() && manifest.ended != Ending::GatewayGone.name() {
                     // Not one that a gateway took for left behind: what follows is no other gateway's.
                     return Ok(None);
                 }
@@ -150,7 +150,7 @@ pub fn repair(path: &Path, recording: &str, file: &[u8], found: &Entangled, key:
         let mut mark = Vec::new();
         format::frame(Kind::Mark, super::micros(), json!({"what": what, "bytes": found.unsure}).to_string().as_bytes(), &mut mark);
         whole.append(key, &mark, 1)?;
-        whole.end(key, "repaired", found.unsure as u64)?;
+        whole.end(key, Ending::Repaired, found.unsure as u64)?;
         let before = keep(path, file)?;
         // It is kept before another stands in its place.
         let onto_disk = || path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all());
@@ -201,7 +201,7 @@ fn is_the_same(path: &Path, as_this: &[u8]) -> bool {
 mod tests {
     use super::*;
     use crate::record::session::file::recording_of;
-    use crate::record::session::seal::Verdict;
+    use crate::record::session::seal::Verification;
 
     fn said(text: &str) -> Vec<u8> {
         let mut frames = Vec::new();
@@ -239,7 +239,7 @@ mod tests {
         // Without the key it is not known who wrote what no seal covers.
         let blind = super::look(&name, &unfinished, public, None).unwrap().unwrap();
         assert!(blind.unsure > 0);
-        assert!(first.seal(&key, "ok", 0).is_err(), "its name is gone");
+        assert!(first.seal(&key, Ending::Ok, 0).is_err(), "its name is gone");
         let entangled = std::fs::read(&path).unwrap();
         assert!(seal::verify(&name, &entangled, public).is_err());
         let blind = super::look(&name, &entangled, public, None).unwrap().unwrap();
@@ -255,7 +255,7 @@ mod tests {
         let repaired = std::fs::read(&path).unwrap();
         assert_eq!(heard(&repaired), "one two three ");
         match seal::verify(&name, &repaired, public).unwrap() {
-            Verdict::Whole(manifest) => assert_eq!((manifest.ended.as_str(), manifest.lost as usize), ("repaired", found.unsure)),
+            Verification::Whole(manifest) => assert_eq!((manifest.ended.as_str(), manifest.lost as usize), ("repaired", found.unsure)),
             other => panic!("{other:?}"),
         }
         assert_eq!(look(&repaired), None);
@@ -304,7 +304,7 @@ mod tests {
     fn a_change_is_no_work_of_two_gateways() {
         let (directory, key, path, file) = recorded("entangled-not");
         let (public, name) = (key.public(), recording_of(&path));
-        file.seal(&key, "ok", 0).unwrap();
+        file.seal(&key, Ending::Ok, 0).unwrap();
         let whole = std::fs::read(&path).unwrap();
         let look = |file: &[u8]| look(&name, file, public, Some(&key)).unwrap();
         assert_eq!(look(&whole), None);

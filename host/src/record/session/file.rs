@@ -6,10 +6,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::format::{self, Kind};
-use super::seal::{Manifest, SigningKey};
+use super::seal::{SealContent, SigningKey};
+use crate::words::Ending;
 
-/// How a recording ended that a gateway took for left behind.
-pub(super) const GONE: &str = "gateway-gone";
 /// What the name of an unfinished recording ends in.
 pub const PART: &str = "part";
 
@@ -102,7 +101,7 @@ impl RecordingFile {
     }
 
     /// Seals the recording, and gives it its name. What has that name already is not written over.
-    pub fn seal(mut self, key: &SigningKey, ended: &str, lost: u64) -> std::io::Result<PathBuf> {
+    pub fn seal(mut self, key: &SigningKey, ended: Ending, lost: u64) -> std::io::Result<PathBuf> {
         self.end(key, ended, lost)?;
         let finished = self.path.with_extension("");
         if finished.try_exists()? {
@@ -113,9 +112,9 @@ impl RecordingFile {
     }
 
     /// Writes the seal, and puts all on the disk.
-    pub(super) fn end(&mut self, key: &SigningKey, ended: &str, lost: u64) -> std::io::Result<()> {
-        let (ended, recording) = (ended.to_owned(), self.recording.clone());
-        let manifest = Manifest { frames: self.frames, bytes: self.length, ended, lost, recording };
+    pub(super) fn end(&mut self, key: &SigningKey, ended: Ending, lost: u64) -> std::io::Result<()> {
+        let (ended, recording) = (ended.name().to_owned(), self.recording.clone());
+        let manifest = SealContent { frames: self.frames, bytes: self.length, ended, lost, recording };
         let mut seal = Vec::new();
         key.seal(&self.hash, &manifest, &mut seal);
         self.write(&[&seal])?;
@@ -159,14 +158,14 @@ impl RecordingFile {
         let why = serde_json::json!({"what": "the gateway ended without ending this recording; what came last may be missing"});
         format::frame(Kind::Mark, super::micros(), why.to_string().as_bytes(), &mut mark);
         this.append(key, &mark, 1)?;
-        Ok(this.seal(key, GONE, lost)?)
+        Ok(this.seal(key, Ending::GatewayGone, lost)?)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::session::seal::{self, Verdict};
+    use crate::record::session::seal::{self, Verification};
     use base64::Engine;
 
     #[test]
@@ -190,7 +189,9 @@ mod tests {
         let finished = RecordingFile::recover(&part, &key).unwrap();
         let bytes = std::fs::read(&finished).unwrap();
         match seal::verify(&recording_of(&finished), &bytes, &public).unwrap() {
-            Verdict::Whole(manifest) => assert_eq!((manifest.ended.as_str(), manifest.lost), ("gateway-gone", frames.len() as u64 + 7)),
+            Verification::Whole(manifest) => {
+                assert_eq!((manifest.ended.as_str(), manifest.lost), ("gateway-gone", frames.len() as u64 + 7))
+            }
             other => panic!("{other:?}"),
         }
         let kinds: Vec<_> = format::Reader::new(&bytes).unwrap().map(|f| f.unwrap().kind).collect();

@@ -126,39 +126,30 @@ pub struct Reader<'a> {
 }
 
 /// Why a file cannot be read on.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Unreadable {
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FrameError {
     /// It is no recording.
+    #[error("it is no recording of this gateway")]
     NotOne,
     /// It ends within a frame: what comes before it was read.
+    #[error("it is cut short within the frame at byte {at}")]
     CutShort {
         /// Where the broken frame begins.
         at: usize,
     },
     /// A frame is none.
+    #[error("what stands at byte {at} is no frame: it was changed")]
     Garbled {
         /// Where it begins.
         at: usize,
     },
 }
 
-impl std::fmt::Display for Unreadable {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::NotOne => f.write_str("it is no recording of this gateway"),
-            Self::CutShort { at } => write!(f, "it is cut short within the frame at byte {at}"),
-            Self::Garbled { at } => write!(f, "what stands at byte {at} is no frame: it was changed"),
-        }
-    }
-}
-
-impl std::error::Error for Unreadable {}
-
 impl<'a> Reader<'a> {
     /// Begins at the first frame.
-    pub fn new(file: &'a [u8]) -> Result<Self, Unreadable> {
+    pub fn new(file: &'a [u8]) -> Result<Self, FrameError> {
         if !file.starts_with(MAGIC) {
-            return Err(Unreadable::NotOne);
+            return Err(FrameError::NotOne);
         }
         Ok(Self { file, at: MAGIC.len() })
     }
@@ -175,7 +166,7 @@ impl<'a> Reader<'a> {
 }
 
 impl<'a> Iterator for Reader<'a> {
-    type Item = Result<Frame<'a>, Unreadable>;
+    type Item = Result<Frame<'a>, FrameError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let at = self.at;
@@ -187,14 +178,14 @@ impl<'a> Iterator for Reader<'a> {
             this.at = this.file.len();
             Some(Err(why))
         };
-        let Some(kind) = Kind::of(rest[0]) else { return stop(self, Unreadable::Garbled { at }) };
-        let Some(head) = rest.get(1..HEAD) else { return stop(self, Unreadable::CutShort { at }) };
+        let Some(kind) = Kind::of(rest[0]) else { return stop(self, FrameError::Garbled { at }) };
+        let Some(head) = rest.get(1..HEAD) else { return stop(self, FrameError::CutShort { at }) };
         let micros = u64::from_be_bytes([head[0], head[1], head[2], head[3], head[4], head[5], head[6], head[7]]);
         let length = u32::from_be_bytes([head[8], head[9], head[10], head[11]]) as usize;
         if length > LONGEST {
-            return stop(self, Unreadable::Garbled { at });
+            return stop(self, FrameError::Garbled { at });
         }
-        let Some(payload) = rest.get(HEAD..HEAD + length) else { return stop(self, Unreadable::CutShort { at }) };
+        let Some(payload) = rest.get(HEAD..HEAD + length) else { return stop(self, FrameError::CutShort { at }) };
         self.at = at + HEAD + length;
         Some(Ok(Frame { kind, micros, payload, at }))
     }

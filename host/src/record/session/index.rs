@@ -61,7 +61,7 @@ pub struct SessionRow {
     pub cluster: String,
     /// Unix seconds of the first thing done.
     pub first: u64,
-    /// And of the last.
+    /// Unix seconds of the last thing done.
     pub last: u64,
     /// API calls.
     pub calls: u64,

@@ -27,6 +27,7 @@ use tokio::sync::{Notify, oneshot};
 use crate::clock;
 use crate::identify::Caller;
 use crate::status::Refusal;
+use crate::words::Ending;
 use format::Kind;
 use index::SessionIndex;
 use seal::SigningKey;
@@ -60,9 +61,9 @@ pub struct Waiting {
 
 /// What the writer is asked to do.
 enum Job {
-    Open { id: u64, path: PathBuf, who: Arc<Caller>, frames: Vec<u8>, state: Arc<State>, opened: oneshot::Sender<Result<(), String>> },
+    Open { id: u64, path: PathBuf, who: Arc<Caller>, frames: Vec<u8>, state: Arc<Backlog>, opened: oneshot::Sender<Result<(), String>> },
     Frames { id: u64, frames: Vec<u8>, count: u64 },
-    Close { id: u64, ended: &'static str, lost: u64 },
+    Close { id: u64, ended: Ending, lost: u64 },
     Discard { id: u64 },
     Calls(Vec<Call>),
     Body { who: Arc<Caller>, frame: Vec<u8> },
@@ -90,7 +91,7 @@ struct Queue {
 
 /// What a stream and the writer know of a recording together.
 #[derive(Default)]
-struct State {
+struct Backlog {
     waiting: AtomicUsize,
     room: Notify,
     /// Something of it could not be written. It stays so, though the disk may take the rest.
@@ -122,7 +123,7 @@ impl Sessions {
             return Err(why);
         }
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let state = Arc::new(State::default());
+        let state = Arc::new(Backlog::default());
         let mut frames = Vec::new();
         format::frame(Kind::Header, micros(), header.to_string().as_bytes(), &mut frames);
         let (opened, answer) = oneshot::channel();
@@ -137,7 +138,7 @@ impl Sessions {
                 count: 0,
                 left: self.largest,
                 lost: 0,
-                ended: UNOPENED,
+                ended: None,
             })),
             Ok(Err(why)) => Err(why),
             Err(_) => Err("the gateway stops".into()),
@@ -196,29 +197,23 @@ impl Queue {
     }
 }
 
-/// How the recording of a stream ends that was never opened: it is taken away.
-const UNOPENED: &str = "";
-
-/// How the recording of a stream ends of which it is not known how it ended.
-const BROKEN_OFF: &str = "broken-off";
-
 /// A recording of a stream that is not open yet. Dropped before anything was sent it is taken away again: there was nothing to record.
 pub struct Unopened(Recording);
 
 impl Unopened {
     /// The operation is about to be sent: whatever becomes of it, its recording stays, unless it is known that nothing was opened.
     pub fn sent(&mut self) {
-        self.0.ended = BROKEN_OFF;
+        self.0.ended = Some(Ending::BrokenOff);
     }
 
     /// Nothing was opened: the recording is taken away.
     pub fn refused(mut self) {
-        self.0.ended = UNOPENED;
+        self.0.ended = None;
     }
 
     /// The stream is open.
     pub fn opened(mut self) -> Recording {
-        self.0.ended = BROKEN_OFF;
+        self.0.ended = Some(Ending::BrokenOff);
         self.0
     }
 }
@@ -227,12 +222,13 @@ impl Unopened {
 pub struct Recording {
     id: u64,
     queue: Arc<Queue>,
-    state: Arc<State>,
+    state: Arc<Backlog>,
     frames: Vec<u8>,
     count: u64,
     left: u64,
     lost: u64,
-    ended: &'static str,
+    /// How it ended, as far as is known; none where nothing was opened, and the recording is taken away.
+    ended: Option<Ending>,
 }
 
 impl Recording {
@@ -272,13 +268,13 @@ impl Recording {
     }
 
     /// Says how it ended.
-    pub fn end(mut self, how: &'static str) {
-        self.ended = how;
+    pub fn end(mut self, how: Ending) {
+        self.ended = Some(how);
     }
 }
 
 /// Where both directions of a stream wait while too much of its recording waits for the disk.
-pub struct Room(Arc<State>);
+pub struct Room(Arc<Backlog>);
 
 impl Room {
     /// Waits for room. False when the recording could not be written.
@@ -300,12 +296,12 @@ impl Room {
 
 impl Drop for Recording {
     fn drop(&mut self) {
-        if self.ended == UNOPENED {
+        let Some(ended) = self.ended else {
             self.queue.push(Job::Discard { id: self.id });
             return;
-        }
+        };
         let _ = self.hand_on();
-        self.queue.push(Job::Close { id: self.id, ended: self.ended, lost: self.lost });
+        self.queue.push(Job::Close { id: self.id, ended, lost: self.lost });
     }
 }
 

@@ -25,13 +25,13 @@ pub struct Body {
     pub call: String,
     /// What is said of it: whether it was cut or left out.
     pub about: Value,
-    /// Itself.
+    /// The bytes of the body.
     pub bytes: Vec<u8>,
 }
 
 /// Something that happened.
 #[derive(Clone, Debug)]
-pub enum Entry {
+pub enum TimelineItem {
     /// An API call: its audit event.
     Call {
         /// Unix microseconds.
@@ -52,7 +52,7 @@ pub enum Entry {
     },
 }
 
-impl Entry {
+impl TimelineItem {
     /// Unix microseconds.
     pub fn micros(&self) -> u64 {
         match self {
@@ -137,16 +137,16 @@ impl Recorded {
     }
 
     /// What was done: a stream, or calls.
-    pub fn entries(&self) -> Vec<Entry> {
+    pub fn entries(&self) -> Vec<TimelineItem> {
         if self.is_stream() {
             let micros = self.frames().next().map_or(0, |(_, micros, _)| micros);
-            return vec![Entry::Stream { micros, name: self.name(), header: self.header.clone(), ended: self.ended() }];
+            return vec![TimelineItem::Stream { micros, name: self.name(), header: self.header.clone(), ended: self.ended() }];
         }
         let calls = self.frames().filter(|(kind, ..)| *kind == Kind::Call).filter_map(|(_, written, payload)| {
             let event: Value = serde_json::from_slice(payload).ok()?;
             let micros = began(&event).unwrap_or(written);
             // A stream's own call is shown as the stream.
-            event["recording"].is_null().then_some(Entry::Call { micros, event })
+            event["recording"].is_null().then_some(TimelineItem::Call { micros, event })
         });
         calls.collect()
     }

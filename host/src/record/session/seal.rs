@@ -21,7 +21,7 @@ pub struct SigningKey {
 /// What a seal says.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Manifest {
+pub struct SealContent {
     /// Frames before it, hashes among them.
     pub frames: u64,
     /// Bytes before it.
@@ -35,7 +35,7 @@ pub struct Manifest {
     pub recording: String,
 }
 
-impl Manifest {
+impl SealContent {
     /// Whether it is of that recording. Seals from before they said so are of any.
     pub(super) fn is_of(&self, recording: &str) -> bool {
         self.recording.is_empty() || self.recording == recording
@@ -82,7 +82,7 @@ impl SigningKey {
     }
 
     /// The frame that seals a recording.
-    pub(super) fn seal(&self, hash: &[u8; 32], manifest: &Manifest, out: &mut Vec<u8>) {
+    pub(super) fn seal(&self, hash: &[u8; 32], manifest: &SealContent, out: &mut Vec<u8>) {
         let text = serde_json::to_vec(manifest).unwrap_or_default();
         let signature = STANDARD.encode(self.pair.sign(&format::signed(hash, &text)));
         format::frame(Kind::Seal, 0, &[&text, b"\n".as_slice(), signature.as_bytes()].concat(), out);
@@ -95,9 +95,9 @@ fn of_recording(recording: &str, hash: &[u8]) -> Vec<u8> {
 
 /// What was found of a recording.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Verification {
     /// It is whole and signed.
-    Whole(Manifest),
+    Whole(SealContent),
     /// Nothing of it was changed, but it has no seal: the gateway writes on, or did not get to end it.
     Unsealed {
         /// Whole frames.
@@ -108,14 +108,14 @@ pub enum Verdict {
 }
 
 /// Checks every hash and the seal of what is to be `recording`, as `SESSION/NAME`. An error names what was changed, and where.
-pub fn verify(recording: &str, file: &[u8], key: &[u8]) -> anyhow::Result<Verdict> {
+pub fn verify(recording: &str, file: &[u8], key: &[u8]) -> anyhow::Result<Verification> {
     let mut reader = Reader::new(file)?;
     let mut hash = format::first_hash();
     let (mut from, mut frames) = (reader.at(), 0u64);
     while let Some(frame) = reader.next() {
         let frame = match frame {
             Ok(frame) => frame,
-            Err(format::Unreadable::CutShort { .. }) if !ends_sealed(file) => break,
+            Err(format::FrameError::CutShort { .. }) if !ends_sealed(file) => break,
             Err(why) => anyhow::bail!("{why}"),
         };
         if matches!(frame.kind, Kind::Chain | Kind::Seal) && frame.micros != 0 {
@@ -141,13 +141,13 @@ pub fn verify(recording: &str, file: &[u8], key: &[u8]) -> anyhow::Result<Verdic
                 if reader.at() != file.len() {
                     anyhow::bail!("something follows the seal at byte {}", reader.at());
                 }
-                return Ok(Verdict::Whole(manifest));
+                return Ok(Verification::Whole(manifest));
             }
             _ => {}
         }
         frames += 1;
     }
-    Ok(Verdict::Unsealed { frames, unsure: file.len() - from })
+    Ok(Verification::Unsealed { frames, unsure: file.len() - from })
 }
 
 /// Reads the public key that signatures are verified with: `session.pub` of a data directory, or a copy of it.
@@ -167,7 +167,7 @@ fn ends_sealed(file: &[u8]) -> bool {
     memchr::memmem::find(tail, b"{\"frames\":").is_some()
 }
 
-pub(super) fn check_seal(frame: &Frame<'_>, hash: &[u8; 32], key: &[u8]) -> anyhow::Result<Manifest> {
+pub(super) fn check_seal(frame: &Frame<'_>, hash: &[u8; 32], key: &[u8]) -> anyhow::Result<SealContent> {
     let at = frame.payload.iter().rposition(|byte| *byte == b'\n').context("the seal has no signature")?;
     let (text, signature) = (&frame.payload[..at], STANDARD.decode(&frame.payload[at + 1..]));
     let signature = signature.ok().with_context(|| format!("the seal at byte {} was changed", frame.at))?;
@@ -181,6 +181,7 @@ pub(super) fn check_seal(frame: &Frame<'_>, hash: &[u8; 32], key: &[u8]) -> anyh
 mod tests {
     use super::*;
     use crate::record::session::file::{RecordingFile, recording_of};
+    use crate::words::Ending;
 
     #[test]
     fn every_flipped_byte_is_found() {
@@ -197,22 +198,22 @@ mod tests {
             file.append(&key, &frames, 1).unwrap();
         }
         let unsealed = std::fs::read(file.path()).unwrap();
-        assert!(matches!(verify(&name, &unsealed, &public), Ok(Verdict::Unsealed { frames: 6, unsure: 0 })));
+        assert!(matches!(verify(&name, &unsealed, &public), Ok(Verification::Unsealed { frames: 6, unsure: 0 })));
         assert!(
-            matches!(verify(&name, &unsealed[..unsealed.len() - 3], &public), Ok(Verdict::Unsealed { frames: 5, .. })),
+            matches!(verify(&name, &unsealed[..unsealed.len() - 3], &public), Ok(Verification::Unsealed { frames: 5, .. })),
             "cut short by a crash"
         );
-        file.seal(&key, "ok", 0).unwrap();
+        file.seal(&key, Ending::Ok, 0).unwrap();
         let whole = std::fs::read(&path).unwrap();
-        assert!(matches!(verify(&name, &whole, &public), Ok(Verdict::Whole(Manifest { frames: 6, .. }))));
+        assert!(matches!(verify(&name, &whole, &public), Ok(Verification::Whole(SealContent { frames: 6, .. }))));
         for at in 0..whole.len() {
             let mut changed = whole.clone();
             changed[at] ^= 1;
             let found = verify(&name, &changed, &public);
-            assert!(!matches!(found, Ok(Verdict::Whole(_))), "byte {at}");
+            assert!(!matches!(found, Ok(Verification::Whole(_))), "byte {at}");
         }
         for cut in 1..20 {
-            assert!(!matches!(verify(&name, &whole[..whole.len() - cut], &public), Ok(Verdict::Whole(_))));
+            assert!(!matches!(verify(&name, &whole[..whole.len() - cut], &public), Ok(Verification::Whole(_))));
         }
         assert!(verify(&name, &[&whole[..], b"x"].concat(), &public).is_err());
         let swapped = verify("b/a.stream", &whole, &public).unwrap_err().to_string();

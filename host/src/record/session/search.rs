@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::format::Kind;
-use super::read::{Entry, Recorded};
+use super::read::{Recorded, TimelineItem};
 use crate::record::shown::operation_of;
 
 /// The longest line that is told of a hit, in bytes.
@@ -46,7 +46,7 @@ impl Filter {
     }
 
     /// Whether one thing is all that is asked of one thing. A text may be anywhere else in the session.
-    pub fn fits(&self, entry: &Entry) -> bool {
+    pub fn fits(&self, entry: &TimelineItem) -> bool {
         let (facts, second, (since, until)) = (entry.facts(), entry.micros() / 1_000_000, self.times());
         let is = |wanted: &Option<String>, path: &str| {
             wanted.as_ref().is_none_or(|wanted| facts.pointer(path).and_then(Value::as_str) == Some(wanted.as_str()))

@@ -13,9 +13,10 @@ use super::format::{self, Kind};
 use super::index::{SessionIndex, Touched};
 use super::seal::SigningKey;
 use super::spool::Spool;
-use super::{Call, Job, Queue, State, micros};
+use super::{Backlog, Call, Job, Queue, micros};
 use crate::identify::Caller;
 use crate::store::wait;
+use crate::words::Ending;
 
 /// How often calls are looked for: they are on their way from the audit log, which has them already.
 const LOOK: Duration = Duration::from_millis(200);
@@ -42,7 +43,7 @@ pub(super) struct Writer {
 
 struct Stream {
     file: RecordingFile,
-    state: Arc<State>,
+    state: Arc<Backlog>,
     who: Arc<Caller>,
     /// Bytes that could not be written.
     lost: u64,
@@ -139,7 +140,7 @@ impl Writer {
                 let Some(stream) = self.streams.remove(&id) else { return };
                 self.touch(&stream.who).streams += 1;
                 let lost = lost + stream.lost;
-                let ended = if stream.lost > 0 { "not-recorded-whole" } else { ended };
+                let ended = if stream.lost > 0 { Ending::NotRecordedWhole } else { ended };
                 self.seal(stream.file, ended, lost);
             }
             Job::Discard { id } => {
@@ -226,7 +227,7 @@ impl Writer {
         done.iter().for_each(|session| self.seal_segment(session));
         if last {
             for (_, stream) in std::mem::take(&mut self.streams) {
-                self.seal(stream.file, "gateway-stopped", stream.lost);
+                self.seal(stream.file, Ending::GatewayStopped, stream.lost);
             }
         }
         if self.touched.is_empty() {
@@ -241,11 +242,11 @@ impl Writer {
 
     fn seal_segment(&mut self, session: &str) {
         if let Some(segment) = self.segments.remove(session) {
-            self.seal(segment.file, "ok", 0);
+            self.seal(segment.file, Ending::Ok, 0);
         }
     }
 
-    fn seal(&self, file: RecordingFile, ended: &str, lost: u64) {
+    fn seal(&self, file: RecordingFile, ended: Ending, lost: u64) {
         let (bytes, recording) = (file.length(), file.path().to_owned());
         match file.seal(&self.key, ended, lost) {
             Ok(_) => self.spool.iter().for_each(|spool| spool.add(bytes)),

@@ -14,7 +14,7 @@ use serde_json::{Map, Number, Value};
 /// Reads JSON.
 pub fn read(text: &[u8]) -> Result<Value, serde_json::Error> {
     let mut deserializer = serde_json::Deserializer::from_slice(text);
-    let value = Strict(&Place::Root).deserialize(&mut deserializer)?;
+    let value = Strict(&Location::Root).deserialize(&mut deserializer)?;
     deserializer.end()?;
     Ok(value)
 }
@@ -25,18 +25,18 @@ pub struct Unambiguous(pub Value);
 
 impl<'de> serde::Deserialize<'de> for Unambiguous {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Strict(&Place::Root).deserialize(deserializer).map(Self)
+        Strict(&Location::Root).deserialize(deserializer).map(Self)
     }
 }
 
 /// Where the reader is: told when something is wrong there, and not written down before.
-pub(crate) enum Place<'a> {
+pub(crate) enum Location<'a> {
     Root,
-    Member(&'a Place<'a>, &'a str),
-    Element(&'a Place<'a>, usize),
+    Member(&'a Location<'a>, &'a str),
+    Element(&'a Location<'a>, usize),
 }
 
-impl fmt::Display for Place<'_> {
+impl fmt::Display for Location<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Root => f.write_str("$"),
@@ -47,11 +47,11 @@ impl fmt::Display for Place<'_> {
 }
 
 /// What is said of a key that is there twice.
-pub(crate) fn twice(place: &Place<'_>) -> String {
+pub(crate) fn twice(place: &Location<'_>) -> String {
     format!("{place} is there twice, and readers differ in what that means; write it once")
 }
 
-struct Strict<'a>(&'a Place<'a>);
+struct Strict<'a>(&'a Location<'a>);
 
 impl<'de> DeserializeSeed<'de> for Strict<'_> {
     type Value = Value;
@@ -98,7 +98,7 @@ impl<'de> Visitor<'de> for Strict<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Value, A::Error> {
         let mut list = Vec::new();
-        while let Some(value) = elements.next_element_seed(Strict(&Place::Element(self.0, list.len())))? {
+        while let Some(value) = elements.next_element_seed(Strict(&Location::Element(self.0, list.len())))? {
             list.push(value);
         }
         Ok(Value::Array(list))
@@ -107,7 +107,7 @@ impl<'de> Visitor<'de> for Strict<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
         let mut object = Map::new();
         while let Some(key) = members.next_key::<String>()? {
-            let place = Place::Member(self.0, &key);
+            let place = Location::Member(self.0, &key);
             if object.contains_key(&key) {
                 return Err(A::Error::custom(twice(&place)));
             }
@@ -150,19 +150,19 @@ const LONGEST_YAML_KEY: usize = 1023;
 
 /// Why a value cannot be written for YAML: a key that is too long once it is written as JSON, by its place.
 pub fn key_too_long_for_yaml(value: &Value) -> Option<String> {
-    fn look(value: &Value, place: &Place<'_>) -> Option<String> {
+    fn look(value: &Value, place: &Location<'_>) -> Option<String> {
         match value {
-            Value::Array(items) => items.iter().enumerate().find_map(|(index, item)| look(item, &Place::Element(place, index))),
+            Value::Array(items) => items.iter().enumerate().find_map(|(index, item)| look(item, &Location::Element(place, index))),
             Value::Object(fields) => fields.iter().find_map(|(key, field)| {
                 // No character is written in more than six.
                 let fits = key.len() * 6 + 2 <= LONGEST_YAML_KEY
                     || write_for_yaml(&Value::String(key.clone())).chars().count() <= LONGEST_YAML_KEY;
-                if fits { look(field, &Place::Member(place, key)) } else { Some(place.to_string()) }
+                if fits { look(field, &Location::Member(place, key)) } else { Some(place.to_string()) }
             }),
             _ => None,
         }
     }
-    let place = look(value, &Place::Root)?;
+    let place = look(value, &Location::Root)?;
     Some(format!("a key in {place} is longer than the {LONGEST_YAML_KEY} characters that YAML takes; send application/json"))
 }
 

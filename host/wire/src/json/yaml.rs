@@ -4,28 +4,20 @@
 //! rare and read in many ways (anchors, tags, merge keys, several documents, keys that are no text) is refused. What is read is sent on as JSON, and so no
 //! other reading of it follows.
 
-use std::fmt;
 use std::iter::Peekable;
 
 use granit_parser::{Event, Parser, ScalarStyle, Span, StrInput};
 use serde_json::{Map, Value};
 
-use super::{Place, number, twice};
+use super::{Location, number, twice};
 
 /// The deepest nesting read, which is that of JSON.
 const DEEPEST: usize = 127;
 
 /// Why a text is not read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
 pub struct Unread(String);
-
-impl fmt::Display for Unread {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Unread {}
 
 /// Reads a document.
 pub fn read(text: &[u8]) -> Result<Value, Unread> {
@@ -71,7 +63,7 @@ impl<'a> Reader<'a> {
                 (Event::DocumentStart(_, Some(_)), at) => return Err(refused(&at, "it has directives, which are not read")),
                 (Event::DocumentStart(..), _) => {
                     let event = self.next()?;
-                    value = Some(self.node(event, &Place::Root, 0)?);
+                    value = Some(self.node(event, &Location::Root, 0)?);
                 }
                 (Event::StreamEnd, _) => return Ok(value.unwrap_or(Value::Null)),
                 (_, at) => return Err(refused(&at, "it is no document")),
@@ -79,7 +71,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn node(&mut self, (event, at): (Event<'a>, Span), place: &Place<'_>, depth: usize) -> Result<Value, Unread> {
+    fn node(&mut self, (event, at): (Event<'a>, Span), place: &Location<'_>, depth: usize) -> Result<Value, Unread> {
         if depth > DEEPEST {
             return Err(refused(&at, "it is nested too deep"));
         }
@@ -99,7 +91,7 @@ impl<'a> Reader<'a> {
                     if matches!(event.0, Event::SequenceEnd) {
                         return Ok(Value::Array(list));
                     }
-                    list.push(self.node(event, &Place::Element(place, list.len()), depth + 1)?);
+                    list.push(self.node(event, &Location::Element(place, list.len()), depth + 1)?);
                 }
             }
             Event::MappingStart(..) => self.mapping(place, depth),
@@ -107,7 +99,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn mapping(&mut self, place: &Place<'_>, depth: usize) -> Result<Value, Unread> {
+    fn mapping(&mut self, place: &Location<'_>, depth: usize) -> Result<Value, Unread> {
         let mut object = Map::new();
         loop {
             let (event, at) = self.next()?;
@@ -124,7 +116,7 @@ impl<'a> Reader<'a> {
                 Value::Number(key) if key.is_i64() => key.to_string(),
                 _ => return Err(refused(&at, "a key that is no text; quote it")),
             };
-            let place = Place::Member(place, &key);
+            let place = Location::Member(place, &key);
             if object.contains_key(&key) {
                 return Err(refused(&at, &twice(&place)));
             }

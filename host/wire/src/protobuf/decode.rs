@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde_json::{Map, Value};
 
 use super::schema::{self, Message, Type};
-use super::unknown::{Place, Trace};
+use super::unknown::{PathSegment, Trace};
 use super::wire::{Field, Wire};
 use super::{DEEPEST, Undecodable, scalar, short};
 
@@ -48,7 +48,7 @@ fn decode_message(message: &'static Message, pieces: &[&[u8]], depth: usize, tra
         }
         let decoded = match field.inline {
             true => decode_field(field, &found, depth, trace),
-            false => trace.within(Place::Name(Cow::Borrowed(field.name)), |trace| decode_field(field, &found, depth, trace)),
+            false => trace.within(PathSegment::Name(Cow::Borrowed(field.name)), |trace| decode_field(field, &found, depth, trace)),
         };
         let decoded = decoded.map_err(|why| match why.0.contains(" of ") {
             // The innermost place says most.
@@ -121,7 +121,8 @@ fn repeated(field: &schema::Field, found: &[Field<'_>], depth: usize, trace: &mu
                 }
             }
             _ => {
-                let element = trace.within(Place::Index(list.len()), |trace| value(field.kind, std::slice::from_ref(one), depth, trace))?;
+                let element =
+                    trace.within(PathSegment::Index(list.len()), |trace| value(field.kind, std::slice::from_ref(one), depth, trace))?;
                 list.push(element.value);
             }
         }
@@ -152,7 +153,11 @@ fn map(field: &schema::Field, found: &[Field<'_>], depth: usize, trace: &mut Tra
             (
                 Some(last),
                 kind @ (Type::Message(_) | Type::PropsOrBool(_) | Type::PropsOrArray(_) | Type::PropsOrStrings(_) | Type::Raw),
-            ) => trace.within(Place::Name(Cow::Owned(key.clone())), |trace| value(kind, std::slice::from_ref(last), depth, trace))?.value,
+            ) => {
+                trace
+                    .within(PathSegment::Name(Cow::Owned(key.clone())), |trace| value(kind, std::slice::from_ref(last), depth, trace))?
+                    .value
+            }
             (Some(last), kind) => value(kind, std::slice::from_ref(last), depth, trace)?.value,
         };
         members.insert(key, value);
@@ -300,7 +305,8 @@ fn props(kind: Type, field: &Field<'_>, depth: usize, trace: &mut Trace) -> Resu
     }
     let value = match kind {
         Type::PropsOrArray(_) if !list.is_empty() => {
-            let element = |(at, piece): (usize, &&[u8])| trace.within(Place::Index(at), |trace| object(index, &[*piece], depth, trace));
+            let element =
+                |(at, piece): (usize, &&[u8])| trace.within(PathSegment::Index(at), |trace| object(index, &[*piece], depth, trace));
             let elements = list.iter().enumerate().map(element).map(|decoded| decoded.map(|decoded| decoded.value));
             elements.collect::<Result<Vec<_>, _>>()?.into()
         }

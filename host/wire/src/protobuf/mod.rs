@@ -11,8 +11,6 @@ mod schema;
 mod unknown;
 mod wire;
 
-use std::fmt;
-
 use serde_json::Value;
 
 use unknown::Trace;
@@ -25,16 +23,9 @@ pub const PREFIX: &[u8] = b"k8s\0";
 const DEEPEST: usize = 100;
 
 /// Why a body cannot be decoded.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
 pub struct Undecodable(String);
-
-impl fmt::Display for Undecodable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Undecodable {}
 
 impl Undecodable {
     fn new(why: impl Into<String>) -> Self {

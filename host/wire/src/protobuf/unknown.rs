@@ -15,7 +15,7 @@ const MOST_BYTES: usize = 64 << 10;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unknown {
     /// The way to the object it is a member of.
-    at: Vec<Place>,
+    at: Vec<PathSegment>,
     /// The type of that object.
     kind: &'static str,
     number: u32,
@@ -25,12 +25,12 @@ pub struct Unknown {
 
 /// A step to an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum PathSegment {
     Name(Cow<'static, str>),
     Index(usize),
 }
 
-impl Place {
+impl PathSegment {
     fn size(&self) -> usize {
         match self {
             Self::Name(name) => name.len(),
@@ -43,8 +43,8 @@ impl Unknown {
     /// The way to the object it is a member of.
     pub fn at(&self) -> impl Iterator<Item = At<'_>> {
         self.at.iter().map(|place| match place {
-            Place::Name(name) => At::Name(name),
-            Place::Index(index) => At::Index(*index),
+            PathSegment::Name(name) => At::Name(name),
+            PathSegment::Index(index) => At::Index(*index),
         })
     }
 
@@ -60,8 +60,8 @@ impl fmt::Display for Unknown {
         for place in &self.at {
             match place {
                 // Keys of maps are the sender's.
-                Place::Name(name) => write!(f, ".{}", name.chars().filter(|c| !c.is_control()).take(100).collect::<String>())?,
-                Place::Index(index) => write!(f, "[{index}]")?,
+                PathSegment::Name(name) => write!(f, ".{}", name.chars().filter(|c| !c.is_control()).take(100).collect::<String>())?,
+                PathSegment::Index(index) => write!(f, "[{index}]")?,
             }
         }
         write!(f, " ({}) has a field {} that the gateway does not know", super::short(self.kind), self.number)
@@ -70,7 +70,7 @@ impl fmt::Display for Unknown {
 
 /// Where the decoder is, and what it met.
 pub(super) struct Trace {
-    at: Vec<Place>,
+    at: Vec<PathSegment>,
     /// The message whose JSON object is being written: one that is inlined writes into its parent's.
     object: &'static Message,
     /// Which message that is, and which one had the last unknown field.
@@ -95,7 +95,7 @@ impl Trace {
         if std::mem::replace(&mut self.last, (self.number, number)) == (self.number, number) {
             return Ok(());
         }
-        self.bytes += self.at.iter().map(Place::size).sum::<usize>();
+        self.bytes += self.at.iter().map(PathSegment::size).sum::<usize>();
         if self.found.len() >= MOST || self.bytes > MOST_BYTES {
             return Err(Undecodable::new(format!(
                 "it has more than {MOST} fields that the gateway does not know, or the ways to them are too long"
@@ -108,7 +108,7 @@ impl Trace {
     }
 
     /// Does something one step further in.
-    pub(super) fn within<T>(&mut self, place: Place, work: impl FnOnce(&mut Self) -> T) -> T {
+    pub(super) fn within<T>(&mut self, place: PathSegment, work: impl FnOnce(&mut Self) -> T) -> T {
         self.at.push(place);
         let done = work(self);
         self.at.pop();

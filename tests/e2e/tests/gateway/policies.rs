@@ -121,7 +121,8 @@ fn nothing_passes_without_a_required_policy_nor_unmatched_where_that_is_closed()
             ("10-no-bulk", "no-bulk-export", String::new()),
             // One that is observed changes nothing: it opens nothing either.
             ("20-observed", "misbehaves", "settings: {does: hide}\nmode: observe\n".into()),
-            ("30-speaks", "misbehaves", "settings: {does: hide}\nrules: [{resources: [services]}]\n".into()),
+            // Nor does one that looks at objects where there are none.
+            ("30-speaks", "misbehaves", "settings: {does: hide}\nrules: [{resources: [services, pods/log]}]\n".into()),
         ],
         guard: ", required: [10-no-bulk], unmatched: block".into(),
         ..GatewayOptions::default()
@@ -129,12 +130,67 @@ fn nothing_passes_without_a_required_policy_nor_unmatched_where_that_is_closed()
     let path = format!("/api/v1/namespaces/{}/secrets", s.namespace);
     assert_eq!(code(&s.get(&path, "")), 200);
     assert_eq!(code(&s.get(&format!("/api/v1/namespaces/{}/services", s.namespace), "")), 200);
-    let unmatched = s.get(&format!("/api/v1/namespaces/{}/pods", s.namespace), "");
-    assert!(code(&unmatched) == 403 && unmatched.contains("no policy speaks for this operation"), "{unmatched}");
+    for path in ["pods", "pods/web/log"] {
+        let unmatched = s.get(&format!("/api/v1/namespaces/{}/{path}", s.namespace), "");
+        assert!(code(&unmatched) == 403 && unmatched.contains("no policy speaks for this operation"), "{unmatched}");
+    }
     std::fs::remove_file(s.gateway.directory.join("policies.d/10-no-bulk.wasm")).unwrap();
     wait_until("it is missed", Duration::from_secs(20), || Ok(code(&s.get(&path, "")) == 503)).unwrap();
     let missed = s.get(&path, "");
     assert!(missed.contains("required policy 10-no-bulk is missing or broken"), "{missed}");
+}
+
+/// What only looks on speaks for what is read before it, all of it, and for nothing that is done: a deletion, a command, a port.
+#[test]
+fn a_policy_that_looks_on_opens_what_it_is_shown() {
+    let s = setup_with(GatewayOptions {
+        policies: vec![
+            ("10-objects", "misbehaves", "settings: {does: hide}\nrules: [{resources: [services, services/*]}]\n".into()),
+            (
+                "20-chunks",
+                "misbehaves",
+                "settings: {does: chunk-alone}\ngrants: [streams]\nrules: [{resources: ['pods/*', secrets]}]\n".into(),
+            ),
+        ],
+        guard: ", unmatched: block".into(),
+        ..GatewayOptions::default()
+    });
+    let ask = |method: &str, path: &str, more: &str| {
+        let (namespace, token) = (&s.namespace, &s.token);
+        let connection = if more.contains("Upgrade") { "" } else { "Connection: close\r\n" };
+        s.raw(&format!(
+            "{method} /api/v1/namespaces/{namespace}/{path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n{connection}{more}\r\n"
+        ))
+    };
+    let is_closed = |answer: &str| code(answer) == 403 && answer.contains("no policy speaks for this operation");
+    for (method, path, opened) in [
+        ("GET", "services", 200),
+        ("GET", "services?watch=true&timeoutSeconds=1", 200),
+        ("GET", "services/none", 404),
+        ("GET", "pods/none/log", 404),
+    ] {
+        let answer = ask(method, path, "");
+        assert_eq!(code(&answer), opened, "{method} {path}: {answer}");
+    }
+    let upgrade = "Connection: Upgrade\r\nUpgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: v4.channel.k8s.io\r\nContent-Length: 0\r\n";
+    for (method, path, more) in [
+        ("DELETE", "services/none", ""),
+        ("DELETE", "services?labelSelector=a", ""),
+        ("POST", "services", "Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"),
+        ("PUT", "services/none/status", "Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"),
+        ("GET", "services/none/proxy/", ""),
+        ("GET", "secrets", ""),
+        ("GET", "pods", ""),
+        ("POST", "pods/none/portforward?ports=1", upgrade),
+        ("POST", "pods/none/exec?command=true&stdout=true", upgrade),
+        ("POST", "pods/none/attach?stdout=true", upgrade),
+        ("POST", "pods/none/eviction", "Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"),
+    ] {
+        let answer = ask(method, path, more);
+        assert!(is_closed(&answer), "{method} {path}: {answer}");
+    }
+    // Of HEAD an answer has no body that says why.
+    assert_eq!(code(&ask("HEAD", "services", "")), 403);
 }
 
 #[test]

@@ -6,14 +6,22 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::Looking;
-use super::items::{Items, Stop, is_table, require_object};
-use super::lexer::{Lexer, array_start};
+use super::list;
+use super::objects::{Objects, Stop, is_table, require_object};
 use super::partial;
+use crate::mask::json::{Array, Frame, Pieces};
 use crate::mask::{RowObject, Unreadable, member};
 
-/// What is known of a watch.
+/// A watch on its way.
+pub(super) struct Watch {
+    pieces: Pieces,
+    client: Client,
+    largest: usize,
+}
+
+/// What the client of a watch has.
 #[derive(Default)]
-pub struct Watched {
+struct Client {
     /// Objects that were shown on this watch.
     shown: HashSet<String>,
     /// Objects that are hidden and that the client does not have; kept only where it may have others.
@@ -22,6 +30,7 @@ pub struct Watched {
     asking: Option<Asking>,
 }
 
+/// An object of which it is asked whether the client has it.
 struct Asking {
     id: String,
     /// What is told of the object now.
@@ -53,33 +62,47 @@ impl Before {
     }
 }
 
-impl Items {
-    pub(super) fn take_events(&mut self, out: &mut Vec<u8>) -> Result<(), Stop> {
-        let buffer = std::mem::take(&mut self.buffer);
-        let mut start = 0;
-        while self.watch.asking.is_none() {
-            if self.lexer.depth == 0 && self.seen <= start {
-                start += buffer[start..].iter().take_while(|b| b.is_ascii_whitespace()).count();
-                self.seen = start;
-            }
-            let Some(end) = self.lexer.value_end(&buffer, &mut self.seen)? else { break };
-            self.event(&buffer[start..end], out)?;
-            (start, self.seen) = (end, end);
-        }
-        self.seen -= start;
-        self.buffer = buffer[start..].to_vec();
-        Ok(())
+impl Watch {
+    /// Begins one of which no event is larger than `largest` bytes.
+    pub(super) fn new(largest: usize) -> Self {
+        Self { pieces: Pieces::default(), client: Client::default(), largest }
+    }
+
+    /// Takes a piece; what can be sent is appended to `out`.
+    pub(super) fn push(&mut self, piece: &[u8], objects: &mut Objects, out: &mut Vec<u8>) -> Result<(), Stop> {
+        self.pieces.push(piece);
+        self.go_on(objects, out)
     }
 
     /// Asks for what must be known before the watch goes on: [`Self::answer`] takes it.
-    pub(super) fn asks(&self) -> Option<Looking> {
-        let (asking, look) = (self.watch.asking.as_ref()?, self.treatment.look_back.as_ref()?);
+    pub(super) fn asks(&self, objects: &Objects) -> Option<Looking> {
+        let (asking, look) = (self.client.asking.as_ref()?, objects.treatment.look_back.as_ref()?);
         Some(look(Before::of(&asking.tombstone)))
     }
 
     /// Takes what was asked for: the object as it was, none if there was none. Then the watch goes on.
-    pub fn answer(&mut self, object: Option<&[u8]>, out: &mut Vec<u8>) -> Result<(), Stop> {
-        let Some(asking) = self.watch.asking.take() else { return Ok(()) };
+    pub(super) fn answer(&mut self, object: Option<&[u8]>, objects: &mut Objects, out: &mut Vec<u8>) -> Result<(), Stop> {
+        self.client.answer(object, objects, out)?;
+        self.go_on(objects, out)
+    }
+
+    fn go_on(&mut self, objects: &mut Objects, out: &mut Vec<u8>) -> Result<(), Stop> {
+        while self.client.asking.is_none() {
+            if !self.pieces.is_within() && self.pieces.skip(|byte| byte.is_ascii_whitespace()).is_none() {
+                break;
+            }
+            let Some(event) = self.pieces.object()? else { break };
+            self.client.event(event, objects, out)?;
+        }
+        self.pieces.settle();
+        if self.pieces.rest().len() > self.largest { Err(Unreadable::TooLarge.into()) } else { Ok(()) }
+    }
+}
+
+impl Client {
+    /// Takes what was asked for.
+    fn answer(&mut self, object: Option<&[u8]>, objects: &mut Objects, out: &mut Vec<u8>) -> Result<(), Stop> {
+        let Some(asking) = self.asking.take() else { return Ok(()) };
         let was_shown = match object {
             Some(object) => {
                 let size = object.len() as u64;
@@ -88,28 +111,27 @@ impl Items {
                 for name in ["kind", "apiVersion"] {
                     object[name] = asking.tombstone[name].clone();
                 }
-                self.look_at(&Arc::new(object), size)?.is_some()
+                objects.look_at(&Arc::new(object), size)?.is_some()
             }
             None => false,
         };
         if was_shown {
             write(DELETED, &asking.deleted, out);
         }
-        self.stays_hidden(asking.id, asking.gone);
-        self.take_events(out)?;
-        self.check_size()
+        self.stays_hidden(asking.id, asking.gone, objects);
+        Ok(())
     }
 
     /// The client does not have this object, so that nothing need be asked of it again.
-    fn stays_hidden(&mut self, id: String, gone: bool) {
+    fn stays_hidden(&mut self, id: String, gone: bool, objects: &Objects) {
         if gone {
-            self.watch.hidden.remove(&id);
-        } else if self.treatment.look_back.is_some() {
-            self.watch.hidden.insert(id);
+            self.hidden.remove(&id);
+        } else if objects.treatment.look_back.is_some() {
+            self.hidden.insert(id);
         }
     }
 
-    fn event(&mut self, event: &[u8], out: &mut Vec<u8>) -> Result<(), Stop> {
+    fn event(&mut self, event: &[u8], objects: &mut Objects, out: &mut Vec<u8>) -> Result<(), Stop> {
         require_object(event)?;
         let what = member(event, b"type")?.unwrap_or_default();
         let object = member(event, b"object")?.unwrap_or(b"null");
@@ -119,7 +141,7 @@ impl Items {
             b"\"DELETED\"" => DELETED,
             // They hold no object of the cluster's.
             b"\"BOOKMARK\"" | b"\"ERROR\"" => {
-                if let Some(version) = self.treatment.asked.partial.filter(|_| what == b"\"BOOKMARK\"") {
+                if let Some(version) = objects.treatment.asked.partial.filter(|_| what == b"\"BOOKMARK\"") {
                     write("\"BOOKMARK\"", &partial::object(object, version)?, out);
                     return Ok(());
                 }
@@ -129,45 +151,51 @@ impl Items {
             }
             _ => return Err(Unreadable::Malformed.into()),
         };
-        let subject = Subject::of(object)?;
-        if let Subject::Table(table) = subject {
+        let subject = EventObject::of(object)?;
+        if let EventObject::Table(table) = subject {
             let mut masked = Vec::with_capacity(table.len());
-            self.table(table, &mut masked)?;
+            list::table(table, objects, &mut masked)?;
             write(what, &masked, out);
-        } else if !self.may_hide() {
-            let masked = self.show(&subject)?.unwrap_or_default();
+        } else if !objects.may_hide() {
+            let masked = show(&subject, objects)?.unwrap_or_default();
             write(what, &masked, out);
         } else {
-            self.shown_or_hidden(what, &subject, out)?;
+            self.shown_or_hidden(what, &subject, objects, out)?;
         }
         Ok(())
     }
 
     /// An event of an object that policies may hide: what a change makes visible is added, what it hides is deleted.
-    fn shown_or_hidden(&mut self, what: &'static str, subject: &Subject<'_>, out: &mut Vec<u8>) -> Result<(), Stop> {
+    fn shown_or_hidden(
+        &mut self,
+        what: &'static str,
+        subject: &EventObject<'_>,
+        objects: &mut Objects,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Stop> {
         let object = subject.object()?;
         let id = identity(object)?;
-        if let Some(masked) = self.show(subject)? {
-            let new = !self.watch.shown.contains(&id);
-            self.watch.hidden.remove(&id);
+        if let Some(masked) = show(subject, objects)? {
+            let new = !self.shown.contains(&id);
+            self.hidden.remove(&id);
             write(if new && what == MODIFIED { ADDED } else { what }, &masked, out);
             if what == DELETED {
-                self.watch.shown.remove(&id);
+                self.shown.remove(&id);
             } else if new {
-                self.watch.shown.insert(id);
+                self.shown.insert(id);
             }
             return Ok(());
         }
         let gone = what == DELETED;
         let tombstone = tombstone(object)?;
-        let deleted = match self.treatment.asked.partial {
+        let deleted = match objects.treatment.asked.partial {
             Some(version) => partial::object(tombstone.to_string().as_bytes(), version)?,
-            None => subject.deleted(&tombstone, self.treatment.asked.rows)?,
+            None => subject.deleted(&tombstone, objects.treatment.asked.rows)?,
         };
-        if self.watch.shown.remove(&id) {
+        if self.shown.remove(&id) {
             // What the client has seen vanishes for it; of the object as it is now it learns only the name.
             write(DELETED, &deleted, out);
-            self.stays_hidden(id, gone);
+            self.stays_hidden(id, gone, objects);
             return Ok(());
         }
         if let Some(columns) = subject.columns()? {
@@ -175,20 +203,20 @@ impl Items {
             write(ADDED, &columns, out);
         }
         // One that came into being during the watch was never shown.
-        if self.treatment.look_back.is_some() && what != ADDED && !self.watch.hidden.contains(&id) {
-            self.watch.asking = Some(Asking { id, tombstone, deleted, gone });
+        if objects.treatment.look_back.is_some() && what != ADDED && !self.hidden.contains(&id) {
+            self.asking = Some(Asking { id, tombstone, deleted, gone });
         } else {
-            self.stays_hidden(id, gone);
+            self.stays_hidden(id, gone, objects);
         }
         Ok(())
     }
+}
 
-    /// What of an event is shown; none when a policy hides it.
-    fn show(&mut self, subject: &Subject<'_>) -> Result<Option<Vec<u8>>, Stop> {
-        match *subject {
-            Subject::Object(object) | Subject::Table(object) => self.element(object, false),
-            Subject::Row { head, row, tail } => Ok(self.element(row, true)?.map(|row| [head, &row, tail].concat())),
-        }
+/// What of an event is shown; none when a policy hides it.
+fn show(subject: &EventObject<'_>, objects: &mut Objects) -> Result<Option<Vec<u8>>, Stop> {
+    match *subject {
+        EventObject::Object(object) | EventObject::Table(object) => objects.object(object),
+        EventObject::Row { head, row, tail } => Ok(objects.row(row)?.map(|row| [head, &row, tail].concat())),
     }
 }
 
@@ -197,7 +225,7 @@ const MODIFIED: &str = "\"MODIFIED\"";
 const DELETED: &str = "\"DELETED\"";
 
 /// What an event is about.
-enum Subject<'a> {
+enum EventObject<'a> {
     Object(&'a [u8]),
     /// A Table of the one row that shows it.
     Row {
@@ -209,23 +237,22 @@ enum Subject<'a> {
     Table(&'a [u8]),
 }
 
-impl<'a> Subject<'a> {
+impl<'a> EventObject<'a> {
     fn of(object: &'a [u8]) -> Result<Self, Unreadable> {
         if !is_table(object)? {
             return Ok(Self::Object(object));
         }
-        let Some((start, true)) = array_start(object) else { return Ok(Self::Table(object)) };
-        let start = start + object[start..].iter().take_while(|b| b.is_ascii_whitespace()).count();
-        if object.get(start) != Some(&b'{') {
+        let Some((start, Array::Rows)) = Frame::default().array(object)? else { return Ok(Self::Table(object)) };
+        let mut rows = Pieces::default();
+        rows.push(&object[start..]);
+        if rows.skip(|byte| byte.is_ascii_whitespace()) != Some(b'{') {
             return Ok(Self::Table(object));
         }
-        let mut end = start;
-        if Lexer::default().value_end(object, &mut end)?.is_none() {
-            return Err(Unreadable::Malformed);
-        }
+        let start = object.len() - rows.rest().len();
+        let end = start + rows.object()?.ok_or(Unreadable::Malformed)?.len();
         let tail = &object[end..];
         match tail.iter().find(|b| !b.is_ascii_whitespace()) {
-            Some(b']') => Ok(Self::Row { head: &object[..start], row: &object[start..end], tail }),
+            Some(b']') => Frame::ends_with(tail).map(|()| Self::Row { head: &object[..start], row: &object[start..end], tail }),
             _ => Ok(Self::Table(object)),
         }
     }
