@@ -4,7 +4,7 @@
 //! write them are read too.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -200,11 +200,15 @@ async fn within<T>(time: Duration, work: impl Future<Output = T>) -> anyhow::Res
     tokio::time::timeout(time, work).await.with_context(|| format!("the registry did not finish its answer in {} seconds", time.as_secs()))
 }
 
+/// Where `docker login` and its kin leave credentials for registries, whether or not any did.
+pub fn docker_configuration() -> Option<PathBuf> {
+    let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".docker"));
+    std::env::var_os("DOCKER_CONFIG").map(PathBuf::from).or_else(home).map(|directory| directory.join("config.json"))
+}
+
 /// The credential for a registry: what `docker login` and its kin left in `~/.docker/config.json` or in `$DOCKER_CONFIG`.
 fn credential(of: &Reference) -> anyhow::Result<RegistryAuth> {
-    let directory = std::env::var_os("DOCKER_CONFIG")
-        .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".docker").into_os_string()));
-    if !directory.is_some_and(|directory| Path::new(&directory).join("config.json").exists()) {
+    if !docker_configuration().is_some_and(|file| file.exists()) {
         return Ok(RegistryAuth::Anonymous);
     }
     // Docker's own registry goes by an older name there.

@@ -12,6 +12,7 @@ use regex::{Captures, Regex};
 use serde_json::Value;
 
 use crate::config::Config;
+use crate::share::registry::docker_configuration;
 use crate::written::secret_yaml;
 
 /// What stands in the place of a secret.
@@ -129,14 +130,14 @@ fn strike(finder: &Result<Option<AhoCorasick>, BuildError>, text: &str) -> Strin
 
 /// Secrets that were found, in every way they may be written.
 #[derive(Default)]
-struct Found {
+pub(super) struct Found {
     spelt: BTreeSet<String>,
     unread: Vec<String>,
 }
 
 impl Found {
     /// What a configuration names, and what its gateway keeps and was given.
-    fn of(&mut self, config: &Config) {
+    pub(super) fn of(&mut self, config: &Config) {
         self.data(&config.data_directory);
         let telemetry = config.telemetry.as_ref().and_then(|telemetry| telemetry.headers_file.as_ref());
         for file in config.listen.key_file.iter().chain(telemetry) {
@@ -157,6 +158,23 @@ impl Found {
         if Path::new(IN_CLUSTER).exists() {
             self.file(Path::new(IN_CLUSTER));
         }
+        if let Some(file) = docker_configuration().filter(|file| file.exists()) {
+            self.docker(&file);
+        }
+    }
+
+    /// The credentials for registries in a configuration of docker's: whole, and the password in what is `USER:PASSWORD` in base64.
+    pub(super) fn docker(&mut self, file: &Path) {
+        let Some(bytes) = self.read(file) else { return };
+        let Ok(configuration) = serde_json::from_slice::<Value>(&bytes) else { return self.words(&String::from_utf8_lossy(&bytes)) };
+        for credential in configuration["auths"].as_object().into_iter().flat_map(|auths| auths.values()) {
+            self.values(credential);
+            let pair = credential["auth"].as_str().and_then(|auth| String::from_utf8(STANDARD.decode(auth).ok()?).ok());
+            if let Some((_, password)) = pair.as_deref().and_then(|pair| pair.split_once(':')) {
+                self.value(password);
+            }
+        }
+        self.values(&configuration["HttpHeaders"]);
     }
 
     /// The keys in a data directory, and the variables of the gateway that has it: it may have been given others than this process.
@@ -267,7 +285,7 @@ impl Found {
         }
     }
 
-    fn finder(&self) -> Result<Option<AhoCorasick>, BuildError> {
+    pub(super) fn finder(&self) -> Result<Option<AhoCorasick>, BuildError> {
         let spelt: Vec<_> = self.spelt.iter().filter(|text| text.len() >= SHORTEST).collect();
         if spelt.is_empty() {
             return Ok(None);

@@ -111,6 +111,40 @@ fn what_looks_like_a_secret_is_struck_out() {
     assert!(!known.of_log("key=wJalrXUtnFEMI9K7MDENG0bPxRfiCYEXAMPLEKEY\n").contains("wJalr"));
 }
 
+/// What others wrote is in a log with its line ends escaped, as Rust or JSON does: what is behind one begins a word all the same.
+#[test]
+fn what_looks_like_a_secret_is_struck_out_behind_an_escape() {
+    let known = Secrets::gather(None, None);
+    for escape in ["\\n", "\\t", "\\r", "\\u000a", "\\u{1b}", "\\x1b"] {
+        for secret in ["Bearer abcdef123456", "ghp_0123456789abcdefghij", "AKIAIOSFODNN7EXAMPLE", "https://user:pa55word@registry.example/"]
+        {
+            let shown = known.strike_out(&format!("it said: \"line{escape}{secret}\""));
+            let hidden = ["abcdef123456", "0123456789", "IOSFODNN", "pa55word"];
+            assert!(shown.contains(secrets::STRUCK) && !hidden.iter().any(|hidden| shown.contains(hidden)), "{shown}");
+        }
+    }
+}
+
+#[test]
+fn credentials_for_registries_and_tokens_of_digits_are_known() {
+    use base64::Engine;
+    let directory = tempfile::tempdir().unwrap();
+    let auth = base64::engine::general_purpose::STANDARD.encode("robot:pl4nted:docker");
+    let (docker, kubeconfig) = (directory.path().join("config.json"), directory.path().join("kubeconfig"));
+    write(&docker, format!("{{\"auths\": {{\"r.example\": {{\"auth\": \"{auth}\", \"identitytoken\": \"pl4nted-token\"}}}}}}")).unwrap();
+    write(&kubeconfig, "users: [{name: u, user: {token: 0012345678901234567890123}}]\n").unwrap();
+    let mut found = secrets::Found::default();
+    found.docker(&docker);
+    let text =
+        format!("listen: {{}}\ncluster: {{kubeconfig: '{}'}}\ndataDirectory: data\nauthentication: {{jwt: []}}\n", kubeconfig.display());
+    found.of(&Config::parse(&text).unwrap());
+    let finder = found.finder().unwrap().unwrap();
+    for secret in ["pl4nted:docker", "pl4nted-token", auth.as_str(), "0012345678901234567890123"] {
+        assert!(finder.is_match(&format!("it said {secret}.")), "{secret}");
+    }
+    assert!(!finder.is_match("r.example robot"));
+}
+
 #[test]
 fn it_is_an_archive_that_only_this_user_may_read_and_replaces_nothing() {
     use std::os::unix::fs::PermissionsExt;
