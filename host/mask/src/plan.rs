@@ -267,7 +267,7 @@ impl Plan {
 
     /// Its size in memory with that of its programs, about.
     pub(super) fn size(&self) -> usize {
-        let condition = |(path, _, value): &(Path, bool, String)| path.steps().len() * size_of::<Step>() + value.len();
+        let condition = |(path, _, value): &(Path, bool, String)| size_of_val(path.steps()) + value.len();
         let field = |field: &Arc<Field>| 2 * field.path.len() + field.when.iter().map(condition).sum::<usize>();
         self.fields.iter().map(field).sum::<usize>() + self.texts.iter().map(|text| text.size()).sum::<usize>()
     }
