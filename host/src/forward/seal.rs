@@ -9,27 +9,27 @@ use crate::telemetry::RequestSpan;
 /// What has both can be sealed, and sent:
 ///
 /// ```no_run
-/// # use postern::{decide::Passed, forward::{Outgoing, Seal, Upstream}, record::Entry};
-/// async fn send(upstream: &Upstream, passed: &Passed, entry: &Entry, outgoing: Outgoing<'_>) {
+/// # use postern::{decide::Passed, forward::{Outgoing, Seal, Upstream}, record::AuditEntry};
+/// async fn send(upstream: &Upstream, passed: &Passed, entry: &AuditEntry, outgoing: Outgoing<'_>) {
 ///     drop(upstream.send(&Seal::of(passed, entry), outgoing).await);
 /// }
 /// ```
 ///
 /// What was not decided cannot: only what decides makes a [`Passed`].
 ///
-/// ```compile_fail
-/// # use postern::{decide::{Passed, Terms}, forward::{Outgoing, Seal, Upstream}, record::Entry};
-/// async fn send(upstream: &Upstream, terms: Terms, entry: &Entry, outgoing: Outgoing<'_>) {
+/// ```compile_fail,E0451
+/// # use postern::{decide::{Passed, Terms}, forward::{Outgoing, Seal, Upstream}, record::AuditEntry};
+/// async fn send(upstream: &Upstream, terms: Terms, entry: &AuditEntry, outgoing: Outgoing<'_>) {
 ///     let passed = &Passed { terms };
 ///     drop(upstream.send(&Seal::of(passed, entry), outgoing).await);
 /// }
 /// ```
 ///
-/// What waits for an approval cannot: of a [`Held`](crate::decide::Held) one gets a `Passed` for a ticket that was taken, and only whoever keeps tickets takes one.
+/// What waits for an approval cannot: of a [`Pending`](crate::decide::Pending) one gets a `Passed` for a ticket that was taken, and only whoever keeps tickets takes one.
 ///
-/// ```compile_fail
-/// # use postern::{approve::{Taken, Ticket}, decide::Ruling, forward::{Outgoing, Seal, Upstream}, record::Entry};
-/// async fn send(upstream: &Upstream, ruling: Ruling, ticket: Ticket, entry: &Entry, outgoing: Outgoing<'_>) {
+/// ```compile_fail,E0423
+/// # use postern::{approve::{Taken, Ticket}, decide::Ruling, forward::{Outgoing, Seal, Upstream}, record::AuditEntry};
+/// async fn send(upstream: &Upstream, ruling: Ruling, ticket: Ticket, entry: &AuditEntry, outgoing: Outgoing<'_>) {
 ///     let passed = &ruling.released(Taken(ticket)).unwrap();
 ///     drop(upstream.send(&Seal::of(passed, entry), outgoing).await);
 /// }
@@ -37,17 +37,17 @@ use crate::telemetry::RequestSpan;
 ///
 /// What is not in the log cannot: only the log makes an [`AuditEntry`].
 ///
-/// ```compile_fail
-/// # use postern::{decide::Passed, forward::{Outgoing, Seal, Upstream}, record::{AuditLog, Entry, Event}};
+/// ```compile_fail,E0451
+/// # use postern::{decide::Passed, forward::{Outgoing, Seal, Upstream}, record::{AuditEntry, AuditLog, Event}};
 /// async fn send(upstream: &Upstream, passed: &Passed, audit: AuditLog, event: Event, outgoing: Outgoing<'_>) {
-///     let entry = &Entry { audit, event, began: std::time::Instant::now() };
+///     let entry = &AuditEntry { audit, event };
 ///     drop(upstream.send(&Seal::of(passed, entry), outgoing).await);
 /// }
 /// ```
 ///
 /// And nothing goes without a seal.
 ///
-/// ```compile_fail
+/// ```compile_fail,E0451
 /// # use postern::forward::{Outgoing, Seal, Upstream};
 /// async fn send(upstream: &Upstream, outgoing: Outgoing<'_>) {
 ///     drop(upstream.send(&Seal { place: None }, outgoing).await);

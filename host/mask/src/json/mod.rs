@@ -1,6 +1,6 @@
 //! JSON followed far enough to know what stands where; nothing is built of it.
 //!
-//! [`walk`] finds its way in a text that is all there, [`Pieces`] and [`Frame`] in one that comes in pieces, however it is cut. Who needs to know that a text is
+//! `walk` finds its way in a text that is all there, [`Pieces`] and [`Frame`] in one that comes in pieces, however it is cut. Who needs to know that a text is
 //! what `kube-apiserver` would read, and nothing else, asks `postern_wire::json`.
 
 mod pieces;
