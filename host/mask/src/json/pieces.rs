@@ -1,7 +1,7 @@
 //! A text that comes in pieces, followed far enough to know where a value ends, however it is cut.
 
 use super::Unreadable;
-use super::walk::{Names, read_name, skip_space, skip_value};
+use super::walk::{Name, Names, skip_space, skip_value};
 
 /// Objects that come one after another in pieces, as an array's elements or a watch's events do.
 #[derive(Default)]
@@ -59,42 +59,53 @@ impl Pieces {
     }
 }
 
+/// Follows strings to their ends.
+#[derive(Default)]
+struct Strings {
+    is_within: bool,
+    is_escaped: bool,
+}
+
+impl Strings {
+    /// Passes what has come of a string; false while its end has not.
+    fn pass(&mut self, text: &[u8], seen: &mut usize) -> bool {
+        while self.is_within {
+            if *seen < text.len() && std::mem::take(&mut self.is_escaped) {
+                *seen += 1;
+            }
+            let Some(at) = memchr::memchr2(b'"', b'\\', &text[*seen..]) else {
+                *seen = text.len();
+                return false;
+            };
+            *seen += at + 1;
+            match text[*seen - 1] {
+                b'\\' => self.is_escaped = true,
+                _ => self.is_within = false,
+            }
+        }
+        true
+    }
+}
+
 /// Follows an object to its end.
-#[derive(Clone, Copy, Default)]
+#[derive(Default)]
 struct Lexer {
     depth: u32,
-    in_string: bool,
-    is_escaped: bool,
+    strings: Strings,
 }
 
 impl Lexer {
     /// The end of the object that begins where the last one ended; none when more is needed.
     fn object_end(&mut self, buffer: &[u8], seen: &mut usize) -> Result<Option<usize>, Unreadable> {
-        while let Some(byte) = buffer.get(*seen) {
-            if self.in_string {
-                if self.is_escaped {
-                    self.is_escaped = false;
-                    *seen += 1;
-                    continue;
-                }
-                let Some(at) = memchr::memchr2(b'"', b'\\', &buffer[*seen..]) else {
-                    *seen = buffer.len();
-                    return Ok(None);
-                };
-                *seen += at + 1;
-                if buffer[*seen - 1] == b'\\' {
-                    self.is_escaped = true;
-                } else {
-                    self.in_string = false;
-                }
-                continue;
-            }
+        while self.strings.pass(buffer, seen)
+            && let Some(byte) = buffer.get(*seen)
+        {
             if self.depth == 0 && *byte != b'{' {
                 return Err(Unreadable::Malformed);
             }
             *seen += 1;
             match byte {
-                b'"' => self.in_string = true,
+                b'"' => self.strings.is_within = true,
                 b'{' | b'[' => self.depth += 1,
                 b'}' | b']' => {
                     self.depth -= 1;
@@ -133,10 +144,9 @@ impl Array {
 pub struct Frame {
     seen: usize,
     depth: u32,
-    in_string: bool,
-    is_escaped: bool,
-    /// Where the last string began and ended.
-    string: (usize, usize),
+    strings: Strings,
+    /// Where the last string began.
+    string: Option<usize>,
     /// The array whose value comes next.
     expected: Option<Array>,
     /// Whether one of that name was there already, with a value that is no array.
@@ -146,18 +156,11 @@ pub struct Frame {
 impl Frame {
     /// The index after the bracket that opens the array, in what came so far; `head` is all of it, and only what is new is looked at. None while it has not come.
     pub fn array(&mut self, head: &[u8]) -> Result<Option<(usize, Array)>, Unreadable> {
-        while let Some(&byte) = head.get(self.seen) {
+        while self.strings.pass(head, &mut self.seen)
+            && let Some(&byte) = head.get(self.seen)
+        {
             let at = self.seen;
             self.seen += 1;
-            if self.in_string {
-                match byte {
-                    _ if self.is_escaped => self.is_escaped = false,
-                    b'\\' => self.is_escaped = true,
-                    b'"' => (self.in_string, self.string.1) = (false, self.seen),
-                    _ => {}
-                }
-                continue;
-            }
             if !byte.is_ascii_whitespace()
                 && let Some(array) = self.expected.take()
             {
@@ -168,10 +171,11 @@ impl Frame {
                 }
             }
             match byte {
-                b'"' => (self.in_string, self.string.0) = (true, at),
-                b':' if self.depth == 1 && self.string.1 > self.string.0 => {
-                    let written = &head[self.string.0..self.string.1];
-                    self.expected = Array::called(&read_name(written, written.contains(&b'\\'))?);
+                b'"' => (self.strings.is_within, self.string) = (true, Some(at)),
+                b':' if self.depth == 1 => {
+                    if let Some(start) = self.string {
+                        self.expected = Array::called(&Name::at(head, start)?.read(head)?);
+                    }
                 }
                 b'{' | b'[' => self.depth += 1,
                 b'}' | b']' => self.depth = self.depth.saturating_sub(1),

@@ -274,17 +274,6 @@ const MOST_WORDS: usize = 10_000;
 const LONGEST_TEXT: usize = 500;
 
 impl Verdict {
-    /// As the contract names it.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Allow => "allow",
-            Self::Mask(_) => "mask",
-            Self::Block(_) => "block",
-            Self::RequireApproval(_) => "require-approval",
-            Self::Terminate(_) => "terminate",
-        }
-    }
-
     /// What the policy says of it, where it says anything.
     pub fn reason(&self) -> Option<&str> {
         match self {
