@@ -46,6 +46,8 @@ impl<I: Instance> Guest for Module<I> {
     }
 
     fn configure(settings: String) -> Result<(), String> {
+        #[cfg(target_arch = "wasm32")]
+        crate::output::tell_panics();
         I::cell().set(crate::configure(&settings)?).map_err(|_| "configured twice".to_owned())
     }
 

@@ -68,6 +68,7 @@ pub mod guest;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod kit;
 mod object;
+mod output;
 mod request;
 mod review;
 mod shapes;
@@ -78,6 +79,8 @@ pub use bindings::postern::policy::types::{
     Selector, Surrounding, Target, Transform, Verdict,
 };
 pub use object::Object;
+#[doc(hidden)]
+pub use output::write_line;
 pub use request::{Host, Request};
 pub use review::Review;
 #[doc(hidden)]

@@ -5,9 +5,9 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::thread::Thread;
 use std::time::Duration;
 
-use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails};
 
-use crate::contract::PolicyOperation;
+use crate::contract::{Hook, PolicyOperation};
 use crate::counters::Counters;
 use crate::ready::{self, InstancePermit, Job, Jobs};
 use postern_ground::clock;
@@ -40,10 +40,27 @@ pub struct Runtime {
     pub counters: Counters,
     clock: Clock,
     jobs: OnceLock<Jobs>,
+    /// Who is told what policies write, where they are tried by their author.
+    pub(super) author: OnceLock<Author>,
     /// Its clones are the instances that are kept ready.
     pub(super) places: InstancePermit,
     staying: Arc<Slots>,
 }
+
+/// What a policy wrote to standard output and error in one call.
+#[derive(Clone, Debug)]
+pub struct Written<'a> {
+    /// The policy.
+    pub policy: &'a str,
+    /// The hook that was called.
+    pub hook: Hook,
+    /// Why the call failed, in the author's own words and with the place in their source, where it did and that is known.
+    pub fault: Option<String>,
+    /// The text: of one that is long, the beginning and the end.
+    pub output: &'a str,
+}
+
+type Author = Box<dyn Fn(Written<'_>) + Send + Sync>;
 
 /// What moves the epoch on.
 #[derive(Default)]
@@ -68,6 +85,16 @@ impl Drop for Running<'_> {
 impl Runtime {
     /// Makes the engines and starts the clock that deadlines are measured by. `memory` is the most any instance may have.
     pub fn start(memory: usize, counters: Counters) -> anyhow::Result<Arc<Self>> {
+        Self::with(memory, counters, WasmBacktraceDetails::Disable)
+    }
+
+    /// The same for policies whose author tries them: where a module says of which lines it was made, a trap is told with its line. What a module says of that is
+    /// read only here, and not in a gateway.
+    pub fn start_for_author(memory: usize) -> anyhow::Result<Arc<Self>> {
+        Self::with(memory, Counters::default(), WasmBacktraceDetails::Enable)
+    }
+
+    fn with(memory: usize, counters: Counters, details: WasmBacktraceDetails) -> anyhow::Result<Arc<Self>> {
         let mut pool = PoolingAllocationConfig::new();
         pool.total_component_instances(INSTANCES)
             .total_core_instances(INSTANCES * 4)
@@ -82,15 +109,16 @@ impl Runtime {
             .linear_memory_keep_resident(KEEP_RESIDENT)
             .table_keep_resident(64 << 10)
             .pagemap_scan(Enabled::Auto);
-        let mut config = base();
+        let mut config = base(details);
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool)).memory_init_cow(true);
         let engine = Engine::new(&config)?;
         let runtime = Arc::new(Self {
             engine,
-            configure_engine: Engine::new(&base())?,
+            configure_engine: Engine::new(&base(details))?,
             counters,
             clock: Clock::default(),
             jobs: OnceLock::new(),
+            author: OnceLock::new(),
             places: InstancePermit::default(),
             staying: Slots::new(STAYING as usize),
         });
@@ -102,6 +130,11 @@ impl Runtime {
         let weak = Arc::downgrade(&runtime);
         std::thread::Builder::new().name("counters".into()).spawn(move || keep(&weak))?;
         Ok(runtime)
+    }
+
+    /// Has what policies write told to their author, and not to the log.
+    pub fn tell_author(&self, author: impl Fn(Written<'_>) + Send + Sync + 'static) {
+        let _ = self.author.set(Box::new(author));
     }
 
     /// A place for an instance that stays with a stream: each caller has so many in each cluster.
@@ -187,8 +220,9 @@ pub(super) fn ticks(milliseconds: u64) -> u64 {
     milliseconds.div_ceil(TICK.as_millis() as u64) + 1
 }
 
-fn base() -> Config {
+fn base(details: WasmBacktraceDetails) -> Config {
     let mut config = Config::new();
+    config.wasm_backtrace_details(details);
     config.wasm_component_model(true).epoch_interruption(true).max_wasm_stack(512 << 10);
     // A policy answers one call at a time: what a store keeps for several is not made.
     config.concurrency_support(false);

@@ -51,6 +51,8 @@ pub struct HookAnswer {
     pub annotations: Vec<(String, String)>,
     /// Bytes of memory its instance had.
     pub memory: usize,
+    /// What it wrote to standard output and error: for its author and those who run the gateway, and for nobody who is answered by it.
+    pub output: String,
     /// Whether there was no room for an instance of it, or no time left for its masks. That is no failure that its file may let pass.
     pub exhausted: bool,
     /// When it was asked.
@@ -157,7 +159,10 @@ impl Policy {
             .then(|| CounterOwner { cluster: subject.cluster().to_owned(), policy: self.name.clone() });
         state.runtime = Some(Arc::clone(runtime));
         let verdict = match &instance {
-            Ok(instance) => hook(instance, &mut store).map_err(|error| explain(&error)),
+            Ok(instance) => hook(instance, &mut store).map_err(|error| {
+                store.data_mut().stopped(&error);
+                explain(&error)
+            }),
             Err(error) => Err(explain(error)),
         };
         let verdict = verdict.and_then(|verdict| seen_only(sight, verdict.of_hook(which)?)).map_err(in_a_line);
@@ -177,8 +182,10 @@ impl Policy {
             self.stats.add(which, HookOutcome::of(&verdict), took);
         }
         let state = store.data_mut();
-        let annotations = std::mem::take(&mut state.annotations);
-        let answer = HookAnswer { verdict, plan, annotations, memory: state.limiter.memory, exhausted, began, took };
+        let (annotations, output) = (std::mem::take(&mut state.annotations), state.output.take());
+        let failure = verdict.as_ref().err().filter(|_| !surroundings.only_asks);
+        self.tell(runtime, which, failure.map(String::as_str), &output);
+        let answer = HookAnswer { verdict, plan, annotations, output, memory: state.limiter.memory, exhausted, began, took };
         (answer, instance.ok().map(|instance| (store, instance)))
     }
 }

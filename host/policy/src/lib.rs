@@ -11,6 +11,7 @@ pub mod contract;
 mod counters;
 mod document;
 mod engine;
+mod fault;
 pub mod grants;
 mod instance;
 pub mod loader;
@@ -32,8 +33,9 @@ pub use compiled::Cache;
 pub use contract::{Hook, PolicyOperation};
 pub use counters::{CounterId, CounterOwner, CounterRow, CounterRows, Counters};
 pub use document::Body;
-pub use engine::Runtime;
+pub use engine::{Runtime, Written};
 pub use instance::{Call, HookAnswer};
+use loader::without_values;
 pub use loader::{Loader, PolicyFile};
 pub use locked::Locked;
 pub use observed::ObservedOutcomes;
@@ -82,6 +84,8 @@ pub struct Policy {
     /// What it has done since it was loaded.
     pub stats: Stats,
     complaints: complaints::Complaints,
+    /// What its file sets: that is not said in the log.
+    settings: Option<serde_json::Value>,
 }
 
 /// Whether a policy's answers are carried out.
@@ -132,10 +136,20 @@ impl Policy {
         self.manifest.hooks.contains(&hook)
     }
 
-    /// Says in the log that it failed on something, and why: once a second, however often it does.
-    pub fn complain(&self, on: &'static str, why: &str) {
-        if let Some(untold) = self.complaints.told(clock::now()) {
-            tracing::warn!(policy = %self.name, on, %why, untold, "the policy failed");
+    /// Tells its author what it wrote, or else those who run the gateway: why it failed, once a second, however often it does, and at the level of debugging what it
+    /// wrote when it did not. Callers are told neither.
+    fn tell(&self, runtime: &Runtime, hook: Hook, failure: Option<&str>, output: &str) {
+        if let Some(author) = runtime.author.get() {
+            author(Written { policy: &self.name, hook, fault: failure.and_then(|_| fault::of(output)), output });
+        } else if let Some(why) = failure {
+            if let Some(untold) = self.complaints.told(clock::now()) {
+                let fault = fault::of(output).map(|fault| without_values(&fault, self.settings.as_ref()));
+                let output = without_values(output, self.settings.as_ref());
+                tracing::warn!(policy = %self.name, hook = hook.name(), %why, fault, output, untold, "the policy failed");
+            }
+        } else if !output.is_empty() {
+            let output = tracing::enabled!(tracing::Level::DEBUG).then(|| without_values(output, self.settings.as_ref()));
+            tracing::debug!(policy = %self.name, hook = hook.name(), output, "the policy wrote");
         }
     }
 

@@ -137,13 +137,14 @@ impl Loader {
             ready: Arc::new(ready),
             stats: Stats::default(),
             complaints: Default::default(),
+            settings: file.settings.clone(),
         })
     }
 }
 
 /// What is said of a policy's file or by the policy of its settings, in a line that is not long and without the values in them: it goes into logs, and settings may
 /// be secret. It is looked through once, however many values there are. Where they cannot be looked for nothing of it is said.
-fn without_values(why: &str, values: Option<&serde_json::Value>) -> String {
+pub(crate) fn without_values(why: &str, values: Option<&serde_json::Value>) -> String {
     let mut texts = Vec::new();
     let mut pending: Vec<_> = values.into_iter().collect();
     while let Some(value) = pending.pop() {

@@ -17,6 +17,8 @@ use crate::wasi;
 
 /// The module name under which core modules import WASI preview 1.
 const PREVIEW1: &str = "wasi_snapshot_preview1";
+/// How deep components may be nested: toolchains write two or three levels.
+const DEEPEST: usize = 20;
 /// Milliseconds `configure` may take, compilation included.
 const CONFIGURE_TIME: u64 = 120_000;
 
@@ -67,6 +69,10 @@ pub fn inspect(file: &[u8]) -> anyhow::Result<InspectedModule> {
     if !file.starts_with(b"\0asm") {
         bail!("not a WebAssembly file");
     }
+    let depth = depth(file)?;
+    if depth > DEEPEST {
+        bail!("its components are nested {depth} deep; at most {DEEPEST} are taken");
+    }
     // wit-component trusts that what it is given is valid, and panics where it is not: it is checked before, and guarded too.
     wasmparser::Validator::new().validate_all(file).map_err(|error| anyhow::anyhow!("not a valid WebAssembly file: {error}"))?;
     std::panic::catch_unwind(|| {
@@ -85,6 +91,20 @@ pub fn inspect(file: &[u8]) -> anyhow::Result<InspectedModule> {
     .map_err(|_| anyhow::anyhow!("the module is not a policy: it cannot be decoded"))?
 }
 
+/// How deep components and modules are nested: what works on them goes as deep on the stack, and copies what is within each time.
+fn depth(file: &[u8]) -> anyhow::Result<usize> {
+    let (mut depth, mut deepest) = (0usize, 0);
+    for payload in wasmparser::Parser::new(0).parse_all(file) {
+        match payload.map_err(|error| anyhow::anyhow!("not a valid WebAssembly file: {error}"))? {
+            wasmparser::Payload::Version { .. } => depth += 1,
+            wasmparser::Payload::End(_) => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        deepest = deepest.max(depth);
+    }
+    Ok(deepest)
+}
+
 /// Makes a component of a core module.
 fn componentized(file: &[u8]) -> anyhow::Result<Vec<u8>> {
     let encode = || {
@@ -101,7 +121,7 @@ pub(super) fn inspect_and_configure(runtime: &Runtime, file: &[u8], settings: &s
     if let Some(problem) = inspected.problems().into_iter().next() {
         bail!(problem);
     }
-    configure(runtime, &inspected.component, settings, memory)
+    configure(runtime, &wasi::replace(&inspected.component)?, settings, memory)
 }
 
 fn configure(runtime: &Runtime, component: &[u8], settings: &str, memory: usize) -> anyhow::Result<ConfiguredModule> {
@@ -134,5 +154,32 @@ fn configure(runtime: &Runtime, component: &[u8], settings: &str, memory: usize)
             _ => bail!("the settings are not valid"),
         },
         _ => bail!("configure gave no result"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Components within one another, each with nothing else in it.
+    fn nested(depth: usize) -> Vec<u8> {
+        let head = b"\0asm\x0d\0\x01\0";
+        let mut component = head.to_vec();
+        for _ in 1..depth {
+            let mut outer = wasm_encoder::Component::new();
+            outer.section(&wasm_encoder::RawSection { id: wasm_encoder::ComponentSectionId::Component as u8, data: &component });
+            component = outer.finish();
+        }
+        component
+    }
+
+    #[test]
+    fn components_that_are_nested_without_end_are_refused() {
+        assert_eq!((depth(&nested(1)).unwrap(), depth(&nested(DEEPEST)).unwrap()), (1, DEEPEST));
+        assert!(inspect(&nested(DEEPEST)).is_ok());
+        for deep in [DEEPEST + 1, 5000] {
+            let why = inspect(&nested(deep)).unwrap_err().to_string();
+            assert!(why.contains(&format!("nested {deep} deep")), "{why}");
+        }
     }
 }

@@ -11,7 +11,9 @@ use crate::bound::Bound;
 use crate::contract::Surrounding;
 use crate::counters::CounterOwner;
 use crate::document::{Document, Seen};
+use crate::fault;
 use crate::sight::Sight;
+use crate::wasi::{self, Output};
 use postern_ground::clock;
 
 /// Most annotations one call leaves, and their sizes.
@@ -48,6 +50,8 @@ pub struct HostState {
     pub(super) counts: Option<CounterOwner>,
     /// What was called of a WASI that grants nothing.
     pub(super) wasi_calls: BTreeSet<String>,
+    /// What it wrote to standard output and error.
+    pub(super) output: Output,
 }
 
 impl HostState {
@@ -63,6 +67,7 @@ impl HostState {
             runtime: None,
             counts: None,
             wasi_calls: BTreeSet::new(),
+            output: Output::default(),
         }
     }
 
@@ -70,6 +75,19 @@ impl HostState {
     pub(super) fn forget(&mut self) {
         self.annotations.clear();
         self.wasi_calls.clear();
+        self.output.take();
+    }
+
+    /// Adds to what was written where a call stopped and what it called in vain, as far as its runtime did not say why.
+    pub(super) fn stopped(&mut self, error: &wasmtime::Error) {
+        if fault::of(&self.output.text()).is_none()
+            && let Some(place) = fault::place(error)
+        {
+            self.output.note(&format!("stopped in {place}"));
+        }
+        if let Some(calls) = wasi::list_of_calls(&std::mem::take(&mut self.wasi_calls)) {
+            self.output.note(&format!("it called what is not granted: {calls}"));
+        }
     }
 
     /// Keeps an object, and gives the handle it is read through.

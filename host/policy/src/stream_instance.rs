@@ -59,8 +59,13 @@ impl StreamInstance {
         let began = Instant::now();
         let hooks = &self.policy.component;
         let answer = hooks.on_chunk(&self.instance, &mut self.store, &self.operation, output, data);
-        let answer = answer.map(ChunkVerdict::in_a_line).map_err(|error| in_a_line(explain(&error)));
+        let answer = answer.map(ChunkVerdict::in_a_line).map_err(|error| {
+            self.store.data_mut().stopped(&error);
+            in_a_line(explain(&error))
+        });
         self.failure = answer.as_ref().err().cloned();
+        let output_text = self.store.data_mut().output.take();
+        self.policy.tell(&self.runtime, Hook::OnChunk, self.failure.as_deref(), &output_text);
         self.policy.stats.add(Hook::OnChunk, HookOutcome::of_chunk(&answer), began.elapsed());
         answer
     }

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Asking, json};
-use crate::approve::{Approvals, Ticket};
+use crate::approve::{Answer, Approvals, Ticket};
 use crate::body::Body;
 use crate::status::Refusal;
 
@@ -21,23 +21,36 @@ pub enum ApprovalRequest {
     },
     /// The ticket with this id.
     Get(String),
-    /// An approver's answer to a ticket.
+    /// What somebody does with a ticket.
     Answer {
         /// The ticket's id.
         id: String,
-        /// Whether it is approved, or denied.
-        approve: bool,
-        /// For how long it may be used again and again; none for once.
-        reuse_seconds: Option<u64>,
+        /// What is done with it.
+        answer: Answer,
+        /// What is said to it.
+        comment: Option<String>,
     },
 }
+
+/// The longest comment, in characters.
+const LONGEST_COMMENT: usize = 500;
 
 /// The body of an approval.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub(super) struct AnswerRequest {
+pub(super) struct ApproveRequest {
     /// Seconds for which the ticket may be used again and again; once when absent.
     reuse_seconds: Option<u64>,
+    /// What the requester is told with it: a line of at most 500 characters.
+    comment: Option<String>,
+}
+
+/// The body of any other answer.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(super) struct CommentRequest {
+    /// What the requester is told with it: a line of at most 500 characters.
+    comment: Option<String>,
 }
 
 /// A page of tickets.
@@ -50,14 +63,33 @@ pub(super) struct Tickets {
     go_on: Option<String>,
 }
 
-/// For how long a ticket may be used again and again, by the body of an approval; none for once.
-pub(super) fn reuse(body: &[u8]) -> Result<Option<u64>, Refusal> {
+/// An approval, by the body of its request.
+pub(super) fn approval(id: String, body: &[u8]) -> Result<ApprovalRequest, Refusal> {
+    let ApproveRequest { reuse_seconds, comment } = read(body, "{\"reuseSeconds\": N, \"comment\": TEXT}")?;
+    Ok(ApprovalRequest::Answer { id, answer: Answer::Approve { reuse_seconds }, comment: checked(comment)? })
+}
+
+/// Any other answer, by the body of its request.
+pub(super) fn other(id: String, answer: Answer, body: &[u8]) -> Result<ApprovalRequest, Refusal> {
+    let CommentRequest { comment } = read(body, "{\"comment\": TEXT}")?;
+    Ok(ApprovalRequest::Answer { id, answer, comment: checked(comment)? })
+}
+
+fn read<T: Default + for<'a> Deserialize<'a>>(body: &[u8], form: &str) -> Result<T, Refusal> {
     if body.is_empty() {
-        return Ok(None);
+        return Ok(T::default());
     }
-    let answer: AnswerRequest =
-        serde_json::from_slice(body).map_err(|e| Refusal::bad_request(format!("the body is not {{\"reuseSeconds\": N}}: {e}")))?;
-    Ok(answer.reuse_seconds)
+    serde_json::from_slice(body).map_err(|error| Refusal::bad_request(format!("the body is not {form}: {error}")))
+}
+
+/// A comment, if it is one: it is shown in a terminal, a log and an answer.
+fn checked(comment: Option<String>) -> Result<Option<String>, Refusal> {
+    match comment {
+        Some(text) if text.chars().count() > LONGEST_COMMENT || text.chars().any(char::is_control) => {
+            Err(Refusal::bad_request(format!("comment: a line of at most {LONGEST_COMMENT} characters is taken")))
+        }
+        comment => Ok(comment.filter(|text| !text.trim().is_empty())),
+    }
 }
 
 /// Answers a request about tickets; one that the caller may not see is not found.
@@ -72,8 +104,6 @@ pub async fn answer(
             json(&Tickets { items: page.items, go_on: page.go_on })
         }
         ApprovalRequest::Get(id) => json(&approvals.get(id, caller, cluster).await?),
-        ApprovalRequest::Answer { id, approve, reuse_seconds } => {
-            json(&approvals.answer(id, caller, cluster, *approve, *reuse_seconds).await?)
-        }
+        ApprovalRequest::Answer { id, answer, comment } => json(&approvals.answer(id, caller, cluster, *answer, comment.as_deref()).await?),
     }
 }

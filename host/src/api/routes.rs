@@ -3,7 +3,7 @@
 use schemars::{Schema, SchemaGenerator};
 
 use super::{ApiRequest, ApprovalRequest, Identity, SessionRequest, Status, approvals, sessions, state};
-use crate::approve::Ticket;
+use crate::approve::{Answer, Ticket};
 use crate::status::Refusal;
 
 /// One operation of the API.
@@ -178,28 +178,50 @@ pub(super) const ROUTES: &[Route] = &[
         path: "/postern/v1/approvals/{id}/approve",
         summary: "Approves a ticket: for one operation, or for as many as come in some seconds.",
         parameters: &[],
-        body: Some(|schemas| schemas.subschema_for::<approvals::AnswerRequest>()),
+        body: Some(|schemas| schemas.subschema_for::<approvals::ApproveRequest>()),
         answer: ResponseContent::Json(|schemas| schemas.subschema_for::<Ticket>()),
         who_may: "The groups that the ticket names, but not who asked for it.",
-        parse: |given| {
-            Ok(ApiRequest::Approval(ApprovalRequest::Answer {
-                id: given.path_parameter(0),
-                approve: true,
-                reuse_seconds: approvals::reuse(given.body)?,
-            }))
-        },
+        parse: |given| Ok(ApiRequest::Approval(approvals::approval(given.path_parameter(0), given.body)?)),
     },
     Route {
         method: "POST",
         path: "/postern/v1/approvals/{id}/deny",
         summary: "Denies a ticket.",
         parameters: &[],
-        body: None,
+        body: Some(|schemas| schemas.subschema_for::<approvals::CommentRequest>()),
         answer: ResponseContent::Json(|schemas| schemas.subschema_for::<Ticket>()),
         who_may: "The groups that the ticket names, but not who asked for it.",
-        parse: |given| {
-            Ok(ApiRequest::Approval(ApprovalRequest::Answer { id: given.path_parameter(0), approve: false, reuse_seconds: None }))
-        },
+        parse: |given| Ok(ApiRequest::Approval(approvals::other(given.path_parameter(0), Answer::Deny, given.body)?)),
+    },
+    Route {
+        method: "POST",
+        path: "/postern/v1/approvals/{id}/reopen",
+        summary: "Takes a denial back: the ticket is pending again.",
+        parameters: &[],
+        body: Some(|schemas| schemas.subschema_for::<approvals::CommentRequest>()),
+        answer: ResponseContent::Json(|schemas| schemas.subschema_for::<Ticket>()),
+        who_may: "Who denied it.",
+        parse: |given| Ok(ApiRequest::Approval(approvals::other(given.path_parameter(0), Answer::Reopen, given.body)?)),
+    },
+    Route {
+        method: "POST",
+        path: "/postern/v1/approvals/{id}/revoke",
+        summary: "Ends an approved ticket that may still be used.",
+        parameters: &[],
+        body: Some(|schemas| schemas.subschema_for::<approvals::CommentRequest>()),
+        answer: ResponseContent::Json(|schemas| schemas.subschema_for::<Ticket>()),
+        who_may: "The groups that the ticket names, but not who asked for it.",
+        parse: |given| Ok(ApiRequest::Approval(approvals::other(given.path_parameter(0), Answer::Revoke, given.body)?)),
+    },
+    Route {
+        method: "POST",
+        path: "/postern/v1/approvals/{id}/cancel",
+        summary: "Ends a ticket that is pending or approved.",
+        parameters: &[],
+        body: Some(|schemas| schemas.subschema_for::<approvals::CommentRequest>()),
+        answer: ResponseContent::Json(|schemas| schemas.subschema_for::<Ticket>()),
+        who_may: "Who asked for it.",
+        parse: |given| Ok(ApiRequest::Approval(approvals::other(given.path_parameter(0), Answer::Cancel, given.body)?)),
     },
     Route {
         method: "GET",

@@ -140,7 +140,8 @@ impl SessionRequest {
         let digest = |text: &str| sha256(text.as_bytes());
         match self {
             Self::List { filter, .. } if filter.looks_inside() => {
-                let Filter { user, since, until, namespace, verb, resource, pod, verdict, text } = filter;
+                // A request is about one cluster: which, its event says.
+                let Filter { user, cluster: _, since, until, namespace, verb, resource, pod, verdict, text } = filter;
                 Some(
                     json!({"user": user, "since": since, "until": until, "namespace": namespace, "verb": verb, "resource": resource, "pod": pod,
                     "verdict": verdict, "textSha256": text.as_deref().map(digest)}),
@@ -164,6 +165,7 @@ pub(super) fn limit(given: &RouteRequest<'_>) -> Result<usize, Refusal> {
 pub(super) fn filter(given: &RouteRequest<'_>) -> Result<Filter, Refusal> {
     Ok(Filter {
         user: given.text("user"),
+        cluster: None,
         since: given.number("since")?.map(|second| second.min(i64::MAX as u64)),
         until: given.number("until")?.map(|second| second.min(i64::MAX as u64)),
         namespace: given.text("namespace"),

@@ -1,4 +1,5 @@
 use super::*;
+use crate::approve::Answer;
 
 fn parse(method: &str, target: &str, body: &str) -> Result<ApiRequest, u16> {
     ApiRequest::parse(&method.parse().unwrap(), &target.parse().unwrap(), body.as_bytes()).map_err(|refusal| refusal.code.as_u16())
@@ -6,11 +7,21 @@ fn parse(method: &str, target: &str, body: &str) -> Result<ApiRequest, u16> {
 
 #[test]
 fn requests_are_read_by_the_routes_and_by_nothing_else() {
-    let answer =
-        |id: &str, approve, reuse_seconds| Ok(ApiRequest::Approval(ApprovalRequest::Answer { id: id.into(), approve, reuse_seconds }));
-    assert_eq!(parse("POST", "/postern/v1/approvals/a1/approve", r#"{"reuseSeconds": 60}"#), answer("a1", true, Some(60)));
-    assert_eq!(parse("POST", "/postern/v1/approvals/a1/approve", ""), answer("a1", true, None));
-    assert_eq!(parse("POST", "/postern/v1/approvals/a1/deny", ""), answer("a1", false, None));
+    let answer = |answer, comment: Option<&str>| {
+        Ok(ApiRequest::Approval(ApprovalRequest::Answer { id: "a1".into(), answer, comment: comment.map(str::to_owned) }))
+    };
+    let post = |what: &str, body: &str| parse("POST", &format!("/postern/v1/approvals/a1/{what}"), body);
+    assert_eq!(post("approve", r#"{"reuseSeconds": 60}"#), answer(Answer::Approve { reuse_seconds: Some(60) }, None));
+    assert_eq!(post("approve", ""), answer(Answer::Approve { reuse_seconds: None }, None));
+    assert_eq!(post("approve", r#"{"reuseSeconds": null, "comment": "go"}"#), answer(Answer::Approve { reuse_seconds: None }, Some("go")));
+    for (what, done) in [("deny", Answer::Deny), ("reopen", Answer::Reopen), ("revoke", Answer::Revoke), ("cancel", Answer::Cancel)] {
+        assert_eq!(post(what, ""), answer(done, None));
+        assert_eq!(post(what, r#"{"comment": " "}"#), answer(done, None));
+        assert_eq!(post(what, r#"{"comment": "why"}"#), answer(done, Some("why")));
+        assert_eq!(post(what, r#"{"comment": "two\nlines"}"#), Err(400));
+        assert_eq!(post(what, &format!("{{\"comment\": \"{}\"}}", "x".repeat(501))), Err(400));
+        assert_eq!(post(what, r#"{"reuseSeconds": 1}"#), Err(400));
+    }
     assert_eq!(
         parse("GET", "/postern/v1/approvals?limit=9999", ""),
         Ok(ApiRequest::Approval(ApprovalRequest::List { limit: 500, after: None }))

@@ -19,7 +19,7 @@ use crate::digest::hex;
 use crate::identify::Caller;
 use crate::status::Refusal;
 pub use intent::Intent;
-pub use ticket::{GivenApproval, Requirement, Summary, Taken, Ticket, TicketState};
+pub use ticket::{Answer, GivenApproval, GivenRefusal, Requirement, Summary, Taken, Ticket, TicketState};
 pub use tickets::{Page, Seen, SqliteTickets, Tickets};
 
 /// How often an answer is put to a ticket that others answer at the same moment.
@@ -53,8 +53,8 @@ impl Approvals {
         one == other || self.same_person.iter().any(|names| is_of(names, one) && is_of(names, other))
     }
 
-    /// The ticket that an intent gets where it has none.
-    pub fn wanted(&self, intent: &Intent<'_>, requirements: &[Requirement]) -> Result<Ticket, Refusal> {
+    /// The ticket that an intent gets where it has none; `source` is the address it comes from.
+    pub fn wanted(&self, intent: &Intent<'_>, requirements: &[Requirement], source: &str) -> Result<Ticket, Refusal> {
         let Intent { caller, operation, .. } = intent;
         let now = now();
         let life = requirements.iter().map(|r| u64::from(r.valid_seconds)).min().unwrap_or(0);
@@ -67,6 +67,9 @@ impl Approvals {
             operation: intent.summary(&operation.cluster),
             requirements: requirements.to_vec(),
             approvals: Vec::new(),
+            refusal: None,
+            source: source.to_owned(),
+            session: caller.credential.clone(),
             state: TicketState::Pending,
             created: now,
             ends: now + life,
@@ -109,7 +112,9 @@ impl Approvals {
             return Ok(None);
         }
         if ticket.reusable {
-            return Ok(Some(Taken(ticket.clone())));
+            // It may have been revoked since it was looked at.
+            let now_kept = self.store.get(&ticket.id).await.map_err(|e| unusable(&e))?;
+            return Ok(now_kept.filter(|kept| kept.state == TicketState::Approved && kept.ends > now()).map(Taken));
         }
         let used = Ticket { state: TicketState::Used, ..ticket.clone() };
         Ok(self.store.replace(used).await.map_err(|e| unusable(&e))?.map(Taken))
@@ -136,17 +141,17 @@ impl Approvals {
         ticket.ok_or_else(|| no_such(id))
     }
 
-    /// Approves or denies. `reuse` lets the ticket be used for so many seconds instead of once.
+    /// Does with a ticket what somebody wants, who may, and says why where they do.
     pub async fn answer(
         &self,
         id: &str,
         caller: &Caller,
         cluster: Option<&str>,
-        approve: bool,
-        reuse: Option<u64>,
+        answer: Answer,
+        comment: Option<&str>,
     ) -> Result<Ticket, Refusal> {
         for _ in 0..ATTEMPTS {
-            let answered = self.answered(self.get(id, caller, cluster).await?, caller, approve, reuse)?;
+            let answered = self.answered(self.get(id, caller, cluster).await?, caller, answer, comment)?;
             // Whoever answers may hang up before they hear of it: those who wait look at the ticket all the same.
             let _told = Told(&self.changed);
             if let Some(ticket) = self.store.replace(answered).await.map_err(|e| unusable(&e))? {
@@ -157,36 +162,83 @@ impl Approvals {
     }
 
     /// A ticket as it is once somebody has answered it, who may.
-    fn answered(&self, mut ticket: Ticket, caller: &Caller, approve: bool, reuse: Option<u64>) -> Result<Ticket, Refusal> {
+    fn answered(&self, mut ticket: Ticket, caller: &Caller, answer: Answer, comment: Option<&str>) -> Result<Ticket, Refusal> {
         let now = now();
-        if self.is_same_person(&ticket.username, &caller.username) {
-            return Err(Refusal::forbidden("nobody approves or denies what they asked for themselves"));
+        let is_own = self.is_same_person(&ticket.username, &caller.username);
+        match answer {
+            Answer::Cancel if ticket.requester != identity(caller) => {
+                return Err(Refusal::forbidden("who asked for it cancels it; to refuse it, deny it"));
+            }
+            Answer::Cancel => {}
+            _ if is_own => {
+                return Err(Refusal::forbidden(
+                    "nobody approves or denies what they asked for themselves; cancel it if you want it no more",
+                ));
+            }
+            _ if !may_answer(&ticket, caller) => {
+                return Err(Refusal::forbidden("the approval must come from another group; the ticket names which"));
+            }
+            _ => {}
         }
-        if !may_answer(&ticket, caller) {
-            return Err(Refusal::forbidden("the approval must come from another group; the ticket names which"));
+        let state = if ticket.ends <= now { None } else { Some(ticket.state) };
+        let is_in_time = match answer {
+            Answer::Approve { .. } | Answer::Deny => state == Some(TicketState::Pending),
+            Answer::Cancel => matches!(state, Some(TicketState::Pending | TicketState::Approved)),
+            Answer::Reopen => state == Some(TicketState::Denied),
+            Answer::Revoke => state == Some(TicketState::Approved),
+        };
+        if !is_in_time {
+            let state = state.map_or("expired", TicketState::name);
+            return Err(Refusal::conflict(format!("the ticket {} is {state} already; it cannot be {}", ticket.id, done(answer))));
         }
-        if ticket.state != TicketState::Pending || ticket.ends <= now {
-            let state = if ticket.ends <= now { "expired" } else { ticket.state.name() };
-            return Err(Refusal::conflict(format!("the ticket {} is {state} already", ticket.id)));
-        }
-        if ticket.approvals.iter().any(|given| self.is_same_person(&given.username, &caller.username)) {
-            return Err(Refusal::conflict("you have approved this already; the ticket needs somebody else too"));
-        }
-        if !approve {
-            ticket.state = TicketState::Denied;
-            return Ok(ticket);
-        }
-        let (username, groups) = (caller.username.clone(), caller.groups.clone());
-        ticket.approvals.push(GivenApproval { by: identity(caller), username, groups, at: now, reuse_seconds: reuse });
-        if ticket.is_satisfied() {
-            ticket.state = TicketState::Approved;
-            // More than once only as far as everybody said so.
-            if let Some(seconds) = ticket.approvals.iter().map(|given| given.reuse_seconds).min().flatten() {
-                ticket.reusable = true;
-                ticket.ends = ticket.ends.min(now.saturating_add(seconds));
+        let (by, username, comment) = (identity(caller), caller.username.clone(), comment.map(str::to_owned));
+        match answer {
+            Answer::Approve { reuse_seconds } => {
+                if ticket.approvals.iter().any(|given| self.is_same_person(&given.username, &caller.username)) {
+                    return Err(Refusal::conflict("you have approved this already; the ticket needs somebody else too"));
+                }
+                ticket.approvals.push(GivenApproval { by, username, groups: caller.groups.clone(), at: now, reuse_seconds, comment });
+                if ticket.is_satisfied() {
+                    ticket.state = TicketState::Approved;
+                    // More than once only as far as everybody said so.
+                    if let Some(seconds) = ticket.approvals.iter().map(|given| given.reuse_seconds).min().flatten() {
+                        ticket.reusable = true;
+                        ticket.ends = ticket.ends.min(now.saturating_add(seconds));
+                    }
+                }
+            }
+            Answer::Deny => {
+                ticket.state = TicketState::Denied;
+                ticket.refusal = Some(GivenRefusal { by, username, at: now, comment });
+            }
+            Answer::Reopen => {
+                // A no of which it is not known whose it was, as older gateways kept it, is nobody's to take back.
+                if ticket.refusal.as_ref().is_none_or(|given| !self.is_same_person(&given.username, &caller.username)) {
+                    return Err(Refusal::forbidden("a denial is taken back by who gave it"));
+                }
+                ticket.state = TicketState::Pending;
+                ticket.refusal = None;
+            }
+            Answer::Revoke => {
+                ticket.state = TicketState::Revoked;
+                ticket.refusal = Some(GivenRefusal { by, username, at: now, comment });
+            }
+            Answer::Cancel => {
+                ticket.state = TicketState::Cancelled;
+                ticket.refusal = Some(GivenRefusal { by, username, at: now, comment });
             }
         }
         Ok(ticket)
+    }
+}
+
+fn done(answer: Answer) -> &'static str {
+    match answer {
+        Answer::Approve { .. } => "approved",
+        Answer::Deny => "denied",
+        Answer::Reopen => "reopened",
+        Answer::Revoke => "revoked",
+        Answer::Cancel => "cancelled",
     }
 }
 

@@ -5,6 +5,9 @@ use crate::body::RequestBody;
 use crate::classify::Operation;
 use crate::store::Database;
 
+/// Lets a ticket pass once.
+const ONCE: Answer = Answer::Approve { reuse_seconds: None };
+
 fn caller(name: &str, groups: &[&str]) -> Caller {
     Caller {
         username: name.into(),
@@ -27,7 +30,7 @@ fn few() -> config::Approvals {
 
 async fn ask(approvals: &Approvals, caller: &Caller, operation: &Operation, body: &RequestBody, required: u32) -> Result<Ticket, Refusal> {
     let intent = Intent { caller, operation, headers: &HeaderMap::new(), body, shown: None };
-    approvals.find_or_open(approvals.wanted(&intent, &[requirement(required)])?).await
+    approvals.find_or_open(approvals.wanted(&intent, &[requirement(required)], "127.0.0.1:1")?).await
 }
 
 fn body(text: &'static [u8]) -> RequestBody {
@@ -55,9 +58,9 @@ async fn what_is_approved_in_one_cluster_is_approved_in_no_other() {
     let prod = ask(&approvals, &ann, &of("prod"), &body(b"{}"), 1).await.unwrap();
     let dev = ask(&approvals, &ann, &of("dev"), &body(b"{}"), 1).await.unwrap();
     assert_ne!(prod.id, dev.id);
-    assert_eq!(approvals.answer(&dev.id, &sue, Some("prod"), true, None).await.unwrap_err().code, 404);
+    assert_eq!(approvals.answer(&dev.id, &sue, Some("prod"), ONCE, None).await.unwrap_err().code, 404);
     assert_eq!(approvals.get(&dev.id, &ann, Some("prod")).await.unwrap_err().code, 404);
-    approvals.answer(&dev.id, &sue, Some("dev"), true, None).await.unwrap();
+    approvals.answer(&dev.id, &sue, Some("dev"), ONCE, None).await.unwrap();
     assert_eq!(ask(&approvals, &ann, &of("prod"), &body(b"{}"), 1).await.unwrap().state, TicketState::Pending);
     assert_eq!(ask(&approvals, &ann, &of("dev"), &body(b"{}"), 1).await.unwrap().state, TicketState::Approved);
     // Two may be pending, in each.
@@ -84,10 +87,10 @@ async fn one_intent_is_one_ticket_and_passes_once() {
     assert_ne!(ask(&approvals, &ann, &delete(WEB), &body(b"{\"gracePeriodSeconds\":0}"), 1).await.unwrap().id, ticket.id, "another body");
     assert!(ask(&approvals, &ann, &delete("/api/v1/namespaces/n"), &body(b""), 1).await.is_err(), "two may be pending");
 
-    assert_eq!(approvals.answer(&ticket.id, &ann, None, true, None).await.unwrap_err().code, 403, "not one's own");
-    assert_eq!(approvals.answer(&ticket.id, &caller("eve", &["dev"]), None, true, None).await.unwrap_err().code, 404, "not seen by others");
-    assert_eq!(approvals.answer(&ticket.id, &sre, None, true, None).await.unwrap().state, TicketState::Approved);
-    assert_eq!(approvals.answer(&ticket.id, &sre, None, false, None).await.unwrap_err().code, 409);
+    assert_eq!(approvals.answer(&ticket.id, &ann, None, ONCE, None).await.unwrap_err().code, 403, "not one's own");
+    assert_eq!(approvals.answer(&ticket.id, &caller("eve", &["dev"]), None, ONCE, None).await.unwrap_err().code, 404, "not seen by others");
+    assert_eq!(approvals.answer(&ticket.id, &sre, None, ONCE, None).await.unwrap().state, TicketState::Approved);
+    assert_eq!(approvals.answer(&ticket.id, &sre, None, Answer::Deny, None).await.unwrap_err().code, 409);
 
     // A restart keeps it.
     let again = Approvals::new(open(&file), &few());
@@ -104,17 +107,28 @@ async fn two_approvals_are_of_two_people_and_another_requester_has_another_ticke
     let (approvals, file) = approvals();
     let ticket = ask(&approvals, &caller("ann", &[]), &delete(WEB), &body(b""), 2).await.unwrap();
     let sue = caller("sue", &["sre"]);
-    assert_eq!(approvals.answer(&ticket.id, &sue, None, true, Some(90)).await.unwrap().state, TicketState::Pending);
-    assert_eq!(approvals.answer(&ticket.id, &sue, None, true, None).await.unwrap_err().code, 409);
-    assert_eq!(approvals.answer(&ticket.id, &caller("tom", &["sre"]), None, true, Some(30)).await.unwrap().state, TicketState::Approved);
+    assert_eq!(
+        approvals.answer(&ticket.id, &sue, None, Answer::Approve { reuse_seconds: Some(90) }, None).await.unwrap().state,
+        TicketState::Pending
+    );
+    assert_eq!(approvals.answer(&ticket.id, &sue, None, ONCE, None).await.unwrap_err().code, 409);
+    assert_eq!(
+        approvals
+            .answer(&ticket.id, &caller("tom", &["sre"]), None, Answer::Approve { reuse_seconds: Some(30) }, None)
+            .await
+            .unwrap()
+            .state,
+        TicketState::Approved
+    );
     let reusable = ask(&approvals, &caller("ann", &[]), &delete(WEB), &body(b""), 2).await.unwrap();
     assert!(approvals.take(&reusable).await.unwrap().is_some() && approvals.take(&reusable).await.unwrap().is_some());
     assert!(reusable.ends <= now() + 30, "for as long as all said so");
     let other = ask(&approvals, &caller("bob", &[]), &delete(WEB), &body(b""), 2).await.unwrap();
     assert_ne!(other.id, ticket.id);
     // More than once only where all said so.
-    approvals.answer(&other.id, &sue, None, true, None).await.unwrap();
-    let once = approvals.answer(&other.id, &caller("tom", &["sre"]), None, true, Some(3600)).await.unwrap();
+    approvals.answer(&other.id, &sue, None, ONCE, None).await.unwrap();
+    let once =
+        approvals.answer(&other.id, &caller("tom", &["sre"]), None, Answer::Approve { reuse_seconds: Some(3600) }, None).await.unwrap();
     assert!(once.state == TicketState::Approved && !once.reusable);
     assert!(approvals.take(&once).await.unwrap().is_some() && approvals.take(&once).await.unwrap().is_none());
     std::fs::remove_file(file).unwrap();
@@ -192,10 +206,10 @@ async fn one_person_with_two_credentials_is_one_person() {
     let of = |issuer: &str, name: &str| Caller { issuer: issuer.into(), ..caller(name, &["sre"]) };
     let ticket = ask(&approvals, &of("https://corp", "ann"), &delete(WEB), &body(b""), 2).await.unwrap();
     for (issuer, name) in [("https://corp", "ann"), ("x509:CN=ca", "ann"), ("https://other", "corp:ann")] {
-        assert_eq!(approvals.answer(&ticket.id, &of(issuer, name), None, true, None).await.unwrap_err().code, 403, "{issuer} {name}");
+        assert_eq!(approvals.answer(&ticket.id, &of(issuer, name), None, ONCE, None).await.unwrap_err().code, 403, "{issuer} {name}");
     }
-    approvals.answer(&ticket.id, &of("https://corp", "sue"), None, true, None).await.unwrap();
-    assert_eq!(approvals.answer(&ticket.id, &of("x509:CN=ca", "sue"), None, true, None).await.unwrap_err().code, 409);
+    approvals.answer(&ticket.id, &of("https://corp", "sue"), None, ONCE, None).await.unwrap();
+    assert_eq!(approvals.answer(&ticket.id, &of("x509:CN=ca", "sue"), None, ONCE, None).await.unwrap_err().code, 409);
     // What one asked for under one credential is not released under another of the same name: that may be somebody else.
     assert_ne!(ask(&approvals, &of("x509:CN=ca", "ann"), &delete(WEB), &body(b""), 2).await.unwrap().id, ticket.id);
     std::fs::remove_file(file).unwrap();
@@ -210,7 +224,7 @@ async fn pages_hold_what_a_caller_may_see_and_what_is_pending_comes_first() {
     let hers = Requirement { approvers: vec!["other".into()], ..requirement(1) };
     for n in 1..1200 {
         let intent = Intent { caller: &caller("eve", &[]), operation: &path(n), headers: &HeaderMap::new(), body: &body(b""), shown: None };
-        approvals.find_or_open(approvals.wanted(&intent, std::slice::from_ref(&hers)).unwrap()).await.unwrap();
+        approvals.find_or_open(approvals.wanted(&intent, std::slice::from_ref(&hers), "127.0.0.1:1").unwrap()).await.unwrap();
     }
     let seen = approvals.list(&caller("sue", &["sre"]), None, 500, None).await.unwrap();
     assert_eq!(seen.items.iter().map(|t| &t.id).collect::<Vec<_>>(), [&mine.id], "those of others hide none");
@@ -236,7 +250,7 @@ async fn who_waits_hears_of_an_answer_though_its_giver_has_gone() {
     let sue = caller("sue", &["sre"]);
     let (waited, ()) = tokio::join!(approvals.wait(&ticket.id, Duration::from_secs(60)), async {
         tokio::task::yield_now().await;
-        let mut answer = Box::pin(approvals.answer(&ticket.id, &sue, None, true, None));
+        let mut answer = Box::pin(approvals.answer(&ticket.id, &sue, None, ONCE, None));
         // The giver is gone once the answer was handed to whoever keeps tickets.
         while approvals.store.get(&ticket.id).await.unwrap().unwrap().state == TicketState::Pending {
             let _ = futures_util::poll!(answer.as_mut());
@@ -252,10 +266,73 @@ async fn two_who_answer_at_the_same_moment_both_count() {
     let ticket = ask(&approvals, &caller("ann", &[]), &delete(WEB), &body(b""), 2).await.unwrap();
     let (sue, tom) = (caller("sue", &["sre"]), caller("tom", &["sre"]));
     let (one, other) =
-        tokio::join!(approvals.answer(&ticket.id, &sue, None, true, None), approvals.answer(&ticket.id, &tom, None, true, None));
+        tokio::join!(approvals.answer(&ticket.id, &sue, None, ONCE, None), approvals.answer(&ticket.id, &tom, None, ONCE, None));
     let states = [one.unwrap().state, other.unwrap().state];
     assert!(states.contains(&TicketState::Approved), "{states:?}");
     let ticket = approvals.get(&ticket.id, &sue, None).await.unwrap();
     assert_eq!((ticket.state, ticket.approvals.len()), (TicketState::Approved, 2));
+    std::fs::remove_file(file).unwrap();
+}
+
+#[tokio::test]
+async fn a_no_has_a_name_and_a_comment_and_is_taken_back_by_who_gave_it() {
+    let (approvals, file) = approvals();
+    let (ann, sue, tom) = (caller("ann", &["dev"]), caller("sue", &["sre"]), caller("tom", &["sre"]));
+    let ticket = ask(&approvals, &ann, &delete(WEB), &body(b""), 1).await.unwrap();
+    assert_eq!((ticket.source.as_str(), &ticket.session), ("127.0.0.1:1", &ann.credential));
+    let denied = approvals.answer(&ticket.id, &sue, None, Answer::Deny, Some("not on a Friday")).await.unwrap();
+    let refusal = denied.refusal.unwrap();
+    assert_eq!((refusal.username.as_str(), refusal.comment.as_deref()), ("sue", Some("not on a Friday")));
+    // Whoever repeats the intent meets the same no.
+    assert_eq!(ask(&approvals, &ann, &delete(WEB), &body(b""), 1).await.unwrap().state, TicketState::Denied);
+    for (who, answer, code) in [
+        (&tom, Answer::Reopen, 403),
+        (&ann, Answer::Reopen, 403),
+        (&sue, ONCE, 409),
+        (&sue, Answer::Revoke, 409),
+        (&ann, Answer::Cancel, 409),
+    ] {
+        assert_eq!(approvals.answer(&ticket.id, who, None, answer, None).await.unwrap_err().code, code, "{} {answer:?}", who.username);
+    }
+    let again = approvals.answer(&ticket.id, &sue, None, Answer::Reopen, None).await.unwrap();
+    assert!(again.state == TicketState::Pending && again.refusal.is_none());
+    let approved = approvals.answer(&ticket.id, &tom, None, ONCE, Some("go on")).await.unwrap();
+    assert_eq!(approved.approvals[0].comment.as_deref(), Some("go on"));
+    assert!(approvals.take(&approved).await.unwrap().is_some());
+    for answer in [Answer::Revoke, Answer::Reopen, Answer::Deny] {
+        assert_eq!(
+            approvals.answer(&ticket.id, &tom, None, answer, None).await.unwrap_err().code,
+            409,
+            "what was used stays used: {answer:?}"
+        );
+    }
+    std::fs::remove_file(file).unwrap();
+}
+
+#[tokio::test]
+async fn what_was_approved_for_a_time_is_revoked_and_what_is_wanted_no_more_cancelled() {
+    let (approvals, file) = approvals();
+    let (ann, bob, sue, tom) = (caller("ann", &["dev"]), caller("bob", &["sre"]), caller("sue", &["sre"]), caller("tom", &["sre"]));
+    let ticket = ask(&approvals, &ann, &delete(WEB), &body(b""), 1).await.unwrap();
+    let open = approvals.answer(&ticket.id, &sue, None, Answer::Approve { reuse_seconds: Some(50) }, None).await.unwrap();
+    assert!(approvals.take(&open).await.unwrap().is_some());
+    assert_eq!(approvals.answer(&ticket.id, &ann, None, Answer::Revoke, None).await.unwrap_err().code, 403, "by those who may approve");
+    approvals.answer(&ticket.id, &tom, None, Answer::Revoke, Some("done")).await.unwrap();
+    assert!(approvals.take(&open).await.unwrap().is_none(), "also by who has it in hand already");
+    assert_eq!(approvals.answer(&ticket.id, &sue, None, Answer::Reopen, None).await.unwrap_err().code, 409);
+    let anew = ask(&approvals, &ann, &delete(WEB), &body(b""), 1).await.unwrap();
+    assert!(anew.id != ticket.id && anew.state == TicketState::Pending);
+    // One's own, and nobody else's, though they may approve it.
+    assert_eq!(approvals.answer(&anew.id, &sue, None, Answer::Cancel, None).await.unwrap_err().code, 403);
+    assert_eq!(approvals.answer(&anew.id, &ann, None, Answer::Cancel, None).await.unwrap().state, TicketState::Cancelled);
+    assert_eq!(approvals.answer(&anew.id, &sue, None, ONCE, None).await.unwrap_err().code, 409, "what is cancelled is approved by nobody");
+    // Who may approve others' tickets may not answer their own in any way but by cancelling it.
+    let own = ask(&approvals, &bob, &delete(WEB), &body(b""), 1).await.unwrap();
+    for answer in [ONCE, Answer::Deny, Answer::Reopen, Answer::Revoke] {
+        assert_eq!(approvals.answer(&own.id, &bob, None, answer, None).await.unwrap_err().code, 403, "{answer:?}");
+    }
+    let approved = approvals.answer(&own.id, &sue, None, ONCE, None).await.unwrap();
+    approvals.answer(&own.id, &bob, None, Answer::Cancel, None).await.unwrap();
+    assert!(approvals.take(&approved).await.unwrap().is_none(), "a yes that came before is worth nothing then");
     std::fs::remove_file(file).unwrap();
 }

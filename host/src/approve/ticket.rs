@@ -15,6 +15,10 @@ pub enum TicketState {
     Denied,
     /// It has passed.
     Used,
+    /// Who asked for it wants it no more.
+    Cancelled,
+    /// It was approved for a time, and somebody who may answer it has ended that.
+    Revoked,
 }
 
 impl TicketState {
@@ -25,6 +29,8 @@ impl TicketState {
             Self::Approved => "approved",
             Self::Denied => "denied",
             Self::Used => "used",
+            Self::Cancelled => "cancelled",
+            Self::Revoked => "revoked",
         }
     }
 }
@@ -49,6 +55,15 @@ pub struct Ticket {
     pub requirements: Vec<Requirement>,
     /// Who has approved.
     pub approvals: Vec<GivenApproval>,
+    /// Who has said no, or has ended it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<GivenRefusal>,
+    /// The address it was asked for from.
+    #[serde(default)]
+    pub source: String,
+    /// The session it was asked for in.
+    #[serde(default)]
+    pub session: String,
     /// Where it has got to.
     pub state: TicketState,
     /// Unix seconds.
@@ -135,6 +150,55 @@ pub struct GivenApproval {
     /// For how long they let it be used more than once, if they did.
     #[serde(default)]
     pub reuse_seconds: Option<u64>,
+    /// What they said to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comment: Option<String>,
+}
+
+/// A no, or the end of a yes.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GivenRefusal {
+    /// Issuer and name.
+    pub by: String,
+    /// The name alone.
+    pub username: String,
+    /// Unix seconds.
+    pub at: u64,
+    /// What they said to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comment: Option<String>,
+}
+
+/// What somebody does with a ticket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Lets it pass: once, or for so many seconds as often as it is asked for.
+    Approve {
+        /// The seconds.
+        reuse_seconds: Option<u64>,
+    },
+    /// Refuses it.
+    Deny,
+    /// Takes a refusal of their own back: it is pending again.
+    Reopen,
+    /// Ends what was approved and may still be used.
+    Revoke,
+    /// Wants what they asked for no more.
+    Cancel,
+}
+
+impl Answer {
+    /// As it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Approve { .. } => "approve",
+            Self::Deny => "deny",
+            Self::Reopen => "reopen",
+            Self::Revoke => "revoke",
+            Self::Cancel => "cancel",
+        }
+    }
 }
 
 impl Ticket {

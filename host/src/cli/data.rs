@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use clap::Subcommand;
 
+use super::place::Configured;
 use super::terminal::{say, visible};
 use crate::config::Config;
 use crate::record::chain::{Chain, Whole, closing};
@@ -20,9 +21,8 @@ pub(super) enum DataCommand {
     /// Closes what two gateways in one data directory left behind: an audit log with two chains, recordings that one sealed while the other wrote on. Every line and
     /// every file stays; an event in the audit log says what was done. The gateway must not run meanwhile.
     Repair {
-        /// The gateway's configuration: it says where its data is.
-        #[arg(long)]
-        config: PathBuf,
+        #[command(flatten)]
+        configured: Configured,
         /// The number (`seq`) of the first event of the audit log that is there: what came before is kept elsewhere.
         #[arg(long, default_value_t = 1)]
         first: u64,
@@ -31,8 +31,8 @@ pub(super) enum DataCommand {
 
 impl DataCommand {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let Self::Repair { config, first } = self;
-        repair(&Config::load(&config)?, first)
+        let Self::Repair { configured, first } = self;
+        repair(&Config::load(&configured.file()?)?, first)
     }
 }
 

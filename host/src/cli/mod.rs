@@ -1,25 +1,43 @@
 //! The command line.
 
+mod about;
 mod approval;
 mod audit;
 mod config;
 mod data;
+mod filter;
+mod kubeconfig;
+mod place;
 mod policy;
 mod remote;
 mod serve;
 mod session;
+mod standing;
 mod support;
 mod table;
 pub mod terminal;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 
 /// A policy gateway in front of the Kubernetes API server.
 #[derive(Parser)]
 #[command(name = "postern", version, about)]
 pub struct Cli {
+    /// How the gateway's own log is written, to standard error.
+    #[arg(long, global = true, env = "POSTERN_LOG_FORMAT", value_enum, default_value_t)]
+    pub log_format: LogFormat,
     #[command(subcommand)]
     command: Command,
+}
+
+/// How the gateway's own log is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// A line for people.
+    #[default]
+    Text,
+    /// A JSON object a line, for programs.
+    Json,
 }
 
 #[derive(Subcommand)]
@@ -41,6 +59,14 @@ enum Command {
     /// Sees to what a gateway keeps.
     #[command(subcommand)]
     Data(data::DataCommand),
+    /// Says which version this is, and what it speaks.
+    Version(about::Version),
+    /// Prints what a shell completes commands by.
+    Completion(about::Completion),
+    /// Writes man pages, one for each command.
+    Man(about::Man),
+    /// Writes a kubeconfig for a caller of the gateway.
+    Kubeconfig(kubeconfig::Kubeconfig),
     /// Gathers what somebody needs who is asked for help, without a secret in it.
     SupportBundle(support::SupportBundle),
 }
@@ -57,6 +83,16 @@ impl Cli {
             Command::Session(session) => session.run(),
             Command::Data(command) => command.run(),
             Command::SupportBundle(bundle) => bundle.run(),
+            Command::Version(version) => {
+                version.run();
+                Ok(())
+            }
+            Command::Completion(completion) => {
+                completion.run();
+                Ok(())
+            }
+            Command::Man(man) => man.run(),
+            Command::Kubeconfig(kubeconfig) => kubeconfig.run(),
         }
     }
 }

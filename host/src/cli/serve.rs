@@ -8,6 +8,8 @@ use base64::Engine;
 use clap::Args;
 use tokio::sync::watch;
 
+use crate::cli::place::Configured;
+use crate::cli::standing;
 use crate::cli::terminal::say;
 use crate::config::Config;
 use crate::files;
@@ -18,11 +20,10 @@ use crate::operations::Operations;
 /// Serves until SIGTERM.
 #[derive(Args)]
 pub struct Serve {
-    /// The configuration.
-    #[arg(long, conflicts_with = "kubeconfig")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    configured: Configured,
     /// Serves the cluster of a kubeconfig for yourself, without a configuration.
-    #[arg(long)]
+    #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
     /// Where the gateway keeps its data, without a configuration.
     #[arg(long, requires = "kubeconfig")]
@@ -43,14 +44,14 @@ impl Serve {
         rustls::crypto::aws_lc_rs::default_provider()
             .install_default()
             .map_err(|_| anyhow::anyhow!("another TLS provider is installed"))?;
-        let (config, followed) = match (&self.config, &self.kubeconfig) {
-            (Some(file), None) => {
-                let text = std::fs::read(file).with_context(|| format!("cannot read the configuration {}", file.display()))?;
-                let config = Config::of_file(file, std::str::from_utf8(&text).context("the configuration is not UTF-8")?)?;
-                (config, Some((file.clone(), text)))
+        let (config, followed) = match (&self.kubeconfig, self.configured.found()) {
+            (None, Some(file)) => {
+                let text = std::fs::read(&file).with_context(|| format!("cannot read the configuration {}", file.display()))?;
+                let config = Config::of_file(&file, std::str::from_utf8(&text).context("the configuration is not UTF-8")?)?;
+                (config, Some((file, text)))
             }
-            (None, Some(kubeconfig)) => (self.personal(kubeconfig)?, None),
-            _ => bail!("give --config FILE, or --kubeconfig FILE to serve a cluster for yourself"),
+            (Some(kubeconfig), _) => (self.personal(kubeconfig)?, None),
+            (None, None) => bail!("give --config FILE, or --kubeconfig FILE to serve a cluster for yourself"),
         };
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?.block_on(serve(
             config,
@@ -93,7 +94,7 @@ async fn serve(config: Config, followed: Option<(PathBuf, Vec<u8>)>, address_fil
     if let Some(file) = address_file {
         files::write(&file, address.to_string().as_bytes())?;
     }
-    say!("postern serves https://{address}");
+    standing::tell(&gateway, &address.to_string(), followed.as_ref().map(|(file, _)| file.as_path()));
     if let Some(operations) = operations {
         say!("metrics and health are at http://{}", operations.address());
         operations.serve(Arc::clone(&gateway))?;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::place::Configured;
 use super::terminal::say;
 use crate::clock::timestamp;
 use crate::support::Bundle;
@@ -11,9 +12,8 @@ use crate::support::Bundle;
 /// Gathers what somebody needs who is asked for help: configuration, state, versions, metrics and the gateway's own log, without a secret. The gateway need not run.
 #[derive(Args)]
 pub struct SupportBundle {
-    /// The gateway's configuration: it says where its data is.
-    #[arg(long)]
-    config: PathBuf,
+    #[command(flatten)]
+    configured: Configured,
     /// The archive that is made; `postern-support-TIME.tar.gz` in this directory unless said.
     #[arg(long)]
     output: Option<PathBuf>,
@@ -24,7 +24,7 @@ pub struct SupportBundle {
 
 impl SupportBundle {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let bundle = Bundle::gather(&self.config, self.data_directory.as_deref())?;
+        let bundle = Bundle::gather(&self.configured.file()?, self.data_directory.as_deref())?;
         let time: String = timestamp().chars().filter(char::is_ascii_alphanumeric).take(15).collect();
         let output = self.output.unwrap_or_else(|| format!("postern-support-{time}.tar.gz").into());
         bundle.write(&output)?;

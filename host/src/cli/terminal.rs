@@ -16,3 +16,9 @@ macro_rules! say {
     };
 }
 pub(crate) use say;
+
+/// How many columns the terminal has that standard output is; none where it is none.
+pub(super) fn width() -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
+    Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
+}

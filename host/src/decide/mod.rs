@@ -126,12 +126,7 @@ impl Decider<'_> {
             let verdict = answer.verdict;
             let said = match &verdict {
                 Ok(verdict) => verdict.reason().map(str::to_owned),
-                Err(why) => {
-                    if !around.only_asks {
-                        policy.complain("an operation", why);
-                    }
-                    Some(why.clone())
-                }
+                Err(why) => Some(why.clone()),
             };
             gathered.record(policy, HookOutcome::of(&verdict), said, answer.annotations, asked);
             match policy.in_force(verdict, answer.exhausted) {

@@ -48,6 +48,45 @@ pub enum OwnToken {
     File(PathBuf),
 }
 
+/// What a kubeconfig's user is known by.
+pub enum Presented {
+    /// A bearer token.
+    Token(Zeroizing<String>),
+    /// A client certificate, as DER.
+    Certificate(Vec<u8>),
+}
+
+impl Presented {
+    /// That of a kubeconfig's current context.
+    pub fn by(file: &Path) -> anyhow::Result<Self> {
+        let read = || -> anyhow::Result<Self> {
+            let text = std::fs::read_to_string(file).context("cannot be read")?;
+            let config: Kubeconfig = crate::written::secret_yaml(&text)?;
+            let base = file.parent().unwrap_or(Path::new("."));
+            let context =
+                find(&config.contexts, &config.current_context).with_context(|| format!("has no context {:?}", config.current_context))?;
+            let user = find(&config.users, &context.user).with_context(|| format!("has no user {:?}", context.user))?;
+            let token = match (&user.token_file, &user.token) {
+                (Some(file), _) => {
+                    Some(std::fs::read_to_string(base.join(file)).with_context(|| format!("cannot read {}", file.display()))?)
+                }
+                (None, token) => token.clone(),
+            };
+            if let Some(token) = token {
+                return Ok(Self::Token(Zeroizing::new(token.trim().to_owned())));
+            }
+            let certificate = data_or_file(user.client_certificate_data.as_deref(), user.client_certificate.as_deref(), base)?
+                .context("has neither a token nor a client certificate")?;
+            let first = CertificateDer::pem_slice_iter(&certificate)
+                .next()
+                .context("client-certificate: is none")?
+                .context("client-certificate")?;
+            Ok(Self::Certificate(first.to_vec()))
+        };
+        read().with_context(|| format!("the kubeconfig {}", file.display()))
+    }
+}
+
 #[derive(Deserialize)]
 struct Kubeconfig {
     #[serde(rename = "current-context", default)]

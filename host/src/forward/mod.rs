@@ -28,7 +28,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 pub use credential::{As, access_for};
-pub use kubeconfig::{Access, OwnToken};
+pub use kubeconfig::{Access, OwnToken, Presented};
 pub use seal::Seal;
 pub use send::{LARGEST_ANSWER, Outgoing, Question, Way};
 pub use shared::StreamPermit;

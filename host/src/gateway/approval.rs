@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::Cluster;
 use super::exchange::Exchange;
 use super::keep::masked;
-use crate::approve::{Intent, Ticket, TicketState};
+use crate::approve::{GivenRefusal, Intent, Ticket, TicketState};
 use crate::classify::Shape;
 use crate::decide::{Passed, Pending, Ruling, Terms, may_hide, no_longer_covered};
 use crate::record::Event;
@@ -20,7 +20,7 @@ impl Cluster {
     pub(super) async fn ask(&self, exchange: &Exchange, held: &Pending, event: &mut Event) -> Result<Ticket, Refusal> {
         let Exchange { caller, operation, headers, body, .. } = exchange;
         let intent = Intent { caller, operation, headers, body, shown: shown(exchange, held.terms())? };
-        let wanted = self.approvals.wanted(&intent, held.requirements())?;
+        let wanted = self.approvals.wanted(&intent, held.requirements(), event.source())?;
         // It may be there though its client has gone before it was told.
         event.set("ticket", &wanted.id);
         let ticket = self.approvals.find_or_open(wanted).await?;
@@ -56,7 +56,13 @@ impl Cluster {
             TicketState::Pending => {
                 return Err(Refusal::forbidden(format!("approval {id} was not given in time; run the command again to ask anew")));
             }
-            TicketState::Denied => return Err(Refusal::forbidden(format!("approval {id} was denied"))),
+            TicketState::Denied => return Err(Refusal::forbidden(format!("approval {id} was denied{}", said(&ticket)))),
+            TicketState::Revoked => {
+                return Err(Refusal::forbidden(format!("approval {id} was revoked{}; run the command again to ask anew", said(&ticket))));
+            }
+            TicketState::Cancelled => {
+                return Err(Refusal::forbidden(format!("approval {id} was cancelled; run the command again to ask anew")));
+            }
             TicketState::Used => return Err(used()),
         }
         self.is_there()?;
@@ -88,6 +94,15 @@ fn shown(exchange: &Exchange, terms: &Terms) -> Result<Option<Value>, Refusal> {
     };
     let text = body.and_then(|body| masked(body, terms.masks.as_deref(), &exchange.resource()));
     Ok(text.and_then(|text| serde_json::from_slice(&text).ok()))
+}
+
+/// Who refused a ticket, and what they said to it.
+pub(super) fn said(ticket: &Ticket) -> String {
+    match &ticket.refusal {
+        Some(GivenRefusal { username, comment: Some(comment), .. }) => format!(" by {username}: {comment}"),
+        Some(GivenRefusal { username, .. }) => format!(" by {username}"),
+        None => String::new(),
+    }
 }
 
 /// What a caller is told who waits.

@@ -6,7 +6,7 @@ use std::time::Instant;
 use http::{HeaderMap, Request, header};
 
 use crate::config::Limits;
-use crate::identify::Caller;
+use crate::identify::{Caller, Unverified};
 use crate::metrics::Count;
 use crate::record::{AuditLog, Event};
 use crate::slots::{Slot, Slots};
@@ -41,12 +41,15 @@ pub(super) fn identified(
         event.trace(audit.tracer(), headers);
     }
     audit.step(event, Step::Identify, identifying);
-    caller.inspect_err(|refusal| unknown(refusal, audit, event))
+    caller.inspect_err(|refusal| unknown(refusal, audit, headers, event))
 }
 
 /// It is not known who asked.
-fn unknown(refusal: &Refusal, audit: &AuditLog, event: &mut Event) {
+fn unknown(refusal: &Refusal, audit: &AuditLog, headers: &HeaderMap, event: &mut Event) {
     event.verdict(Verdict::Unauthenticated);
+    if let Some(said) = Unverified::of(headers) {
+        event.set("unverified", said);
+    }
     // What cannot be known just now is nobody's failed login.
     if refusal.code.is_client_error() {
         audit.count_of_all(Count::FailedLogins);

@@ -11,6 +11,7 @@ use super::arrive::{self, take};
 use super::clusters::Listed;
 use super::route::Elsewhere;
 use crate::api::{self, ApiRequest, ApprovalRequest, Asking, ClusterState, Identity, Policies, PolicyDirectory, Status};
+use crate::approve::Answer;
 use crate::body::{Body, read_request};
 use crate::identify::{Caller, name};
 use crate::listen::Peer;
@@ -111,11 +112,14 @@ impl Gateway {
         let sources = &self.sources;
         match asked {
             ApiRequest::Approval(approval) => {
-                if let ApprovalRequest::Answer { id, approve, reuse_seconds } = approval {
+                if let ApprovalRequest::Answer { id, answer, comment } = approval {
                     // Who lets what pass is on the disk before it passes.
-                    event.set("answers", id).set("answer", if *approve { "approve" } else { "deny" });
-                    if let Some(seconds) = reuse_seconds {
+                    event.set("answers", id).set("answer", answer.name());
+                    if let Answer::Approve { reuse_seconds: Some(seconds) } = answer {
                         event.set("reuseSeconds", seconds);
+                    }
+                    if let Some(comment) = comment {
+                        event.set("comment", comment);
                     }
                     self.audit.record_durably(event, Stage::Decided).await?;
                 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use http::HeaderMap;
+use serde::Serialize;
 
 pub use certificate::{CertificateCa, HandshakeOnly, Presented};
 pub use claims::{Claims, Mappings};
@@ -45,9 +46,47 @@ pub struct Caller {
     pub cluster: Arc<str>,
 }
 
+/// Most of what an unverified token says that is recorded, in characters of each claim.
+const LONGEST_UNVERIFIED: usize = 200;
+
 /// See [`Caller::credential`].
 fn credential_id(issuer: &str, username: &str, own: &[u8]) -> String {
     digest::hex(&digest::of_parts(&[issuer.as_bytes(), username.as_bytes(), own])[..8])
+}
+
+/// What of a token goes into the id of its session: its `jti`, or the token itself where it has none.
+pub fn own_of_token(token: &str) -> Vec<u8> {
+    let jti = unverified_parts(token).and_then(|[_, claims]| claims.get("jti")?.as_str().filter(|id| !id.is_empty()).map(str::to_owned));
+    jti.unwrap_or_else(|| token.to_owned()).into_bytes()
+}
+
+/// What a token says of itself that nobody has verified: it may be anything.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub struct Unverified {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    issuer: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subject: Option<String>,
+    /// Its `jti`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
+}
+
+impl Unverified {
+    /// What the token of a request says; none where it has none, or none that says anything.
+    pub fn of(headers: &HeaderMap) -> Option<Self> {
+        let Ok(Credentials::Token(token)) = headers::credentials(headers) else { return None };
+        let [_, claims] = unverified_parts(&token)?;
+        let said = |name: &str| claims.get(name)?.as_str().map(|text| text.chars().take(LONGEST_UNVERIFIED).collect::<String>());
+        Some(Self { issuer: said("iss"), subject: said("sub"), id: said("jti") })
+            .filter(|said| *said != Self { issuer: None, subject: None, id: None })
+    }
+}
+
+/// Whether a session is that of a credential, by what of it goes into the id, in the hands of a user of an issuer: of the gateway's only cluster, or of one of several.
+pub fn is_session_of(session: &str, issuer: &str, username: &str, cluster: &str, own: &[u8]) -> bool {
+    let alone = credential_id(issuer, username, own);
+    alone == session || within::session(issuer, username, cluster, &alone) == session
 }
 
 /// Tells who is calling.

@@ -16,6 +16,11 @@ pub struct Within {
     known: Cache<String, Known>,
 }
 
+/// The session in one of several clusters of a credential that has a session of its own at the gateway.
+pub(super) fn session(issuer: &str, username: &str, cluster: &str, credential: &str) -> String {
+    credential_id(issuer, username, &[cluster.as_bytes(), b" ", credential.as_bytes()].concat())
+}
+
 /// Who somebody was identified as, and what they are here.
 type Known = (Arc<Caller>, Arc<Caller>);
 
@@ -30,9 +35,8 @@ impl Within {
         if let Some((_, here)) = self.known.get(&caller.credential).filter(|(known, _)| Arc::ptr_eq(known, caller)) {
             return here;
         }
-        let own = [self.cluster.as_bytes(), b" ", caller.credential.as_bytes()].concat();
         let here = Arc::new(Caller {
-            credential: credential_id(&caller.issuer, &caller.username, &own),
+            credential: session(&caller.issuer, &caller.username, &self.cluster, &caller.credential),
             cluster: Arc::clone(&self.cluster),
             ..Caller::clone(caller)
         });

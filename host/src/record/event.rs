@@ -117,6 +117,11 @@ impl Event {
         }
     }
 
+    /// The address that the request came from.
+    pub fn source(&self) -> &str {
+        self.text_of("source").unwrap_or_default()
+    }
+
     /// A field that is a text without escapes.
     fn text_of(&self, name: &str) -> Option<&str> {
         let (_, range) = self.fields.iter().find(|(known, _)| *known == name)?;

@@ -6,6 +6,7 @@
 pub mod chain;
 mod entry;
 mod event;
+pub mod query;
 mod queue;
 pub mod rotated;
 pub mod session;

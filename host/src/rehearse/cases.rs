@@ -6,17 +6,18 @@ use std::sync::Arc;
 use anyhow::Context;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::given::Wanted;
-use super::{Said, Stage};
+use super::{PolicyOutput, Said, Stage};
 use crate::policy::contract::Output;
 use crate::policy::grants::Capability;
 use crate::policy::{Policy, PolicyFile, Surroundings};
 
 /// A file of cases.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct CaseFile {
     /// The settings of cases that name none.
@@ -30,7 +31,7 @@ pub struct CaseFile {
 }
 
 /// One case.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Case {
     /// What it shows.
@@ -61,7 +62,7 @@ pub struct Case {
 }
 
 /// Objects beside an operation.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Around {
     /// The Namespace.
@@ -82,7 +83,7 @@ impl Around {
 }
 
 /// A counter that stands at something.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Counted {
     /// Its key.
@@ -94,7 +95,7 @@ pub struct Counted {
 }
 
 /// What is expected: a verdict, and as much of the rest as matters.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Expect {
     /// The verdict alone.
@@ -104,7 +105,7 @@ pub enum Expect {
 }
 
 /// A verdict and more.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct More {
     /// The verdict.
@@ -124,7 +125,7 @@ pub struct More {
 }
 
 /// An object that comes back.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ObjectCase {
     /// As the API server sends it.
@@ -138,7 +139,7 @@ pub struct ObjectCase {
 }
 
 /// A piece of what a container writes.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ChunkCase {
     /// stdout, stderr or log; stdout when it is not said.
@@ -171,18 +172,58 @@ pub struct Tried {
     pub verdicts: BTreeSet<String>,
     /// The policy's rules that match, by their place.
     pub rules: BTreeSet<usize>,
+    /// What the policy wrote, call by call.
+    pub written: Vec<PolicyOutput>,
     /// Microseconds it took.
     pub took: std::time::Duration,
 }
 
+/// What may be expected of an operation, of an object, and of a piece of a stream.
+const OF_OPERATIONS: [&str; 6] = ["allow", "mask", "block", "require-approval", "failed", "not-asked"];
+const OF_OBJECTS: [&str; 5] = ["allow", "mask", "block", "terminate", "failed"];
+const OF_CHUNKS: [&str; 4] = ["forward", "replace", "terminate", "failed"];
+
 impl CaseFile {
-    /// Reads the text of a file.
+    /// Reads the text of a file, and sees that each case can be tried, before anything is built.
     pub fn parse(text: &str) -> anyhow::Result<Self> {
-        Ok(serde_saphyr::from_str(text)?)
+        let file: Self = serde_saphyr::from_str(text)?;
+        for (at, case) in file.cases.iter().enumerate() {
+            case.check().with_context(|| format!("cases[{at}] ({})", case.name))?;
+        }
+        Ok(file)
+    }
+
+    /// The JSON Schema of such files.
+    pub fn schema() -> String {
+        serde_json::to_string_pretty(&schemars::schema_for!(Self)).unwrap_or_default() + "\n"
+    }
+}
+
+impl Expect {
+    fn check(&self, known: &[&str]) -> anyhow::Result<()> {
+        let (Self::Verdict(verdict) | Self::More(More { verdict, .. })) = self;
+        anyhow::ensure!(known.contains(&verdict.as_str()), "expect: {verdict:?} is none; there are {}", known.join(", "));
+        Ok(())
     }
 }
 
 impl Case {
+    /// Whether it can be tried.
+    fn check(&self) -> anyhow::Result<()> {
+        self.operation.given(self.body.as_ref(), Surroundings::default()).context("operation")?;
+        self.expect.iter().try_for_each(|expect| expect.check(&OF_OPERATIONS))?;
+        for (at, object) in self.objects.iter().enumerate() {
+            object.expect.iter().try_for_each(|expect| expect.check(&OF_OBJECTS)).with_context(|| format!("objects[{at}]"))?;
+        }
+        for (at, chunk) in self.chunks.iter().enumerate() {
+            chunk
+                .piece()
+                .and(chunk.expect.iter().try_for_each(|expect| expect.check(&OF_CHUNKS)))
+                .with_context(|| format!("chunks[{at}]"))?;
+        }
+        Ok(())
+    }
+
     /// Tries it with a module.
     pub fn try_with(&self, stage: &Stage, module: &[u8], file: &CaseFile, index: usize) -> anyhow::Result<(Tried, Arc<Policy>)> {
         let settings = self.settings.clone().or_else(|| file.settings.clone());
@@ -247,6 +288,7 @@ impl Case {
         let rules = policy.manifest.rules.iter().enumerate();
         tried.rules = rules.filter(|(_, rule)| rule.matches(&given.operation)).map(|(at, _)| at).collect();
         (tried.said, tried.verdicts, tried.took) = (said, verdicts, began.elapsed());
+        tried.written = stage.written();
         Ok(tried)
     }
 }
@@ -344,8 +386,20 @@ mod tests {
 
     #[test]
     fn a_case_file_is_strict() {
-        let file = CaseFile::parse("cases:\n- name: a\n  operation: {verb: get, resource: pods}\n  expect: allow\n- name: b\n  operation: {verb: get, resource: pods}\n  expect: {verdict: block, reason: x}\n").unwrap();
+        let file = CaseFile::parse("cases:\n- name: a\n  operation: {verb: list, resource: pods}\n  expect: allow\n- name: b\n  operation: {verb: list, resource: pods}\n  expect: {verdict: block, reason: x}\n").unwrap();
         assert_eq!(file.cases[0].expect, Some(Expect::Verdict("allow".into())));
         assert!(CaseFile::parse("cases:\n- nam: a\n").unwrap_err().to_string().contains("nam"));
+        let get = "cases:\n- name: a\n  operation: {verb: list, resource: pods}\n";
+        for (rest, why) in [
+            ("  expect: blocked\n", "cases[0] (a): expect: \"blocked\" is none; there are allow"),
+            ("  objects: [{object: {}, expect: not-asked}]\n", "cases[0] (a): objects[0]: expect: \"not-asked\" is none"),
+            ("  chunks: [{channel: stdlog, text: a}]\n", "cases[0] (a): chunks[0]: channel: stdlog is none"),
+            ("  chunks: [{text: a, expect: allow}]\n", "cases[0] (a): chunks[0]: expect: \"allow\" is none"),
+        ] {
+            let told = format!("{:#}", CaseFile::parse(&format!("{get}{rest}")).unwrap_err());
+            assert!(told.starts_with(why), "{told}");
+        }
+        let told = format!("{:#}", CaseFile::parse("cases:\n- name: a\n  operation: {verb: fetch, resource: pods}\n").unwrap_err());
+        assert!(told.starts_with("cases[0] (a): operation: verb: fetch is none"), "{told}");
     }
 }

@@ -8,9 +8,9 @@ pub mod cases;
 pub mod given;
 pub mod recorded;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
@@ -22,13 +22,15 @@ use crate::config::{Policies, Unmatched};
 use crate::decide::{Decider, Ruling, Terms};
 use crate::mask::{PlanCache, Scope, TokenKey};
 use crate::policy::contract::Output;
-use crate::policy::{Cache, CallLimits, CounterOwner, Counters, Directory, HookOutcome, Loader, Policy, PolicySet, Runtime};
+use crate::policy::{Cache, CallLimits, CounterOwner, Directory, Hook, HookOutcome, Loader, Policy, PolicySet, Runtime};
 use crate::respond::{Items, Negotiated, Stop, Treatment};
 use crate::stream::filter::Filter;
 use given::RehearsedOperation;
 
 /// Largest object taken.
 const LARGEST: usize = 64 << 20;
+/// Calls of which it is kept what was written: the first, and the last.
+const MOST_OUTPUTS: usize = 100;
 
 /// Where policies are loaded and asked outside a gateway.
 pub struct Stage {
@@ -36,6 +38,20 @@ pub struct Stage {
     pub loader: Loader,
     /// Where their masks are compiled.
     pub plans: Arc<PlanCache>,
+    written: Arc<Mutex<VecDeque<PolicyOutput>>>,
+}
+
+/// What a policy wrote to standard output and error in one call: the text of an exception, and whatever it prints.
+#[derive(Clone, Debug)]
+pub struct PolicyOutput {
+    /// The policy.
+    pub policy: String,
+    /// The hook that was called.
+    pub hook: Hook,
+    /// The text.
+    pub text: String,
+    /// Why the call failed, with the place in the source, where it did and that is known.
+    pub fault: Option<String>,
 }
 
 /// What one policy says of an operation, or all of a directory together.
@@ -73,8 +89,22 @@ impl Stage {
         let limits = CallLimits { deadline: policies.deadline_milliseconds, memory: policies.memory };
         let cache = cache()?;
         cache.prune(&[]);
-        let loader = Loader { runtime: Runtime::start(limits.memory.0, Counters::default())?, cache, limits };
-        Ok(Self { loader, plans: Arc::new(PlanCache::new(TokenKey::new(&[0; 32]))) })
+        let loader = Loader { runtime: Runtime::start_for_author(limits.memory.0)?, cache, limits };
+        let written: Arc<Mutex<VecDeque<PolicyOutput>>> = Arc::default();
+        let kept = Arc::clone(&written);
+        loader.runtime.tell_author(move |said| {
+            let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+            if !said.output.is_empty() {
+                kept.truncate(MOST_OUTPUTS - 1);
+                kept.push_back(PolicyOutput {
+                    policy: said.policy.to_owned(),
+                    hook: said.hook,
+                    text: said.output.to_owned(),
+                    fault: said.fault,
+                });
+            }
+        });
+        Ok(Self { loader, plans: Arc::new(PlanCache::new(TokenKey::new(&[0; 32]))), written })
     }
 
     /// Loads a directory of policies as a gateway would, or, to pin it, whatever its lock file says.
@@ -84,6 +114,11 @@ impl Stage {
             true => Directory::open(runtime, cache()?, policies, data, None),
             false => Directory::open_to_lock(runtime, cache()?, policies, data),
         }
+    }
+
+    /// Takes what policies wrote since it was taken last.
+    pub fn written(&self) -> Vec<PolicyOutput> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).drain(..).collect()
     }
 
     /// Decides an operation with policies.

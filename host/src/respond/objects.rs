@@ -51,9 +51,6 @@ impl Treatment {
         let answer = policy.call_on_object(runtime, &self.subject, &self.plans, Arc::clone(object), size);
         let (exhausted, plan) = (answer.exhausted, answer.plan);
         let wanted = answer.verdict.and_then(|verdict| Wanted::of(verdict, plan));
-        if let Err(why) = &wanted {
-            policy.complain("an object", why);
-        }
         if policy.mode == Mode::Observe {
             observed.add(&policy.name, outcome(&wanted));
             return Ok(Some(None));

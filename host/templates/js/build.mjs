@@ -6,6 +6,6 @@ const { component } = await componentize({
   sourcePath: 'policy.js',
   witPath: 'wit',
   worldName: 'policy-module',
-  disableFeatures: ['stdio', 'random', 'clocks', 'http', 'fetch-event'],
+  disableFeatures: ['random', 'clocks', 'http', 'fetch-event'],
 });
 await writeFile(process.argv[2], component);

@@ -123,11 +123,21 @@ export function definePolicy(description) {
       capabilities: flags(capabilities),
       settingsSchema: JSON.stringify(schema),
     }),
-    onRequest: (operation, body) => description.onRequest?.(new Request(operation, body), settings) ?? allow(),
-    onObject: (operation, object) => description.onObject?.(new Request(operation), new Body(object), settings) ?? allow(),
+    onRequest: (operation, body) => told(() => description.onRequest?.(new Request(operation, body), settings)) ?? allow(),
+    onObject: (operation, object) => told(() => description.onObject?.(new Request(operation), new Body(object), settings)) ?? allow(),
     onChunk: (operation, channel, data) =>
-      description.onChunk?.(new Request(operation), channel, data, settings) ?? { tag: 'forward' },
+      told(() => description.onChunk?.(new Request(operation), channel, data, settings)) ?? { tag: 'forward' },
   };
+}
+
+/** What is thrown is told with its type first: the runtime writes the message and the stack alone. */
+function told(call) {
+  try {
+    return call();
+  } catch (error) {
+    if (error instanceof Error) console.error(`${error.name}: ${error.message}`);
+    throw error;
+  }
 }
 
 /** Settings with what the schema gives for those that are not there; an error where they are not as it says. */

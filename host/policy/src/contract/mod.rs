@@ -9,6 +9,9 @@ use super::grants::Capability;
 use super::rules::Rule;
 use postern_mask::Mask;
 
+/// The versions of the contract that modules may be built against.
+pub const SPOKEN: [&str; 1] = [v0_1::POLICY_INTERFACE];
+
 /// One request, decoded: what policies are told.
 #[derive(Clone, Debug, Default)]
 pub struct Operation {

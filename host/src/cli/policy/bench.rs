@@ -8,7 +8,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::super::table::{self, row};
-use super::{list::duration, load};
+use super::{list::duration, load, tell_written};
 use crate::cli::terminal::say;
 use crate::policy::contract::Output;
 use crate::policy::{Call, Hook, Policy, Surroundings};
@@ -48,12 +48,20 @@ struct Measured {
 
 impl Bench {
     pub(super) fn run(self) -> anyhow::Result<()> {
+        let stage = Stage::open()?;
+        let done = self.measured(&stage);
+        if !self.json {
+            tell_written(&stage);
+        }
+        done
+    }
+
+    fn measured(&self, stage: &Stage) -> anyhow::Result<()> {
         if !(0.01..=600.0).contains(&self.seconds) {
             bail!("--seconds: between 0.01 and 600");
         }
-        let stage = Stage::open()?;
         let began = Instant::now();
-        let policy = load(&stage, &self.file)?;
+        let policy = load(stage, &self.file)?;
         let loaded = began.elapsed();
         let pace =
             Pace { time: Duration::from_secs_f64(self.seconds), pause: Duration::from_secs_f64(self.pause.clamp(0.0, 1000.0) / 1e3) };
@@ -81,7 +89,7 @@ impl Bench {
             })?);
         }
         if policy.has(Hook::OnChunk) {
-            measured.push(chunks(&stage, &policy, &given, pace)?);
+            measured.push(chunks(stage, &policy, &given, pace)?);
         }
         if self.json {
             let hooks = measured.iter().map(|m| {

@@ -146,7 +146,7 @@ fn python(directory: &Path, out: &Path) -> anyhow::Result<()> {
         None => environment(directory, COMPONENTIZE_PY)?.join("componentize-py"),
     };
     let mut build = Command::new(componentize);
-    build.current_dir(directory).args(["-d", "wit", "-w", "policy-module", "componentize", "--stub-wasi", "policy", "-o"]).arg(out);
+    build.current_dir(directory).args(["-d", "wit", "-w", "policy-module", "componentize", "policy", "-o"]).arg(out);
     run(&mut build, "componentize-py")
 }
 
@@ -161,18 +161,20 @@ fn zig(directory: &Path, out: &Path) -> anyhow::Result<()> {
         }
     };
     build.current_dir(directory);
+    let traced = traced(out);
     let target = ["-target", "wasm32-wasi"];
     if directory.join("policy.zig").is_file() {
         // Zig no longer reads C headers itself: they are translated before.
         let translated = output(again(&build).args(["translate-c", "-lc", "-I.", "postern.h"]).args(target), "zig translate-c")?;
         std::fs::write(directory.join("postern.zig"), translated)?;
-        let emit = format!("-femit-bin={}", out.display());
+        let emit = format!("-femit-bin={}", traced.display());
         build.args([
             "build-exe",
             "policy.zig",
             "-mexec-model=reactor",
             "-rdynamic",
             "-OReleaseSmall",
+            "-fno-strip",
             "-lc",
             "-I.",
             "--stack",
@@ -181,9 +183,31 @@ fn zig(directory: &Path, out: &Path) -> anyhow::Result<()> {
         ]);
     } else {
         let stack = format!("-Wl,-z,stack-size={STACK}");
-        build.args(["cc", "policy.c", "-mexec-model=reactor", "-Oz", "-Wall", "-Wextra", &stack, "-o"]).arg(out);
+        build.args(["cc", "policy.c", "-mexec-model=reactor", "-Oz", "-g", "-Wall", "-Wextra", &stack, "-o"]).arg(&traced);
     }
-    run(build.args(target).args(["postern.c", "policy_module.c", "policy_module_component_type.o"]), "zig")
+    run(build.args(target).args(["postern.c", "policy_module.c", "policy_module_component_type.o"]), "zig")?;
+    let module = std::fs::read(&traced).with_context(|| format!("cannot read {}", traced.display()))?;
+    std::fs::write(out, without_lines(&module)?).with_context(|| format!("cannot write {}", out.display()))
+}
+
+/// The module beside another that says of which lines it was made: the same code, many times as large.
+pub(super) fn traced(module: &Path) -> PathBuf {
+    module.with_extension("debug.wasm")
+}
+
+/// A module without what it says of the lines it was made of (DWARF, as `wasm-ld` writes it).
+fn without_lines(module: &[u8]) -> anyhow::Result<Vec<u8>> {
+    let mut kept = wasm_encoder::Module::new();
+    for payload in wasmparser::Parser::new(0).parse_all(module) {
+        let payload = payload?;
+        let is_of_lines = matches!(&payload, wasmparser::Payload::CustomSection(section) if section.name().starts_with(".debug"));
+        if let Some((id, range)) = payload.as_section()
+            && !is_of_lines
+        {
+            kept.section(&wasm_encoder::RawSection { id, data: &module[range] });
+        }
+    }
+    Ok(kept.finish())
 }
 
 /// The same program with the same first arguments.

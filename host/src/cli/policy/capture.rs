@@ -7,6 +7,7 @@ use clap::Args;
 use serde_json::Value;
 
 use super::super::audit::operation_of;
+use super::super::place::Place;
 use super::super::session::RecordingSource;
 use super::recorded::{RecordedOperation, answered, operations};
 use crate::cli::terminal::say;
@@ -17,20 +18,16 @@ use crate::rehearse::recorded;
 /// Where recordings are.
 #[derive(Args, Clone)]
 pub(super) struct Where {
-    /// The gateway's configuration; it says where recordings are.
-    #[arg(long, conflicts_with = "data_directory")]
-    config: Option<PathBuf>,
-    /// The gateway's data directory, instead of a configuration.
-    #[arg(long)]
-    data_directory: Option<PathBuf>,
+    #[command(flatten)]
+    place: Place,
     /// A kubeconfig of the gateway, instead of its files.
-    #[arg(long, conflicts_with_all = ["config", "data_directory"])]
+    #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
 }
 
 impl Where {
     pub(super) fn open(&self) -> anyhow::Result<RecordingSource> {
-        RecordingSource::open(self.config.as_deref(), self.data_directory.clone(), self.kubeconfig.clone())
+        RecordingSource::of(&self.place, self.kubeconfig.clone())
     }
 }
 

@@ -25,7 +25,10 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use clap::Subcommand;
 
+use crate::cli::place::Configured;
 use crate::cli::remote::Remote;
+use crate::cli::table;
+use crate::cli::terminal::say;
 use crate::config::Config;
 use crate::policy::{Policy, PolicyFile};
 use crate::rehearse::Stage;
@@ -57,6 +60,9 @@ pub enum PolicyCommand {
     /// Tries the cases of a folder: operations, and what the policy is to say of them.
     Test(test::Test),
     #[cfg(feature = "authoring")]
+    /// Prints the JSON Schema of files of cases, for editors.
+    CasesSchema,
+    #[cfg(feature = "authoring")]
     /// Measures what calls of a module cost, by hook.
     Bench(bench::Bench),
     #[cfg(feature = "authoring")]
@@ -78,10 +84,9 @@ pub enum PolicyCommand {
     Lock(share::LockCommand),
     /// Lists the policies in force in the gateway of a configuration, and those that do not load.
     List {
-        /// The configuration.
-        #[arg(long)]
-        config: Option<PathBuf>,
-        /// A kubeconfig of the gateway, where no configuration is given; what `KUBECONFIG` names when absent.
+        #[command(flatten)]
+        configured: Configured,
+        /// A kubeconfig of the gateway, instead of its files; what `KUBECONFIG` names where no configuration is found.
         #[arg(long)]
         kubeconfig: Option<PathBuf>,
         /// One of several clusters: its own policies, where it has some, and those that all share otherwise.
@@ -105,6 +110,11 @@ impl PolicyCommand {
             #[cfg(feature = "authoring")]
             Self::Test(test) => test.run(),
             #[cfg(feature = "authoring")]
+            Self::CasesSchema => {
+                super::terminal::out(&crate::rehearse::cases::CaseFile::schema());
+                Ok(())
+            }
+            #[cfg(feature = "authoring")]
             Self::Bench(bench) => bench.run(),
             #[cfg(feature = "authoring")]
             Self::Capture(capture) => capture.run(),
@@ -116,8 +126,22 @@ impl PolicyCommand {
             Self::Push(push) => push.run(),
             Self::Pull(pull) => pull.run(),
             Self::Lock(lock) => lock.run(),
-            Self::List { config: Some(config), cluster, json, .. } => list::list(&Config::load(&config)?, cluster.as_deref(), json),
-            Self::List { kubeconfig, json, .. } => list::list_of(&Remote::open(kubeconfig)?, json),
+            Self::List { configured, kubeconfig, cluster, json } => match (kubeconfig, configured.found()) {
+                (None, Some(config)) => list::list(&Config::load(&config)?, cluster.as_deref(), json),
+                (kubeconfig, _) => list::list_of(&Remote::open(kubeconfig)?, json),
+            },
+        }
+    }
+}
+
+/// Tells what policies wrote while they were asked, as often as they wrote something else.
+fn tell_written(stage: &Stage) {
+    let mut told = std::collections::HashSet::new();
+    for written in stage.written() {
+        if told.insert(written.text.clone()) {
+            say!("\n{} wrote in {}:", written.policy, written.hook.name());
+            written.fault.iter().for_each(|fault| say!("  it failed: {}", table::printable(fault)));
+            written.text.lines().for_each(|line| say!("  {}", table::printable(line)));
         }
     }
 }

@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::build::Language;
 use crate::cli::terminal::say;
+use crate::rehearse::cases::CaseFile;
 
 /// Makes a folder with a policy.
 #[derive(Args)]
@@ -27,7 +28,7 @@ type File = (&'static str, &'static str);
 const WIT: File = ("wit/policy.wit", include_str!("../../../../wit/policy.wit"));
 const CASES: File = ("cases.yaml", include_str!("../../../templates/cases.yaml"));
 
-const RUST: [File; 12] = [
+const RUST: [File; 13] = [
     ("Cargo.toml", include_str!("../../../templates/rust/Cargo.toml.txt")),
     ("src/lib.rs", include_str!("../../../templates/rust/lib.rs")),
     ("sdk/Cargo.toml", include_str!("../../../templates/rust/sdk.Cargo.toml.txt")),
@@ -35,6 +36,7 @@ const RUST: [File; 12] = [
     ("sdk/src/guest.rs", include_str!("../../../../policy-sdk/src/guest.rs")),
     ("sdk/src/kit.rs", include_str!("../../../../policy-sdk/src/kit.rs")),
     ("sdk/src/object.rs", include_str!("../../../../policy-sdk/src/object.rs")),
+    ("sdk/src/output.rs", include_str!("../../../../policy-sdk/src/output.rs")),
     ("sdk/src/request.rs", include_str!("../../../../policy-sdk/src/request.rs")),
     ("sdk/src/review.rs", include_str!("../../../../policy-sdk/src/review.rs")),
     ("sdk/src/shapes.rs", include_str!("../../../../policy-sdk/src/shapes.rs")),
@@ -93,6 +95,7 @@ impl New {
         for (path, text) in own.iter().chain([&WIT, &CASES]).chain(C_SHARED.iter().filter(|_| is_c)) {
             write(&folder, path, text.replace("policy-name", &self.name).as_bytes())?;
         }
+        write(&folder, "cases.schema.json", CaseFile::schema().as_bytes())?;
         if is_c {
             write(&folder, "policy_module_component_type.o", C_TYPES)?;
         }

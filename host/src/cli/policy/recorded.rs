@@ -1,20 +1,24 @@
 //! Recorded operations, and `postern policy explain`, which decides one again.
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::io::Write;
+use std::ops::ControlFlow;
+use std::path::Path;
 
 use anyhow::{Context, bail};
 use clap::Args;
 use serde_json::Value;
 
 use super::super::audit::operation_of;
+use super::super::place::Configured;
 use super::super::session::RecordingSource;
 use super::super::table::{self, printable, row};
 use super::list::sees;
+use super::tell_written;
 use crate::cli::terminal::say;
 use crate::config::Config;
 use crate::policy::{Hook, Policy};
+use crate::record::query::{self, Query};
 use crate::record::session::format::Kind;
 use crate::record::session::read::{Recorded, TimelineItem};
 use crate::rehearse::given::RehearsedOperation;
@@ -106,16 +110,16 @@ pub(super) fn answered(event: &Value, policy: &str) -> Option<Said> {
 pub struct Explain {
     /// The operation's id: that of its audit events, and the `Audit-ID` of its answer.
     id: String,
-    /// The configuration: it says where the audit log, the recordings and the policies are.
-    #[arg(long)]
-    config: PathBuf,
+    #[command(flatten)]
+    configured: Configured,
 }
 
 impl Explain {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let config = Config::load(&self.config)?;
+        let file = self.configured.file()?;
+        let config = Config::load(&file)?;
         let event = event_of(&config.audit_file(), &self.id)?;
-        let place = RecordingSource::open(Some(&self.config), None, None)?;
+        let place = RecordingSource::open(Some(&file), None, None)?;
         let body = match event["session"].as_str() {
             Some(session) => operations(&place, &[session.to_owned()])
                 .unwrap_or_default()
@@ -160,6 +164,7 @@ impl Explain {
         }
         drop(out);
         table::print(&rows);
+        tell_written(&stage);
         let now = stage.decide(policies, &given).said();
         let digests = |answer: &Value| {
             policies.iter().any(|policy| answer["policy"] == policy.name.as_str() && answer["digest"] != policy.digest.as_str())
@@ -225,16 +230,11 @@ fn misses(policy: &Policy, given: &RehearsedOperation) -> String {
 
 /// The last that the audit log says of an operation.
 fn event_of(log: &Path, id: &str) -> anyhow::Result<Value> {
-    let file = std::fs::File::open(log).with_context(|| format!("cannot read {}", log.display()))?;
     let mut found = None;
-    for line in BufReader::new(file).lines() {
-        let line = line?;
-        if line.contains(id)
-            && let Ok(event) = serde_json::from_str::<Value>(&line)
-            && event["id"] == id
-        {
-            found = Some(event);
-        }
-    }
-    found.with_context(|| format!("{} has no event of {id}; `postern audit list` shows the ids", log.display()))
+    query::ask(log, &Query { text: Some(id.to_owned()), ..Query::default() }, |line| {
+        found = serde_json::from_slice::<Value>(line).ok().filter(|event| event["id"] == id).or(found.take());
+        ControlFlow::Continue(())
+    })
+    .with_context(|| format!("cannot read {}", log.display()))?;
+    found.with_context(|| format!("{} has no event of {id}; `postern audit list -o wide` shows the ids", log.display()))
 }

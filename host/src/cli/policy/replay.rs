@@ -7,13 +7,13 @@ use std::sync::Arc;
 use clap::Args;
 use serde_json::Value;
 
-use super::super::session::parse_time;
+use super::super::filter;
 use super::super::table::{self, printable, row};
 use super::capture::Where;
 use super::check::{hooks, needs, rule_text, some};
 use super::list::sees;
 use super::recorded::{answered, operations};
-use super::{load, name_of, read, test};
+use super::{load, name_of, read, tell_written, test};
 use crate::policy::Policy;
 use crate::policy::grants::Capability;
 use crate::policy::module;
@@ -33,6 +33,9 @@ pub struct Replay {
     /// The name the policy had in the recordings; that of the file when absent.
     #[arg(long)]
     name: Option<String>,
+    /// Fails where anything would be answered otherwise, for CI.
+    #[arg(long)]
+    fail_on_change: bool,
     /// Prints JSON.
     #[arg(long)]
     json: bool,
@@ -58,7 +61,7 @@ impl Replay {
         let mut sessions = Vec::new();
         for from in &self.from {
             let is_session = from.len() == 16 && from.bytes().all(|byte| byte.is_ascii_hexdigit());
-            sessions.extend(if is_session { vec![from.clone()] } else { place.since(parse_time(from)?)? });
+            sessions.extend(if is_session { vec![from.clone()] } else { place.since(filter::time(from)?)? });
         }
         sessions.sort();
         sessions.dedup();
@@ -111,7 +114,7 @@ impl Replay {
             });
             let told = serde_json::json!({"operations": all, "same": same, "changed": changed, "withoutBody": unread, "groups": list.collect::<Vec<_>>()});
             println!("{}", serde_json::to_string_pretty(&told)?);
-            return Ok(());
+            return self.judged(changed);
         }
         println!("{all} operations of {} sessions: {same} answered the same, {changed} otherwise", sessions.len());
         if unread > 0 {
@@ -120,8 +123,9 @@ impl Replay {
         if unknown > 0 && unknown == all {
             println!("no rule of the policy matches any of them");
         }
+        tell_written(&stage);
         if groups.is_empty() {
-            return Ok(());
+            return self.judged(changed);
         }
         println!();
         let mut rows = vec![row(["COUNT", "CHANGE", "VERB", "RESOURCE", "CALLER", "EXAMPLE", "WHY"])];
@@ -129,6 +133,12 @@ impl Replay {
             rows.push(row([&group.count.to_string(), change, verb, resource, caller, &group.example, &printable(&group.reason)]));
         }
         table::print(&rows);
+        self.judged(changed)
+    }
+
+    /// Whether what was found is a failure.
+    fn judged(&self, changed: u64) -> anyhow::Result<()> {
+        anyhow::ensure!(!self.fail_on_change || changed == 0, "{changed} operations would be answered otherwise (--fail-on-change)");
         Ok(())
     }
 }

@@ -11,10 +11,11 @@ use clap::Args;
 
 use super::check::rule_text;
 use super::{build, read};
+use crate::cli::table::printable;
 use crate::cli::terminal::say;
 use crate::policy::{Hook, Policy};
-use crate::rehearse::Stage;
 use crate::rehearse::cases::{CaseFile, Tried};
+use crate::rehearse::{PolicyOutput, Stage};
 
 /// How often files are looked at that a person is editing.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -73,7 +74,7 @@ impl Test {
         for (module, cases) in self.files()? {
             let bytes = read(&module)?;
             for file in cases {
-                runs.push(try_file(stage, &bytes, &file).with_context(|| file.display().to_string())?);
+                runs.push(try_file(stage, &bytes, &file)?);
             }
         }
         runs.iter().for_each(print);
@@ -98,9 +99,17 @@ impl Test {
             own.extend(more.into_iter().filter(|file| is_yaml(file)));
         }
         if !own.is_empty() {
+            // What is wrong with them is said before anything is built.
+            for file in &own {
+                cases_in(file)?;
+            }
             let module = match &self.module {
                 Some(module) => module.clone(),
-                None => build::build(&self.directory)?,
+                None => {
+                    let module = build::build(&self.directory)?;
+                    // The one that knows its lines, where the language has two.
+                    Some(build::traced(&module)).filter(|traced| traced.exists()).unwrap_or(module)
+                }
             };
             return Ok(vec![(module, own)]);
         }
@@ -118,9 +127,14 @@ pub(super) fn cases_of(module: &Path) -> Option<PathBuf> {
     Some(module.with_extension("cases.yaml")).filter(|file| file.is_file())
 }
 
-pub(super) fn try_file(stage: &Stage, module: &[u8], file: &Path) -> anyhow::Result<Run> {
+/// Reads a file of cases.
+fn cases_in(file: &Path) -> anyhow::Result<CaseFile> {
     let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let cases = CaseFile::parse(&text)?;
+    CaseFile::parse(&text).with_context(|| file.display().to_string())
+}
+
+pub(super) fn try_file(stage: &Stage, module: &[u8], file: &Path) -> anyhow::Result<Run> {
+    let cases = cases_in(file)?;
     let mut run = Run { file: file.to_owned(), tried: Vec::new(), policy: None };
     for (index, case) in cases.cases.iter().enumerate() {
         match case.try_with(stage, module, &cases, index) {
@@ -140,7 +154,16 @@ fn print(run: &Run) {
         let mark = if tried.differences.is_empty() { "ok" } else { "DIFFERS" };
         say!("  {mark:<8} {}", tried.name);
         tried.differences.iter().for_each(|difference| say!("             {difference}"));
+        tried.written.iter().for_each(|said| tell(said, "             "));
     }
+}
+
+/// Why a policy failed, and what it wrote, line by line after the hook in which it did.
+pub(super) fn tell(said: &PolicyOutput, indent: &str) {
+    if let Some(fault) = &said.fault {
+        say!("{indent}{}", printable(fault));
+    }
+    said.text.lines().for_each(|line| say!("{indent}{}| {}", said.hook.name(), printable(line)));
 }
 
 /// What no case reaches: rules, and hooks.

@@ -14,9 +14,11 @@ use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 
 use super::audit::operation_of;
+use super::filter;
+use super::place::Place;
 use super::table::{self, printable, row};
 use crate::cli::terminal::say;
-use crate::clock::{self, timestamp_of};
+use crate::clock::timestamp_of;
 use crate::record::session::format::Kind;
 use crate::record::session::read::{Body, TimelineItem};
 use crate::record::session::search::Filter;
@@ -25,14 +27,10 @@ pub(super) use place::RecordingSource;
 /// Reads recorded sessions.
 #[derive(Args)]
 pub struct Session {
-    /// The gateway's configuration; it says where recordings are.
-    #[arg(long, global = true, conflicts_with = "data_directory")]
-    config: Option<PathBuf>,
-    /// The gateway's data directory, instead of a configuration.
-    #[arg(long, global = true)]
-    data_directory: Option<PathBuf>,
-    /// A kubeconfig of the gateway, where neither is given: what it lets you see is read over its own API.
-    #[arg(long, global = true)]
+    #[command(flatten)]
+    place: Place,
+    /// A kubeconfig of the gateway, instead of either: what it lets you see is read over its own API. What `KUBECONFIG` names where nothing is said.
+    #[arg(long, global = true, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
     #[command(subcommand)]
     command: SessionCommand,
@@ -98,8 +96,11 @@ struct Which {
     /// The caller's name, or a part of it.
     #[arg(long)]
     user: Option<String>,
-    /// Something was done at or after this time: RFC 3339, or how long ago, for example `2h`.
+    /// The cluster, of a gateway with several.
     #[arg(long)]
+    cluster: Option<String>,
+    /// Something was done at or after this time: `2h` ago, `yesterday`, a date, or RFC 3339.
+    #[arg(long, value_name = "TIME")]
     since: Option<String>,
     /// Something was done at or before this time.
     #[arg(long)]
@@ -116,7 +117,7 @@ struct Which {
     /// Something on this pod.
     #[arg(long)]
     pod: Option<String>,
-    /// Something with this verdict: allow, mask, block, require-approval, failed.
+    /// Something with this verdict: allow, mask, block, require-approval or failed.
     #[arg(long)]
     verdict: Option<String>,
     /// Something with this text in it: a command, output or a call.
@@ -126,7 +127,7 @@ struct Which {
 
 impl Session {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let place = RecordingSource::open(self.config.as_deref(), self.data_directory, self.kubeconfig)?;
+        let place = RecordingSource::of(&self.place, self.kubeconfig)?;
         match self.command {
             SessionCommand::List { filter, json } => list(&place, &filter.filter()?, json),
             SessionCommand::Show { session, bodies } => show(&place, &session, bodies),
@@ -140,9 +141,23 @@ impl Session {
 
 impl Which {
     fn filter(&self) -> anyhow::Result<Filter> {
-        let time = |text: &Option<String>| text.as_deref().map(parse_time).transpose();
-        let Self { user, since, until, namespace, verb, resource, pod, verdict, text } = self.clone();
-        Ok(Filter { user, since: time(&since)?, until: time(&until)?, namespace, verb, resource, pod, verdict, text })
+        let said = |flag: &str, text: &Option<String>, read: fn(&str) -> anyhow::Result<u64>| {
+            text.as_deref().map(|text| read(text).with_context(|| flag.to_owned())).transpose()
+        };
+        let word = |text: &Option<String>, read: fn(&str) -> anyhow::Result<String>| text.as_deref().map(read).transpose();
+        let Self { user, cluster, since, until, namespace, verb, resource, pod, verdict, text } = self.clone();
+        Ok(Filter {
+            user,
+            cluster,
+            since: said("--since", &since, filter::time)?,
+            until: said("--until", &until, filter::time)?,
+            namespace,
+            verb: word(&verb, filter::verb)?,
+            resource: word(&resource, filter::resource)?,
+            pod,
+            verdict: word(&verdict, filter::verdict)?,
+            text,
+        })
     }
 }
 
@@ -226,23 +241,4 @@ fn line(session: &str, entry: &TimelineItem) -> String {
             format!("{time}  {verdict:<16}      {}  ({})  {session}/{}", operation_of(facts), printable(ended), printable(name))
         }
     }
-}
-
-/// A time as RFC 3339 writes it, or how long ago: `90s`, `15m`, `2h`, `7d`.
-pub(super) fn parse_time(text: &str) -> anyhow::Result<u64> {
-    let wrong = || format!("{text:?} is no time; write 2026-01-31T12:00:00Z, or how long ago, for example 2h");
-    if let Some((number, unit)) = text.char_indices().last().map(|(at, unit)| (&text[..at], unit))
-        && let Ok(number) = number.parse::<u64>()
-    {
-        let seconds = match unit {
-            's' => 1,
-            'm' => 60,
-            'h' => 3600,
-            'd' => 86_400,
-            _ => bail!(wrong()),
-        };
-        return Ok(clock::now().saturating_sub(number.saturating_mul(seconds)));
-    }
-    let time = time::OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339).with_context(wrong)?;
-    u64::try_from(time.unix_timestamp()).with_context(wrong)
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use base64::Engine;
 
+use super::super::place::Place;
 use crate::api::{Detail, Found, Key, Listed};
 use crate::cli::remote::{self, Remote};
 use crate::cli::terminal::visible;
@@ -32,6 +33,16 @@ pub(crate) enum RecordingSource {
 }
 
 impl RecordingSource {
+    /// Where the command line says: a kubeconfig before a data directory, that before a configuration; and where it says nothing the gateway of `KUBECONFIG`.
+    pub(in crate::cli) fn of(place: &Place, kubeconfig: Option<PathBuf>) -> anyhow::Result<Self> {
+        match (kubeconfig, &place.data_directory) {
+            (Some(kubeconfig), _) => Self::open(None, None, Some(kubeconfig)),
+            (None, Some(data)) => Self::open(None, Some(data.clone()), None),
+            (None, None) if place.config.is_none() && remote::kubeconfig().is_some() => Self::open(None, None, None),
+            (None, None) => Self::open(place.config().as_deref(), None, None),
+        }
+    }
+
     /// Where a configuration, or a data directory alone, has recordings; or the gateway of a kubeconfig.
     pub(crate) fn open(config: Option<&Path>, data: Option<PathBuf>, kubeconfig: Option<PathBuf>) -> anyhow::Result<Self> {
         let library = |data: &Path, directory: PathBuf, objects| -> anyhow::Result<Library> {
@@ -88,7 +99,8 @@ impl RecordingSource {
                     let query: Vec<_> = parameters.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?))).collect();
                     let listed: Listed = remote.get("/postern/v1/sessions", &query)?;
                     listed.unread.iter().for_each(|why| unread(why));
-                    (listed.items, listed.go_on)
+                    let is_there = |row: &SessionRow| filter.cluster.as_ref().is_none_or(|cluster| row.cluster == *cluster);
+                    (listed.items.into_iter().filter(is_there).collect(), listed.go_on)
                 }
             };
             rows.append(&mut items);

@@ -59,7 +59,11 @@ impl Library {
         let after =
             after.map(|after| place_after(after).context("continue is no place in a list; give what the page before said")).transpose()?;
         let is_after = |row: &SessionRow| after.as_ref().is_none_or(|(last, id)| place_of(row) < (*last, id.as_str()));
-        rows.retain(|row| filter.user.as_ref().is_none_or(|user| row.username.contains(user.as_str())) && may_see(row) && is_after(row));
+        let fits = |row: &SessionRow| {
+            filter.user.as_ref().is_none_or(|user| row.username.contains(user.as_str()))
+                && filter.cluster.as_ref().is_none_or(|cluster| row.cluster == *cluster)
+        };
+        rows.retain(|row| fits(row) && may_see(row) && is_after(row));
         let (mut page, mut read, began) = (Page::default(), 0, Instant::now());
         let mut last: Option<(u64, String)> = None;
         for row in rows {

@@ -16,6 +16,8 @@ const LONGEST_LINE: usize = 4 << 10;
 pub struct Filter {
     /// The caller's name, or a part of it.
     pub user: Option<String>,
+    /// The cluster that it is of.
+    pub cluster: Option<String>,
     /// Unix seconds at or after which something was done.
     pub since: Option<u64>,
     /// Unix seconds at or before which something was done.

@@ -83,6 +83,62 @@ fn a_delete_waits_is_approved_by_another_and_passes_once() {
     assert!(events.iter().any(|e| e["approvedBy"][0] == "system:serviceaccount:postern:approver" && e["stage"] == "decided"));
 }
 
+/// What an approver says reaches the requester; a wrong no is taken back, a yes for a time ended, and what one wants no more cancelled.
+#[test]
+fn an_answer_has_a_comment_and_can_be_taken_back() {
+    let settings = "settings: {approvers: ['postern:approver'], resources: [configmaps]}\n";
+    let s = setup(vec![("40-approve", "approve-deletes", settings.into())], "approvals: {hold: 0}\n");
+    let approver = Approver::of(&s);
+    s.direct(&["create", "configmap", "a"]).success();
+    let delete = || {
+        s.raw(&format!(
+            "DELETE /api/v1/namespaces/{}/configmaps/a HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {}\r\n\r\n",
+            s.namespace, s.token
+        ))
+    };
+    assert_eq!(e2e::code(&delete()), 429);
+    let id = approver.pending();
+    let shown = approver.run(&["show", &id]);
+    for part in [
+        "state        pending; asked for",
+        "requester    system:serviceaccount:",
+        "operation    delete configmaps -n",
+        "from         127.0.0.1:",
+        "needs        0 of 1 by postern:approver",
+    ] {
+        assert!(shown.success().contains(part), "{part}: {}", shown.out);
+    }
+    let listed = approver.run(&["list", "-o", "wide"]);
+    assert!(["ID", "AGE", "ENDS", "APPROVERS", "SOURCE"].iter().all(|head| listed.success().contains(head)), "{}", listed.out);
+    assert_eq!(approver.run(&["list", "-o", "name"]).success().trim(), id);
+    assert!(approver.run(&["deny", &id, "--comment", "one\nline"]).failure().contains("a line of at most"));
+    approver.run(&["deny", &id, "--comment", "not on a Friday"]).success();
+    let denied = delete();
+    assert!(
+        e2e::code(&denied) == 403 && denied.contains("was denied by system:serviceaccount:postern:approver: not on a Friday"),
+        "{denied}"
+    );
+    assert!(approval(&s.caller, &["reopen", &id]).failure().contains("asked for themselves"));
+    approver.run(&["reopen", &id]).success();
+    assert!(approver.run(&["approve", &id, "--minutes", "10"]).success().contains("approved, until"));
+    approver.run(&["revoke", &id, "--comment", "enough"]).success();
+    assert!(s.direct(&["get", "configmap", "a"]).ok);
+    assert_eq!(e2e::code(&delete()), 429, "asked for anew");
+    let again = approver.pending();
+    assert_ne!(again, id);
+    assert!(approver.run(&["cancel", &again]).failure().contains("who asked for it cancels it"));
+    approval(&s.caller, &["cancel", &again]).success();
+    assert!(approver.run(&["approve", &again]).failure().contains("is cancelled already"));
+    assert_eq!(approver.run(&["list", "-o", "name"]).success(), "", "what is over is not listed");
+    for (state, id) in [("revoked", &id), ("cancelled", &again)] {
+        assert_eq!(approver.run(&["list", "--state", state, "-o", "name"]).success().trim(), id);
+    }
+    let events = s.events();
+    let answers: Vec<&str> = events.iter().filter(|e| e["stage"] == "completed").filter_map(|e| e["answer"].as_str()).collect();
+    assert_eq!(answers, ["deny", "reopen", "approve", "revoke", "cancel"]);
+    assert!(events.iter().any(|e| e["stage"] == "decided" && e["answer"] == "deny" && e["comment"] == "not on a Friday"));
+}
+
 #[test]
 fn what_was_approved_is_decided_again_when_it_is_released() {
     let settings = "settings: {approvers: ['postern:approver'], resources: [configmaps]}\n";

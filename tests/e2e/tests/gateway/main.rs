@@ -4,6 +4,8 @@ mod agents;
 mod api;
 mod approvals;
 mod attacks;
+mod audit;
+mod authors;
 mod bodies;
 mod capabilities;
 mod changes;

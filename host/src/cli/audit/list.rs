@@ -1,0 +1,247 @@
+//! `postern audit list`: events, a line each.
+
+use std::collections::HashSet;
+use std::io::{BufWriter, ErrorKind, StdoutLock, Write};
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use serde_json::Value;
+
+use super::{address_of, operation_of};
+use crate::cli::table::printable;
+use crate::cli::terminal::{self, visible};
+use crate::record::query::{self, Query, text_of};
+use crate::words::Stage;
+
+/// Changes that are remembered until it is told how they ended; of more both events are told.
+const MOST_OPEN: usize = 10_000;
+/// How often a log that is followed is looked at.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// How events are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum Form {
+    /// In columns; on a terminal no wider than it is.
+    #[default]
+    Table,
+    /// In columns, whole, with id, stage, session and address.
+    Wide,
+    /// As they are in the log, a line each.
+    Json,
+    /// The ids of operations.
+    Name,
+}
+
+/// How events are listed.
+pub(super) struct How {
+    pub(super) form: Form,
+    pub(super) has_headers: bool,
+    /// Whether what comes later is told too.
+    pub(super) follows: bool,
+    /// Whether every event of an operation is told, and not the last alone.
+    pub(super) is_whole: bool,
+    /// The most that are told.
+    pub(super) limit: Option<usize>,
+}
+
+/// Lists what is asked for.
+pub(super) fn list(log: &Path, query: &Query, how: How) -> anyhow::Result<()> {
+    let mut lister = Lister::new(how);
+    lister.head()?;
+    let mut end = query::ask(log, query, |line| lister.tell(line))?;
+    lister.tell_of_open(log)?;
+    lister.flush()?;
+    if lister.told == 0 && !lister.how.follows {
+        eprintln!("{}", if *query == Query::default() { "no events" } else { "no events of that kind" });
+    }
+    while lister.how.follows && !lister.has_enough {
+        std::thread::sleep(LOOK);
+        let _ = query::go_on(log, &mut end, query, |line| lister.tell(line))?;
+        lister.flush()?;
+    }
+    Ok(())
+}
+
+struct Lister {
+    how: How,
+    width: Option<usize>,
+    out: BufWriter<StdoutLock<'static>>,
+    told: usize,
+    /// The id that was told last.
+    last: String,
+    /// Changes of which it was not told yet how they ended: their ids, and their events.
+    open: Vec<(String, Vec<u8>)>,
+    has_enough: bool,
+}
+
+impl Lister {
+    fn new(how: How) -> Self {
+        let width = (how.form == Form::Table).then(terminal::width).flatten();
+        Self {
+            how,
+            width,
+            out: BufWriter::new(std::io::stdout().lock()),
+            told: 0,
+            last: String::new(),
+            open: Vec::new(),
+            has_enough: false,
+        }
+    }
+
+    fn head(&mut self) -> std::io::Result<()> {
+        let head = match self.how.form {
+            Form::Table => HEAD.to_owned(),
+            Form::Wide => format!("{HEAD_OF_WIDE}{HEAD}"),
+            Form::Json | Form::Name => return Ok(()),
+        };
+        if self.how.has_headers { writeln!(self.out, "{head}") } else { Ok(()) }
+    }
+
+    fn tell(&mut self, line: &[u8]) -> ControlFlow<()> {
+        let Ok(event) = serde_json::from_slice::<Value>(line) else { return ControlFlow::Continue(()) };
+        // Of a change there are two events: that it is about to be sent, and how it ended. Where the second has not come, the first is told at the end.
+        if !self.how.is_whole
+            && !self.how.follows
+            && event["stage"] == Stage::Decided.name()
+            && let Some(id) = event["id"].as_str()
+        {
+            if self.open.len() < MOST_OPEN {
+                self.open.push((id.to_owned(), line.to_vec()));
+                return ControlFlow::Continue(());
+            }
+        } else if let Some(id) = event["id"].as_str()
+            && let Some(at) = self.open.iter().rposition(|(open, _)| open == id)
+        {
+            self.open.swap_remove(at);
+        }
+        self.write(&event, line)
+    }
+
+    /// Tells of changes that were sent and of which it is not told how they ended: they are under way, or the gateway was cut off.
+    fn tell_of_open(&mut self, log: &Path) -> std::io::Result<()> {
+        let open = std::mem::take(&mut self.open);
+        let Some((_, first)) = open.first() else { return Ok(()) };
+        // How one ended may not be what was asked for: it is looked for by itself.
+        let since = query::second_of(first);
+        let wanted: HashSet<&str> = open.iter().map(|(id, _)| id.as_str()).collect();
+        let mut ended = HashSet::new();
+        let read = |line: &[u8]| {
+            let is_last = text_of(line, &["stage"]).is_some_and(|stage| stage == Stage::Completed.name() || stage == Stage::Refused.name());
+            text_of(line, &["id"]).filter(|id| is_last && wanted.contains(id.as_ref())).map(|id| id.into_owned())
+        };
+        query::read_all(log, &Query { since, ..Query::default() }, read, |id| {
+            ended.insert(id);
+            ControlFlow::Continue(())
+        })?;
+        for (_, line) in open.iter().filter(|(id, _)| !ended.contains(id)) {
+            let Ok(event) = serde_json::from_slice::<Value>(line) else { continue };
+            if self.has_enough || self.write(&event, line).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, event: &Value, line: &[u8]) -> ControlFlow<()> {
+        let text = match self.how.form {
+            Form::Json => visible(&String::from_utf8_lossy(line)),
+            Form::Name => match event["id"].as_str().map(printable) {
+                Some(id) if id != self.last => {
+                    self.last.clone_from(&id);
+                    id
+                }
+                _ => return ControlFlow::Continue(()),
+            },
+            Form::Wide => format!("{}{}", more(event), row(event)),
+            Form::Table => shortened(row(event), self.width),
+        };
+        self.told += 1;
+        // A reader who has had enough, as `head` does, is told no more.
+        self.has_enough = writeln!(self.out, "{text}").is_err() || self.how.limit.is_some_and(|limit| self.told >= limit);
+        if self.has_enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        match self.out.flush() {
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => {
+                self.has_enough = true;
+                Ok(())
+            }
+            done => done,
+        }
+    }
+}
+
+const HEAD: &str = "TIME (UTC)           VERDICT           STATUS  CALLER                    OPERATION";
+const HEAD_OF_WIDE: &str = "ID               STAGE      SESSION           SOURCE                 ";
+
+/// An event in columns: the time to the second, for the log has the rest.
+fn row(event: &Value) -> String {
+    let text = |path: &str| printable(event.pointer(path).and_then(Value::as_str).unwrap_or("-"));
+    let status = event["status"].as_u64().map_or_else(|| "-".into(), |status| status.to_string());
+    let time = text("/time").get(..19).map_or_else(|| text("/time"), |time| time.replace('T', " "));
+    // What is no operation is told by what it is.
+    let (what, operation) = match event["verdict"].as_str() {
+        Some(_) => match event["failedLogins"].as_u64() {
+            Some(count) => (text("/verdict"), format!("{count} more failed logins")),
+            None => (text("/verdict"), operation_of(event) + &unverified(event) + open(event)),
+        },
+        None => (text("/stage"), of_gateway(event)),
+    };
+    // Of who is not known it is told where they are.
+    let caller = match event["caller"]["username"].as_str().or(event["source"].as_str()) {
+        Some(_) if event["caller"].is_object() => text("/caller/username"),
+        Some(source) => format!("from {}", printable(&address_of(source))),
+        None => "-".to_owned(),
+    };
+    format!("{time:<19}  {what:<16}  {status:>6}  {caller:<24}  {operation}")
+}
+
+/// That a change was sent and it is not told how it ended.
+fn open(event: &Value) -> &'static str {
+    if event["stage"] == Stage::Decided.name() { "  (sent; how it ended is not told yet)" } else { "" }
+}
+
+/// What the token of a failed login said of itself.
+fn unverified(event: &Value) -> String {
+    let said: Vec<String> = ["subject", "issuer", "id"]
+        .iter()
+        .filter_map(|name| Some(format!("{name} {}", printable(event["unverified"][name].as_str()?))))
+        .collect();
+    if said.is_empty() { String::new() } else { format!("  (its token says, unverified: {})", said.join(", ")) }
+}
+
+/// What is told in more columns.
+fn more(event: &Value) -> String {
+    let text = |name: &str| printable(event[name].as_str().unwrap_or("-"));
+    format!("{:<15}  {:<9}  {:<16}  {:<21}  ", text("id"), text("stage"), text("session"), text("source"))
+}
+
+/// What is told of an event of the gateway itself: which policies are in force, for example.
+fn of_gateway(event: &Value) -> String {
+    let mut parts = Vec::new();
+    for (name, what) in [("inForce", ""), ("notLoaded", "not loaded: "), ("missing", "missing: "), ("gone", "gone: "), ("clusters", "")] {
+        let named = |value: &Value| value["name"].as_str().or(value.as_str()).map(printable);
+        let names: Vec<String> = match &event[name] {
+            Value::Array(values) => values.iter().filter_map(named).collect(),
+            Value::Object(values) => values.keys().map(|name| printable(name)).collect(),
+            _ => continue,
+        };
+        if !names.is_empty() {
+            parts.push(format!("{what}{}", names.join(", ")));
+        }
+    }
+    parts.extend(event["version"].as_str().map(|version| format!("version {}", printable(version))));
+    parts.extend(event["apiServer"].as_str().map(printable));
+    parts.join("; ")
+}
+
+/// A line no wider than a terminal.
+fn shortened(line: String, width: Option<usize>) -> String {
+    match width {
+        Some(width) if line.chars().count() > width => line.chars().take(width.saturating_sub(1)).chain(['\u{2026}']).collect(),
+        _ => line,
+    }
+}

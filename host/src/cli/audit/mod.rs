@@ -1,0 +1,195 @@
+//! `postern audit`.
+
+mod list;
+mod top;
+mod which;
+mod who_saw;
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand};
+use serde_json::Value;
+
+use super::place::Place;
+use super::table::printable;
+use crate::cli::terminal::say;
+use crate::record::chain::{Chain, Closing, Whole};
+use crate::record::query::{self, Query};
+use crate::record::session::seal;
+use crate::record::{rotated, shown};
+use list::{Form, How};
+use top::By;
+use which::Which;
+
+/// Asks the audit log.
+#[derive(Args)]
+pub struct Audit {
+    /// The log, where no configuration says.
+    #[arg(long, global = true)]
+    file: Option<PathBuf>,
+    #[command(flatten)]
+    place: Place,
+    #[command(subcommand)]
+    command: AuditCommand,
+}
+
+#[derive(Subcommand)]
+enum AuditCommand {
+    /// Lists events, the oldest first.
+    ///
+    /// Of a change the log has two events, that it is about to be sent and how it ended: the second is listed, with --all both.
+    #[command(after_help = "Examples:
+  postern audit list --since 1h --verdict block       what was refused in the last hour, and why
+  postern audit list --user ci-bot --resource secrets -n shop --since yesterday
+  postern audit list --token ~/.kube/ci.kubeconfig    what was done with that credential
+  postern audit list -f --status 5xx                  failures, as they happen")]
+    List {
+        /// How events are written.
+        #[arg(long, short, value_enum, default_value_t)]
+        output: Form,
+        /// Without the line that names the columns.
+        #[arg(long)]
+        no_headers: bool,
+        /// Goes on with what is written later.
+        #[arg(long, short)]
+        follow: bool,
+        /// Lists every event of an operation, and not the last alone.
+        #[arg(long)]
+        all: bool,
+        /// Ends after so many.
+        #[arg(long, value_name = "COUNT")]
+        limit: Option<usize>,
+        #[command(flatten)]
+        which: Box<Which>,
+    },
+    /// Counts operations, those there are most of first.
+    #[command(after_help = "Examples:
+  postern audit top --by user --verdict block --since 1d     who is refused most
+  postern audit top --by policy --since 1h                   what each policy answers")]
+    Top {
+        /// What they are counted by.
+        #[arg(long, value_enum)]
+        by: By,
+        /// So many lines.
+        #[arg(long, value_name = "COUNT", default_value_t = 20)]
+        limit: usize,
+        /// Prints JSON, a line for each.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        which: Box<Which>,
+    },
+    /// Tells who was shown an object, in clear or with something hidden, and from where.
+    #[command(after_help = "Example:
+  postern audit who-saw secret/db -n shop")]
+    WhoSaw {
+        /// `RESOURCE/NAME`.
+        object: String,
+        /// Prints JSON, a line for each.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        which: Box<Which>,
+    },
+    /// Shows every event of an operation.
+    Show {
+        /// The operation's id.
+        id: String,
+    },
+    /// Says whether any line was changed, taken out or put in, over all files the log was rotated into.
+    Verify {
+        /// The number (`seq`) of the first event that is there: what came before is kept elsewhere.
+        #[arg(long, default_value_t = 1)]
+        first: u64,
+        /// The gateway's public key, `session.pub` of its data directory, which signs what `postern data repair` closed; beside the log unless said.
+        #[arg(long)]
+        key: Option<PathBuf>,
+    },
+}
+
+impl Audit {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let log = self.place.audit_file(self.file)?;
+        let read = || format!("cannot read {}; give --file, or --config", log.display());
+        match self.command {
+            AuditCommand::Verify { first, key } => match Chain::verify(rotated::Log::open(&log).with_context(read)?, first) {
+                Ok(whole) => {
+                    let beside = log.with_file_name("session.pub");
+                    told(&whole, key.or(beside.exists().then_some(beside)))?;
+                }
+                Err(broken) => bail!("line {}: {}", broken.line, broken.why),
+            },
+            AuditCommand::Show { id } => show(&log, &id).with_context(read)?,
+            AuditCommand::List { which, output, no_headers, follow, all, limit } => {
+                let how = How { form: output, has_headers: !no_headers, follows: follow, is_whole: all, limit };
+                list::list(&log, &which.query()?, how).with_context(read)?;
+            }
+            AuditCommand::Top { by, which, limit, json } => top::top(&log, &which.query()?, by, limit, json).with_context(read)?,
+            AuditCommand::WhoSaw { object, which, json } => {
+                let (resource, name) = who_saw::parse(&object)?;
+                let query = which.query()?;
+                let namespace = query.namespace.clone();
+                // Lists over all namespaces, and without a name, are looked at too.
+                let query = Query { namespace: None, name: None, ..query };
+                who_saw::who_saw(&log, &resource, &name, namespace.as_deref(), query, json).with_context(read)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Shows every event of an operation.
+fn show(log: &Path, id: &str) -> anyhow::Result<()> {
+    let mut found = false;
+    query::ask(log, &Query { text: Some(id.to_owned()), ..Query::default() }, |line| {
+        if let Ok(event) = serde_json::from_slice::<Value>(line)
+            && event["id"] == id
+        {
+            found = true;
+            say!("{event:#}");
+        }
+        ControlFlow::Continue(())
+    })?;
+    if !found {
+        bail!("no event of {id}; `postern audit list -o wide` shows the ids");
+    }
+    Ok(())
+}
+
+/// Says what a log is of which no line was changed.
+fn told(whole: &Whole, key: Option<PathBuf>) -> anyhow::Result<()> {
+    if let Some(open) = whole.open() {
+        bail!(
+            "line {}: from here on several gateways wrote this log at once, each with a chain of its own ({} chains). None of the {} lines that are there was changed; `postern data repair` closes this with an event of its own",
+            open.line,
+            open.ends.len() + 1,
+            whole.events
+        );
+    }
+    if !whole.closings.is_empty() {
+        let file = key.context("`postern data repair` closed what several gateways left in this log; give --key session.pub, to know that it was this gateway's")?;
+        let key = seal::public_key(&file)?;
+        for Closing { event, says, signature } in &whole.closings {
+            if !seal::holds(signature, says, &key) {
+                bail!("event {event} closes what several gateways left, and the key {} did not sign it: it was put in", file.display());
+            }
+            let line = whole.crossings.iter().find(|crossing| crossing.closed == Some(*event)).map(|crossing| crossing.line);
+            let place = line.map_or("in what is kept elsewhere".to_owned(), |line| format!("from line {line} on"));
+            say!("{place} several gateways wrote it at once; event {event}, signed by {}, closed that", file.display());
+        }
+    }
+    say!("{} events, the chain is whole", whole.events);
+    Ok(())
+}
+
+/// An address without its port, as people write it; what is none as it is.
+fn address_of(source: &str) -> String {
+    query::address_of(source).map_or_else(|| source.to_owned(), |address| address.to_string())
+}
+
+/// What an event is of, in words, on one line.
+pub(super) fn operation_of(event: &Value) -> String {
+    printable(&shown::operation_of(event))
+}

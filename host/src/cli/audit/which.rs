@@ -1,0 +1,106 @@
+//! Which events are meant.
+
+use std::path::Path;
+
+use anyhow::Context;
+use clap::Args;
+
+use super::super::filter;
+use crate::forward::Presented;
+use crate::identify;
+use crate::record::query::Query;
+
+/// Which events.
+#[derive(Args, Clone, Default)]
+#[command(next_help_heading = "Which events")]
+pub(super) struct Which {
+    /// Written at or after this time: `1h` ago, `yesterday`, a date, or RFC 3339.
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+    /// Written at or before this time.
+    #[arg(long, value_name = "TIME")]
+    until: Option<String>,
+    /// The caller's name, or a part of it.
+    #[arg(long)]
+    user: Option<String>,
+    /// The cluster, of a gateway with several.
+    #[arg(long)]
+    cluster: Option<String>,
+    /// The verb, for example `get` or `delete`.
+    #[arg(long)]
+    verb: Option<String>,
+    /// The resource, for example `secrets`, `secret` or `pods/exec`.
+    #[arg(long)]
+    resource: Option<String>,
+    /// The namespace.
+    #[arg(long, short)]
+    namespace: Option<String>,
+    /// The object's name.
+    #[arg(long)]
+    name: Option<String>,
+    /// What was decided: allow, mask, block, require-approval, failed or unauthenticated.
+    #[arg(long)]
+    verdict: Option<String>,
+    /// A policy that was asked, or refused it.
+    #[arg(long)]
+    policy: Option<String>,
+    /// The status of the answer, `403`, or a class of them, `4xx`.
+    #[arg(long)]
+    status: Option<String>,
+    /// The address it came from.
+    #[arg(long, value_name = "ADDRESS")]
+    source: Option<String>,
+    /// The session, or the beginning of its id.
+    #[arg(long)]
+    session: Option<String>,
+    /// What was done with a credential: a kubeconfig with it, or the id (`jti`) of its token.
+    #[arg(long, value_name = "KUBECONFIG|JTI")]
+    token: Option<String>,
+    /// A text anywhere in the event.
+    #[arg(long)]
+    text: Option<String>,
+}
+
+impl Which {
+    pub(super) fn query(self) -> anyhow::Result<Query> {
+        let Self { since, until, user, cluster, verb, resource, namespace, name, verdict, policy, status, source, session, token, text } =
+            self;
+        let time = |flag: &str, text: Option<String>| text.map(|text| filter::time(&text).with_context(|| flag.to_owned())).transpose();
+        let (since, until) = (time("--since", since)?, time("--until", until)?);
+        if let (Some(since), Some(until)) = (since, until)
+            && since > until
+        {
+            anyhow::bail!("--since is later than --until: nothing is between them");
+        }
+        Ok(Query {
+            since,
+            until,
+            user,
+            cluster,
+            verb: verb.as_deref().map(filter::verb).transpose()?,
+            resource: resource.as_deref().map(filter::resource).transpose()?,
+            namespace,
+            name,
+            verdict: verdict.as_deref().map(filter::verdict).transpose()?,
+            policy,
+            status: status.as_deref().map(filter::status).transpose()?,
+            source: source.as_deref().map(filter::address).transpose()?,
+            session: session.as_deref().map(filter::session).transpose()?,
+            credential: token.as_deref().map(credential).transpose()?,
+            text,
+        })
+    }
+}
+
+/// What makes a credential what it is: what the session's id is a hash over, beside the issuer and the user.
+fn credential(text: &str) -> anyhow::Result<Vec<u8>> {
+    let file = Path::new(text);
+    if !file.is_file() {
+        anyhow::ensure!(!text.contains('/'), "--token: there is no file {text}");
+        return Ok(text.as_bytes().to_vec());
+    }
+    Ok(match Presented::by(file).context("--token")? {
+        Presented::Token(token) => identify::own_of_token(&token),
+        Presented::Certificate(certificate) => certificate,
+    })
+}

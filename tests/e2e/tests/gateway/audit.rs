@@ -1,0 +1,87 @@
+//! The audit log is asked: what was refused and why, who saw what, what was done with a credential.
+
+use std::time::Duration;
+
+use e2e::{Ran, cluster, setup};
+use serde_json::Value;
+use testbed::{AUDIENCE, Gateway, wait_until};
+
+use crate::tool::text;
+
+#[test]
+fn the_log_is_asked_by_all_that_an_event_has() {
+    let s = setup(vec![("10-mask-secrets", "mask-secrets", String::new()), ("20-no-bulk", "no-bulk-export", String::new())], "");
+    let config = s.gateway.directory.join("postern.yaml");
+    let audit = |args: &[&str]| Ran::new(Gateway::postern(&[&["audit", "--config", text(&config)], args].concat()).unwrap());
+    s.kubectl(&["get", "secret", "db", "-o", "yaml"]).success();
+    s.kubectl(&["get", "configmaps"]).success();
+    s.kubectl(&["get", "secrets", "--all-namespaces"]).failure();
+    s.kubectl(&["create", "configmap", "made", "--from-literal=a=b"]).success();
+    let stranger = s.gateway.kubeconfig("stranger", "e30.eyJzdWIiOiJldmlsIiwiaXNzIjoieCJ9.e30").unwrap();
+    s.kubectl_of(&stranger, &["get", "pods"]).failure();
+    let events = |args: &[&str]| -> Vec<Value> {
+        let ran = audit(&[&["list", "-o", "json"], args].concat());
+        ran.success().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    wait_until("all is written", Duration::from_secs(10), || Ok(!events(&["--verdict", "unauthenticated"]).is_empty())).unwrap();
+
+    let blocked = audit(&["list", "--since", "1h", "--verdict", "block"]);
+    assert!(blocked.success().contains("list secrets") && blocked.out.contains("blocked by policy 20-no-bulk"), "{}", blocked.out);
+    assert!(blocked.out.lines().next().unwrap().starts_with("TIME (UTC)") && !blocked.out.contains("configmaps"), "{}", blocked.out);
+    let of_secret = events(&["--resource", "secret", "-n", &s.namespace, "--name", "db", "--policy", "10-mask-secrets"]);
+    assert!(!of_secret.is_empty() && of_secret.iter().all(|event| event["target"]["name"] == "db"), "{of_secret:?}");
+    // Of a change its end is told, and both on demand.
+    let made = ["--verb", "create", "--resource", "configmaps", "-n", &s.namespace];
+    let stages = |events: Vec<Value>| events.iter().map(|event| event["stage"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
+    assert_eq!(stages(events(&made)), ["completed"]);
+    assert_eq!(stages(events(&[&made[..], &["--all"]].concat())), ["decided", "completed"]);
+    // A failed login is told with its address, and with what its token said, which nobody has verified.
+    let stranger = audit(&["list", "--verdict", "unauthenticated", "--status", "4xx"]);
+    assert!(
+        stranger.success().contains("from 127.0.0.1") && stranger.out.contains("its token says, unverified: subject evil, issuer x"),
+        "{}",
+        stranger.out
+    );
+    // What was done with a credential: its kubeconfig, or its session.
+    let of_caller = events(&["--token", text(&s.caller)]);
+    let sessions: std::collections::BTreeSet<&str> = of_caller.iter().map(|event| event["session"].as_str().unwrap()).collect();
+    assert!(of_caller.len() >= 4 && sessions.len() == 1, "{sessions:?}");
+    let session = sessions.first().unwrap();
+    assert_eq!(events(&["--session", &session[..8]]).len(), of_caller.len());
+    let other = s.gateway.kubeconfig("other", &cluster().token("approver", AUDIENCE).unwrap()).unwrap();
+    assert!(events(&["--token", text(&other)]).is_empty());
+
+    let seen = audit(&["who-saw", "secret/db", "-n", &s.namespace]);
+    let line =
+        seen.success().lines().find(|line| line.contains("system:serviceaccount:postern:caller")).unwrap_or_else(|| panic!("{}", seen.out));
+    let counts: Vec<&str> = line.split_whitespace().take(3).collect();
+    assert_eq!(counts, ["0", "1", "0"], "masked, and never in clear: {}", seen.out);
+    assert!(audit(&["who-saw", "secret/none", "-n", "nowhere"]).success().contains("nobody was shown it"));
+
+    let top = audit(&["top", "--by", "verdict"]);
+    assert!(["allow", "mask", "block", "unauthenticated"].iter().all(|verdict| top.success().contains(verdict)), "{}", top.out);
+    assert!(audit(&["top", "--by", "policy", "--verdict", "block"]).success().contains("20-no-bulk: block"));
+    // What can mean nothing is said to, with what could.
+    for (args, told) in [
+        (["--verdict", "blocked"], "did you mean block?"),
+        (["--verb", "fetch"], "deletecollection"),
+        (["--since", "lately"], "yesterday"),
+        (["--session", "zz"], "16 hexadecimal digits"),
+        (["--status", "4x"], "4xx"),
+    ] {
+        let ran = audit(&[&["list"], &args[..]].concat());
+        assert!(ran.failure().contains(told), "{args:?}: {}", ran.err);
+    }
+    let nothing = audit(&["list", "--user", "nobody-of-that-name"]);
+    assert!(nothing.ok && nothing.err.contains("no events of that kind"), "{}", nothing.err);
+    assert!(!std::fs::read_to_string(s.gateway.audit()).unwrap().contains("hunter2"));
+
+    // It is followed as it is written.
+    let mut following = std::process::Command::new(testbed::postern());
+    following.args(["audit", "--config", text(&config), "list", "-f", "--no-headers", "--limit", "1", "--name", "later"]);
+    let following = following.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    s.kubectl(&["get", "configmap", "later"]).failure();
+    let followed = following.wait_with_output().unwrap();
+    assert!(String::from_utf8_lossy(&followed.stdout).contains("get configmaps"), "{followed:?}");
+}
