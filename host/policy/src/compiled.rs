@@ -14,6 +14,9 @@ use crate::trusted;
 use postern_ground::files;
 
 const TAG: usize = 32;
+/// What is done with a module before it is compiled, beyond what its version and the engine say: code of before is not what would be compiled now. Empty in 0.1.0's
+/// first builds.
+const REVISION: &[u8] = b"wasi within ";
 /// Compiled policies kept beside those in use, the newest: to go back to one is then no compilation.
 const KEPT: usize = 32;
 
@@ -49,7 +52,7 @@ impl Cache {
         }
         let component = aside(|| Ok(Component::new(&runtime.engine, wasm()?)?))?;
         let code = component.serialize()?;
-        let mut bytes = self.tag(id, &code).as_ref().to_vec();
+        let mut bytes = self.tag(id, &code, REVISION).as_ref().to_vec();
         bytes.extend_from_slice(&code);
         if let Err(error) = files::write_private(&file, &bytes) {
             tracing::warn!(
@@ -63,7 +66,12 @@ impl Cache {
     fn load(&self, runtime: &Runtime, id: &str, file: &Path) -> Option<Component> {
         let bytes = std::fs::read(file).ok()?;
         let (tag, code) = bytes.split_at_checked(TAG)?;
-        if constant_time::verify_slices_are_equal(tag, self.tag(id, code).as_ref()).is_err() {
+        let is_by = |revision| constant_time::verify_slices_are_equal(tag, self.tag(id, code, revision).as_ref()).is_ok();
+        if !is_by(REVISION) {
+            if is_by(b"") {
+                tracing::info!(file = %file.display(), "the compiled policy is of an older gateway; it is compiled anew");
+                return None;
+            }
             tracing::warn!(file = %file.display(), "the compiled policy was changed by somebody else; it is compiled anew");
             return None;
         }
@@ -90,8 +98,9 @@ impl Cache {
         }
     }
 
-    fn tag(&self, id: &str, code: &[u8]) -> hmac::Tag {
+    fn tag(&self, id: &str, code: &[u8], revision: &[u8]) -> hmac::Tag {
         let mut context = hmac::Context::with_key(&self.key);
+        context.update(revision);
         context.update(id.as_bytes());
         context.update(code);
         context.sign()

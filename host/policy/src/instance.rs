@@ -51,8 +51,6 @@ pub struct HookAnswer {
     pub annotations: Vec<(String, String)>,
     /// Bytes of memory its instance had.
     pub memory: usize,
-    /// What it wrote to standard output and error: for its author and those who run the gateway, and for nobody who is answered by it.
-    pub output: String,
     /// Whether there was no room for an instance of it, or no time left for its masks. That is no failure that its file may let pass.
     pub exhausted: bool,
     /// When it was asked.
@@ -185,7 +183,7 @@ impl Policy {
         let (annotations, output) = (std::mem::take(&mut state.annotations), state.output.take());
         let failure = verdict.as_ref().err().filter(|_| !surroundings.only_asks);
         self.tell(runtime, which, failure.map(String::as_str), &output);
-        let answer = HookAnswer { verdict, plan, annotations, output, memory: state.limiter.memory, exhausted, began, took };
+        let answer = HookAnswer { verdict, plan, annotations, memory: state.limiter.memory, exhausted, began, took };
         (answer, instance.ok().map(|instance| (store, instance)))
     }
 }

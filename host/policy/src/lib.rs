@@ -35,7 +35,7 @@ pub use counters::{CounterId, CounterOwner, CounterRow, CounterRows, Counters};
 pub use document::Body;
 pub use engine::{Runtime, Written};
 pub use instance::{Call, HookAnswer};
-use loader::without_values;
+use loader::redacted;
 pub use loader::{Loader, PolicyFile};
 pub use locked::Locked;
 pub use observed::ObservedOutcomes;
@@ -143,12 +143,13 @@ impl Policy {
             author(Written { policy: &self.name, hook, fault: failure.and_then(|_| fault::of(output)), output });
         } else if let Some(why) = failure {
             if let Some(untold) = self.complaints.told(clock::now()) {
-                let fault = fault::of(output).map(|fault| without_values(&fault, self.settings.as_ref()));
-                let output = without_values(output, self.settings.as_ref());
+                // Values are taken out before anything is shortened: of half a value nobody could tell that it is one.
+                let output = redacted(output, self.settings.as_ref());
+                let fault = fault::of(&output);
                 tracing::warn!(policy = %self.name, hook = hook.name(), %why, fault, output, untold, "the policy failed");
             }
         } else if !output.is_empty() {
-            let output = tracing::enabled!(tracing::Level::DEBUG).then(|| without_values(output, self.settings.as_ref()));
+            let output = tracing::enabled!(tracing::Level::DEBUG).then(|| redacted(output, self.settings.as_ref()));
             tracing::debug!(policy = %self.name, hook = hook.name(), output, "the policy wrote");
         }
     }

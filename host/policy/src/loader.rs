@@ -144,7 +144,12 @@ impl Loader {
 
 /// What is said of a policy's file or by the policy of its settings, in a line that is not long and without the values in them: it goes into logs, and settings may
 /// be secret. It is looked through once, however many values there are. Where they cannot be looked for nothing of it is said.
-pub(crate) fn without_values(why: &str, values: Option<&serde_json::Value>) -> String {
+fn without_values(why: &str, values: Option<&serde_json::Value>) -> String {
+    in_a_line(redacted(why, values))
+}
+
+/// A text without the values of a policy's settings, however they are spelt, as long as it is.
+pub(crate) fn redacted(why: &str, values: Option<&serde_json::Value>) -> String {
     let mut texts = Vec::new();
     let mut pending: Vec<_> = values.into_iter().collect();
     while let Some(value) = pending.pop() {
@@ -159,7 +164,7 @@ pub(crate) fn without_values(why: &str, values: Option<&serde_json::Value>) -> S
     let spelt: BTreeSet<String> =
         texts.iter().flat_map(|text| spellings(text)).filter(|text| (SHORTEST_VALUE..=why.len()).contains(&text.len())).collect();
     match AhoCorasick::builder().kind(Some(AhoCorasickKind::NoncontiguousNFA)).match_kind(MatchKind::LeftmostLongest).build(&spelt) {
-        Ok(finder) => in_a_line(finder.replace_all(why, &vec!["[a value]"; spelt.len()])),
+        Ok(finder) => finder.replace_all(why, &vec!["[a value]"; spelt.len()]),
         Err(error) => format!("it is not valid, and what is in it cannot be left out of the reason: {error}"),
     }
 }

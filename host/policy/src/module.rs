@@ -11,6 +11,7 @@ use wit_component::{ComponentEncoder, DecodedWasm};
 
 use crate::contract::v0_1::{self, HOST_INTERFACES, POLICY_INTERFACE};
 use crate::engine::{Runtime, ticks};
+use crate::fault;
 use crate::instance::limit_host_calls;
 use crate::state::HostState;
 use crate::wasi;
@@ -141,7 +142,9 @@ fn configure(runtime: &Runtime, component: &[u8], settings: &str, memory: usize)
     let done = futures_util::FutureExt::now_or_never(run).context("configure waits for something, and a policy has nothing to wait for")?;
     let wasi_calls = std::mem::take(&mut store.data_mut().wasi_calls);
     let (component, answer) = done.map_err(|error| {
-        let why = super::instance::explain(&error);
+        store.data_mut().stopped(&error);
+        let fault = fault::of(&store.data_mut().output.text()).map(|fault| format!(": {fault}")).unwrap_or_default();
+        let why = super::instance::explain(&error) + &fault;
         match wasi::list_of_calls(&wasi_calls) {
             Some(calls) => anyhow::anyhow!("configure failed: {why}; before that it called what is not granted: {calls}"),
             None => anyhow::anyhow!("configure failed: {why}"),

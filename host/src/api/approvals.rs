@@ -8,6 +8,7 @@ use super::{Asking, json};
 use crate::approve::{Answer, Approvals, Ticket};
 use crate::body::Body;
 use crate::status::Refusal;
+use crate::written::visible;
 
 /// A request about the tickets of approvals.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,7 +42,7 @@ const LONGEST_COMMENT: usize = 500;
 pub(super) struct ApproveRequest {
     /// Seconds for which the ticket may be used again and again; once when absent.
     reuse_seconds: Option<u64>,
-    /// What the requester is told with it: a line of at most 500 characters.
+    /// What is said with it, a line of at most 500 characters: of a denial or a revocation the requester is told.
     comment: Option<String>,
 }
 
@@ -49,7 +50,7 @@ pub(super) struct ApproveRequest {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(super) struct CommentRequest {
-    /// What the requester is told with it: a line of at most 500 characters.
+    /// What is said with it, a line of at most 500 characters: of a denial or a revocation the requester is told.
     comment: Option<String>,
 }
 
@@ -82,10 +83,15 @@ fn read<T: Default + for<'a> Deserialize<'a>>(body: &[u8], form: &str) -> Result
     serde_json::from_slice(body).map_err(|error| Refusal::bad_request(format!("the body is not {form}: {error}")))
 }
 
+/// Whether a text would steer a terminal that shows it.
+fn steers(text: &str) -> bool {
+    visible(text) != text || text.chars().any(char::is_control)
+}
+
 /// A comment, if it is one: it is shown in a terminal, a log and an answer.
 fn checked(comment: Option<String>) -> Result<Option<String>, Refusal> {
     match comment {
-        Some(text) if text.chars().count() > LONGEST_COMMENT || text.chars().any(char::is_control) => {
+        Some(text) if text.chars().count() > LONGEST_COMMENT || steers(&text) => {
             Err(Refusal::bad_request(format!("comment: a line of at most {LONGEST_COMMENT} characters is taken")))
         }
         comment => Ok(comment.filter(|text| !text.trim().is_empty())),

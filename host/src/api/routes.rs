@@ -245,7 +245,7 @@ pub(super) const ROUTES: &[Route] = &[
         who_may: OWNER_AND_AUDITORS,
         parse: |given| {
             Ok(ApiRequest::Session(SessionRequest::List {
-                filter: sessions::filter(given)?,
+                filter: Box::new(sessions::filter(given)?),
                 limit: sessions::limit(given)?,
                 after: given.text("continue"),
             }))

@@ -37,7 +37,7 @@ pub enum SessionRequest {
     /// A page of the sessions that fit a filter.
     List {
         /// Which.
-        filter: Filter,
+        filter: Box<Filter>,
         /// The most that are answered.
         limit: usize,
         /// Where the page before ended, in its own words.
@@ -141,7 +141,7 @@ impl SessionRequest {
         match self {
             Self::List { filter, .. } if filter.looks_inside() => {
                 // A request is about one cluster: which, its event says.
-                let Filter { user, cluster: _, since, until, namespace, verb, resource, pod, verdict, text } = filter;
+                let Filter { user, cluster: _, since, until, namespace, verb, resource, pod, verdict, text } = &**filter;
                 Some(
                     json!({"user": user, "since": since, "until": until, "namespace": namespace, "verb": verb, "resource": resource, "pod": pod,
                     "verdict": verdict, "textSha256": text.as_deref().map(digest)}),

@@ -294,6 +294,8 @@ async fn a_no_has_a_name_and_a_comment_and_is_taken_back_by_who_gave_it() {
     ] {
         assert_eq!(approvals.answer(&ticket.id, who, None, answer, None).await.unwrap_err().code, code, "{} {answer:?}", who.username);
     }
+    let namesake = Caller { issuer: "another".into(), ..sue.clone() };
+    assert_eq!(approvals.answer(&ticket.id, &namesake, None, Answer::Reopen, None).await.unwrap_err().code, 403, "of another issuer");
     let again = approvals.answer(&ticket.id, &sue, None, Answer::Reopen, None).await.unwrap();
     assert!(again.state == TicketState::Pending && again.refusal.is_none());
     let approved = approvals.answer(&ticket.id, &tom, None, ONCE, Some("go on")).await.unwrap();

@@ -17,7 +17,7 @@ pub enum TicketState {
     Used,
     /// Who asked for it wants it no more.
     Cancelled,
-    /// It was approved for a time, and somebody who may answer it has ended that.
+    /// It was approved, and somebody who may answer it has ended that.
     Revoked,
 }
 
@@ -135,7 +135,7 @@ pub struct Summary {
     pub body: Option<serde_json::Value>,
 }
 
-/// One approval or refusal, given.
+/// One approval, given.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GivenApproval {

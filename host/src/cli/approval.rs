@@ -17,7 +17,7 @@ use crate::clock::{now, timestamp_of};
 
 const APPROVALS: &str = "/postern/v1/approvals";
 /// How often it is looked whether there are others, by who waits for them.
-const LOOK: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_secs(5);
 
 /// Lists and answers approvals.
 #[derive(Args)]
@@ -76,7 +76,7 @@ enum ApprovalCommand {
     Deny(Answered),
     /// Takes back a denial of your own: the ticket is pending again.
     Reopen(Answered),
-    /// Ends a ticket that was approved for a time. What runs already is not ended by it.
+    /// Ends a ticket that was approved and may still be used. What runs already is not ended by it.
     Revoke(Answered),
     /// Ends a ticket of your own that you want no more.
     Cancel(Answered),
@@ -174,8 +174,7 @@ impl Approval {
             }
             ApprovalCommand::Show { id, output } => show(&remote, &id, output),
             ApprovalCommand::Approve { id, minutes, comment } => {
-                let body = json!({"reuseSeconds": minutes.map(|minutes| minutes.saturating_mul(60)), "comment": comment});
-                answer(&remote, &id, "approve", &body)
+                answer(&remote, &id, "approve", minutes.map(|minutes| minutes.saturating_mul(60)), comment)
             }
             ApprovalCommand::Deny(answered) => answered.give(&remote, "deny"),
             ApprovalCommand::Reopen(answered) => answered.give(&remote, "reopen"),
@@ -187,12 +186,17 @@ impl Approval {
 
 impl Answered {
     fn give(&self, remote: &Remote, what: &str) -> anyhow::Result<()> {
-        answer(remote, &self.id, what, &json!({"comment": self.comment}))
+        answer(remote, &self.id, what, None, self.comment.clone())
     }
 }
 
-fn answer(remote: &Remote, id: &str, what: &str, body: &Value) -> anyhow::Result<()> {
-    let ticket: Ticket = remote.call(Method::POST, &format!("{APPROVALS}/{}/{what}", word(id)?), body.to_string())?;
+fn answer(remote: &Remote, id: &str, what: &str, reuse_seconds: Option<u64>, comment: Option<String>) -> anyhow::Result<()> {
+    // What is not said is not there: older gateways know less.
+    let mut body = serde_json::Map::new();
+    body.extend(reuse_seconds.map(|seconds| ("reuseSeconds".to_owned(), Value::from(seconds))));
+    body.extend(comment.map(|comment| ("comment".to_owned(), Value::from(comment))));
+    let body = if body.is_empty() { String::new() } else { Value::from(body).to_string() };
+    let ticket: Ticket = remote.call(Method::POST, &format!("{APPROVALS}/{}/{what}", word(id)?), body)?;
     let more = match ticket.state {
         TicketState::Pending if what == "approve" => format!("; it needs more: {}", missing(&ticket)),
         TicketState::Approved if ticket.reusable => format!(", until {}", time(ticket.ends)),
@@ -230,9 +234,19 @@ fn list(remote: &Remote, wanted: Wanted, form: Form, has_headers: bool, watches:
     if known.is_empty() && !watches && matches!(form, Form::Table | Form::Wide) {
         eprintln!("no tickets of that kind");
     }
-    while watches {
+    if !watches {
+        return Ok(());
+    }
+    loop {
         std::thread::sleep(LOOK);
-        let current = fitting()?;
+        // A gateway that starts anew is there again in a moment.
+        let current = match fitting() {
+            Ok(current) => current,
+            Err(error) => {
+                eprintln!("{error:#}; it is asked again");
+                continue;
+            }
+        };
         let is_new = |ticket: &&Ticket| !known.iter().any(|known| known.id == ticket.id && known.state == ticket.state);
         let new: Vec<Ticket> = current.iter().filter(is_new).cloned().collect();
         if !new.is_empty() {
@@ -240,7 +254,6 @@ fn list(remote: &Remote, wanted: Wanted, form: Form, has_headers: bool, watches:
         }
         known = current;
     }
-    Ok(())
 }
 
 fn tell(tickets: &[Ticket], form: Form, has_headers: bool) {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use clap::Subcommand;
 
+use super::place::Configured;
 use super::terminal::{self, say};
 use crate::config::Config;
 use crate::forward::{Access, Upstream};
@@ -21,8 +22,8 @@ use crate::telemetry;
 pub(super) enum ConfigCommand {
     /// Says whether `serve` would take a configuration: its files, keys, issuers and policies are read too.
     Check {
-        /// The file.
-        file: PathBuf,
+        /// The file; what POSTERN_CONFIG names, or the usual one, where none is given.
+        file: Option<PathBuf>,
     },
     /// Prints the JSON Schema of the configuration.
     Schema,
@@ -32,6 +33,7 @@ impl ConfigCommand {
     pub(super) fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Check { file } => {
+                let file = Configured::named(file).file()?;
                 check(&file)?;
                 say!("{} is valid", file.display());
             }

@@ -26,6 +26,9 @@ pub struct Kubeconfig {
     /// The address callers reach the gateway at, where it is another than it listens at.
     #[arg(long, value_name = "URL")]
     server: Option<String>,
+    /// The CA of the gateway's certificate, where it is not the gateway's own.
+    #[arg(long, value_name = "FILE")]
+    certificate_authority: Option<PathBuf>,
     /// The file with the caller's token.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["client_certificate", "client_key"])]
     token_file: Option<PathBuf>,
@@ -50,20 +53,27 @@ impl Kubeconfig {
             (None, all) => bail!("say which with --cluster: {}", names(all.iter().map(|member| member.cluster.name.as_str()))),
         };
         let server = match (&self.server, member.hosts.first()) {
+            (Some(server), _) if !server.starts_with("https://") => {
+                bail!("--server: write the whole address, for example https://{server}")
+            }
             (Some(server), _) => server.trim_end_matches('/').to_owned(),
             (None, Some(host)) => format!("https://{host}:{}", port(&config)?),
             (None, None) => reachable(&config)?,
         };
         let server = format!("{server}{}", member.path_prefix.as_deref().unwrap_or_default());
         // With a certificate of somebody else's CA callers know that CA, or are told of it.
-        let ca = match &config.listen.certificate_file {
-            None => {
+        let ca = match (&self.certificate_authority, &config.listen.certificate_file) {
+            (Some(file), _) => Some(STANDARD.encode(std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?)),
+            (None, None) => {
                 let ca = config.data_directory.join("ca.crt");
                 let pem = std::fs::read(&ca)
                     .with_context(|| format!("cannot read {}: the gateway makes it when it starts first", ca.display()))?;
                 Some(STANDARD.encode(pem))
             }
-            Some(_) => None,
+            (None, Some(_)) => {
+                eprintln!("callers must trust the CA of the gateway's certificate already; --certificate-authority FILE puts it in");
+                None
+            }
         };
         let mut cluster = json!({"server": server});
         if let Some(ca) = ca {

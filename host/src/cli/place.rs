@@ -13,8 +13,8 @@ const USUAL: &str = "/etc/postern/postern.yaml";
 /// Where a gateway's things are: what its configuration says, or a data directory alone.
 #[derive(Args, Clone, Debug, Default)]
 pub(super) struct Place {
-    /// The gateway's configuration; `/etc/postern/postern.yaml` where that is there, and nothing else is said.
-    #[arg(long, global = true, env = "POSTERN_CONFIG", value_name = "FILE")]
+    /// The gateway's configuration; what POSTERN_CONFIG names, or `/etc/postern/postern.yaml` where that is there, where nothing else is said.
+    #[arg(long, global = true, value_name = "FILE", conflicts_with = "data_directory")]
     pub(super) config: Option<PathBuf>,
     /// The gateway's data directory, instead of a configuration.
     #[arg(long, global = true, value_name = "DIRECTORY")]
@@ -27,7 +27,7 @@ impl Place {
         if self.data_directory.is_some() {
             return None;
         }
-        self.config.clone().or_else(|| Some(PathBuf::from(USUAL)).filter(|usual| usual.exists()))
+        self.config.clone().or_else(unsaid)
     }
 
     /// The audit log: the file that is named, or the one of what is.
@@ -44,15 +44,26 @@ impl Place {
     }
 }
 
+/// The configuration where the command line names none. What is said there goes before it.
+fn unsaid() -> Option<PathBuf> {
+    let named = std::env::var_os("POSTERN_CONFIG").filter(|named| !named.is_empty()).map(PathBuf::from);
+    named.or_else(|| Some(PathBuf::from(USUAL)).filter(|usual| usual.exists()))
+}
+
 /// A gateway's configuration.
 #[derive(Args, Clone, Debug, Default)]
 pub(super) struct Configured {
-    /// The gateway's configuration; `/etc/postern/postern.yaml` where that is there, and none is named.
-    #[arg(long, env = "POSTERN_CONFIG", value_name = "FILE")]
+    /// The gateway's configuration; what POSTERN_CONFIG names, or `/etc/postern/postern.yaml` where that is there, where none is named.
+    #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
 
 impl Configured {
+    /// The one that is named, where one is.
+    pub(super) fn named(config: Option<PathBuf>) -> Self {
+        Self { config }
+    }
+
     /// The file that is named, or the usual one where it is there.
     pub(super) fn found(&self) -> Option<PathBuf> {
         Place { config: self.config.clone(), data_directory: None }.config()

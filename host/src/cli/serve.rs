@@ -23,7 +23,7 @@ pub struct Serve {
     #[command(flatten)]
     configured: Configured,
     /// Serves the cluster of a kubeconfig for yourself, without a configuration.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "config")]
     kubeconfig: Option<PathBuf>,
     /// Where the gateway keeps its data, without a configuration.
     #[arg(long, requires = "kubeconfig")]

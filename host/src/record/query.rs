@@ -267,6 +267,16 @@ fn time_of(line: &[u8]) -> Option<&[u8]> {
     Some(&head[start..start + length])
 }
 
+/// Whether a file is an audit log, by its first line; one without any line may become one.
+pub fn is_log(log: &Path) -> io::Result<bool> {
+    let file = File::open(log)?;
+    if !file.metadata()?.is_file() {
+        return Ok(false);
+    }
+    let head = read(&file, 0, HEAD as u64)?;
+    Ok(head.is_empty() || head.starts_with(b"{\"seq\":") && time_of(&head).is_some())
+}
+
 /// Where a log was read to: one that grows is read on from there.
 #[derive(Clone, Debug)]
 pub struct End {
@@ -303,8 +313,12 @@ impl Files {
             if path == self.log {
                 continue;
             }
-            // One that was moved away is not there any more.
-            let Ok(file) = File::open(&path) else { continue };
+            let file = match File::open(&path) {
+                Ok(file) => file,
+                // One that was moved away is not there any more.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
             let id = id_of(&file)?;
             if !self.done.contains(&id) {
                 self.done.push(id);
@@ -443,6 +457,10 @@ impl Span<'_> {
         // The last line goes on behind the piece.
         while text.last() != Some(&b'\n') && end < self.length {
             let more = read(self.file, end, NEAR.min(self.length - end))?;
+            if more.is_empty() {
+                // It was cut while it was read.
+                break;
+            }
             let found = memchr::memchr(b'\n', &more).map_or(more.len(), |found| found + 1);
             text.extend_from_slice(&more[..found]);
             end += found as u64;

@@ -5,6 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+// What a policy prints is told when it is printed: what a buffer holds when a call ends, or traps, nobody sees.
+__attribute__((constructor)) static void unbuffered(void) { setvbuf(stdout, NULL, _IONBF, 0); }
+
 static text_t copy(const char *from, size_t length) {
   text_t made = {malloc(length ? length : 1), length};
   if (length) memcpy(made.ptr, from, length);

@@ -50,6 +50,9 @@ pub(super) struct How {
 pub(super) fn list(log: &Path, query: &Query, how: How) -> anyhow::Result<()> {
     let mut lister = Lister::new(how);
     lister.head()?;
+    if lister.how.limit == Some(0) {
+        return Ok(lister.flush()?);
+    }
     let mut end = query::ask(log, query, |line| lister.tell(line))?;
     lister.tell_of_open(log)?;
     lister.flush()?;
@@ -114,7 +117,7 @@ impl Lister {
         } else if let Some(id) = event["id"].as_str()
             && let Some(at) = self.open.iter().rposition(|(open, _)| open == id)
         {
-            self.open.swap_remove(at);
+            self.open.remove(at);
         }
         self.write(&event, line)
     }
@@ -122,6 +125,9 @@ impl Lister {
     /// Tells of changes that were sent and of which it is not told how they ended: they are under way, or the gateway was cut off.
     fn tell_of_open(&mut self, log: &Path) -> std::io::Result<()> {
         let open = std::mem::take(&mut self.open);
+        if self.has_enough {
+            return Ok(());
+        }
         let Some((_, first)) = open.first() else { return Ok(()) };
         // How one ended may not be what was asked for: it is looked for by itself.
         let since = query::second_of(first);

@@ -113,6 +113,9 @@ impl Audit {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let log = self.place.audit_file(self.file)?;
         let read = || format!("cannot read {}; give --file, or --config", log.display());
+        if !query::is_log(&log).with_context(read)? {
+            bail!("{} is no audit log: its first line is no event. One that was compressed is read when it is not", log.display());
+        }
         match self.command {
             AuditCommand::Verify { first, key } => match Chain::verify(rotated::Log::open(&log).with_context(read)?, first) {
                 Ok(whole) => {
@@ -121,13 +124,16 @@ impl Audit {
                 }
                 Err(broken) => bail!("line {}: {}", broken.line, broken.why),
             },
-            AuditCommand::Show { id } => show(&log, &id).with_context(read)?,
+            AuditCommand::Show { id } => show(&log, &id)?,
             AuditCommand::List { which, output, no_headers, follow, all, limit } => {
                 let how = How { form: output, has_headers: !no_headers, follows: follow, is_whole: all, limit };
                 list::list(&log, &which.query()?, how).with_context(read)?;
             }
             AuditCommand::Top { by, which, limit, json } => top::top(&log, &which.query()?, by, limit, json).with_context(read)?,
             AuditCommand::WhoSaw { object, which, json } => {
+                if which.names_object() {
+                    bail!("which object is meant is said once, as {object}: leave --name and --resource out");
+                }
                 let (resource, name) = who_saw::parse(&object)?;
                 let query = which.query()?;
                 let namespace = query.namespace.clone();

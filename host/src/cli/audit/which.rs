@@ -17,7 +17,7 @@ pub(super) struct Which {
     /// Written at or after this time: `1h` ago, `yesterday`, a date, or RFC 3339.
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
-    /// Written at or before this time.
+    /// Written at or before this time; of a day, until its end.
     #[arg(long, value_name = "TIME")]
     until: Option<String>,
     /// The caller's name, or a part of it.
@@ -62,11 +62,18 @@ pub(super) struct Which {
 }
 
 impl Which {
+    /// Whether an object is named by it.
+    pub(super) fn names_object(&self) -> bool {
+        self.name.is_some() || self.resource.is_some()
+    }
+
     pub(super) fn query(self) -> anyhow::Result<Query> {
         let Self { since, until, user, cluster, verb, resource, namespace, name, verdict, policy, status, source, session, token, text } =
             self;
-        let time = |flag: &str, text: Option<String>| text.map(|text| filter::time(&text).with_context(|| flag.to_owned())).transpose();
-        let (since, until) = (time("--since", since)?, time("--until", until)?);
+        let time = |flag: &str, text: Option<String>, read: fn(&str) -> anyhow::Result<u64>| {
+            text.map(|text| read(&text).with_context(|| flag.to_owned())).transpose()
+        };
+        let (since, until) = (time("--since", since, filter::time)?, time("--until", until, filter::time_to)?);
         if let (Some(since), Some(until)) = (since, until)
             && since > until
         {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 use serde_json::{Value, json};
@@ -47,7 +48,9 @@ fn shows(event: &Value) -> bool {
 pub(super) fn who_saw(log: &Path, resource: &str, name: &str, namespace: Option<&str>, query: Query, as_json: bool) -> anyhow::Result<()> {
     let mut seers: BTreeMap<Seer, Seen> = BTreeMap::new();
     let query = Query { resource: Some(resource.to_owned()), ..query };
+    let is_known = AtomicBool::new(false);
     let read = |line: &[u8]| {
+        is_known.store(true, Ordering::Relaxed);
         // Of a list over all namespaces, and of one without a name, it may be one of the objects.
         let (of_name, of_namespace) = (text_of(line, &["target", "name"]), text_of(line, &["target", "namespace"]));
         let is_here = namespace.is_none() || of_namespace.is_none() || of_namespace.as_deref() == namespace;
@@ -83,6 +86,10 @@ pub(super) fn who_saw(log: &Path, resource: &str, name: &str, namespace: Option<
                 "lists": seen.lists, "first": seen.first, "last": seen.last})
             );
         }
+        return Ok(());
+    }
+    if seers.is_empty() && !is_known.load(Ordering::Relaxed) {
+        say!("no event that fits is about {resource} at all: nobody was shown it, or it is called otherwise");
         return Ok(());
     }
     if seers.is_empty() {

@@ -183,7 +183,7 @@ fn zig(directory: &Path, out: &Path) -> anyhow::Result<()> {
         ]);
     } else {
         let stack = format!("-Wl,-z,stack-size={STACK}");
-        build.args(["cc", "policy.c", "-mexec-model=reactor", "-Oz", "-g", "-Wall", "-Wextra", &stack, "-o"]).arg(&traced);
+        build.args(["cc", "policy.c", "-mexec-model=reactor", "-Oz", "-g", "-UNDEBUG", "-Wall", "-Wextra", &stack, "-o"]).arg(&traced);
     }
     run(build.args(target).args(["postern.c", "policy_module.c", "policy_module_component_type.o"]), "zig")?;
     let module = std::fs::read(&traced).with_context(|| format!("cannot read {}", traced.display()))?;
@@ -192,7 +192,7 @@ fn zig(directory: &Path, out: &Path) -> anyhow::Result<()> {
 
 /// The module beside another that says of which lines it was made: the same code, many times as large.
 pub(super) fn traced(module: &Path) -> PathBuf {
-    module.with_extension("debug.wasm")
+    module.with_extension("debug")
 }
 
 /// A module without what it says of the lines it was made of (DWARF, as `wasm-ld` writes it).

@@ -21,7 +21,7 @@ pub(super) struct Where {
     #[command(flatten)]
     place: Place,
     /// A kubeconfig of the gateway, instead of its files.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["config", "data_directory"])]
     kubeconfig: Option<PathBuf>,
 }
 

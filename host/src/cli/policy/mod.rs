@@ -87,7 +87,7 @@ pub enum PolicyCommand {
         #[command(flatten)]
         configured: Configured,
         /// A kubeconfig of the gateway, instead of its files; what `KUBECONFIG` names where no configuration is found.
-        #[arg(long)]
+        #[arg(long, conflicts_with = "config")]
         kubeconfig: Option<PathBuf>,
         /// One of several clusters: its own policies, where it has some, and those that all share otherwise.
         #[arg(long)]

@@ -68,9 +68,11 @@ const C_SHARED: [File; 4] = [
 /// The types of the contract, for the linker.
 const C_TYPES: &[u8] = include_bytes!("../../../templates/c/policy_module_component_type.o");
 
-const C: [File; 2] = [("policy.c", include_str!("../../../templates/c/policy.c")), (".gitignore", ".venv/\n*.wasm\n")];
-const ZIG: [File; 2] =
-    [("policy.zig", include_str!("../../../templates/zig/policy.zig")), (".gitignore", ".venv/\n.zig-cache/\npostern.zig\n*.wasm\n")];
+const C: [File; 2] = [("policy.c", include_str!("../../../templates/c/policy.c")), (".gitignore", ".venv/\n*.wasm\n*.debug\n")];
+const ZIG: [File; 2] = [
+    ("policy.zig", include_str!("../../../templates/zig/policy.zig")),
+    (".gitignore", ".venv/\n.zig-cache/\npostern.zig\n*.wasm\n*.debug\n"),
+];
 
 impl New {
     pub(super) fn run(self) -> anyhow::Result<()> {

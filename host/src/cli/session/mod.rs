@@ -30,7 +30,7 @@ pub struct Session {
     #[command(flatten)]
     place: Place,
     /// A kubeconfig of the gateway, instead of either: what it lets you see is read over its own API. What `KUBECONFIG` names where nothing is said.
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", conflicts_with_all = ["config", "data_directory"])]
     kubeconfig: Option<PathBuf>,
     #[command(subcommand)]
     command: SessionCommand,
@@ -150,7 +150,7 @@ impl Which {
             user,
             cluster,
             since: said("--since", &since, filter::time)?,
-            until: said("--until", &until, filter::time)?,
+            until: said("--until", &until, filter::time_to)?,
             namespace,
             verb: word(&verb, filter::verb)?,
             resource: word(&resource, filter::resource)?,
