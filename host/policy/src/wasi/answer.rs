@@ -7,7 +7,7 @@ use wasmparser::component_types::{ComponentDefinedType, ComponentValType};
 use wasmparser::{PrimitiveValType, types::TypesRef};
 
 /// The most parts a type may have, and bytes its default may take: WASI's own are far below.
-const MOST_PARTS: usize = 1000;
+const MOST_PARTS: usize = 10_000;
 const LARGEST: u32 = 512;
 /// Where a list of nothing lies: nowhere, and aligned for whatever is in it.
 const NOWHERE: u32 = 16;
