@@ -67,7 +67,11 @@ struct Spaces {
     instances: Vec<Option<String>>,
     funcs: Vec<Known>,
     types: Vec<Known>,
-    core_funcs: u32,
+    /// Of each core function and memory the first that is the same export of the same instance: some toolchains alias one anew for each function that is lowered.
+    core_funcs: Vec<u32>,
+    memories: Vec<u32>,
+    /// The first alias of each core instance's export, of a function or of a memory.
+    aliased: HashMap<(bool, u32, String), u32>,
     /// Core functions that are lowered from WASI, or drop what is WASI's.
     lowered: Vec<Lowered>,
 }
@@ -97,8 +101,15 @@ impl Spaces {
                 let of = self.instances.get(*instance_index as usize).cloned().flatten();
                 self.take(*kind, of.map(|interface| Arc::new((interface, (*name).to_owned()))), None);
             }
-            ComponentAlias::CoreInstanceExport { kind: wasmparser::ExternalKind::Func, .. } => self.core_funcs += 1,
-            ComponentAlias::CoreInstanceExport { .. } => {}
+            ComponentAlias::CoreInstanceExport { kind, instance_index, name } => {
+                let space = match kind {
+                    wasmparser::ExternalKind::Func => &mut self.core_funcs,
+                    wasmparser::ExternalKind::Memory => &mut self.memories,
+                    _ => return,
+                };
+                let export = (*kind == wasmparser::ExternalKind::Memory, *instance_index, (*name).to_owned());
+                space.push(*self.aliased.entry(export).or_insert(space.len() as u32));
+            }
             ComponentAlias::Outer { kind, .. } => {
                 if matches!(kind, wasmparser::ComponentOuterAliasKind::Type) {
                     self.types.push(None);
@@ -108,7 +119,7 @@ impl Spaces {
     }
 
     fn canonical(&mut self, function: &CanonicalFunction) {
-        let core_func = self.core_funcs;
+        let core_func = self.core_funcs.len() as u32;
         match function {
             CanonicalFunction::Lift { .. } => {
                 self.funcs.push(None);
@@ -118,6 +129,8 @@ impl Spaces {
                 if let Some(Some(known)) = self.funcs.get(*func_index as usize)
                     && let Some((memory, realloc)) = plain(options)
                 {
+                    let first = |space: &[u32], index: u32| space.get(index as usize).copied().unwrap_or(index);
+                    let (memory, realloc) = (memory.map(|at| first(&self.memories, at)), realloc.map(|at| first(&self.core_funcs, at)));
                     self.lowered.push(Lowered { core_func, known: Arc::clone(known), func: Some(*func_index), memory, realloc });
                 }
             }
@@ -128,7 +141,7 @@ impl Spaces {
             }
             _ => {}
         }
-        self.core_funcs += 1;
+        self.core_funcs.push(core_func);
     }
 
     fn payload(&mut self, payload: &Payload<'_>) -> wasmparser::Result<()> {
