@@ -8,7 +8,7 @@ use super::{Asking, json};
 use crate::approve::{Answer, Approvals, Ticket};
 use crate::body::Body;
 use crate::status::Refusal;
-use crate::written::visible;
+use crate::written::in_a_line;
 
 /// A request about the tickets of approvals.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,15 +83,10 @@ fn read<T: Default + for<'a> Deserialize<'a>>(body: &[u8], form: &str) -> Result
     serde_json::from_slice(body).map_err(|error| Refusal::bad_request(format!("the body is not {form}: {error}")))
 }
 
-/// Whether a text would steer a terminal that shows it.
-fn steers(text: &str) -> bool {
-    visible(text) != text || text.chars().any(char::is_control)
-}
-
 /// A comment, if it is one: it is shown in a terminal, a log and an answer.
 fn checked(comment: Option<String>) -> Result<Option<String>, Refusal> {
     match comment {
-        Some(text) if text.chars().count() > LONGEST_COMMENT || steers(&text) => {
+        Some(text) if text.chars().count() > LONGEST_COMMENT || in_a_line(&text) != text => {
             Err(Refusal::bad_request(format!("comment: a line of at most {LONGEST_COMMENT} characters is taken")))
         }
         comment => Ok(comment.filter(|text| !text.trim().is_empty())),

@@ -10,10 +10,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::remote::Remote;
-use super::table::{self, printable, row};
+use super::table::{self, printable, row, time};
 use crate::approve::{Requirement, Ticket, TicketState};
 use crate::cli::terminal::say;
-use crate::clock::{now, timestamp_of};
+use crate::clock::now;
 
 const APPROVALS: &str = "/postern/v1/approvals";
 /// How often it is looked whether there are others, by who waits for them.
@@ -363,11 +363,6 @@ fn told(ticket: &Ticket) -> anyhow::Result<()> {
 
 fn comment(text: Option<&str>) -> String {
     text.map(|text| format!(": {text}")).unwrap_or_default()
-}
-
-fn time(second: u64) -> String {
-    let text = timestamp_of(Duration::from_secs(second));
-    format!("{}Z", text.get(..19).unwrap_or(&text))
 }
 
 /// How long it is until a second.

@@ -1,8 +1,11 @@
 //! Columns that fit what is in them.
 
+use std::time::Duration;
+
 use comfy_table::{Table, presets};
 
 use crate::cli::terminal::say;
+use crate::clock::timestamp_of;
 
 /// Prints rows, the first of them the heads, each column as wide as its widest cell.
 pub(super) fn print(rows: &[Vec<String>]) {
@@ -14,6 +17,12 @@ pub(super) fn print(rows: &[Vec<String>]) {
     for line in table.trim_fmt().lines() {
         say!("{line}");
     }
+}
+
+/// A time in Unix seconds as RFC 3339 has it, to the second.
+pub(super) fn time(second: u64) -> String {
+    let text = timestamp_of(Duration::from_secs(second));
+    format!("{}Z", text.get(..19).unwrap_or(&text))
 }
 
 /// A row of texts.

@@ -21,6 +21,7 @@ use super::rotated;
 use crate::clock::timestamp_of;
 use crate::identify;
 use crate::mask::member;
+use crate::words::Stage;
 
 /// How much of a file is one piece of work.
 const PIECE: u64 = 4 << 20;
@@ -240,6 +241,12 @@ fn is_of(line: &[u8], own: &[u8]) -> bool {
         }
         _ => false,
     }
+}
+
+/// The stage that an event tells of.
+pub fn stage_of(line: &[u8]) -> Option<Stage> {
+    let text = text_of(line, &["stage"])?;
+    Stage::ALL.iter().copied().find(|stage| stage.name() == text)
 }
 
 fn status_of(line: &[u8]) -> Option<u16> {

@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::{address_of, operation_of};
 use crate::cli::table::printable;
 use crate::cli::terminal::{self, visible};
-use crate::record::query::{self, Query, text_of};
+use crate::record::query::{self, Query, stage_of, text_of};
 use crate::words::Stage;
 
 /// Changes that are remembered until it is told how they ended; of more both events are told.
@@ -134,8 +134,8 @@ impl Lister {
         let wanted: HashSet<&str> = open.iter().map(|(id, _)| id.as_str()).collect();
         let mut ended = HashSet::new();
         let read = |line: &[u8]| {
-            let is_last = text_of(line, &["stage"]).is_some_and(|stage| stage == Stage::Completed.name() || stage == Stage::Refused.name());
-            text_of(line, &["id"]).filter(|id| is_last && wanted.contains(id.as_ref())).map(|id| id.into_owned())
+            stage_of(line).filter(|stage| stage.is_last())?;
+            text_of(line, &["id"]).filter(|id| wanted.contains(id.as_ref())).map(|id| id.into_owned())
         };
         query::read_all(log, &Query { since, ..Query::default() }, read, |id| {
             ended.insert(id);

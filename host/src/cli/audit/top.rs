@@ -12,7 +12,7 @@ use super::address_of;
 use crate::cli::table::{self, row};
 use crate::cli::terminal::say;
 use crate::mask::member;
-use crate::record::query::{self, Query, resource_of, text_of};
+use crate::record::query::{self, Query, resource_of, stage_of, text_of};
 use crate::words::Stage;
 
 /// What is counted by.
@@ -49,11 +49,10 @@ struct Tally {
 pub(super) fn top(log: &Path, query: &Query, by: By, most: usize, as_json: bool) -> anyhow::Result<()> {
     let mut tallies: HashMap<String, Tally> = HashMap::new();
     let read = |line: &[u8]| {
-        let stage = text_of(line, &["stage"])?;
-        let is_refused = stage == Stage::Refused.name();
+        let stage = stage_of(line).filter(|stage| stage.is_last())?;
         // Of failed logins that were no events of their own one event tells how many there were.
         let count = member(line, b"failedLogins").ok().flatten().and_then(|count| serde_json::from_slice(count).ok()).unwrap_or(1u64);
-        (is_refused || stage == Stage::Completed.name()).then(|| (names(line, by), count, if is_refused { count } else { 0 }))
+        Some((names(line, by), count, if stage == Stage::Refused { count } else { 0 }))
     };
     query::read_all(log, query, read, |(names, count, refused)| {
         for name in names {

@@ -184,7 +184,7 @@ fn list(place: &RecordingSource, filter: &Filter, as_json: bool) -> anyhow::Resu
     let head = row(["SESSION", "FIRST", "LAST", "CALLS", "STREAMS", "REFUSED", "CALLER"]);
     let mut lines = vec![with(head, "CLUSTER")];
     lines.extend(rows.iter().map(|session| {
-        let [first, last] = [session.first, session.last].map(|second| timestamp_of(Duration::from_secs(second))[..19].to_owned() + "Z");
+        let [first, last] = [session.first, session.last].map(table::time);
         let [calls, streams, refused] = [session.calls, session.streams, session.refused].map(|count| count.to_string());
         with(row([&session.id, &first, &last, &calls, &streams, &refused, &session.username]), &session.cluster)
     }));
