@@ -106,3 +106,43 @@ impl Cache {
         context.sign()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+    use crate::Counters;
+
+    /// What an older gateway compiled is not what this one would: it is compiled anew, as what somebody has changed is.
+    #[test]
+    fn only_what_this_gateway_compiled_in_this_way_is_taken() {
+        let data = std::env::temp_dir().join(format!("postern-compiled-{}", std::process::id()));
+        std::fs::create_dir_all(&data).unwrap();
+        let (runtime, cache) = (Runtime::start(64 << 20, Counters::default()).unwrap(), Cache::open(&data).unwrap());
+        let component = wat::parse_str("(component)").unwrap();
+        let times = AtomicU32::new(0);
+        let compiled = || {
+            times.store(0, Ordering::Relaxed);
+            let wasm = || {
+                times.fetch_add(1, Ordering::Relaxed);
+                Ok(component.clone())
+            };
+            cache.component(&runtime, "id", wasm).unwrap();
+            times.load(Ordering::Relaxed) == 1
+        };
+        let file = data.join("compiled/id.cwasm");
+        assert!(compiled() && !compiled(), "kept, and taken");
+        let code = std::fs::read(&file).unwrap()[TAG..].to_vec();
+        let by = |revision: &[u8]| [cache.tag("id", &code, revision).as_ref(), &code].concat();
+        for revision in [&b""[..], b"another"] {
+            std::fs::write(&file, by(revision)).unwrap();
+            assert!(compiled() && !compiled(), "{revision:?}");
+        }
+        let mut changed = by(REVISION);
+        *changed.last_mut().unwrap() ^= 1;
+        std::fs::write(&file, changed).unwrap();
+        assert!(compiled());
+        std::fs::remove_dir_all(data).unwrap();
+    }
+}
