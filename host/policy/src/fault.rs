@@ -1,5 +1,7 @@
 //! What went wrong in a policy, in the words of the language it is written in: out of what its runtime wrote before it gave up.
 
+/// What stands between a policy in Go and the contract.
+const OF_THE_PACKAGE: [&str; 3] = ["/postern/abi_wasip1.go:", "/postern/policy.go:", "/postern/postern.go:"];
 /// What is told of an exception, at most, in characters.
 const LONGEST: usize = 400;
 
@@ -53,9 +55,13 @@ fn go(lines: &[&str]) -> Option<String> {
     let at = lines.iter().rposition(|line| line.starts_with("panic: ") || line.starts_with("fatal error: "))?;
     let message = lines[at].split_once(": ")?.1;
     let place = lines[at + 1..].iter().find_map(|line| {
-        let place = line.strip_prefix('\t')?.split_once(" +0x")?.0;
-        // The runtime's own calls come first.
-        (!place.contains("/src/runtime/")).then(|| place.rsplit('/').next().unwrap_or(place).to_owned())
+        // Of a call that became part of its caller no offset is told.
+        let place = line.strip_prefix('\t')?;
+        let place = place.split_once(" +0x").map_or(place, |(place, _)| place);
+        // The runtime's own calls come first, and what stands between a policy and the contract is not the author's.
+        let is_own =
+            !place.contains("/src/runtime/") && !place.starts_with("runtime/") && !OF_THE_PACKAGE.iter().any(|file| place.contains(file));
+        is_own.then(|| place.rsplit('/').next().unwrap_or(place).to_owned())
     });
     Some(with_place(message, place))
 }
@@ -99,6 +105,8 @@ mod tests {
         assert_eq!(of("panicked at src/lib.rs:12:5:\nindex out of bounds: 3\n").unwrap(), "index out of bounds: 3 (src/lib.rs:12:5)");
         let go = "panic: runtime error: index out of range [5] with length 0\n\ngoroutine 1 [running]:\nruntime.goPanicIndex(0x5, 0x0)\n\t/usr/local/go/src/runtime/panic.go:115 +0x1\nmain.onRequest(...)\n\t/tmp/p/policy.go:17 +0x5\n";
         assert_eq!(of(go).unwrap(), "runtime error: index out of range [5] with length 0 (policy.go:17)");
+        let trimmed = "panic: what stands at $.a is not what was expected\n\ngoroutine 1 [running]:\npanic({0x1, 0x2})\n\truntime/panic.go:787 +0x132\nmy-policy/postern.read(...)\n\tmy-policy/postern/postern.go:152 +0x2\nmain.inner(...)\n\tmy-policy/policy.go:31\nmain.init.func2(0x1)\n\tmy-policy/policy.go:12 +0x5\n";
+        assert_eq!(of(trimmed).unwrap(), "what stands at $.a is not what was expected (policy.go:31)");
         assert_eq!(of("Assertion failed: n > 1 (policy.c: inner: 18)\n").unwrap(), "Assertion failed: n > 1 (policy.c: inner: 18)");
         assert_eq!(of("only a line that was printed\n"), None);
         assert_eq!(of(""), None);

@@ -41,6 +41,7 @@ pub(crate) fn languages(effort: Effort, report: &mut Report) -> anyhow::Result<(
         ("rust", "rust, paused", "no-bulk-export"),
         ("c", "c, paused", "rate-limit"),
         ("zig", "zig, paused", "namespace-fence"),
+        ("go", "go, paused", "naming"),
         ("javascript", "javascript, paused", "require-reason"),
         ("python", "python, paused", "time-window"),
     ];
@@ -49,8 +50,13 @@ pub(crate) fn languages(effort: Effort, report: &mut Report) -> anyhow::Result<(
         std::fs::create_dir_all(&place)?;
         let module = place.join(format!("{policy}.wasm"));
         std::fs::copy(testbed::policy(policy), &module)?;
-        if policy == "namespace-fence" {
-            std::fs::write(module.with_extension("yaml"), "settings: {namespaces: [default]}\n")?;
+        let settings = match policy {
+            "namespace-fence" => "settings: {namespaces: [default]}\n",
+            "naming" => "settings: {names: [{resources: [namespaces], pattern: '^shop-'}]}\n",
+            _ => "",
+        };
+        if !settings.is_empty() {
+            std::fs::write(module.with_extension("yaml"), settings)?;
         }
         for (subject, pause) in [(language, "0"), (paused, PAUSE)] {
             calls(&module, subject, pause, effort, report)?;

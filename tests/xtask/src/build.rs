@@ -34,7 +34,8 @@ const POLICIES: [&str; 18] = [
     "rego-rules",
 ];
 /// Policies of the pack in other languages, and which.
-const FOREIGN: [(&str, &str); 4] = [("require-reason", "js"), ("time-window", "python"), ("rate-limit", "c"), ("namespace-fence", "zig")];
+const FOREIGN: [(&str, &str); 5] =
+    [("require-reason", "js"), ("time-window", "python"), ("rate-limit", "c"), ("namespace-fence", "zig"), ("naming", "go")];
 const WASM: &str = "wasm32-unknown-unknown";
 
 /// The repository: the one whose `cargo xtask` this is, which need not be the one it was compiled in.

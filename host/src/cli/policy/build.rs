@@ -20,6 +20,8 @@ pub enum Language {
     C,
     /// `policy.zig`.
     Zig,
+    /// `go.mod`.
+    Go,
 }
 
 /// Bytes of a C or Zig policy's stack: Zig's own default of 16 MiB would be memory of every instance.
@@ -38,6 +40,7 @@ impl Language {
             ("policy.py", Self::Python),
             ("policy.c", Self::C),
             ("policy.zig", Self::Zig),
+            ("go.mod", Self::Go),
         ];
         let found = marks.iter().find(|(file, _)| directory.join(file).is_file());
         found.map(|(_, language)| *language).with_context(|| {
@@ -67,6 +70,7 @@ pub(super) fn build(directory: &Path) -> anyhow::Result<PathBuf> {
         Language::Js => js(&directory, &out)?,
         Language::Python => python(&directory, &out)?,
         Language::C | Language::Zig => zig(&directory, &out)?,
+        Language::Go => go(&directory, &out)?,
     }
     Ok(out)
 }
@@ -148,6 +152,32 @@ fn python(directory: &Path, out: &Path) -> anyhow::Result<()> {
     let mut build = Command::new(componentize);
     build.current_dir(directory).args(["-d", "wit", "-w", "policy-module", "componentize", "policy", "-o"]).arg(out);
     run(&mut build, "componentize-py")
+}
+
+/// The standard compiler makes a module for WASI, which lacks only what says that it is of the contract.
+fn go(directory: &Path, out: &Path) -> anyhow::Result<()> {
+    let go = tool("go", "install Go 1.24 or newer from https://go.dev/dl")?;
+    let made = out.with_extension("partial");
+    let mut build = Command::new(go);
+    build.current_dir(directory).env("GOOS", "wasip1").env("GOARCH", "wasm").env("CGO_ENABLED", "0");
+    // Where it was built is nobody's business, and what it is does not depend on it.
+    run(build.args(["build", "-buildmode=c-shared", "-trimpath", "-ldflags=-s -w", "-o"]).arg(&made).arg("."), "go build")?;
+    let module = std::fs::read(&made).with_context(|| format!("cannot read {}", made.display()))?;
+    let _ = std::fs::remove_file(&made);
+    std::fs::write(out, of_contract(module)?).with_context(|| format!("cannot write {}", out.display()))
+}
+
+/// A module that says of which contract it is: with the types that the linker puts into modules in C.
+fn of_contract(mut module: Vec<u8>) -> anyhow::Result<Vec<u8>> {
+    for payload in wasmparser::Parser::new(0).parse_all(super::new::C_TYPES) {
+        if let wasmparser::Payload::CustomSection(section) = payload?
+            && section.name().starts_with("component-type:")
+        {
+            let types = wasm_encoder::CustomSection { name: section.name().into(), data: section.data().into() };
+            wasm_encoder::Section::append_to(&types, &mut module);
+        }
+    }
+    Ok(module)
 }
 
 /// C and Zig are built by one compiler: Zig's has clang in it, and a libc for WebAssembly.

@@ -66,12 +66,23 @@ const C_SHARED: [File; 4] = [
     ("policy_module.c", include_str!("../../../templates/c/policy_module.c")),
 ];
 /// The types of the contract, for the linker.
-const C_TYPES: &[u8] = include_bytes!("../../../templates/c/policy_module_component_type.o");
+pub(super) const C_TYPES: &[u8] = include_bytes!("../../../templates/c/policy_module_component_type.o");
 
 const C: [File; 2] = [("policy.c", include_str!("../../../templates/c/policy.c")), (".gitignore", ".venv/\n*.wasm\n*.debug\n")];
 const ZIG: [File; 2] = [
     ("policy.zig", include_str!("../../../templates/zig/policy.zig")),
     (".gitignore", ".venv/\n.zig-cache/\npostern.zig\n*.wasm\n*.debug\n"),
+];
+
+const GO: [File; 8] = [
+    ("go.mod", include_str!("../../../templates/go/go.mod.txt")),
+    ("policy.go", include_str!("../../../templates/go/policy.go")),
+    ("policy_test.go", include_str!("../../../templates/go/policy_test.go")),
+    ("postern/postern.go", include_str!("../../../templates/go/postern/postern.go")),
+    ("postern/policy.go", include_str!("../../../templates/go/postern/policy.go")),
+    ("postern/abi_wasip1.go", include_str!("../../../templates/go/postern/abi_wasip1.go")),
+    ("postern/native.go", include_str!("../../../templates/go/postern/native.go")),
+    (".gitignore", "*.wasm\n"),
 ];
 
 impl New {
@@ -92,6 +103,7 @@ impl New {
             Language::Python => &PYTHON,
             Language::C => &C,
             Language::Zig => &ZIG,
+            Language::Go => &GO,
         };
         let is_c = matches!(self.lang, Language::C | Language::Zig);
         for (path, text) in own.iter().chain([&WIT, &CASES]).chain(C_SHARED.iter().filter(|_| is_c)) {

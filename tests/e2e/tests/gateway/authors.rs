@@ -71,6 +71,23 @@ const C: Failing = Failing {
     at: "return 100 / by",
 };
 
+const GO: Failing = Failing {
+    language: "go",
+    file: "policy.go",
+    changes: &[
+        (
+            "\t\tif request.IsIn",
+            "\t\tfmt.Println(\"asked about\", request.ObjectName())\n\t\tfmt.Println(chosen(request.ObjectName()))\n\t\tif request.IsIn",
+        ),
+        (
+            "func main() {}\n",
+            "func main() {}\n\nfunc chosen(name string) string {\n\tnopes, at := []string{\"a\"}, 0\n\tif name == \"boom\" {\n\t\tat = len(name)\n\t}\n\treturn nopes[at]\n}\n",
+        ),
+    ],
+    fault: "runtime error: index out of range [4] with length 1 (policy.go:LINE)",
+    at: "return nopes[at]",
+};
+
 fn tells(failing: &Failing) {
     let (place, name) = (scratch("authors"), format!("tells-{}", failing.language));
     postern(&["policy", "new", &name, "--lang", failing.language, "--directory", text(&place)]).success();
@@ -129,6 +146,11 @@ fn an_exception_in_python_is_told_with_its_line() {
 #[test]
 fn an_exception_in_javascript_is_told_with_its_line() {
     tells(&JS);
+}
+
+#[test]
+fn a_panic_in_go_is_told_with_its_line() {
+    tells(&GO);
 }
 
 #[test]

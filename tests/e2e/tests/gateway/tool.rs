@@ -72,6 +72,16 @@ fn a_new_policy_in_python_builds_tests_and_guards() {
 }
 
 #[test]
+fn a_new_policy_in_go_builds_tests_and_guards() {
+    begins("go");
+    // It is tried without WebAssembly too.
+    let place = scratch("go");
+    postern(&["policy", "new", "native", "--lang", "go", "--directory", text(&place)]).success();
+    let tested = Command::new("go").current_dir(place.join("native")).args(["test", "./..."]).output().unwrap();
+    assert!(tested.status.success(), "{}{}", String::from_utf8_lossy(&tested.stdout), String::from_utf8_lossy(&tested.stderr));
+}
+
+#[test]
 fn a_new_policy_in_c_and_in_zig_builds_tests_and_guards() {
     begins("c");
     begins("zig");
