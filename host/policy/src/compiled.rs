@@ -17,12 +17,16 @@ const TAG: usize = 32;
 /// What is done with a module before it is compiled, beyond what its version and the engine say: code of before is not what would be compiled now. Empty in 0.1.0's
 /// first builds.
 const REVISION: &[u8] = b"wasi within ";
+/// Bytes from which a module is large: with an interpreter in it, or a runtime.
+const LARGE: usize = 1 << 20;
 /// Compiled policies kept beside those in use, the newest: to go back to one is then no compilation.
 const KEPT: usize = 32;
 
 /// The compiled policies of a data directory.
 pub struct Cache {
     directory: PathBuf,
+    /// Where functions are kept by themselves.
+    functions: PathBuf,
     key: hmac::Key,
 }
 
@@ -36,21 +40,27 @@ impl Cache {
     pub fn open(data_directory: &Path) -> anyhow::Result<Self> {
         let directory = data_directory.join("compiled");
         std::fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
-        Ok(Self { directory, key: hmac::Key::new(hmac::HMAC_SHA256, &files::secret(&data_directory.join("cache.key"))?) })
+        let functions = data_directory.join("functions.compiled");
+        Ok(Self { directory, functions, key: hmac::Key::new(hmac::HMAC_SHA256, &files::secret(&data_directory.join("cache.key"))?) })
     }
 
-    /// The component compiled from `wasm`: from disk when this gateway compiled it before, compiled now otherwise.
+    /// The component compiled from `wasm`: from disk when this gateway compiled it before, compiled now otherwise. `size` is how many bytes its module has.
     pub(super) fn component(
         &self,
         runtime: &Runtime,
         id: &str,
+        size: usize,
         wasm: impl FnOnce() -> anyhow::Result<Vec<u8>> + Send,
     ) -> anyhow::Result<Component> {
         let file = self.directory.join(format!("{id}.cwasm"));
         if let Some(component) = self.load(runtime, id, &file) {
             return Ok(component);
         }
-        let component = aside(|| Ok(Component::new(&runtime.engine, wasm()?)?))?;
+        let component = aside(|| {
+            // What is small is compiled sooner than what is known of it would be read.
+            let _compiling = (size >= LARGE).then(|| runtime.functions.compiling(&self.functions, &self.key));
+            Ok(Component::new(&runtime.engine, wasm()?)?)
+        })?;
         let code = component.serialize()?;
         let mut bytes = self.tag(id, &code, REVISION).as_ref().to_vec();
         bytes.extend_from_slice(&code);
@@ -128,7 +138,7 @@ mod tests {
                 times.fetch_add(1, Ordering::Relaxed);
                 Ok(component.clone())
             };
-            cache.component(&runtime, "id", wasm).unwrap();
+            cache.component(&runtime, "id", 0, wasm).unwrap();
             times.load(Ordering::Relaxed) == 1
         };
         let file = data.join("compiled/id.cwasm");

@@ -5,10 +5,11 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::thread::Thread;
 use std::time::Duration;
 
-use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails};
+use wasmtime::{CacheStore, Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails};
 
 use crate::contract::{Hook, PolicyOperation};
 use crate::counters::Counters;
+use crate::functions::Functions;
 use crate::ready::{self, InstancePermit, Job, Jobs};
 use postern_ground::clock;
 use postern_ground::slots::{Full, Slot, Slots};
@@ -36,6 +37,8 @@ const KEEP_RESIDENT: usize = 16 << 20;
 pub struct Runtime {
     pub(super) engine: Engine,
     pub(super) configure_engine: Engine,
+    /// What was compiled before, while something is compiled.
+    pub(super) functions: Arc<Functions>,
     /// What policies have counted.
     pub counters: Counters,
     clock: Clock,
@@ -109,12 +112,14 @@ impl Runtime {
             .linear_memory_keep_resident(KEEP_RESIDENT)
             .table_keep_resident(64 << 10)
             .pagemap_scan(Enabled::Auto);
-        let mut config = base(details);
+        let functions = Arc::new(Functions::default());
+        let mut config = base(details, &functions)?;
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool)).memory_init_cow(true);
         let engine = Engine::new(&config)?;
         let runtime = Arc::new(Self {
             engine,
-            configure_engine: Engine::new(&base(details))?,
+            configure_engine: Engine::new(&base(details, &functions)?)?,
+            functions,
             counters,
             clock: Clock::default(),
             jobs: OnceLock::new(),
@@ -220,7 +225,7 @@ pub(super) fn ticks(milliseconds: u64) -> u64 {
     milliseconds.div_ceil(TICK.as_millis() as u64) + 1
 }
 
-fn base(details: WasmBacktraceDetails) -> Config {
+fn base(details: WasmBacktraceDetails, functions: &Arc<Functions>) -> anyhow::Result<Config> {
     let mut config = Config::new();
     config.wasm_backtrace_details(details);
     config.wasm_component_model(true).epoch_interruption(true).max_wasm_stack(512 << 10);
@@ -228,5 +233,6 @@ fn base(details: WasmBacktraceDetails) -> Config {
     config.concurrency_support(false);
     // What differs from one machine to another has no place in a policy's answer.
     config.cranelift_nan_canonicalization(true).wasm_relaxed_simd(false);
-    config
+    config.enable_incremental_compilation(Arc::clone(functions) as Arc<dyn CacheStore>)?;
+    Ok(config)
 }

@@ -12,6 +12,7 @@ mod counters;
 mod document;
 mod engine;
 mod fault;
+mod functions;
 pub mod grants;
 mod instance;
 pub mod loader;

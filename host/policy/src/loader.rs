@@ -108,7 +108,7 @@ impl Loader {
         }
         let text = file.settings.as_ref().map_or_else(|| "{}".to_owned(), ToString::to_string);
         let digest = digest::hex(&digest::of_parts(&[env!("CARGO_PKG_VERSION").as_bytes(), module, text.as_bytes()]));
-        let component = self.cache.component(&self.runtime, &digest, || {
+        let component = self.cache.component(&self.runtime, &digest, module.len(), || {
             let configured = module::inspect_and_configure(&self.runtime, module, &text, limits.memory.0)
                 .map_err(|why| anyhow::anyhow!(without_values(&format!("{why:#}"), file.settings.as_ref())))?;
             if let Some(calls) = wasi::list_of_calls(&configured.wasi_calls) {

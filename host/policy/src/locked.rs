@@ -1,10 +1,11 @@
 //! What a policy was made of, by digest.
 
 use postern_ground::digest::of_blob;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The files of one policy, as a lock file has them.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Locked {
     /// Its name: that of its files.
