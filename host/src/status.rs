@@ -119,6 +119,11 @@ impl Refusal {
         self
     }
 
+    /// The same, which no client repeats by itself.
+    pub fn once(self) -> Self {
+        Self { retry_after: None, ..self }
+    }
+
     /// The `metav1.Status` as JSON.
     pub fn to_json(&self) -> String {
         let mut status = json!({

@@ -64,6 +64,12 @@ words! {
         Completed = "completed",
         /// It was not sent.
         Refused = "refused",
+        /// A recording is finished.
+        Recorded = "recorded",
+        /// The configuration has changed.
+        Configuration = "configuration",
+        /// The gateway ends: nothing is served any more, and what is left is written down.
+        Stopping = "stopping",
         /// The gateway has ended.
         Stopped = "stopped",
         /// What two gateways in one directory left was put right.

@@ -56,7 +56,7 @@ fn repair(config: &Config, first: u64) -> anyhow::Result<()> {
         return recordings.told();
     }
     // What is done to recordings is in the log before it is done.
-    let mut log = HeldLog::open(&file)?;
+    let mut log = HeldLog::open(&file, &key)?;
     let joins = found.open().map(|open| open.ends.clone()).unwrap_or_default();
     let mut event = Event::default();
     event.set("recordings", recordings.entangled.iter().map(|(_, name)| name).collect::<Vec<_>>());
@@ -78,7 +78,7 @@ fn repair(config: &Config, first: u64) -> anyhow::Result<()> {
 
 /// What the log is. Of one that was changed nothing is closed.
 fn read(file: &Path, first: u64) -> anyhow::Result<Whole> {
-    let log = rotated::Log::whole(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let log = rotated::Log::open(file).with_context(|| format!("cannot read {}", file.display()))?;
     Chain::verify(log, first).map_err(|broken| {
         anyhow::anyhow!(
             "{}: line {}: {}. That is not the work of two gateways, and is not repaired: keep the log as it is, somewhere else, and let the gateway begin another",

@@ -30,6 +30,22 @@ impl Place {
         self.config.clone().or_else(unsaid)
     }
 
+    /// The public key of the gateway, where it is known where that keeps its data.
+    pub(super) fn session_key(&self) -> anyhow::Result<Option<PathBuf>> {
+        let data = match (&self.data_directory, self.config()) {
+            (Some(data), _) => Some(data.clone()),
+            (None, Some(config)) => Some(Config::load(&config)?.data_directory),
+            (None, None) => None,
+        };
+        Ok(data.map(|data| data.join("session.pub")).filter(|key| key.exists()))
+    }
+
+    /// The file of the witness that a configuration names, as far as it can be read here.
+    pub(super) fn witness(&self) -> anyhow::Result<Vec<PathBuf>> {
+        let Some(config) = self.config() else { return Ok(Vec::new()) };
+        Ok(Config::load(&config)?.audit.witness.file.into_iter().filter(|file| file.exists()).collect())
+    }
+
     /// The audit log: the file that is named, or the one of what is.
     pub(super) fn audit_file(&self, file: Option<PathBuf>) -> anyhow::Result<PathBuf> {
         const NAME: &str = "audit.jsonl";

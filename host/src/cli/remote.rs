@@ -45,21 +45,34 @@ impl Remote {
         self.call(Method::GET, &target, String::new())
     }
 
+    /// What is at a path, if it is there within a time.
+    pub(super) fn get_within<T: DeserializeOwned>(&self, time: Duration, path: &str) -> anyhow::Result<T> {
+        let (status, _, answer) = self.ask(Method::GET, path, String::new(), LARGEST, time)?;
+        serde_json::from_slice(&answer).with_context(|| format!("the gateway answered {status} and not what it should"))
+    }
+
     /// Sends a body to a path.
     pub(super) fn call<T: DeserializeOwned>(&self, method: Method, path: &str, body: String) -> anyhow::Result<T> {
-        let (status, _, answer) = self.ask(method, path, body, LARGEST)?;
+        let (status, _, answer) = self.ask(method, path, body, LARGEST, PATIENCE)?;
         serde_json::from_slice(&answer).with_context(|| format!("the gateway answered {status} and not what it should"))
     }
 
     /// A file, and its name.
     pub(super) fn file(&self, path: &str) -> anyhow::Result<(String, Vec<u8>)> {
-        let (_, headers, bytes) = self.ask(Method::GET, path, String::new(), LARGEST_RECORDING)?;
+        let (_, headers, bytes) = self.ask(Method::GET, path, String::new(), LARGEST_RECORDING, PATIENCE * 30)?;
         let disposition = headers.get(header::CONTENT_DISPOSITION).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let name = disposition.split_once("filename=\"").and_then(|(_, rest)| rest.strip_suffix('"'));
         Ok((name.context("the gateway does not say what the file is called")?.to_owned(), bytes.to_vec()))
     }
 
-    fn ask(&self, method: Method, path: &str, body: String, largest: usize) -> anyhow::Result<(StatusCode, HeaderMap, Bytes)> {
+    fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: String,
+        largest: usize,
+        patience: Duration,
+    ) -> anyhow::Result<(StatusCode, HeaderMap, Bytes)> {
         let access = &self.0;
         let host = if access.host.contains(':') { format!("[{}]", access.host) } else { access.host.clone() };
         let mut request = Request::builder()
@@ -75,7 +88,6 @@ impl Remote {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
         let (tls, request) = (Arc::clone(&access.own_tls), request.body(Bytes::from(body))?);
-        let patience = if largest > LARGEST { PATIENCE * 30 } else { PATIENCE };
         let asked = async { fetch(&tls, request, patience, largest).await };
         let (status, headers, answer) = tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(asked)?;
         if !status.is_success() {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use base64::Engine;
 use clap::Args;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::cli::place::Configured;
@@ -13,7 +14,7 @@ use crate::cli::standing;
 use crate::cli::terminal::say;
 use crate::config::Config;
 use crate::files;
-use crate::gateway::Gateway;
+use crate::gateway::{Again, Gateway, Source};
 use crate::listen::{Ca, Certificates, Listener, Serving};
 use crate::operations::Operations;
 
@@ -46,9 +47,8 @@ impl Serve {
             .map_err(|_| anyhow::anyhow!("another TLS provider is installed"))?;
         let (config, followed) = match (&self.kubeconfig, self.configured.found()) {
             (None, Some(file)) => {
-                let text = std::fs::read(&file).with_context(|| format!("cannot read the configuration {}", file.display()))?;
-                let config = Config::of_file(&file, std::str::from_utf8(&text).context("the configuration is not UTF-8")?)?;
-                (config, Some((file, text)))
+                let source = Source::read(file)?;
+                (source.config()?, Some(source))
             }
             (Some(kubeconfig), _) => (self.personal(kubeconfig)?, None),
             (None, None) => bail!("give --config FILE, or --kubeconfig FILE to serve a cluster for yourself"),
@@ -79,10 +79,12 @@ impl Serve {
     }
 }
 
-async fn serve(config: Config, followed: Option<(PathBuf, Vec<u8>)>, address_file: Option<PathBuf>) -> anyhow::Result<()> {
+async fn serve(config: Config, followed: Option<Source>, address_file: Option<PathBuf>) -> anyhow::Result<()> {
+    // From the first moment on: before it is heeded, a SIGHUP would end the process. Of one that serves a person in their terminal it does: that is closed.
+    let hangup = followed.is_some().then(|| signal(SignalKind::hangup())).transpose().context("SIGHUP cannot be heeded")?;
     let (data, listen, operations) = (config.data_directory.clone(), config.listen.clone(), config.operations.clone());
     let (is_personal, serving, hosts) = (followed.is_none(), serving(&config), hosts_of(&config));
-    let gateway = Gateway::open(config, is_personal).await?;
+    let gateway = Gateway::open(config, followed.as_ref()).await?;
     let ca = Ca::open(&data)?;
     let certificates = Certificates::load(&listen, &hosts, &ca)?;
     let listener = Listener::bind(&listen.address, Arc::clone(&certificates)).await?;
@@ -94,7 +96,7 @@ async fn serve(config: Config, followed: Option<(PathBuf, Vec<u8>)>, address_fil
     if let Some(file) = address_file {
         files::write(&file, address.to_string().as_bytes())?;
     }
-    standing::tell(&gateway, &address.to_string(), followed.as_ref().map(|(file, _)| file.as_path()));
+    standing::tell(&gateway, &address.to_string(), followed.as_ref().map(|source| source.file.as_path()));
     if let Some(operations) = operations {
         say!("metrics and health are at http://{}", operations.address());
         operations.serve(Arc::clone(&gateway))?;
@@ -105,21 +107,28 @@ async fn serve(config: Config, followed: Option<(PathBuf, Vec<u8>)>, address_fil
         files::write_private(&file, kubeconfig(&ca, &address.to_string())?.as_bytes())?;
         say!("try it: kubectl --kubeconfig {} get pods", file.display());
     }
-    if let Some((file, text)) = followed {
-        let ca = Ca::open(&data)?;
-        gateway.follow(file, text, move |config| {
-            if let Err(error) = certificates.renew(&listen, &hosts_of(config), &ca) {
-                tracing::error!(error = format!("{error:#}"), "the serving certificate cannot be made for the clusters' new hosts");
-            }
-        })?;
+    let again = match followed {
+        Some(source) => {
+            let ca = Ca::open(&data)?;
+            let again = gateway.follow(source, move |config| {
+                if let Err(error) = certificates.renew(&listen, &hosts_of(config), &ca) {
+                    tracing::error!(error = format!("{error:#}"), "the serving certificate cannot be made for the clusters' new hosts");
+                }
+            })?;
+            Some(again)
+        }
+        None => None,
+    };
+    if let (Some(hangup), Some(again)) = (hangup, again) {
+        tokio::spawn(on_hangup(hangup, again));
     }
     let (stop, stopped) = watch::channel(false);
     let drain = gateway.drain().clone();
     let beginning = drain.clone();
     tokio::spawn(async move {
         let terminate = async {
-            match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-                Ok(mut signal) => drop(signal.recv().await),
+            match signal(SignalKind::terminate()) {
+                Ok(mut terminate) => drop(terminate.recv().await),
                 Err(_) => std::future::pending().await,
             }
         };
@@ -139,6 +148,13 @@ async fn serve(config: Config, followed: Option<(PathBuf, Vec<u8>)>, address_fil
     telling.abort();
     gateway.close().await;
     served
+}
+
+/// At SIGHUP the configuration is read again, as of other servers.
+async fn on_hangup(mut hangup: Signal, again: Again) {
+    while hangup.recv().await.is_some() {
+        again.look();
+    }
 }
 
 /// The hosts that clusters are reached by.

@@ -1,6 +1,6 @@
 //! The one writer of what is shown: much of it others wrote, and none of that steers the terminal it is shown on.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
 pub use crate::written::visible;
 
@@ -16,6 +16,12 @@ macro_rules! say {
     };
 }
 pub(crate) use say;
+
+/// Whether standard output is a terminal that is to have colours (https://no-color.org).
+pub(super) fn has_colours() -> bool {
+    let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    std::io::stdout().is_terminal() && !is_set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
 
 /// How many columns the terminal has that standard output is; none where it is none.
 pub(super) fn width() -> Option<usize> {

@@ -3,18 +3,19 @@
 //! An unknown key is an error that names its line and column. The JSON Schema of the file is made from these types
 //! (`postern config schema`) and published as `docs/config.schema.json`.
 
+mod audit;
 mod authentication;
 mod cluster;
 mod sessions;
 mod telemetry;
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context, bail};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+pub use audit::{Audit, Rotation, Witness};
 pub use authentication::{
     Authentication, ClaimMappings, ClaimValidationRule, ExtraMapping, Issuer, JwtAuthenticator, PrefixedClaimOrExpression,
     UserValidationRule,
@@ -189,6 +190,9 @@ pub enum Unmatched {
 pub struct Approvals {
     /// Seconds a request is held open before it is answered 429 and the client asks again; at most 55.
     pub hold: Seconds,
+    /// Whether kubectl, which prints nothing while it is held, is told of a new ticket at once: it prints that and ends, and the same command again is held. Other
+    /// clients are held from the beginning.
+    pub tell_first: bool,
     /// Tickets that may be pending for one caller at a time.
     pub pending_per_caller: u32,
     /// Names that are one person's, a list each: `[[corp:ann, ann]]`. Who asked under one of them approves under none. Equal names of two issuers, or of a
@@ -198,42 +202,8 @@ pub struct Approvals {
 
 impl Default for Approvals {
     fn default() -> Self {
-        Self { hold: Seconds(25), pending_per_caller: 100, same_person: Vec::new() }
+        Self { hold: Seconds(25), tell_first: true, pending_per_caller: 100, same_person: Vec::new() }
     }
-}
-
-/// The audit log.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Audit {
-    /// The file; `audit.jsonl` in the data directory when absent.
-    pub file: Option<PathBuf>,
-    /// How large it becomes before it is renamed by the number of its first event and another is begun; 0 for never. The chain goes on across files.
-    pub rotate_size: ByteSize,
-    /// Seconds after which the same is done; 0 for never.
-    pub rotate_age: Seconds,
-}
-
-impl Default for Audit {
-    fn default() -> Self {
-        Self { file: None, rotate_size: ByteSize(1 << 30), rotate_age: Seconds(0) }
-    }
-}
-
-impl Audit {
-    /// When the log goes on in another file.
-    pub fn rotation(&self) -> Rotation {
-        Rotation { size: self.rotate_size.0 as u64, age: (self.rotate_age.0 > 0).then(|| self.rotate_age.duration()) }
-    }
-}
-
-/// When the audit log goes on in another file. Its chain goes on with it.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Rotation {
-    /// Bytes after which it does; 0 for never.
-    pub size: u64,
-    /// How long after its first event; none for never.
-    pub age: Option<Duration>,
 }
 
 /// Limits a peer meets.
@@ -305,6 +275,7 @@ impl Config {
     pub fn of_file(file: &Path, text: &str) -> anyhow::Result<Self> {
         let mut config = Self::parse(text).with_context(|| format!("the configuration {} is not valid", file.display()))?;
         config.resolve_paths(file.parent().unwrap_or(Path::new(".")));
+        config.audit.check_places(&config.audit_file())?;
         Ok(config)
     }
 
@@ -355,6 +326,7 @@ impl Config {
         if let Some(telemetry) = &self.telemetry {
             telemetry.check()?;
         }
+        self.audit.check()?;
         self.authentication.check()
     }
 
@@ -366,6 +338,9 @@ impl Config {
             &mut self.listen.key_file,
             &mut self.policies.directory,
             &mut self.audit.file,
+            &mut self.audit.witness.file,
+            &mut self.audit.witness.ca_file,
+            &mut self.audit.witness.headers_file,
             &mut self.sessions.directory,
             &mut self.policies.registries.ca_file,
             &mut self.authentication.client_ca_file,

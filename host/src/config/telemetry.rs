@@ -43,13 +43,12 @@ fn sampled() -> u32 {
 impl Telemetry {
     /// Whether the collector is on this machine: `localhost`, an address of 127.0.0.0/8, or `::1`.
     pub fn is_near(&self) -> bool {
-        let host = self.endpoint.parse::<Uri>().ok().and_then(|uri| uri.host().map(str::to_ascii_lowercase)).unwrap_or_default();
-        host == "localhost" || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+        is_near(&self.endpoint)
     }
 
     /// Whether what is sent there is nobody else's to read.
     pub fn is_private(&self) -> bool {
-        self.is_near() || self.endpoint.parse::<Uri>().is_ok_and(|uri| uri.scheme_str() == Some("https"))
+        is_private(&self.endpoint)
     }
 
     pub(super) fn check(&self) -> anyhow::Result<()> {
@@ -79,4 +78,15 @@ impl Telemetry {
         ensure!(self.sampling_rate_per_million <= 1_000_000, "telemetry.samplingRatePerMillion: is over a million");
         Ok(())
     }
+}
+
+/// Whether a URL leads to this machine: `localhost`, an address of 127.0.0.0/8, or `::1`.
+pub(super) fn is_near(url: &str) -> bool {
+    let host = url.parse::<Uri>().ok().and_then(|uri| uri.host().map(str::to_ascii_lowercase)).unwrap_or_default();
+    host == "localhost" || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// Whether what is sent to a URL is nobody else's to read on its way.
+pub(super) fn is_private(url: &str) -> bool {
+    is_near(url) || url.parse::<Uri>().is_ok_and(|uri| uri.scheme_str() == Some("https"))
 }

@@ -18,8 +18,9 @@ use crate::forward::{Access, Upstream};
 use crate::identify::{Identifier, Within};
 use crate::mask::{PlanCache, TokenKey};
 use crate::metrics::Metrics;
+use crate::policy::change::{self, Told};
 use crate::policy::report::PolicyReport;
-use crate::policy::{Cache, Directory, Runtime};
+use crate::policy::{Cache, Directory, PolicySet, Runtime};
 use crate::record::AuditLog;
 use crate::record::session::Sessions;
 use crate::slots::Slots;
@@ -243,10 +244,39 @@ pub(super) fn watched(
     cluster: Option<&str>,
 ) -> anyhow::Result<(Arc<Directory>, Option<Watching>)> {
     let policies = Directory::open(Arc::clone(runtime), Cache::open(data)?, config, data, Some(PolicyReport::file(data)))?;
-    let (told, name) = (audit.clone(), cluster.map(str::to_owned));
-    let watching = policies.watch(move |set| told.policies(set, name.as_deref()))?;
+    let tell = {
+        let (audit, cluster, told) = (audit.clone(), cluster.map(str::to_owned), Told::of(data));
+        move |set: &PolicySet| {
+            let now = change::in_force(set);
+            let before = told.last().unwrap_or_else(|error| {
+                tracing::error!(error = format!("{error:#}"), "what was in force before cannot be told");
+                None
+            });
+            let changed = before.map(|before| change::changes(&before, &now));
+            audit.policies(set, &now, changed.as_deref(), cluster.as_deref());
+            if let Err(error) = told.tell(&now) {
+                tracing::error!(
+                    error = format!("{error:#}"),
+                    "what is in force cannot be kept: the next gateway will not tell what has changed meanwhile"
+                );
+            }
+            changed.unwrap_or_default()
+        }
+    };
+    for change in tell(&policies.current()) {
+        let (policy, what) = (&change.name, change.what());
+        match change.after {
+            Some(_) => tracing::info!(%policy, what, "the policy was changed while no gateway ran"),
+            None => match policies.current().broken.iter().find(|broken| broken.name == *policy) {
+                Some(broken) => {
+                    tracing::error!(%policy, error = %broken.error, "the policy was in force when a gateway ran last, and does not load")
+                }
+                None => tracing::warn!(%policy, "the policy was in force when a gateway ran last, and is not there any more"),
+            },
+        }
+    }
+    let watching = policies.watch(move |set| drop(tell(set)))?;
     policies.warn_of_missing();
-    audit.policies(&policies.current(), cluster);
     Ok((policies, watching.map(|watching| Box::new(watching) as Watching)))
 }
 

@@ -1,31 +1,21 @@
 //! The clusters of a gateway, which are added, changed and taken out while it runs.
 
 use std::collections::HashMap;
-use std::panic::AssertUnwindSafe;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
 use arc_swap::ArcSwap;
 use http::Request;
 use serde_json::json;
 
 use super::cluster::{Cluster, Shared};
 use super::route::Routed;
-use crate::config::{Config, Member, within};
+use crate::config::{Member, within};
 use crate::digest::sha256;
 use crate::forward::Access;
 use crate::metrics::Metrics;
 use crate::record::Event;
 use crate::status::Refusal;
 use crate::words::Stage;
-use crate::written;
-
-/// How often the configuration is looked at.
-const LOOK: Duration = Duration::from_secs(2);
-/// How often it is tried to set up a cluster that could not be.
-const AGAIN: Duration = Duration::from_secs(10);
 
 /// What is said of a cluster that is being set up.
 const NOT_YET: &str = "it is being set up";
@@ -226,28 +216,18 @@ impl Clusters {
         self.shared.audit.record(&event, Stage::Clusters);
     }
 
-    /// Follows a configuration for as long as somebody holds its gateway; each time it has changed its clusters are gone over to, and `changed` hears of it. `seen`
-    /// is the text that the gateway was started with.
-    pub(super) fn follow(
-        owner: &Arc<super::Gateway>,
-        file: PathBuf,
-        seen: Vec<u8>,
-        changed: impl Fn(&Config) + Send + 'static,
-    ) -> anyhow::Result<()> {
-        let weak = Arc::downgrade(owner);
-        std::thread::Builder::new().name("clusters".into()).spawn(move || {
-            let mut following = Following { file, taken: Some(seen), last: None, credentials: Vec::new(), tried: Instant::now() };
-            while let Some(gateway) = weak.upgrade() {
-                // Nothing that is in a file ends the following of it.
-                let looked = std::panic::catch_unwind(AssertUnwindSafe(|| following.look(&gateway.clusters, &changed)));
-                if looked.is_err() {
-                    tracing::error!("what the configuration says of clusters could not be carried out; the clusters stay as they are");
-                }
-                drop(gateway);
-                std::thread::sleep(LOOK);
-            }
-        })?;
-        Ok(())
+    /// What the clusters' kubeconfigs are at this moment, and whether one of them is another than what is in force, or its cluster could not be set up.
+    pub(super) fn credentials(&self) -> (Vec<String>, bool) {
+        let table = self.now();
+        let now: Vec<String> = table.listed.iter().map(|listed| credential(&listed.member)).collect();
+        let lacks = |(listed, now): (&Arc<Listed>, &String)| listed.cluster.is_err() || listed.credential != *now;
+        let is_lacking = table.listed.iter().zip(&now).any(lacks);
+        (now, is_lacking)
+    }
+
+    /// Tries again what could not be set up, and takes up kubeconfigs that were renewed.
+    pub(super) fn try_again(&self, shared_differ: bool) {
+        self.take_over(self.now().listed.iter().map(|listed| listed.member.clone()).collect(), shared_differ);
     }
 
     pub(super) fn shared(&self) -> &Shared {
@@ -255,72 +235,7 @@ impl Clusters {
     }
 }
 
-/// What is known of a configuration that is followed.
-struct Following {
-    file: PathBuf,
-    /// The text that is in force, or could not be.
-    taken: Option<Vec<u8>>,
-    /// What was read last. Only what was read twice is taken: the first time it may have been half written.
-    last: Option<Vec<u8>>,
-    /// What the clusters' kubeconfigs were.
-    credentials: Vec<String>,
-    /// When something was tried last that did not succeed.
-    tried: Instant,
-}
-
-impl Following {
-    fn look(&mut self, clusters: &Clusters, changed: &impl Fn(&Config)) {
-        let text = std::fs::read(&self.file).ok();
-        let is_settled = std::mem::replace(&mut self.last, text.clone()) == text;
-        if text != self.taken && is_settled {
-            self.taken = text;
-            self.tried = Instant::now();
-            match self.config() {
-                Ok(config) => {
-                    warn_of_rest(&clusters.shared.config, &config);
-                    let (members, shared_differ) = clusters.shared.config.members_of(&config);
-                    clusters.take_over(members, shared_differ);
-                    changed(&config);
-                }
-                Err(error) => {
-                    // A value that is wrong may be a secret in the wrong place: of it the place is told, and `postern config check` tells the rest.
-                    let why = match written::place_of(&error) {
-                        Some((line, column)) => format!("line {line}, column {column}; `postern config check` says why"),
-                        None => format!("{error:#}"),
-                    };
-                    tracing::error!(why, "the configuration was changed and cannot be taken over; the clusters stay as they are");
-                }
-            }
-            return;
-        }
-        let table = clusters.now();
-        let credentials: Vec<String> = table.listed.iter().map(|listed| credential(&listed.member)).collect();
-        let is_renewed = std::mem::replace(&mut self.credentials, credentials.clone()) != credentials;
-        let lacks = |(listed, now): (&Arc<Listed>, &String)| listed.cluster.is_err() || listed.credential != *now;
-        if table.listed.iter().zip(&credentials).any(lacks) && (is_renewed || self.tried.elapsed() >= AGAIN) {
-            self.tried = Instant::now();
-            let shared_differ = self.config().is_ok_and(|config| clusters.shared.config.members_of(&config).1);
-            clusters.take_over(table.listed.iter().map(|listed| listed.member.clone()).collect(), shared_differ);
-        }
-    }
-
-    fn config(&self) -> anyhow::Result<Config> {
-        let text = self.taken.as_deref().context("it is not there")?;
-        let config = Config::of_file(&self.file, std::str::from_utf8(text).context("it is not UTF-8")?)?;
-        ensure!(config.clusters.is_some(), "it has one cluster in place of several, which takes effect at the next start");
-        Ok(config)
-    }
-}
-
 /// What a cluster's kubeconfig is at this moment.
 fn credential(member: &Member) -> String {
     member.cluster.kubeconfig.as_ref().and_then(|file| std::fs::read(file).ok()).map(|text| sha256(&text)).unwrap_or_default()
-}
-
-/// Says so where something else was changed: it takes effect at the next start.
-fn warn_of_rest(one: &Config, other: &Config) {
-    let rest = |config: &Config| format!("{:?}", Config { clusters: Some(Vec::new()), ..config.clone() });
-    if rest(one) != rest(other) {
-        tracing::warn!("the configuration was changed beyond its clusters; the rest takes effect at the next start");
-    }
 }

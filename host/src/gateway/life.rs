@@ -57,7 +57,7 @@ impl Cluster {
                 held.terms_mut().stream_instances.clear();
                 // What is approved is these bytes.
                 self.take_in(&mut exchange).await?;
-                let ticket = Box::pin(self.ask(&exchange, &held, event)).await?;
+                let (ticket, is_new) = Box::pin(self.ask(&exchange, &held, event)).await?;
                 if ticket.state == TicketState::Pending
                     && exchange.operation.command.is_some()
                     && let Some(handshake) = Handshake::offered(&exchange.operation.method, &exchange.headers)
@@ -66,7 +66,7 @@ impl Cluster {
                     let slot = self.slot(&exchange.caller)?;
                     return Ok(self.hold_on_terminal(exchange, ticket, handshake, upgrade, slot, event.hand_over()));
                 }
-                Box::pin(self.wait_and_release(&exchange, ticket, event)).await?
+                Box::pin(self.wait_and_release(&exchange, ticket, is_new, event)).await?
             }
         };
         let sealed = self.seal(exchange, passed, None, event).await?;

@@ -11,6 +11,7 @@ mod before;
 mod cluster;
 mod clusters;
 mod exchange;
+mod follow;
 mod grant;
 mod keep;
 mod known;
@@ -56,6 +57,7 @@ pub use cluster::Cluster;
 use clusters::Clusters;
 pub use clusters::{Listed, Table};
 use exchange::Unread;
+pub use follow::{Again, Source};
 use route::Routed;
 
 /// The gateway: who it knows, what it records to, and the clusters behind it.

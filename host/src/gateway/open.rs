@@ -1,6 +1,5 @@
 //! The gateway is put together from its configuration, and taken apart when it ends.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use zeroize::Zeroizing;
 use super::Gateway;
 use super::cluster::{Cluster, Shared, Watching, watched};
 use super::clusters::Clusters;
+use super::follow::{self, Again, Source};
 use crate::api::Sources;
 use crate::approve::{Approvals, SqliteTickets};
 use crate::clock::now;
@@ -27,9 +27,10 @@ use crate::policy::{Counters, Runtime, SqliteCounters};
 use crate::record::session::Sessions;
 use crate::record::session::index::SqliteIndex;
 use crate::record::session::library::Library;
+use crate::record::session::seal::SigningKey;
 use crate::record::session::shelf::Shelf;
 use crate::record::session::spool::Uploader;
-use crate::record::{AuditLog, Event, Strangers};
+use crate::record::{AuditLog, Event, Inbox, Opening, Strangers};
 use crate::slots::Slots;
 use crate::store::{DataDirectory, Database, Objects};
 use crate::telemetry::{Telemetry, recent};
@@ -51,8 +52,8 @@ pub(super) struct Kept {
 }
 
 impl Gateway {
-    /// Opens all that the configuration names. One that serves a cluster for one person lets in client certificates of its own CA.
-    pub async fn open(config: Config, is_personal: bool) -> anyhow::Result<Arc<Self>> {
+    /// Opens all that the configuration names. One that was read from nowhere serves a cluster for one person, and lets in client certificates of its own CA.
+    pub async fn open(config: Config, source: Option<&Source>) -> anyhow::Result<Arc<Self>> {
         let data = config.data_directory.clone();
         let mut directories = vec![DataDirectory::open(&data)?];
         recent::begin(&data).context("the gateway's own log")?;
@@ -63,7 +64,7 @@ impl Gateway {
         let access = config.cluster.as_ref().map(Access::load).transpose()?;
         let cluster_ca = access.as_ref().map(|access| access.ca.as_slice()).unwrap_or_default();
         let mut identifier = Identifier::new(&config.authentication, cluster_ca)?;
-        if is_personal {
+        if source.is_none() {
             identifier = identifier.with_client_ca(CertificateCa::from_pem(Ca::open(&data)?.pem().as_bytes())?)?;
         }
         let metrics = if config.operations.is_some() { Metrics::counting() } else { Arc::default() };
@@ -76,11 +77,22 @@ impl Gateway {
         };
         let spool = uploader.as_ref().map(Uploader::spool);
         let largest = config.sessions.largest_recording.0 as u64;
-        let sessions = Sessions::open(&config.sessions_directory(), &data, SqliteIndex::new(&database)?, largest, spool)?;
+        let inbox = Inbox::default();
+        let sessions = Sessions::open(&config.sessions_directory(), &data, SqliteIndex::new(&database)?, largest, spool, &inbox)?;
         let sending = uploader.map(|uploader| (stop_sending, tokio::spawn(uploader.run(stopped_sending))));
         let telemetry = config.telemetry.as_ref().map(Telemetry::open).transpose()?.map(Arc::new);
         let tracer = telemetry.as_ref().map(|telemetry| telemetry.tracer()).unwrap_or_default();
-        let audit = AuditLog::open(&config.audit_file(), config.audit.rotation(), Some(sessions.clone()), Arc::clone(&metrics), tracer)?;
+        let key = SigningKey::open(&data)?;
+        let mut started = Event::default();
+        if let Some(source) = source {
+            started.set("configuration", source.told());
+        }
+        started.set("keys", follow::keys(&config));
+        let audit = AuditLog::open(
+            &config.audit_file(),
+            &config.audit,
+            Opening { inbox, key, sessions: Some(sessions.clone()), metrics: Arc::clone(&metrics), tracer, started },
+        )?;
         // A cluster with policies of its own may be added later.
         let runtime = match config.policies.directory.is_some() || config.clusters.is_some() {
             true => {
@@ -136,13 +148,10 @@ impl Gateway {
         }))
     }
 
-    /// Follows the file of a configuration with several clusters: they are added, changed and taken out as it says. `seen` is the text that the gateway was opened with; `changed` hears of
-    /// every other.
-    pub fn follow(self: &Arc<Self>, file: PathBuf, seen: Vec<u8>, changed: impl Fn(&Config) + Send + 'static) -> anyhow::Result<()> {
-        match self.config.clusters {
-            Some(_) => Clusters::follow(self, file, seen, changed),
-            None => Ok(()),
-        }
+    /// Follows the configuration that the gateway was opened with: clusters are added, changed and taken out as it says, and what else it says is told of. `changed` hears of
+    /// every other that has several.
+    pub fn follow(self: &Arc<Self>, source: Source, changed: impl Fn(&Config) + Send + 'static) -> anyhow::Result<Again> {
+        follow::follow(self, source, changed)
     }
 
     /// Tells of failed logins that were no events of their own, for as long as this runs.
@@ -168,8 +177,10 @@ impl Gateway {
     /// Ends: all that was recorded and counted is written down. Nothing may be asked of it any more.
     pub async fn close(&self) {
         self.audit.tell(&self.strangers, true);
-        self.audit.close().await;
+        // Recordings are sealed with the last calls in them, and what is sealed is in the log.
+        self.audit.settle().await;
         self.sessions.close().await;
+        self.audit.close().await;
         let sending = self.kept.sending.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         if let Some((stop, sending)) = sending {
             let _ = stop.send(true);

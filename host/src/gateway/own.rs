@@ -15,7 +15,6 @@ use crate::approve::Answer;
 use crate::body::{Body, read_request};
 use crate::identify::{Caller, name};
 use crate::listen::Peer;
-use crate::policy::report::PolicyReport;
 use crate::record::Event;
 use crate::respond::Permits;
 use crate::status::Refusal;
@@ -156,7 +155,7 @@ impl Gateway {
             (Some(cluster), None) => !has_own(cluster),
         };
         let directories = self.directories().into_iter().filter(|(owner, _)| is_of(owner));
-        let told = directories.map(|(cluster, directory)| PolicyDirectory { cluster, report: PolicyReport::of(&directory.current()) });
+        let told = directories.map(|(cluster, directory)| PolicyDirectory { cluster, report: directory.report() });
         Policies { directories: told.collect() }
     }
 

@@ -109,6 +109,11 @@ impl Jwks {
         }
     }
 
+    /// Asks the issuer, and says how many keys it publishes; known keys stay as they are.
+    pub(super) async fn ask(&self) -> (String, anyhow::Result<usize>) {
+        (self.issuer.clone(), self.fetch_keys().await.map(|keys| keys.all.len()))
+    }
+
     fn known(&self, kid: Option<&str>, algorithm: Algorithm) -> Option<Vec<VerifyingKey>> {
         let keys = self.keys.load();
         let fits = |key: &&VerifyingKey| key.algorithm.is_none_or(|a| a == algorithm) && key.key.family() == algorithm.family();

@@ -77,6 +77,15 @@ impl Authenticator {
         }
     }
 
+    /// Asks every issuer for its keys.
+    pub(super) async fn ask_issuers(&self) -> Vec<(String, anyhow::Result<usize>)> {
+        let mut told = Vec::new();
+        for issuer in &self.issuers {
+            told.push(issuer.jwks.ask().await);
+        }
+        told
+    }
+
     /// The issuers, and how long ago their keys were fetched.
     pub(super) fn ages_of_keys(&self) -> impl Iterator<Item = (&str, Option<Duration>)> {
         self.issuers.iter().map(|issuer| (issuer.url.as_str(), issuer.jwks.age()))

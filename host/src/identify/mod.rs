@@ -125,6 +125,11 @@ impl Identifier {
         self.tokens.keep_fresh().await;
     }
 
+    /// Asks every issuer for its keys: how many there are, or why they cannot be had.
+    pub async fn ask_issuers(&self) -> Vec<(String, anyhow::Result<usize>)> {
+        self.tokens.ask_issuers().await
+    }
+
     /// The issuers whose keys were never fetched.
     pub fn without_keys(&self) -> Vec<String> {
         self.tokens.ages_of_keys().filter(|(_, age)| age.is_none()).map(|(issuer, _)| issuer.to_owned()).collect()

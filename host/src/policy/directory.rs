@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::RecvTimeoutError;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -17,6 +17,7 @@ use super::origin::{Module, Origin};
 use super::report::PolicyReport;
 use super::{Cache, CallLimits, Policy, Runtime};
 use crate::classify::Operation;
+use crate::clock::timestamp;
 use crate::config::Policies;
 use crate::share::lock::{FILE, Lock, Locked};
 
@@ -78,6 +79,22 @@ pub struct Directory {
     /// Whether only what its lock file pins is taken.
     heeds_lock: bool,
     reloads: AtomicU64,
+    /// What is compiled at this moment, and since when.
+    compiling: Mutex<Option<(Locked, String)>>,
+    /// What lay in the directory before it was loaded.
+    begun: Fingerprint,
+}
+
+/// Files, with their lengths and times.
+type Fingerprint = Vec<(PathBuf, u64, Option<std::time::SystemTime>)>;
+
+/// A policy is compiled for as long as this lives.
+struct Compiling<'a>(&'a Directory);
+
+impl Drop for Compiling<'_> {
+    fn drop(&mut self) {
+        *self.0.compiling.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
 }
 
 impl Directory {
@@ -118,6 +135,8 @@ impl Directory {
             report,
             heeds_lock,
             reloads: AtomicU64::new(0),
+            compiling: Mutex::default(),
+            begun: fingerprint(config),
         });
         let set = this.load();
         if let Some(broken) = set.broken.first() {
@@ -130,6 +149,22 @@ impl Directory {
     /// The policies in force.
     pub fn current(&self) -> Arc<PolicySet> {
         self.current.load_full()
+    }
+
+    /// What is in force, and what is being compiled.
+    pub fn report(&self) -> PolicyReport {
+        let report = PolicyReport::of(&self.current());
+        match &*self.compiling.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some((locked, since)) => report.with_compiling(locked, since),
+            None => report,
+        }
+    }
+
+    /// Tells that a policy is compiled from now on.
+    fn compiling(&self, locked: &Locked) -> Compiling<'_> {
+        *self.compiling.lock().unwrap_or_else(PoisonError::into_inner) = Some((locked.clone(), timestamp()));
+        self.tell(&self.report());
+        Compiling(self)
     }
 
     /// How often the directory was read anew.
@@ -178,7 +213,7 @@ impl Directory {
         let set = self.current();
         let calls = set.policies.iter().map(|policy| policy.stats.counts().calls).sum();
         if calls != std::mem::replace(told, calls) {
-            self.tell(&PolicyReport::of(&set));
+            self.tell(&self.report());
         }
     }
 
@@ -199,6 +234,7 @@ impl Directory {
     pub fn watch(self: &Arc<Self>, told: impl Fn(&PolicySet) + Send + 'static) -> anyhow::Result<Option<impl Send + Sync + 'static>> {
         let Some(directory) = self.config.directory.clone() else { return Ok(None) };
         let (sender, receiver) = std::sync::mpsc::channel();
+        let again = sender.clone();
         let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             // Reading the directory is an event too, and would make us read it again.
             if !event.is_ok_and(|event| event.kind.is_access()) {
@@ -208,7 +244,10 @@ impl Directory {
         watcher.watch(&directory, notify::RecursiveMode::NonRecursive).with_context(|| format!("cannot watch {}", directory.display()))?;
         let this = Arc::clone(self);
         std::thread::Builder::new().name("policies".into()).spawn(move || {
-            let mut seen = this.fingerprint();
+            // What was changed while it was loaded is found at once.
+            let mut seen = this.begun.clone();
+            let _ = again.send(());
+            drop(again);
             let mut calls = 0;
             loop {
                 match receiver.recv_timeout(TOLD_EVERY) {
@@ -224,7 +263,7 @@ impl Directory {
                     Err(RecvTimeoutError::Disconnected) => break,
                 }
                 // Only what differs is loaded.
-                let now = this.fingerprint();
+                let now = fingerprint(&this.config);
                 if now != seen {
                     seen = now;
                     this.reload();
@@ -233,18 +272,6 @@ impl Directory {
             }
         })?;
         Ok(Some(watcher))
-    }
-
-    fn fingerprint(&self) -> Vec<(PathBuf, u64, Option<std::time::SystemTime>)> {
-        let mut files: Vec<_> = self
-            .config
-            .directory
-            .iter()
-            .flat_map(|directory| std::fs::read_dir(directory).into_iter().flatten().flatten())
-            .filter_map(|entry| entry.metadata().ok().map(|m| (entry.path(), m.len(), m.modified().ok())))
-            .collect();
-        files.sort();
-        files
     }
 
     fn load(&self) -> PolicySet {
@@ -300,6 +327,7 @@ impl Directory {
         if let Some(same) = before.policies.iter().find(is_same) {
             return Ok(Arc::clone(same));
         }
+        let _compiling = self.compiling(&locked);
         let mut policy = self.loader.load(name, &bytes, settings)?;
         (policy.signer, policy.locked) = (signer, Some(locked));
         Ok(Arc::new(policy))
@@ -329,4 +357,16 @@ impl Directory {
         }
         Ok(files)
     }
+}
+
+/// What lies in a directory of policies now.
+fn fingerprint(config: &Policies) -> Fingerprint {
+    let mut files: Vec<_> = config
+        .directory
+        .iter()
+        .flat_map(|directory| std::fs::read_dir(directory).into_iter().flatten().flatten())
+        .filter_map(|entry| entry.metadata().ok().map(|m| (entry.path(), m.len(), m.modified().ok())))
+        .collect();
+    files.sort();
+    files
 }

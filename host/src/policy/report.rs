@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::grants::Capability;
-use super::{Counts, Mode, OnFailure, PolicySet};
+use super::{Counts, Locked, Mode, OnFailure, PolicySet};
 use crate::clock::timestamp;
 use crate::files;
 use crate::share::lock;
@@ -55,6 +55,12 @@ pub struct Line {
     pub summary: String,
     /// Why its file does not load.
     pub error: Option<String>,
+    /// Since when what is in the directory now is compiled, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compiling_since: Option<String>,
+    /// What is in force or being compiled, as a lock file has it: SHA-256 of the module and of the file beside it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub locked: Option<Locked>,
 }
 
 /// Whether a policy serves.
@@ -69,6 +75,8 @@ pub enum PolicyState {
     NotLoaded,
     /// It served since the gateway started, and is in the directory no more.
     Gone,
+    /// What is in the directory now is being compiled; until then what was there before serves, or nothing.
+    Compiling,
 }
 
 impl PolicyState {
@@ -79,6 +87,7 @@ impl PolicyState {
             Self::LastGood => "last-good",
             Self::NotLoaded => "not-loaded",
             Self::Gone => "gone",
+            Self::Compiling => "compiling",
         }
     }
 }
@@ -98,6 +107,8 @@ impl Line {
             signer: None,
             summary: String::new(),
             error: Some(error),
+            compiling_since: None,
+            locked: None,
         }
     }
 }
@@ -121,6 +132,8 @@ impl PolicyReport {
                 signer: policy.signer.clone(),
                 summary: policy.manifest.summary.clone(),
                 error: error(&policy.name),
+                compiling_since: None,
+                locked: policy.locked.clone(),
             })
             .collect();
         policies.extend(set.broken.iter().filter(|b| !set.policies.iter().any(|p| p.name == b.name)).map(|broken| {
@@ -134,6 +147,21 @@ impl PolicyReport {
         policies.sort_by(|a, b| a.name.cmp(&b.name));
         let locked: Vec<_> = set.policies.iter().filter_map(|policy| policy.locked.clone()).collect();
         Self { time: timestamp(), bundle: lock::bundle(&locked), policies, missing: set.missing.clone() }
+    }
+
+    /// The same while a policy is compiled, since a time.
+    pub fn with_compiling(mut self, locked: &Locked, since: &str) -> Self {
+        let at = self.policies.iter().position(|line| line.name == locked.name);
+        let mut line = match at {
+            Some(at) => self.policies.remove(at),
+            None => Line { error: None, ..Line::without_policy(&locked.name, PolicyState::Compiling, &locked.module, String::new()) },
+        };
+        line.state = PolicyState::Compiling;
+        line.compiling_since = Some(since.to_owned());
+        line.locked = Some(locked.clone());
+        self.policies.push(line);
+        self.policies.sort_by(|a, b| a.name.cmp(&b.name));
+        self
     }
 
     /// Where a data directory has it.

@@ -37,6 +37,8 @@ pub struct Broken {
 pub struct Whole {
     /// Its lines.
     pub events: u64,
+    /// The number of the last of them; 0 where there is none.
+    pub last: u64,
     /// Where more than one gateway wrote it at once.
     pub crossings: Vec<Crossing>,
     /// The events that close such places.
@@ -105,13 +107,24 @@ impl Chain {
         };
         let whole = length - (tail.len() as u64 - (end as u64 + 1));
         let start = tail[..end].iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
-        let last: Value = serde_json::from_slice(&tail[start..end])?;
-        let field = |name: &str| last.get(name).cloned().ok_or_else(|| std::io::Error::other(format!("the last line has no {name}")));
-        let next = field("seq")?
-            .as_u64()
-            .and_then(|last| last.checked_add(1))
-            .ok_or_else(|| std::io::Error::other("the last line has no number"))?;
-        Ok((Self { next, hash: field("hash")?.as_str().unwrap_or_default().to_owned() }, whole))
+        // As `verify` reads it: of what stands in it twice, a reader of JSON would take the other.
+        let last = std::str::from_utf8(&tail[start..end]).ok().and_then(Self::of_line);
+        let (_, end) = last.ok_or_else(|| std::io::Error::other("its last line is no event, or does not give its hash: it was changed"))?;
+        Ok((end, whole))
+    }
+
+    /// What a line follows, and what it is; none where its text does not give its hash.
+    pub(super) fn of_line(line: &str) -> Option<(Self, Self)> {
+        let (head, hash) = line.rsplit_once(",\"hash\":\"")?;
+        let own = sha256(head.as_bytes());
+        let follows = followed(head).filter(|_| hash.strip_suffix("\"}") == Some(&own))?;
+        let next = follows.next.checked_add(1)?;
+        Some((follows, Self { next, hash: own }))
+    }
+
+    /// Goes on behind a line that is not here.
+    pub(super) fn after(seq: u64, hash: &str) -> Self {
+        Self { next: seq.saturating_add(1), hash: hash.to_owned() }
     }
 
     /// The number of the event that comes next.
@@ -131,11 +144,16 @@ impl Chain {
 
     /// Checks a log whose first line is the event `first`: 1, unless what came before is kept elsewhere.
     pub fn verify(log: impl Read, first: u64) -> Result<Whole, Broken> {
+        Self::verify_with(log, first, |_, _| ())
+    }
+
+    /// The same, and tells the number and the hash of each line.
+    pub fn verify_with(log: impl Read, first: u64, mut see: impl FnMut(u64, &str)) -> Result<Whole, Broken> {
         let mut walk = Walk::new(first);
         for (index, line) in BufReader::new(log).lines().enumerate() {
             let number = index as u64 + 1;
             line.map_err(|error| error.to_string())
-                .and_then(|line| walk.line(number, &line))
+                .and_then(|line| walk.line(number, &line, &mut see))
                 .map_err(|why| Broken { line: number, why })?;
         }
         Ok(walk.end())
@@ -164,7 +182,7 @@ impl Walk {
         Self { first, ends: vec![Chain { next: first, ..Chain::default() }], before: VecDeque::new(), found: Whole::default() }
     }
 
-    fn line(&mut self, number: u64, line: &str) -> Result<(), String> {
+    fn line(&mut self, number: u64, line: &str, see: &mut impl FnMut(u64, &str)) -> Result<(), String> {
         let (head, hash) = line.rsplit_once(",\"hash\":\"").ok_or("it has no hash")?;
         let own = sha256(head.as_bytes());
         if hash.strip_suffix("\"}") != Some(&own) {
@@ -176,6 +194,7 @@ impl Walk {
             self.ends[0].hash.clone_from(&follows.hash);
         }
         let is = Chain { next: follows.next.checked_add(1).ok_or(MOVED)?, hash: own };
+        see(follows.next, &is.hash);
         if let Some(at) = self.ends.iter().rposition(|end| *end == follows) {
             self.ends.remove(at);
         } else if self.ends.contains(&is) || self.before.contains(&is) {
@@ -185,18 +204,33 @@ impl Walk {
                 self.found.crossings.push(Crossing { line: number, ..Crossing::default() });
             }
         } else {
-            return Err(MOVED.into());
+            return Err(self.missing(&follows).unwrap_or_else(|| MOVED.into()));
         }
         if let Some((joins, signature)) = joined(line) {
             self.close(&follows, &joins, signature)?;
         }
+        let last = follows.next;
         if self.before.len() == BACK {
             self.before.pop_front();
         }
         self.ends.push(is);
         self.before.push_back(follows);
         self.found.events += 1;
+        self.found.last = self.found.last.max(last);
         Ok(())
+    }
+
+    /// What lacks before a line, where it is further on than the one before it.
+    fn missing(&self, follows: &Chain) -> Option<String> {
+        let end = self.ends.last().filter(|_| self.ends.len() == 1)?;
+        (follows.next > end.next).then(|| match self.found.events {
+            0 => format!("the log begins with event {}; where what came before is kept elsewhere, say --first {0}", follows.next),
+            _ => format!(
+                "events {} to {} are not there: they were taken out, or cut off its end before the gateway went on",
+                end.next,
+                follows.next - 1
+            ),
+        })
     }
 
     /// An event that names lines closes a crossing when they are the ends of all chains but its own. That they are there it says too.

@@ -6,35 +6,42 @@
 pub mod chain;
 mod entry;
 mod event;
+mod file;
+pub mod head;
+mod inbox;
 pub mod query;
 mod queue;
 pub mod rotated;
 pub mod session;
 pub mod shown;
 mod strangers;
+pub(crate) mod witness;
 
-use std::fs::{File, OpenOptions};
-use std::io::{Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use serde_json::json;
 
 pub use entry::AuditEntry;
 pub use event::Event;
+pub use file::HeldLog;
+pub use inbox::Inbox;
 pub use strangers::Strangers;
 
-use crate::config::Rotation;
+use crate::config::Audit;
 use crate::metrics::{Count, Metrics};
 use crate::policy::PolicySet;
+use crate::policy::change::{Change, InForce};
 use crate::status::Refusal;
 use crate::telemetry::Tracer;
 use crate::words::{Stage, Step, Verdict};
-use chain::Chain;
+use file::{LogEnd, LogFile};
 use queue::{Batch, Queue, Queued};
+use session::seal::SigningKey;
 use session::{Call, Sessions};
+use witness::{Position, Witness};
 
 /// How often it is looked whether failed logins are to be told of.
 const TELL: Duration = Duration::from_secs(5);
@@ -51,27 +58,61 @@ pub struct AuditLog {
     /// Where events are, of all clusters.
     of_all: Arc<Metrics>,
     tracer: Tracer,
+    witness: Arc<Witness>,
+    position: Arc<Position>,
+}
+
+/// What a log is opened with.
+pub struct Opening {
+    /// Where events wait for it, some of them already.
+    pub inbox: Inbox,
+    /// What it is signed with, now and then.
+    pub key: SigningKey,
+    /// Where calls are handed on to.
+    pub sessions: Option<Sessions>,
+    /// Where operations are counted.
+    pub metrics: Arc<Metrics>,
+    /// What makes the traces of requests.
+    pub tracer: Tracer,
+    /// What is told of the gateway that starts.
+    pub started: Event,
+}
+
+impl Opening {
+    /// A log of its own, which nobody hands anything on from.
+    pub fn new(key: SigningKey) -> Self {
+        Self { inbox: Inbox::default(), key, sessions: None, metrics: Arc::default(), tracer: Tracer::default(), started: Event::default() }
+    }
 }
 
 impl AuditLog {
     /// Opens the log, goes on with its chain, and writes a first event, so that a gateway that cannot record does not start.
-    pub fn open(
-        file: &Path,
-        rotation: Rotation,
-        sessions: Option<Sessions>,
-        metrics: Arc<Metrics>,
-        tracer: Tracer,
-    ) -> anyhow::Result<Self> {
-        let mut writer = Writer::open(file, rotation).with_context(|| format!("the audit log {} cannot be written", file.display()))?;
-        let mut started = Event::default();
+    pub fn open(path: &Path, config: &Audit, opening: Opening) -> anyhow::Result<Self> {
+        let Opening { inbox, key, sessions, metrics, tracer, mut started } = opening;
+        let unwritable = || format!("the audit log {} cannot be written", path.display());
+        let mut file = LogFile::open(path, config.rotation(), &key).with_context(unwritable)?;
         started.set("version", env!("CARGO_PKG_VERSION"));
-        writer
-            .append(&[Queued { line: started.at_stage(Stage::Started), who: None }], true)
-            .with_context(|| format!("the audit log {} cannot be written", file.display()))?;
-        let queue = Arc::new(Queue::default());
-        let of_writer = Arc::clone(&queue);
-        std::thread::Builder::new().name("audit".into()).spawn(move || run(&mut writer, &of_writer, sessions.as_ref()))?;
-        Ok(Self { queue, of_all: Arc::clone(&metrics), metrics, tracer })
+        match file.found() {
+            LogEnd::Fits => {}
+            LogEnd::CutOff { head, found } => drop(started.set("cutOff", json!({"head": head, "found": found}))),
+            LogEnd::Unknown(why) => drop(started.set("endUnknown", why)),
+        }
+        file.append(&[Queued { line: started.at_stage(Stage::Started), who: None }], true).with_context(unwritable)?;
+        let (witness, position) = (Arc::new(Witness::new(path, key, config)?), Arc::new(Position::default()));
+        let (seq, hash) = file.end();
+        position.set(seq, hash);
+        Witness::go_on(&witness, &position)?;
+        let queue = inbox.0;
+        let (of_writer, told) = (Arc::clone(&queue), Arc::clone(&position));
+        std::thread::Builder::new().name("audit".into()).spawn(move || run(&mut file, &of_writer, sessions.as_ref(), &told))?;
+        Ok(Self { queue, of_all: Arc::clone(&metrics), metrics, tracer, witness, position })
+    }
+
+    /// Waits until all that was queued is written and handed on.
+    pub async fn settle(&self) {
+        if self.record_durably(&Event::default(), Stage::Stopping).await.is_err() {
+            tracing::error!("the audit log could not be written to its end");
+        }
     }
 
     /// Writes all that is queued, and that the gateway stopped.
@@ -79,6 +120,13 @@ impl AuditLog {
         if self.record_durably(&Event::default(), Stage::Stopped).await.is_err() {
             tracing::error!("the audit log could not be written to its end");
         }
+        let (witness, position) = (Arc::clone(&self.witness), Arc::clone(&self.position));
+        let told = tokio::task::spawn_blocking(move || {
+            witness.say(&position, true);
+            witness.settle();
+        });
+        // A disk that hangs is not waited for without end.
+        let _ = tokio::time::timeout(2 * PATIENCE, told).await;
     }
 
     /// A handle of the same log, for operations that are counted elsewhere.
@@ -103,15 +151,17 @@ impl AuditLog {
         self.record(event, Stage::Refused);
     }
 
-    /// Records which policies are in force, by name and digest, and which should be and are not: of all clusters, or of one with policies of its own.
-    pub fn policies(&self, set: &PolicySet, cluster: Option<&str>) {
+    /// Records which policies are in force, by name and digest, and which should be and are not: of all clusters, or of one with policies of its own. `changed` is what
+    /// differs from what was recorded last, where that is known.
+    pub fn policies(&self, set: &PolicySet, in_force: &[InForce], changed: Option<&[Change]>, cluster: Option<&str>) {
         let mut event = Event::default();
         if let Some(cluster) = cluster {
             event.set("cluster", cluster);
         }
-        let in_force: Vec<_> =
-            set.policies.iter().map(|policy| json!({"name": policy.name, "digest": policy.digest, "mode": policy.mode})).collect();
         event.set("inForce", in_force);
+        if let Some(changed) = changed {
+            event.set("changed", changed);
+        }
         if !set.broken.is_empty() {
             event.set("notLoaded", &set.broken);
         }
@@ -190,10 +240,10 @@ fn queued(event: &Event, stage: Stage) -> Queued {
     Queued { line: event.at_stage(stage), who: event.who.clone().filter(|_| stage.is_last()) }
 }
 
-fn run(writer: &mut Writer, queue: &Queue, sessions: Option<&Sessions>) {
+fn run(file: &mut LogFile, queue: &Queue, sessions: Option<&Sessions>, position: &Position) {
     loop {
         let Batch { events, waiting, .. } = queue.take();
-        while let Err(error) = writer.append(&events, !waiting.is_empty()) {
+        while let Err(error) = file.append(&events, !waiting.is_empty()) {
             if queue.set_healthy(false) {
                 tracing::error!(%error, "the audit log cannot be written; nothing passes until it can");
             }
@@ -202,131 +252,17 @@ fn run(writer: &mut Writer, queue: &Queue, sessions: Option<&Sessions>) {
         if !queue.set_healthy(true) {
             tracing::info!("the audit log is written again");
         }
-        for written in waiting {
-            let _ = written.send(());
-        }
+        let (seq, hash) = file.end();
+        position.set(seq, hash);
+        // Whoever waits for the last of all knows then that calls are on their way to their sessions.
         if let Some(sessions) = sessions {
             let of_sessions = events.into_iter().filter_map(|Queued { line, who }| Some(Call { who: who?, event: line }));
             sessions.calls(of_sessions.collect());
         }
+        for written in waiting {
+            let _ = written.send(());
+        }
     }
-}
-
-struct Writer {
-    path: PathBuf,
-    file: File,
-    length: u64,
-    chain: Chain,
-    rotation: Rotation,
-    /// The number of the file's first event, and when the file was begun.
-    first: u64,
-    began: SystemTime,
-}
-
-impl Writer {
-    fn open(path: &Path, rotation: Rotation) -> anyhow::Result<Self> {
-        let mut file = private(path)?;
-        // Of two writers each would break the chain of the other.
-        if !crate::store::take(&file)? {
-            anyhow::bail!("another process writes it; each gateway has a log of its own");
-        }
-        let (mut chain, length) = Chain::resume(&mut file)?;
-        let files = rotated::files(path);
-        if length == 0
-            && let [.., before, _] = files.as_slice()
-        {
-            chain = Chain::resume(&mut File::open(before)?)?.0;
-        }
-        if file.metadata()?.is_file() && file.metadata()?.len() > length {
-            tracing::warn!("the audit log ends in half an event, as after a crash; it is cut off there");
-            file.set_len(length)?;
-        }
-        file.seek(SeekFrom::End(0))?;
-        let first = if length == 0 { chain.next() } else { first_event(path)? };
-        let began = file.metadata().and_then(|about| about.created().or_else(|_| about.modified())).unwrap_or(SystemTime::now());
-        Ok(Self { path: path.to_owned(), file, length, chain, rotation, first, began })
-    }
-
-    /// Goes on in another file where this one is long or old enough. What cannot be rotated is written on.
-    fn rotate(&mut self) -> std::io::Result<()> {
-        let Rotation { size, age } = self.rotation;
-        let is_old = age.is_some_and(|age| self.began.elapsed().is_ok_and(|old| old >= age));
-        if self.length == 0 || !(is_old || size > 0 && self.length >= size) {
-            return Ok(());
-        }
-        self.file.sync_data()?;
-        let to = rotated::name(&self.path, self.first);
-        if to.exists() {
-            return Err(std::io::Error::other(format!("{} is there already", to.display())));
-        }
-        // The other file is there before this one has another name: what fails leaves all as it is.
-        let next = self.path.with_extension("next");
-        let file = private(&next)?;
-        file.set_len(0)?;
-        file.lock()?;
-        std::fs::rename(&self.path, &to)?;
-        if let Err(error) = std::fs::rename(&next, &self.path) {
-            std::fs::rename(&to, &self.path)?;
-            return Err(error);
-        }
-        (self.file, self.length, self.first, self.began) = (file, 0, self.chain.next(), SystemTime::now());
-        Ok(())
-    }
-
-    /// Appends events whole or not at all.
-    fn append(&mut self, events: &[Queued], durable: bool) -> std::io::Result<()> {
-        if let Err(error) = self.rotate() {
-            tracing::error!(%error, "the audit log cannot go on in another file; it goes on in this one");
-        }
-        let mut chain = self.chain.clone();
-        let mut lines = Vec::new();
-        for event in events {
-            chain.line(&event.line, &mut lines);
-        }
-        let written = self.file.write_all(&lines).and_then(|()| if durable { self.file.sync_data() } else { Ok(()) });
-        if let Err(error) = written {
-            let _ = self.file.set_len(self.length);
-            return Err(error);
-        }
-        self.length += lines.len() as u64;
-        self.chain = chain;
-        Ok(())
-    }
-}
-
-/// An audit log while no gateway writes it.
-pub struct HeldLog(Writer);
-
-impl HeldLog {
-    /// Takes it; an error when a gateway has it. Half an event at its end, as a crash leaves it, is cut off.
-    pub fn open(file: &Path) -> anyhow::Result<Self> {
-        Writer::open(file, Rotation::default()).map(Self).with_context(|| format!("the audit log {} cannot be written", file.display()))
-    }
-
-    /// The hash of its last line.
-    pub fn end(&self) -> &str {
-        self.0.chain.hash()
-    }
-
-    /// Appends an event, and waits until it is on the disk.
-    pub fn append(&mut self, event: &Event, stage: Stage) -> anyhow::Result<()> {
-        Ok(self.0.append(&[Queued { line: event.at_stage(stage), who: None }], true)?)
-    }
-}
-
-/// Opens a log that nobody else reads.
-fn private(path: &Path) -> std::io::Result<File> {
-    use std::os::unix::fs::OpenOptionsExt;
-    OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)
-}
-
-/// The number of a file's first event.
-fn first_event(path: &Path) -> anyhow::Result<u64> {
-    use std::io::BufRead;
-    let mut line = String::new();
-    std::io::BufReader::new(File::open(path)?).read_line(&mut line)?;
-    let first: serde_json::Value = serde_json::from_str(&line).context("its first line is no event")?;
-    first["seq"].as_u64().context("its first line has no seq")
 }
 
 #[cfg(test)]
@@ -334,31 +270,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_log_is_rotated_and_its_chain_goes_on_across_files_and_starts() {
-        let directory = std::env::temp_dir().join(format!("postern-rotated-{}", std::process::id()));
-        std::fs::create_dir_all(&directory).unwrap();
-        let path = directory.join("audit.jsonl");
-        let rotation = Rotation { size: 400, age: None };
-        let event = |n: u32| Queued { line: format!("\"n\":{n}").into_bytes(), who: None };
-        for start in 0..3 {
-            let mut writer = Writer::open(&path, rotation).unwrap();
-            let refused = Writer::open(&path, rotation).err().unwrap().to_string();
-            assert!(refused.contains("another process writes it"), "{refused}");
-            (0..7).for_each(|n| writer.append(&[event(start * 7 + n)], false).unwrap());
-        }
-        let files = rotated::files(&path);
-        assert!(files.len() > 4, "{files:?}");
-        let all: Vec<u8> = files.iter().flat_map(|file| std::fs::read(file).unwrap()).collect();
-        assert_eq!(Chain::verify(all.as_slice(), 1).map(|whole| whole.events), Ok(21));
-        let first = rotated::first(&path, &files[2]).unwrap();
-        let rest: Vec<u8> = files[2..].iter().flat_map(|file| std::fs::read(file).unwrap()).collect();
-        assert_eq!(Chain::verify(rest.as_slice(), first).map(|whole| whole.events), Ok(21 - first + 1));
-        std::fs::remove_dir_all(directory).unwrap();
-    }
-
-    #[test]
     fn a_log_that_cannot_be_written_stops_the_start() {
-        let error = AuditLog::open(Path::new("/dev/full"), Rotation::default(), None, Arc::default(), Tracer::default()).err().unwrap();
+        let error =
+            AuditLog::open(Path::new("/dev/full"), &Audit::default(), Opening::new(SigningKey::of_seed(&[7; 32]).unwrap())).err().unwrap();
         assert!(error.to_string().contains("cannot be written"), "{error:#}");
     }
 }

@@ -55,6 +55,8 @@ pub struct Query {
     pub name: Option<String>,
     /// What was decided.
     pub verdict: Option<String>,
+    /// Whether it was refused, by the gateway or by the API server.
+    pub refused: bool,
     /// A policy that was asked.
     pub policy: Option<String>,
     /// The status of the answer.
@@ -193,6 +195,7 @@ impl<'a> Asked<'a> {
             && query.source.is_none_or(|wanted| text_of(line, &["source"]).and_then(|source| address_of(&source)) == Some(wanted))
             && query.resource.as_ref().is_none_or(|wanted| resource_of(line).is_some_and(|resource| is_resource(&resource, wanted)))
             && query.status.is_none_or(|status| status_of(line).is_some_and(|code| status.has(code)))
+            && (!query.refused || was_refused(line))
             && query.policy.as_ref().is_none_or(|policy| asked(line, policy))
             && query.credential.as_ref().is_none_or(|own| is_of(line, own))
     }
@@ -247,6 +250,11 @@ fn is_of(line: &[u8], own: &[u8]) -> bool {
 pub fn stage_of(line: &[u8]) -> Option<Stage> {
     let text = text_of(line, &["stage"])?;
     Stage::ALL.iter().copied().find(|stage| stage.name() == text)
+}
+
+/// Whether an event tells that something was not done for want of a right, or of anybody's yes.
+fn was_refused(line: &[u8]) -> bool {
+    stage_of(line) == Some(Stage::Refused) || status_of(line).is_some_and(|code| matches!(code, 401 | 403))
 }
 
 fn status_of(line: &[u8]) -> Option<u16> {
@@ -497,7 +505,7 @@ fn begin(file: &File, length: u64, since: &[u8]) -> io::Result<u64> {
     let (mut low, mut high) = (0, length);
     while high - low > NEAR {
         let middle = low + (high - low) / 2;
-        match line_after(file, middle, high)? {
+        match line_after(file, middle, high, |line| time_of(line).map(<[u8]>::to_vec))? {
             Some((start, time)) if time.as_slice() < since => low = start,
             _ => high = middle,
         }
@@ -505,8 +513,30 @@ fn begin(file: &File, length: u64, since: &[u8]) -> io::Result<u64> {
     Ok(low)
 }
 
-/// The first line that begins behind a place, and its time.
-fn line_after(file: &File, place: u64, end: u64) -> io::Result<Option<(u64, Vec<u8>)>> {
+/// The line of a file with this number, where it is there: numbers rise.
+pub(super) fn line_with(file: &File, seq: u64) -> io::Result<Option<Vec<u8>>> {
+    let length = whole(file, file.metadata()?.len())?;
+    let (mut low, mut high) = (0, length);
+    while high - low > NEAR {
+        let middle = low + (high - low) / 2;
+        match line_after(file, middle, high, seq_of)? {
+            Some((start, number)) if number <= seq => low = start,
+            _ => high = middle,
+        }
+    }
+    let text = Span { file, start: low, length }.lines(low, (high + 1).min(length))?;
+    Ok(text.split(|byte| *byte == b'\n').find(|line| seq_of(line) == Some(seq)).map(<[u8]>::to_vec))
+}
+
+/// The number of a line.
+fn seq_of(line: &[u8]) -> Option<u64> {
+    let head = line[..line.len().min(HEAD)].strip_prefix(b"{\"seq\":")?;
+    let digits = head.iter().position(|byte| !byte.is_ascii_digit())?;
+    std::str::from_utf8(&head[..digits]).ok()?.parse().ok()
+}
+
+/// The first line that begins behind a place, and what is read of its head.
+fn line_after<T>(file: &File, place: u64, end: u64, of: impl Fn(&[u8]) -> Option<T>) -> io::Result<Option<(u64, T)>> {
     let (mut at, mut text) = (place, Vec::new());
     loop {
         let more = read(file, at, NEAR)?;
@@ -516,9 +546,9 @@ fn line_after(file: &File, place: u64, end: u64) -> io::Result<Option<(u64, Vec<
         at += more.len() as u64;
         text.extend_from_slice(&more);
         if let Some(start) = memchr::memchr(b'\n', &text).map(|found| found + 1)
-            && let Some(time) = time_of(&text[start..])
+            && let Some(read) = of(&text[start..])
         {
-            return Ok(Some((place + start as u64, time.to_vec())));
+            return Ok(Some((place + start as u64, read)));
         }
         if at >= end {
             return Ok(None);

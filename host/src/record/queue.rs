@@ -88,6 +88,15 @@ impl Queue {
         }
     }
 
+    /// Adds an event whether there is room or not: of what is told so there is little.
+    pub(super) fn push_past(&self, event: Queued) {
+        let mut batch = self.lock();
+        batch.push(event);
+        if batch.events.len() == 1 {
+            self.filled.notify_one();
+        }
+    }
+
     /// Adds an event and says when it is on the disk; none while there is no room.
     pub(super) fn push_durably(&self, event: Queued) -> Option<oneshot::Receiver<()>> {
         let mut batch = self.lock();

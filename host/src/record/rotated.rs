@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Seek};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::chain::Chain;
@@ -29,26 +30,25 @@ pub fn files(log: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// A log over all its files, each opened when it is read.
+/// A log over all its files, as it is when it is opened: it may be rotated, and go on, while it is read.
 pub struct Log {
     rest: VecDeque<PathBuf>,
     current: Option<File>,
-    /// How much of the last file is read.
-    last: u64,
+    /// The file that was written last, and how much of it is read.
+    last: Option<(File, u64)>,
 }
 
 impl Log {
-    /// Begins with the first of them.
+    /// Begins with the first of them. Half an event at its end, which is being written or was when the machine stopped, is left out.
     pub fn open(log: &Path) -> std::io::Result<Self> {
-        // One that cannot be read is told at once.
-        File::open(log)?;
-        Ok(Self { rest: files(log).into(), current: None, last: u64::MAX })
-    }
-
-    /// The file without half an event at its end, as a crash leaves it: the gateway cuts that off when it starts.
-    pub fn whole(log: &Path) -> std::io::Result<Self> {
-        let (_, last) = Chain::resume(&mut File::open(log)?)?;
-        Ok(Self { last, ..Self::open(log)? })
+        // It is held before it is looked which others there are: what it was rotated into by then is among them, and is left out.
+        let mut last = File::open(log)?;
+        let (_, length) = Chain::resume(&mut last)?;
+        last.rewind()?;
+        let id = |about: std::fs::Metadata| (about.dev(), about.ino());
+        let own = id(last.metadata()?);
+        let is_other = |path: &PathBuf| path != log && std::fs::metadata(path).map(id).is_ok_and(|other| other != own);
+        Ok(Self { rest: files(log).into_iter().filter(is_other).collect(), current: None, last: Some((last, length)) })
     }
 }
 
@@ -56,17 +56,20 @@ impl Read for Log {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         loop {
             if let Some(file) = &mut self.current {
-                let read = if self.rest.is_empty() { Read::take(&*file, self.last).read(buffer)? } else { file.read(buffer)? };
+                let read = file.read(buffer)?;
                 if read > 0 {
-                    self.last -= if self.rest.is_empty() { read as u64 } else { 0 };
                     return Ok(read);
                 }
                 self.current = None;
             }
-            match self.rest.pop_front() {
-                Some(next) => self.current = Some(File::open(next)?),
-                None => return Ok(0),
+            if let Some(next) = self.rest.pop_front() {
+                self.current = Some(File::open(next)?);
+                continue;
             }
+            let Some((file, left)) = &mut self.last else { return Ok(0) };
+            let read = Read::take(&*file, *left).read(buffer)?;
+            *left -= read as u64;
+            return Ok(read);
         }
     }
 }

@@ -1,4 +1,4 @@
-use crate::config::Rotation;
+use crate::config::Audit;
 use crate::respond::Permits;
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -8,7 +8,8 @@ use http_body_util::BodyExt;
 
 use super::*;
 use crate::classify::Shape;
-use crate::record::{AuditLog, Event};
+use crate::record::session::seal::SigningKey;
+use crate::record::{AuditLog, Event, Opening};
 use crate::respond::items::tests::items;
 
 /// What a server sends, and where it has nothing to send just now.
@@ -40,7 +41,7 @@ impl http_body::Body for Pieces {
 
 /// The end of an operation that is recorded in a log of its own.
 async fn completion(log: &std::path::Path) -> Completion {
-    let audit = AuditLog::open(log, Rotation::default(), None, std::sync::Arc::default(), crate::telemetry::Tracer::default()).unwrap();
+    let audit = AuditLog::open(log, &Audit::default(), Opening::new(SigningKey::of_seed(&[7; 32]).unwrap())).unwrap();
     Completion::new(audit.enter(&mut Event::new("1", "test", Instant::now()), false).await.unwrap(), Permits::default())
 }
 

@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use crate::identify::Caller;
 use crate::mask::{Literals, Scope, TextRules, TokenKey, Transform};
+use crate::record::Inbox;
 use crate::record::session::Sessions;
 use crate::record::session::index::SqliteIndex;
 use crate::record::session::read::Recorded;
@@ -169,6 +170,7 @@ async fn both_directions_at_once_are_recorded_whole() {
         SqliteIndex::new(&Database::open(&data.join("postern.db")).unwrap()).unwrap(),
         1 << 30,
         None,
+        &Inbox::default(),
     )
     .unwrap();
     let who = Caller {

@@ -140,7 +140,7 @@ impl Found {
     pub(super) fn of(&mut self, config: &Config) {
         self.data(&config.data_directory);
         let telemetry = config.telemetry.as_ref().and_then(|telemetry| telemetry.headers_file.as_ref());
-        for file in config.listen.key_file.iter().chain(telemetry) {
+        for file in config.listen.key_file.iter().chain(telemetry).chain(&config.audit.witness.headers_file) {
             self.file(file);
         }
         for kubeconfig in config.members().into_iter().filter_map(|member| member.cluster.kubeconfig) {

@@ -19,6 +19,7 @@ fn planted(directory: &Path) -> (std::path::PathBuf, Vec<String>) {
     write(directory.join("data/token.key"), [7; 32]).unwrap();
     write(directory.join("data/clusters/dev/token.key"), [8; 32]).unwrap();
     write(directory.join("headers"), format!("Authorization: Bearer {}\n", secret(4))).unwrap();
+    write(directory.join("witness.headers"), format!("Authorization: Bearer {}\n", secret(8))).unwrap();
     write(
         directory.join("policies.d/10-a.yaml"),
         format!("# {}\nsettings: {{dsn: '{}', list: [{{a: '{}'}}]}}\n", secret(5), secret(6), secret(7)),
@@ -26,11 +27,11 @@ fn planted(directory: &Path) -> (std::path::PathBuf, Vec<String>) {
     .unwrap();
     let config = directory.join("postern.yaml");
     let text = format!(
-        "listen: {{certificateFile: tls.crt, keyFile: tls.key}} # {}\ncluster: {{kubeconfig: kubeconfig}}\npolicies: {{directory: policies.d}}\ndataDirectory: data\nauthentication: {{jwt: []}}\ntelemetry: {{endpoint: 'https://127.0.0.1:1', headersFile: headers}}\n",
-        secret(8)
+        "listen: {{certificateFile: tls.crt, keyFile: tls.key}} # {}\ncluster: {{kubeconfig: kubeconfig}}\npolicies: {{directory: policies.d}}\ndataDirectory: data\nauthentication: {{jwt: []}}\ntelemetry: {{endpoint: 'https://127.0.0.1:1', headersFile: headers}}\naudit: {{witness: {{url: 'https://127.0.0.1:1', headersFile: witness.headers}}}}\n",
+        secret(9)
     );
     write(&config, text).unwrap();
-    (config, (0..9).map(secret).collect())
+    (config, (0..10).map(secret).collect())
 }
 
 fn without(text: &str, secrets: &[String]) {
@@ -49,7 +50,7 @@ fn what_stands_in_files_with_secrets_is_struck_out_wherever_it_shows() {
     let bundle = Bundle::gather(&config, None).unwrap();
     let of = |name: &str| bundle.parts().iter().find(|part| part.name == name).unwrap();
     for part in bundle.parts() {
-        without(&part.text, &secrets[..8]);
+        without(&part.text, &secrets[..9]);
     }
     // A comment of the configuration is nowhere but in the log that was planted with it.
     without(&of("configuration.yaml").text, &secrets);

@@ -5,18 +5,17 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, bail};
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use http::{Request, Response};
 use opentelemetry_http::{HttpClient, HttpError};
 use tokio::runtime::{Builder, Handle};
 
 use crate::config::Telemetry;
+use crate::fetch::{self, headers_of};
 
 /// Variables with headers that are sent along, as OpenTelemetry has them.
 const HEADERS: [&str; 3] = ["OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_LOGS_HEADERS"];
-/// Headers that are of the request as it is sent, and no credential.
-const OF_THE_REQUEST: [&str; 5] = ["connection", "content-length", "content-type", "host", "transfer-encoding"];
 /// The longest answer of a collector that is read.
 const LONGEST_ANSWER: usize = 64 << 10;
 
@@ -49,26 +48,11 @@ impl Post {
 
 /// What posts as the configuration says, whose files are read for it.
 pub(super) fn client_of(config: &Telemetry) -> anyhow::Result<reqwest::Client> {
-    let mut builder = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
-    if config.is_near() {
-        // What is for this machine does not leave it by a proxy.
-        builder = builder.no_proxy();
-    }
-    if let Some(file) = &config.ca_file {
-        let pem = std::fs::read(file).with_context(|| format!("caFile: cannot read {}", file.display()))?;
-        let trusted = reqwest::Certificate::from_pem_bundle(&pem).with_context(|| format!("caFile: {}", file.display()))?;
-        ensure!(!trusted.is_empty(), "caFile: {} has no certificate", file.display());
-        builder = builder.tls_certs_only(trusted);
-    }
-    if let Some(file) = &config.headers_file {
-        ensure!(std::fs::metadata(file).is_ok_and(|about| about.is_file()), "headersFile: there is no file {}", file.display());
-        headers_of(&std::fs::read_to_string(file).with_context(|| format!("headersFile: cannot read {}", file.display()))?)
-            .with_context(|| format!("headersFile: {}", file.display()))?;
-    }
+    let client = fetch::client(config.ca_file.as_deref(), config.headers_file.as_deref(), config.is_near())?;
     if let Some(name) = HEADERS.into_iter().find(|name| std::env::var_os(name).is_some()).filter(|_| !config.is_private()) {
         bail!("{name}: its credentials would cross the network in clear; use https:// for telemetry.endpoint");
     }
-    Ok(builder.build()?)
+    Ok(client.build()?)
 }
 
 #[async_trait::async_trait]
@@ -122,46 +106,4 @@ async fn post(client: &reqwest::Client, headers_file: Option<PathBuf>, mut reque
     // It may say when to come again.
     *response.headers_mut() = headers;
     Ok(response)
-}
-
-/// The headers in a text. What is wrong with a line is said by its number: it may hold a secret.
-fn headers_of(text: &str) -> anyhow::Result<HeaderMap> {
-    let mut headers = HeaderMap::new();
-    for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        let (name, value) = line
-            .split_once(':')
-            .with_context(|| format!("line {} is not `Name: value`, such as `Authorization: Bearer TOKEN`", number + 1))?;
-        let name: HeaderName = name.trim().parse().with_context(|| format!("line {}: its name is no header's", number + 1))?;
-        ensure!(!OF_THE_REQUEST.contains(&name.as_str()), "line {}: {name} is the request's own", number + 1);
-        ensure!(!value.trim().is_empty(), "line {}: {name} has no value", number + 1);
-        let mut value =
-            HeaderValue::from_str(value.trim()).ok().with_context(|| format!("line {}: its value is no header's", number + 1))?;
-        value.set_sensitive(true);
-        headers.append(name, value);
-    }
-    ensure!(!headers.is_empty(), "it has no header; write one as `Authorization: Bearer TOKEN`");
-    Ok(headers)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn headers_are_read_and_what_is_wrong_is_said_without_them() {
-        let headers = headers_of("Authorization: Bearer s3cr3t\n\nX-Scope-OrgID:  one:two \n").unwrap();
-        assert_eq!((headers["authorization"].to_str().unwrap(), headers["x-scope-orgid"].to_str().unwrap()), ("Bearer s3cr3t", "one:two"));
-        assert!(!format!("{headers:?}").contains("s3cr3t"));
-        for (text, expected) in [
-            ("A: b\ns3cr3t", "line 2 is not `Name: value`, such as"),
-            ("Host: s3cr3t", "line 1: host is the request's own"),
-            ("A: ", "line 1: a has no value"),
-            ("\n", "it has no header"),
-            ("s3 cr3t: b", "line 1: its name is no header's"),
-            ("A: s3cr3t\u{7f}", "line 1: its value is no header's"),
-        ] {
-            let error = format!("{:#}", headers_of(text).unwrap_err());
-            assert!(error.starts_with(expected) && !error.contains("s3cr3t"), "{error}");
-        }
-    }
 }

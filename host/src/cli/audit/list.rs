@@ -10,8 +10,9 @@ use clap::ValueEnum;
 use serde_json::Value;
 
 use super::{address_of, operation_of};
-use crate::cli::table::printable;
+use crate::cli::table::{printable, shortened};
 use crate::cli::terminal::{self, visible};
+use crate::policy::change::Change;
 use crate::record::query::{self, Query, stage_of, text_of};
 use crate::words::Stage;
 
@@ -70,6 +71,7 @@ pub(super) fn list(log: &Path, query: &Query, how: How) -> anyhow::Result<()> {
 struct Lister {
     how: How,
     width: Option<usize>,
+    has_colours: bool,
     out: BufWriter<StdoutLock<'static>>,
     told: usize,
     /// The id that was told last.
@@ -83,6 +85,7 @@ impl Lister {
     fn new(how: How) -> Self {
         let width = (how.form == Form::Table).then(terminal::width).flatten();
         Self {
+            has_colours: how.form == Form::Table && terminal::has_colours(),
             how,
             width,
             out: BufWriter::new(std::io::stdout().lock()),
@@ -161,7 +164,10 @@ impl Lister {
                 _ => return ControlFlow::Continue(()),
             },
             Form::Wide => format!("{}{}", more(event), row(event)),
-            Form::Table => shortened(row(event), self.width),
+            Form::Table => {
+                let line = shortened(&row(event), self.width);
+                if self.has_colours { coloured(&line, event) } else { line }
+            }
         };
         self.told += 1;
         // A reader who has had enough, as `head` does, is told no more.
@@ -239,15 +245,63 @@ fn of_gateway(event: &Value) -> String {
             parts.push(format!("{what}{}", names.join(", ")));
         }
     }
+    parts.extend(changed_of(event));
     parts.extend(event["version"].as_str().map(|version| format!("version {}", printable(version))));
+    if let Some(cut_off) = event["cutOff"].as_object() {
+        parts.push(format!(
+            "THE LOG WAS CUT OFF: the gateway had signed event {}, and found {} to be the last",
+            cut_off["head"]["seq"], cut_off["found"]
+        ));
+    }
+    parts.extend(event["endUnknown"].as_str().map(|why| format!("whether the log was cut off cannot be told: {}", printable(why))));
+    parts.extend(
+        event["recording"]
+            .as_str()
+            .map(|recording| format!("{}  ({})", printable(recording), printable(event["ended"].as_str().unwrap_or("-")))),
+    );
+    if let Some(configuration) = event["configuration"].as_object() {
+        let [before, now] = ["before", "digest"].map(|name| configuration.get(name).and_then(Value::as_str).map(short));
+        let file = printable(configuration.get("file").and_then(Value::as_str).unwrap_or("-"));
+        let now = now.unwrap_or_else(|| "gone".to_owned());
+        parts.push(match before {
+            Some(before) => format!("{file} {before} -> {now}"),
+            None => format!("{file} {now}"),
+        });
+    }
+    parts.extend(event["notTaken"].as_str().map(|why| format!("not taken: {}", printable(why))));
+    if let Some(sections) = event["atNextStart"].as_array() {
+        let names: Vec<String> = sections.iter().filter_map(Value::as_str).map(printable).collect();
+        parts.push(format!("at the next start: {}", names.join(", ")));
+    }
+    for key in event["keysChanged"].as_array().into_iter().flatten() {
+        let [before, after] = ["before", "after"].map(|name| key[name].as_str().map_or_else(|| "none".to_owned(), short));
+        parts.push(format!("{} {before} -> {after}", printable(key["name"].as_str().unwrap_or("-"))));
+    }
     parts.extend(event["apiServer"].as_str().map(printable));
     parts.join("; ")
 }
 
-/// A line no wider than a terminal.
-fn shortened(line: String, width: Option<usize>) -> String {
-    match width {
-        Some(width) if line.chars().count() > width => line.chars().take(width.saturating_sub(1)).chain(['\u{2026}']).collect(),
-        _ => line,
-    }
+/// What has changed of the policies in force.
+fn changed_of(event: &Value) -> Option<String> {
+    let changes: Vec<Change> = serde_json::from_value(event["changed"].clone()).ok()?;
+    let told: Vec<String> = changes.iter().map(|change| format!("{} ({})", printable(&change.name), change.what())).collect();
+    (!told.is_empty()).then(|| format!("changed: {}", told.join(", ")))
+}
+
+/// So much of a digest as tells it from others.
+fn short(digest: &str) -> String {
+    printable(digest).trim_start_matches("sha256:").chars().take(12).collect()
+}
+
+/// A line with its verdict in the colour of what it means.
+fn coloured(line: &str, event: &Value) -> String {
+    let Some(verdict) = event["verdict"].as_str() else { return line.to_owned() };
+    let colour = match verdict {
+        "block" | "failed" | "unauthenticated" => "31",
+        "require-approval" => "33",
+        "mask" => "36",
+        _ => return line.to_owned(),
+    };
+    // The first is that of its column: what stands before it is the time.
+    line.replacen(verdict, &format!("\u{1b}[{colour}m{verdict}\u{1b}[0m"), 1)
 }

@@ -2,6 +2,7 @@
 
 mod list;
 mod top;
+mod verify;
 mod which;
 mod who_saw;
 
@@ -15,10 +16,8 @@ use serde_json::Value;
 use super::place::Place;
 use super::table::printable;
 use crate::cli::terminal::say;
-use crate::record::chain::{Chain, Closing, Whole};
 use crate::record::query::{self, Query};
-use crate::record::session::seal;
-use crate::record::{rotated, shown};
+use crate::record::shown;
 use list::{Form, How};
 use top::By;
 use which::Which;
@@ -98,14 +97,23 @@ enum AuditCommand {
         /// The operation's id.
         id: String,
     },
-    /// Says whether any line was changed, taken out or put in, over all files the log was rotated into.
+    /// Says whether any line was changed, taken out or put in, over all files the log was rotated into, and whether its end was cut off.
+    ///
+    /// How far the log had got the gateway signs every few seconds: the latest of that lies beside the log, all of it with the witness that audit.witness names.
+    #[command(after_help = "Examples:
+  postern audit verify
+  postern audit verify --witness /mnt/elsewhere/heads.jsonl --key session.pub      against what was kept where the log is not")]
     Verify {
         /// The number (`seq`) of the first event that is there: what came before is kept elsewhere.
         #[arg(long, default_value_t = 1)]
         first: u64,
-        /// The gateway's public key, `session.pub` of its data directory, which signs what `postern data repair` closed; beside the log unless said.
+        /// The gateway's public key, `session.pub` of its data directory, which signs how far the log had got, and what `postern data repair` closed; beside the log
+        /// unless said.
         #[arg(long)]
         key: Option<PathBuf>,
+        /// A file of signed heads that was kept elsewhere (audit.witness): each of them must be in the log.
+        #[arg(long, value_name = "FILE")]
+        witness: Vec<PathBuf>,
     },
 }
 
@@ -117,13 +125,10 @@ impl Audit {
             bail!("{} is no audit log: its first line is no event. One that was compressed is read when it is not", log.display());
         }
         match self.command {
-            AuditCommand::Verify { first, key } => match Chain::verify(rotated::Log::open(&log).with_context(read)?, first) {
-                Ok(whole) => {
-                    let beside = log.with_file_name("session.pub");
-                    told(&whole, key.or(beside.exists().then_some(beside)))?;
-                }
-                Err(broken) => bail!("line {}: {}", broken.line, broken.why),
-            },
+            AuditCommand::Verify { first, key, witness } => {
+                let (key, witness) = (key.or(self.place.session_key()?), if witness.is_empty() { self.place.witness()? } else { witness });
+                verify::verify(&log, first, key, &witness)?;
+            }
             AuditCommand::Show { id } => show(&log, &id)?,
             AuditCommand::List { which, output, no_headers, follow, all, limit } => {
                 let how = How { form: output, has_headers: !no_headers, follows: follow, is_whole: all, limit };
@@ -161,32 +166,6 @@ fn show(log: &Path, id: &str) -> anyhow::Result<()> {
     if !found {
         bail!("no event of {id}; `postern audit list -o wide` shows the ids");
     }
-    Ok(())
-}
-
-/// Says what a log is of which no line was changed.
-fn told(whole: &Whole, key: Option<PathBuf>) -> anyhow::Result<()> {
-    if let Some(open) = whole.open() {
-        bail!(
-            "line {}: from here on several gateways wrote this log at once, each with a chain of its own ({} chains). None of the {} lines that are there was changed; `postern data repair` closes this with an event of its own",
-            open.line,
-            open.ends.len() + 1,
-            whole.events
-        );
-    }
-    if !whole.closings.is_empty() {
-        let file = key.context("`postern data repair` closed what several gateways left in this log; give --key session.pub, to know that it was this gateway's")?;
-        let key = seal::public_key(&file)?;
-        for Closing { event, says, signature } in &whole.closings {
-            if !seal::holds(signature, says, &key) {
-                bail!("event {event} closes what several gateways left, and the key {} did not sign it: it was put in", file.display());
-            }
-            let line = whole.crossings.iter().find(|crossing| crossing.closed == Some(*event)).map(|crossing| crossing.line);
-            let place = line.map_or("in what is kept elsewhere".to_owned(), |line| format!("from line {line} on"));
-            say!("{place} several gateways wrote it at once; event {event}, signed by {}, closed that", file.display());
-        }
-    }
-    say!("{} events, the chain is whole", whole.events);
     Ok(())
 }
 

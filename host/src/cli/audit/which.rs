@@ -41,6 +41,9 @@ pub(super) struct Which {
     /// What was decided: allow, mask, block, require-approval, failed or unauthenticated.
     #[arg(long)]
     verdict: Option<String>,
+    /// What was not done: refused by the gateway, a policy or an approver, or by the API server (401, 403).
+    #[arg(long)]
+    refused: bool,
     /// A policy that was asked, or refused it.
     #[arg(long)]
     policy: Option<String>,
@@ -68,8 +71,24 @@ impl Which {
     }
 
     pub(super) fn query(self) -> anyhow::Result<Query> {
-        let Self { since, until, user, cluster, verb, resource, namespace, name, verdict, policy, status, source, session, token, text } =
-            self;
+        let Self {
+            since,
+            until,
+            user,
+            cluster,
+            verb,
+            resource,
+            namespace,
+            name,
+            verdict,
+            refused,
+            policy,
+            status,
+            source,
+            session,
+            token,
+            text,
+        } = self;
         let time = |flag: &str, text: Option<String>, read: fn(&str) -> anyhow::Result<u64>| {
             text.map(|text| read(&text).with_context(|| flag.to_owned())).transpose()
         };
@@ -89,6 +108,7 @@ impl Which {
             namespace,
             name,
             verdict: verdict.as_deref().map(filter::verdict).transpose()?,
+            refused,
             policy,
             status: status.as_deref().map(filter::status).transpose()?,
             source: source.as_deref().map(filter::address).transpose()?,
@@ -103,7 +123,9 @@ impl Which {
 fn credential(text: &str) -> anyhow::Result<Vec<u8>> {
     let file = Path::new(text);
     if !file.is_file() {
-        anyhow::ensure!(!text.contains('/'), "--token: there is no file {text}");
+        let is_called_as_file =
+            ["kubeconfig", "yaml", "yml", "conf", "config", "json"].iter().any(|end| text.ends_with(&format!(".{end}")));
+        anyhow::ensure!(!text.contains('/') && !is_called_as_file, "--token: there is no file {text}");
         return Ok(text.as_bytes().to_vec());
     }
     Ok(match Presented::by(file).context("--token")? {

@@ -9,6 +9,7 @@ mod build;
 #[cfg(feature = "authoring")]
 mod capture;
 mod check;
+mod history;
 mod list;
 #[cfg(feature = "authoring")]
 mod new;
@@ -82,6 +83,7 @@ pub enum PolicyCommand {
     Pull(share::Pull),
     /// Pins what a policy directory holds, so that a gateway takes nothing else from it.
     Lock(share::LockCommand),
+    History(history::History),
     /// Lists the policies in force in the gateway of a configuration, and those that do not load.
     List {
         #[command(flatten)]
@@ -92,6 +94,9 @@ pub enum PolicyCommand {
         /// One of several clusters: its own policies, where it has some, and those that all share otherwise.
         #[arg(long)]
         cluster: Option<String>,
+        /// Waits until what is in the directory now is in force, or is known not to load; for so many seconds, two minutes unless said.
+        #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "120")]
+        wait: Option<u64>,
         /// Prints JSON.
         #[arg(long)]
         json: bool,
@@ -126,9 +131,10 @@ impl PolicyCommand {
             Self::Push(push) => push.run(),
             Self::Pull(pull) => pull.run(),
             Self::Lock(lock) => lock.run(),
-            Self::List { configured, kubeconfig, cluster, json } => match (kubeconfig, configured.found()) {
-                (None, Some(config)) => list::list(&Config::load(&config)?, cluster.as_deref(), json),
-                (kubeconfig, _) => list::list_of(&Remote::open(kubeconfig)?, json),
+            Self::History(history) => history.run(),
+            Self::List { configured, kubeconfig, cluster, wait, json } => match (kubeconfig, configured.found()) {
+                (None, Some(config)) => list::list(&Config::load(&config)?, cluster.as_deref(), wait, json),
+                (kubeconfig, _) => list::list_of(&Remote::open(kubeconfig)?, wait, json),
             },
         }
     }

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 use super::audit::operation_of;
 use super::filter;
@@ -42,14 +42,29 @@ enum SessionCommand {
     List {
         #[command(flatten)]
         filter: Which,
-        /// Prints JSON, a line for each session.
-        #[arg(long)]
+        /// How they are written.
+        #[arg(long, short, value_enum, default_value_t)]
+        output: Form,
+        /// Prints JSON, a line for each session: `-o json`.
+        #[arg(long, hide = true)]
         json: bool,
+        /// Without the line that names the columns.
+        #[arg(long)]
+        no_headers: bool,
     },
-    /// Shows what was done in a session, in order.
+    /// Shows what was done in a session, in order: all of it, or what is asked for.
+    #[command(after_help = "Examples:
+  postern session show 3f2a                          the beginning of an id will do
+  postern session show 3f2a --verdict block -o json
+  postern session show 3f2a --resource pods/exec --since 1h")]
     Show {
-        /// The session.
+        /// The session, or the beginning of its id.
         session: String,
+        #[command(flatten)]
+        what: What,
+        /// How it is written.
+        #[arg(long, short, value_enum, default_value_t)]
+        output: ShowForm,
         /// Prints the bodies that were kept, below their calls.
         #[arg(long)]
         bodies: bool,
@@ -83,11 +98,36 @@ enum SessionCommand {
         #[command(flatten)]
         filter: Which,
     },
-    /// Says whether any byte of a session's recordings was changed; of all sessions when none is named.
+    /// Says whether any byte of a session's recordings was changed, and whether recordings that the audit log knows are gone; of all sessions when none is named.
     Verify {
         /// The session.
         session: Option<String>,
+        /// Misses only recordings that were finished at or after this time: what is older is kept elsewhere, or no more.
+        #[arg(long, value_name = "TIME")]
+        since: Option<String>,
     },
+}
+
+/// How sessions are listed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Form {
+    /// In columns.
+    #[default]
+    Table,
+    /// As the API has them, a line each.
+    Json,
+    /// Their ids.
+    Name,
+}
+
+/// How a session is shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum ShowForm {
+    /// For people.
+    #[default]
+    Text,
+    /// What was done, a line of JSON each.
+    Json,
 }
 
 /// Which sessions.
@@ -125,16 +165,60 @@ struct Which {
     text: Option<String>,
 }
 
+/// Which of what was done in a session.
+#[derive(Args, Clone, Default)]
+struct What {
+    /// At or after this time: `2h` ago, `yesterday`, a date, or RFC 3339.
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+    /// At or before this time.
+    #[arg(long, value_name = "TIME")]
+    until: Option<String>,
+    /// In this namespace.
+    #[arg(long, short)]
+    namespace: Option<String>,
+    /// With this verb.
+    #[arg(long)]
+    verb: Option<String>,
+    /// On this resource, for example `secrets` or `pods/exec`.
+    #[arg(long)]
+    resource: Option<String>,
+    /// On this pod.
+    #[arg(long)]
+    pod: Option<String>,
+    /// With this verdict: allow, mask, block, require-approval or failed.
+    #[arg(long)]
+    verdict: Option<String>,
+    /// With this text in the line that is shown; `session search` looks into what was written, too.
+    #[arg(long)]
+    text: Option<String>,
+}
+
+impl What {
+    fn filter(self) -> anyhow::Result<Filter> {
+        let Self { since, until, namespace, verb, resource, pod, verdict, text } = self;
+        Which { user: None, cluster: None, since, until, namespace, verb, resource, pod, verdict, text }.filter()
+    }
+}
+
 impl Session {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let place = RecordingSource::of(&self.place, self.kubeconfig)?;
         match self.command {
-            SessionCommand::List { filter, json } => list(&place, &filter.filter()?, json),
-            SessionCommand::Show { session, bodies } => show(&place, &session, bodies),
+            SessionCommand::List { filter, output, json, no_headers } => {
+                list(&place, &filter.filter()?, if json { Form::Json } else { output }, !no_headers)
+            }
+            SessionCommand::Show { session, what, output, bodies } => {
+                show(&place, &place.session(&session)?, &what.filter()?, output, bodies)
+            }
             SessionCommand::Replay { recording, speed, idle_limit } => play::replay(&place, &recording, speed, idle_limit),
             SessionCommand::Export { recording, format, output } => play::export(&place, &recording, &format, output),
             SessionCommand::Search { text, filter } => search::search(&place, &text, &filter.filter()?),
-            SessionCommand::Verify { session } => verify::verify(&place, session),
+            SessionCommand::Verify { session, since } => {
+                let since = since.as_deref().map(filter::time).transpose().context("--since")?;
+                let session = session.as_deref().map(|session| place.session(session)).transpose()?;
+                verify::verify(&place, session, since)
+            }
         }
     }
 }
@@ -161,11 +245,11 @@ impl Which {
     }
 }
 
-fn list(place: &RecordingSource, filter: &Filter, as_json: bool) -> anyhow::Result<()> {
+fn list(place: &RecordingSource, filter: &Filter, form: Form, has_headers: bool) -> anyhow::Result<()> {
     let rows = place.sessions(filter)?;
-    if as_json {
+    if form != Form::Table {
         for row in rows {
-            say!("{}", serde_json::to_string(&row)?);
+            say!("{}", if form == Form::Name { printable(&row.id) } else { serde_json::to_string(&row)? });
         }
         return Ok(());
     }
@@ -182,7 +266,7 @@ fn list(place: &RecordingSource, filter: &Filter, as_json: bool) -> anyhow::Resu
         line
     };
     let head = row(["SESSION", "FIRST", "LAST", "CALLS", "STREAMS", "REFUSED", "CALLER"]);
-    let mut lines = vec![with(head, "CLUSTER")];
+    let mut lines: Vec<_> = has_headers.then(|| with(head, "CLUSTER")).into_iter().collect();
     lines.extend(rows.iter().map(|session| {
         let [first, last] = [session.first, session.last].map(table::time);
         let [calls, streams, refused] = [session.calls, session.streams, session.refused].map(|count| count.to_string());
@@ -192,7 +276,7 @@ fn list(place: &RecordingSource, filter: &Filter, as_json: bool) -> anyhow::Resu
     Ok(())
 }
 
-fn show(place: &RecordingSource, session: &str, bodies: bool) -> anyhow::Result<()> {
+fn show(place: &RecordingSource, session: &str, filter: &Filter, form: ShowForm, bodies: bool) -> anyhow::Result<()> {
     let (mut entries, mut caller, mut kept) = (Vec::new(), None, HashMap::<String, Vec<Body>>::new());
     let count = place.each(session, |recorded| {
         entries.append(&mut recorded.entries());
@@ -204,10 +288,18 @@ fn show(place: &RecordingSource, session: &str, bodies: bool) -> anyhow::Result<
     if count == 0 {
         bail!("there are no recordings of {session}; `session list` shows sessions");
     }
+    entries.retain(|entry| filter.fits(entry) && filter.text.as_ref().is_none_or(|text| line(session, entry).contains(text.as_str())));
     entries.sort_by_key(TimelineItem::micros);
+    if form == ShowForm::Json {
+        entries.iter().for_each(|entry| say!("{}", told(session, entry)));
+        return Ok(());
+    }
     if let Some(caller) = caller {
         let text = |name: &str| printable(caller[name].as_str().unwrap_or("-"));
         say!("session {session} of {} ({})\n", text("username"), text("issuer"));
+    }
+    if entries.is_empty() {
+        eprintln!("nothing of that kind");
     }
     let mut out = std::io::stdout().lock();
     for entry in entries {
@@ -225,6 +317,16 @@ fn show(place: &RecordingSource, session: &str, bodies: bool) -> anyhow::Result<
         }
     }
     Ok(())
+}
+
+/// An entry of the timeline in JSON.
+fn told(session: &str, entry: &TimelineItem) -> serde_json::Value {
+    let mut told = entry.facts().clone();
+    if let (TimelineItem::Stream { name, ended, .. }, Some(fields)) = (entry, told.as_object_mut()) {
+        fields.insert("recording".to_owned(), format!("{session}/{name}").into());
+        fields.insert("ended".to_owned(), ended.as_str().into());
+    }
+    told
 }
 
 /// An entry of the timeline on a line.

@@ -27,6 +27,8 @@ pub(crate) enum RecordingSource {
         library: Library,
         /// The gateway's data directory.
         data: PathBuf,
+        /// Its audit log.
+        log: PathBuf,
     },
     /// At a gateway.
     There(Remote),
@@ -57,9 +59,12 @@ impl RecordingSource {
             (Some(file), _, _) => {
                 let config = Config::load(file)?;
                 let objects = config.sessions.object_store.as_ref().map(Objects::open).transpose()?;
-                Self::Here { library: library(&config.data_directory, config.sessions_directory(), objects)?, data: config.data_directory }
+                let library = library(&config.data_directory, config.sessions_directory(), objects)?;
+                Self::Here { library, log: config.audit_file(), data: config.data_directory }
             }
-            (None, Some(data), _) => Self::Here { library: library(&data, data.join("sessions"), None)?, data },
+            (None, Some(data), _) => {
+                Self::Here { library: library(&data, data.join("sessions"), None)?, log: data.join("audit.jsonl"), data }
+            }
             (None, None, Some(kubeconfig)) => Self::There(Remote::open(Some(kubeconfig))?),
             (None, None, None) => {
                 bail!("say where the recordings are: --kubeconfig FILE of a gateway, --config FILE or --data-directory DIRECTORY")
@@ -108,6 +113,22 @@ impl RecordingSource {
                 Some(place) => after = Some(place),
                 None => return Ok(rows),
             }
+        }
+    }
+
+    /// A session, by the beginning of its id.
+    pub(crate) fn session(&self, begin: &str) -> anyhow::Result<String> {
+        const WHOLE: usize = 16;
+        if begin.len() >= WHOLE || begin.is_empty() {
+            return Ok(begin.to_owned());
+        }
+        let begin = begin.to_lowercase();
+        let found: Vec<String> =
+            self.sessions(&Filter::default())?.into_iter().map(|row| row.id).filter(|id| id.starts_with(&begin)).collect();
+        match found.as_slice() {
+            [one] => Ok(one.clone()),
+            [] => bail!("there is no session that begins with {begin:?}; `session list` shows them"),
+            several => bail!("{} sessions begin with {begin:?}: {}", several.len(), several.join(", ")),
         }
     }
 
@@ -169,6 +190,14 @@ impl RecordingSource {
                 tell_of_cut(session, found.is_cut);
                 Ok(found.items)
             }
+        }
+    }
+
+    /// The audit log that knows of recordings, where it is on this machine.
+    pub(crate) fn log(&self) -> Option<&Path> {
+        match self {
+            Self::Here { log, .. } => Some(log).filter(|log| log.exists()).map(PathBuf::as_path),
+            Self::There(_) => None,
         }
     }
 

@@ -9,17 +9,18 @@ use base64::Engine;
 use serde_json::{Value, json};
 
 use super::super::table::printable;
-use super::{RecordingSource, show};
+use super::{RecordingSource, ShowForm, show};
 use crate::cli::audit::operation_of;
 use crate::record::session::format::Kind;
 use crate::record::session::read::Recorded;
+use crate::record::session::search::Filter;
 
 pub(super) fn replay(place: &RecordingSource, recording: &str, speed: f64, idle_limit: Option<f64>) -> anyhow::Result<()> {
     if !(speed > 0.0 && speed.is_finite()) {
         bail!("--speed: must be greater than 0");
     }
     if !recording.contains('/') {
-        return show(place, recording, false);
+        return show(place, &place.session(recording)?, &Filter::default(), ShowForm::Text, false);
     }
     let recorded = place.stream(recording)?;
     let mut out = std::io::stdout().lock();

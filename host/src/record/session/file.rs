@@ -24,6 +24,15 @@ pub fn recording_of(path: &Path) -> String {
     format!("{}/{}", part(path.parent().and_then(Path::file_name)), name.strip_suffix(&format!(".{PART}")).unwrap_or(&name))
 }
 
+/// A recording that is finished.
+#[derive(Debug)]
+pub struct SealedRecording {
+    /// Its file.
+    pub path: PathBuf,
+    /// What its seal says.
+    pub content: SealContent,
+}
+
 /// A recording that is written.
 pub struct RecordingFile {
     path: PathBuf,
@@ -101,24 +110,25 @@ impl RecordingFile {
     }
 
     /// Seals the recording, and gives it its name. What has that name already is not written over.
-    pub fn seal(mut self, key: &SigningKey, ended: Ending, lost: u64) -> std::io::Result<PathBuf> {
-        self.end(key, ended, lost)?;
+    pub fn seal(mut self, key: &SigningKey, ended: Ending, lost: u64) -> std::io::Result<SealedRecording> {
+        let content = self.end(key, ended, lost)?;
         let finished = self.path.with_extension("");
         if finished.try_exists()? {
             return Err(std::io::Error::other(format!("{} is there already", finished.display())));
         }
         std::fs::rename(&self.path, &finished)?;
-        Ok(finished)
+        Ok(SealedRecording { path: finished, content })
     }
 
     /// Writes the seal, and puts all on the disk.
-    pub(super) fn end(&mut self, key: &SigningKey, ended: Ending, lost: u64) -> std::io::Result<()> {
+    pub(super) fn end(&mut self, key: &SigningKey, ended: Ending, lost: u64) -> std::io::Result<SealContent> {
         let (ended, recording) = (ended.name().to_owned(), self.recording.clone());
         let manifest = SealContent { frames: self.frames, bytes: self.length, ended, lost, recording };
         let mut seal = Vec::new();
         key.seal(&self.hash, &manifest, &mut seal);
         self.write(&[&seal])?;
-        self.sync()
+        self.sync()?;
+        Ok(manifest)
     }
 
     /// Takes the recording away again: nothing came of it.
@@ -127,7 +137,7 @@ impl RecordingFile {
     }
 
     /// Takes up a recording that this gateway did not get to end: what it vouched for stays, and the loss is marked. What it did not write it does not sign.
-    pub fn recover(path: &Path, key: &SigningKey) -> anyhow::Result<PathBuf> {
+    pub fn recover(path: &Path, key: &SigningKey) -> anyhow::Result<SealedRecording> {
         let finished = path.with_extension("");
         anyhow::ensure!(!finished.exists(), "{} is there already, and this is another of its name", finished.display());
         let bytes = std::fs::read(path)?;
@@ -186,7 +196,7 @@ mod tests {
         bytes.extend_from_slice(&frames);
         bytes.extend_from_slice(&frames[..7]);
         std::fs::write(&part, bytes).unwrap();
-        let finished = RecordingFile::recover(&part, &key).unwrap();
+        let finished = RecordingFile::recover(&part, &key).unwrap().path;
         let bytes = std::fs::read(&finished).unwrap();
         match seal::verify(&recording_of(&finished), &bytes, &public).unwrap() {
             Verification::Whole(manifest) => {

@@ -26,6 +26,7 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::clock;
 use crate::identify::Caller;
+use crate::record::Inbox;
 use crate::status::Refusal;
 use crate::words::Ending;
 use format::Kind;
@@ -106,12 +107,13 @@ impl Sessions {
         index: impl SessionIndex + 'static,
         largest: u64,
         spool: Option<Arc<Spool>>,
+        inbox: &Inbox,
     ) -> anyhow::Result<Self> {
         std::fs::create_dir_all(directory).with_context(|| format!("cannot make the sessions directory {}", directory.display()))?;
         let key = SigningKey::open(data)?;
-        writer::recover(directory, &key);
+        writer::recover(directory, &key, inbox);
         let queue = Arc::new(Queue::default());
-        let mut writer = Writer::new(directory.to_owned(), key, Box::new(index), spool.clone());
+        let mut writer = Writer::new(directory.to_owned(), key, Box::new(index), spool.clone(), inbox.clone());
         let of_writer = Arc::clone(&queue);
         std::thread::Builder::new().name("sessions".into()).spawn(move || writer.run(&of_writer))?;
         Ok(Self { queue, largest, next: Arc::default(), spool })

@@ -46,13 +46,17 @@ impl SigningKey {
     /// Reads the key of a data directory, or makes one; the public key lies beside it for whoever verifies.
     pub fn open(data: &Path) -> anyhow::Result<Self> {
         let file = data.join("session.key");
-        let seed = crate::files::secret(&file)?;
-        let pair = Ed25519KeyPair::from_seed_unchecked(&seed).map_err(|_| anyhow::anyhow!("{} is no key", file.display()))?;
-        let of_seed = hmac::Key::new(hmac::HMAC_SHA256, &seed);
-        let vouching = hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&of_seed, b"postern-session-vouching").as_ref());
+        let this = Self::of_seed(&crate::files::secret(&file)?).with_context(|| file.display().to_string())?;
         let public = data.join("session.pub");
-        std::fs::write(&public, STANDARD.encode(pair.public_key().as_ref()))
-            .with_context(|| format!("cannot write {}", public.display()))?;
+        std::fs::write(&public, STANDARD.encode(this.public())).with_context(|| format!("cannot write {}", public.display()))?;
+        Ok(this)
+    }
+
+    /// The key that comes of a seed.
+    pub fn of_seed(seed: &[u8; 32]) -> anyhow::Result<Self> {
+        let pair = Ed25519KeyPair::from_seed_unchecked(seed).ok().context("it is no key")?;
+        let of_seed = hmac::Key::new(hmac::HMAC_SHA256, seed);
+        let vouching = hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&of_seed, b"postern-session-vouching").as_ref());
         Ok(Self { pair, vouching })
     }
 

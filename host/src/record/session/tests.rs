@@ -19,7 +19,7 @@ pub(super) fn caller(credential: &str) -> Caller {
 async fn left_after(done: impl FnOnce(Unopened)) -> Vec<String> {
     let data = tempfile::tempdir().unwrap();
     let index = SqliteIndex::new(&Database::open(&data.path().join("postern.db")).unwrap()).unwrap();
-    let sessions = Sessions::open(&data.path().join("sessions"), data.path(), index, 1 << 20, None).unwrap();
+    let sessions = Sessions::open(&data.path().join("sessions"), data.path(), index, 1 << 20, None, &Inbox::default()).unwrap();
     let who = caller("0123456789abcdef");
     done(sessions.begin(&Arc::new(who), "one", &json!({"kind": "stream"})).await.unwrap());
     sessions.close().await;

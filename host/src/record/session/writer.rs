@@ -15,6 +15,7 @@ use super::seal::SigningKey;
 use super::spool::Spool;
 use super::{Backlog, Call, Job, Queue, micros};
 use crate::identify::Caller;
+use crate::record::Inbox;
 use crate::store::wait;
 use crate::words::Ending;
 
@@ -39,6 +40,8 @@ pub(super) struct Writer {
     touched: HashMap<usize, Touched>,
     /// The way on to an object store, if there is one.
     spool: Option<Arc<Spool>>,
+    /// Where the audit log hears of what is finished.
+    inbox: Inbox,
 }
 
 struct Stream {
@@ -58,8 +61,8 @@ struct Segment {
 }
 
 impl Writer {
-    pub(super) fn new(directory: PathBuf, key: SigningKey, index: Box<dyn SessionIndex>, spool: Option<Arc<Spool>>) -> Self {
-        Self { directory, key, index, streams: HashMap::new(), segments: HashMap::new(), touched: HashMap::new(), spool }
+    pub(super) fn new(directory: PathBuf, key: SigningKey, index: Box<dyn SessionIndex>, spool: Option<Arc<Spool>>, inbox: Inbox) -> Self {
+        Self { directory, key, index, streams: HashMap::new(), segments: HashMap::new(), touched: HashMap::new(), spool, inbox }
     }
 
     pub(super) fn run(&mut self, queue: &Queue) {
@@ -249,7 +252,10 @@ impl Writer {
     fn seal(&self, file: RecordingFile, ended: Ending, lost: u64) {
         let (bytes, recording) = (file.length(), file.path().to_owned());
         match file.seal(&self.key, ended, lost) {
-            Ok(_) => self.spool.iter().for_each(|spool| spool.add(bytes)),
+            Ok(sealed) => {
+                self.inbox.recorded(&sealed);
+                self.spool.iter().for_each(|spool| spool.add(bytes));
+            }
             // The file keeps its unfinished name, and is taken up when the gateway starts again.
             Err(error) => tracing::error!(recording = %recording.display(), %error, "a recording cannot be sealed"),
         }
@@ -283,11 +289,14 @@ impl Stream {
 }
 
 /// Takes up what a gateway before this one did not get to end.
-pub(super) fn recover(directory: &Path, key: &SigningKey) {
+pub(super) fn recover(directory: &Path, key: &SigningKey, inbox: &Inbox) {
     let of = |directory: &Path| std::fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()).collect::<Vec<_>>();
     for path in of(directory).iter().flat_map(|session| of(session)).filter(|path| path.extension().is_some_and(|e| e == PART)) {
         match RecordingFile::recover(&path, key) {
-            Ok(_) => tracing::warn!(recording = %path.display(), "a recording that was not ended is sealed as far as it goes"),
+            Ok(sealed) => {
+                inbox.recorded(&sealed);
+                tracing::warn!(recording = %path.display(), "a recording that was not ended is sealed as far as it goes");
+            }
             Err(error) => tracing::error!(recording = %path.display(), %error, "a recording that was not ended cannot be taken up"),
         }
     }

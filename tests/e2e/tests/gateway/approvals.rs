@@ -53,7 +53,7 @@ fn approval(kubeconfig: &std::path::Path, args: &[&str]) -> Ran {
 #[test]
 fn a_delete_waits_is_approved_by_another_and_passes_once() {
     let settings = "settings: {approvers: ['postern:approver'], resources: [deployments]}\n";
-    let s = setup(vec![("40-approve", "approve-deletes", settings.into())], "approvals: {hold: 20}\n");
+    let s = setup(vec![("40-approve", "approve-deletes", settings.into())], "approvals: {tellFirst: false, hold: 20}\n");
     let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": s.namespace}, "spec": {"replicas": 0,
         "selector": {"matchLabels": {"a": "b"}}, "template": {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}}});
     cluster().apply(&deployment).unwrap();
@@ -83,11 +83,51 @@ fn a_delete_waits_is_approved_by_another_and_passes_once() {
     assert!(events.iter().any(|e| e["approvedBy"][0] == "system:serviceaccount:postern:approver" && e["stage"] == "decided"));
 }
 
+/// kubectl prints nothing while it is held: it is told of a new ticket first, and the same command again waits. Who asks by other means is held from the beginning.
+#[test]
+fn kubectl_is_told_of_its_ticket_at_once_and_waits_when_it_is_run_again() {
+    let settings = "settings: {approvers: ['postern:approver'], resources: [configmaps]}\n";
+    let s = setup(vec![("40-approve", "approve-deletes", settings.into())], "approvals: {hold: 20}\n");
+    let approver = Approver::of(&s);
+    s.direct(&["create", "configmap", "a"]).success();
+    s.direct(&["create", "configmap", "b"]).success();
+    let delete = || s.kubectl(&["delete", "configmap", "a"]);
+    let began = std::time::Instant::now();
+    let told = delete();
+    // Held, and repeated by client-go without a word, it would be told after minutes.
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    let id = approver.pending();
+    let message = format!("Error from server (TooManyRequests): waiting for approval {id} by postern:approver");
+    assert!(told.failure().contains(&message) && told.err.contains("run the same command again to wait"), "{}", told.err);
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(delete);
+        std::thread::sleep(Duration::from_secs(2));
+        assert!(!waiting.is_finished() && s.direct(&["get", "configmap", "a"]).ok, "it waits now, for the same ticket");
+        assert_eq!(approver.pending(), id);
+        approver.run(&["approve", &id]).success();
+        waiting.join().unwrap().success();
+    });
+    assert!(!s.direct(&["get", "configmap", "a"]).ok);
+    // Of several objects each has its ticket, and all are told.
+    s.direct(&["create", "configmap", "c"]).success();
+    let both = s.kubectl(&["delete", "configmap", "b", "c"]);
+    assert_eq!(both.failure().matches("waiting for approval").count(), 2, "{}", both.err);
+    // A client of another name is held, and told when to come again.
+    s.direct(&["create", "configmap", "d"]).success();
+    let began = std::time::Instant::now();
+    let held = s.raw(&format!(
+        "DELETE /api/v1/namespaces/{}/configmaps/d HTTP/1.1\r\nHost: x\r\nUser-Agent: Helm/3.20\r\nConnection: close\r\nAuthorization: Bearer {}\r\n\r\n",
+        s.namespace, s.token
+    ));
+    assert!(e2e::code(&held) == 429 && held.to_lowercase().contains("retry-after: 1"), "{held}");
+    assert!(began.elapsed() >= Duration::from_secs(19), "{:?}", began.elapsed());
+}
+
 /// What an approver says reaches the requester; a wrong no is taken back, a yes for a time ended, and what one wants no more cancelled.
 #[test]
 fn an_answer_has_a_comment_and_can_be_taken_back() {
     let settings = "settings: {approvers: ['postern:approver'], resources: [configmaps]}\n";
-    let s = setup(vec![("40-approve", "approve-deletes", settings.into())], "approvals: {hold: 0}\n");
+    let s = setup(vec![("40-approve", "approve-deletes", settings.into())], "approvals: {tellFirst: false, hold: 0}\n");
     let approver = Approver::of(&s);
     s.direct(&["create", "configmap", "a"]).success();
     let delete = || {
@@ -142,7 +182,7 @@ fn an_answer_has_a_comment_and_can_be_taken_back() {
 #[test]
 fn what_was_approved_is_decided_again_when_it_is_released() {
     let settings = "settings: {approvers: ['postern:approver'], resources: [configmaps]}\n";
-    let s = setup(vec![("40-approve", "approve-deletes", settings.into())], "approvals: {hold: 20}\n");
+    let s = setup(vec![("40-approve", "approve-deletes", settings.into())], "approvals: {tellFirst: false, hold: 20}\n");
     let approver = Approver::of(&s);
     s.direct(&["create", "configmap", "a"]).success();
     let policies = s.gateway.directory.join("policies.d");
@@ -153,11 +193,8 @@ fn what_was_approved_is_decided_again_when_it_is_released() {
         e2e::put(&policies.join("10-closed.yaml"), b"settings: {does: long-reason}\nrules: [{verbs: [delete]}]\n");
         e2e::put(&policies.join("10-closed.wasm"), &std::fs::read(testbed::policy("misbehaves")).unwrap());
         let config = s.gateway.directory.join("postern.yaml");
-        wait_until("the policy is in force", Duration::from_secs(20), || {
-            let list = Ran::new(Gateway::postern(&["policy", "list", "--config", config.to_str().unwrap()])?);
-            Ok(list.success().contains("10-closed"))
-        })
-        .unwrap();
+        let list = Ran::new(Gateway::postern(&["policy", "list", "--wait", "--config", config.to_str().unwrap()]).unwrap());
+        assert!(list.success().contains("10-closed"), "{}", list.out);
         approver.run(&["approve", &id]).success();
         let refused = waiting.join().unwrap();
         assert!(refused.failure().contains("blocked by policy 10-closed"), "{}", refused.err);
@@ -169,7 +206,7 @@ fn what_was_approved_is_decided_again_when_it_is_released() {
 #[test]
 fn an_approval_is_for_one_intent_and_no_other() {
     let settings = "settings: {approvers: ['postern:approver'], verbs: [update], resources: [configmaps]}\n";
-    let s = setup(vec![("40-approve", "approve-deletes", settings.into())], "approvals: {hold: 0}\n");
+    let s = setup(vec![("40-approve", "approve-deletes", settings.into())], "approvals: {tellFirst: false, hold: 0}\n");
     let approver = Approver::of(&s);
     s.direct(&["create", "configmap", "a"]).success();
     let put = |name: &str, body: &str| {
@@ -193,7 +230,7 @@ fn an_approval_is_for_one_intent_and_no_other() {
 #[test]
 fn a_client_that_is_not_answered_in_time_is_told_the_ticket() {
     let settings = "settings: {approvers: [nobody], resources: [configmaps]}\n";
-    let s = setup(vec![("40-approve", "approve-deletes", settings.into())], "approvals: {hold: 0}\n");
+    let s = setup(vec![("40-approve", "approve-deletes", settings.into())], "approvals: {tellFirst: false, hold: 0}\n");
     s.direct(&["create", "configmap", "a"]).success();
     let answer = s.raw(&format!(
         "DELETE /api/v1/namespaces/{}/configmaps/a HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {}\r\n\r\n",
@@ -209,7 +246,7 @@ fn a_client_that_is_not_answered_in_time_is_told_the_ticket() {
 fn exec_needs_approval(valid_seconds: u32) -> Setup {
     let settings =
         format!("settings: {{approvers: ['postern:approver'], verbs: [create], resources: [pods/exec], validSeconds: {valid_seconds}}}\n");
-    setup(vec![("40-approve", "approve-deletes", settings)], "approvals: {hold: 1}\n")
+    setup(vec![("40-approve", "approve-deletes", settings)], "approvals: {tellFirst: false, hold: 1}\n")
 }
 
 #[test]

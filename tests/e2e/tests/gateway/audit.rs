@@ -51,6 +51,23 @@ fn the_log_is_asked_by_all_that_an_event_has() {
     let other = s.gateway.kubeconfig("other", &cluster().token("approver", AUDIENCE).unwrap()).unwrap();
     assert!(events(&["--token", text(&other)]).is_empty());
 
+    // What was not done, by whomever it was refused.
+    let refused = audit(&["list", "--refused"]);
+    assert!(
+        refused.success().contains("20-no-bulk") && refused.out.contains("unverified") && !refused.out.contains("get configmaps"),
+        "{}",
+        refused.out
+    );
+    assert!(audit(&["list", "--token", "mistyped.kubeconfig"]).failure().contains("there is no file mistyped.kubeconfig"));
+    // A session by the beginning of its id, and of it what is asked for.
+    wait_until("the index knows it", Duration::from_secs(10), || Ok(s.session(&["list", "-o", "name"]).out.contains(*session))).unwrap();
+    let show = |args: &[&str]| s.session(&[&["show", &session[..6]], args].concat());
+    assert!(show(&["--verdict", "block"]).success().contains("list secrets") && !show(&["--verdict", "block"]).out.contains("configmaps"));
+    let json: Value = serde_json::from_str(show(&["--verb", "create", "-o", "json"]).success().lines().next().unwrap()).unwrap();
+    assert_eq!(json["target"]["resource"], "configmaps");
+    assert!(s.session(&["list", "-o", "name"]).success().lines().any(|id| id == *session));
+    assert!(!s.session(&["list", "--no-headers"]).success().contains("CALLER"));
+
     let seen = audit(&["who-saw", "secret/db", "-n", &s.namespace]);
     let line =
         seen.success().lines().find(|line| line.contains("system:serviceaccount:postern:caller")).unwrap_or_else(|| panic!("{}", seen.out));

@@ -316,7 +316,11 @@ fn what_is_approved_for_one_cluster_passes_in_no_other() {
     let other = other();
     let settings = "settings: {approvers: [sre], resources: [configmaps]}\n";
     let policies = vec![("40-approve", "approve-deletes", settings.to_owned())];
-    let two = Two::start(both(&other), policies, GatewayOptions { config: "approvals: {hold: 1}\n".into(), ..GatewayOptions::default() });
+    let two = Two::start(
+        both(&other),
+        policies,
+        GatewayOptions { config: "approvals: {tellFirst: false, hold: 1}\n".into(), ..GatewayOptions::default() },
+    );
     for cluster in [cluster(), &*other] {
         cluster.apply(&json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "gone", "namespace": "twin"}})).unwrap();
     }
@@ -490,7 +494,7 @@ fn what_waits_for_an_approval_waits_for_this_cluster_and_a_kubeconfig_is_renewed
     let policies = vec![("40-approve", "approve-deletes", settings.to_owned())];
     let kubeconfig = scratch("renewed").join("kubeconfig");
     std::fs::copy(cluster().gateway_kubeconfig().unwrap(), &kubeconfig).unwrap();
-    let options = GatewayOptions { config: "approvals: {hold: 50}\n".into(), ..GatewayOptions::default() };
+    let options = GatewayOptions { config: "approvals: {tellFirst: false, hold: 50}\n".into(), ..GatewayOptions::default() };
     let two = Two::start(entry_with("one", &kubeconfig, ""), policies, options);
     let of = || two.kubectl("one", &["get", "configmap", "web", "-o", "jsonpath={.data.of}"]);
     assert_eq!(of().success(), "first");

@@ -155,7 +155,7 @@ fn memory_stays_flat_under_all_of_it_for_a_minute() {
             "settings: {approvers: ['postern:approver'], verbs: [create], resources: [pods/exec]}\n".to_owned(),
         ),
     ];
-    let s = setup(policies, "limits: {streamsPerCaller: 20, requestHeadTime: 3}\napprovals: {hold: 2}\n");
+    let s = setup(policies, "limits: {streamsPerCaller: 20, requestHeadTime: 3}\napprovals: {tellFirst: false, hold: 2}\n");
     let (secret, value) = (format!("/api/v1/namespaces/{}/secrets/db", s.namespace), "v".repeat(200_000));
     let patch = scratch("patch").join("patch.json");
     std::fs::write(&patch, serde_json::json!({"stringData": {"large": value}}).to_string()).unwrap();

@@ -163,7 +163,10 @@ fn the_strongest_mask_wins_and_conditions_see_what_their_policy_sees() {
 fn an_approver_is_shown_no_more_than_the_requester() {
     let approve = "settings: {approvers: ['postern:approver'], verbs: [update, patch], resources: [configmaps]}\n".to_owned();
     let mask = "settings: {fields: [{resource: configmaps, paths: ['$.data.token']}]}\n".to_owned();
-    let s = setup(vec![("20-mask", "mask-secrets", mask), ("40-approve", "approve-deletes", approve)], "approvals: {hold: 1}\n");
+    let s = setup(
+        vec![("20-mask", "mask-secrets", mask), ("40-approve", "approve-deletes", approve)],
+        "approvals: {tellFirst: false, hold: 1}\n",
+    );
     s.direct(&["create", "configmap", "app", "--from-literal=token=old", "--from-literal=plain=1"]).success();
     let patch = json!({"data": {"token": SECRET, "plain": "2"}}).to_string();
     let path = format!("/api/v1/namespaces/{}/configmaps/app", s.namespace);

@@ -16,6 +16,7 @@ mod crowds;
 mod encodings;
 mod equal;
 mod failures;
+mod gone;
 mod guide;
 mod identity;
 mod in_force;

@@ -124,7 +124,7 @@ fn what_stands_in_pods_and_logs_is_hidden() {
 #[test]
 fn a_budget_holds_within_an_answer_and_over_it_somebody_is_asked() {
     let settings = "grants: [bodies, counters, streams]\nsettings: {secretValues: {approve: 4, block: 10}, objects: {}, bytes: {block: 3000000}, resources: [secrets, pods/exec, pods/log], approvers: ['postern:approver']}\n";
-    let s = setup(vec![("60-budget", "exfiltration-budget", settings.into())], "approvals: {hold: 20}\n");
+    let s = setup(vec![("60-budget", "exfiltration-budget", settings.into())], "approvals: {tellFirst: false, hold: 20}\n");
     let get = || s.kubectl(&["get", "secret", "db", "-o", "jsonpath={.data.user}"]);
     // Each has two values. The third would pass the first limit: it is cut there, and nothing of it is shown.
     assert_eq!([get().success(), get().success()], ["YWRtaW4=", "YWRtaW4="]);

@@ -1,5 +1,7 @@
 //! Looks at a configuration.
 
+mod online;
+
 use std::fs::DirBuilder;
 use std::net::ToSocketAddrs;
 use std::os::unix::fs::DirBuilderExt;
@@ -14,6 +16,7 @@ use crate::config::Config;
 use crate::forward::{Access, Upstream};
 use crate::identify::Identifier;
 use crate::listen::{Ca, Certificates};
+use crate::record::witness;
 use crate::rehearse::Stage;
 use crate::store::{DataDirectory, Objects};
 use crate::telemetry;
@@ -24,6 +27,9 @@ pub(super) enum ConfigCommand {
     Check {
         /// The file; what POSTERN_CONFIG names, or the usual one, where none is given.
         file: Option<PathBuf>,
+        /// Asks the API servers, issuers and the object store that it names too, with the gateway's credentials.
+        #[arg(long)]
+        online: bool,
     },
     /// Prints the JSON Schema of the configuration.
     Schema,
@@ -32,14 +38,30 @@ pub(super) enum ConfigCommand {
 impl ConfigCommand {
     pub(super) fn run(self) -> anyhow::Result<()> {
         match self {
-            Self::Check { file } => {
+            Self::Check { file, online } => {
                 let file = Configured::named(file).file()?;
                 check(&file)?;
+                let config = Config::load(&file)?;
+                who_gets_in(&config);
+                if online {
+                    online::check(&config)?;
+                }
                 say!("{} is valid", file.display());
             }
             Self::Schema => terminal::out(&Config::schema()),
         }
         Ok(())
+    }
+}
+
+/// Says so where a gateway of this configuration lets nobody in, or refuses everybody it does: that is no error, and hardly what is meant.
+fn who_gets_in(config: &Config) {
+    if config.authentication.jwt.is_empty() && config.authentication.client_ca_file.is_none() {
+        eprintln!("warning: nobody gets in: authentication has neither an issuer (jwt) nor clientCaFile");
+    }
+    for member in config.members().iter().filter(|member| member.access.is_empty()) {
+        let of = if member.is_alone { String::new() } else { format!("clusters: {}: ", member.cluster.name) };
+        eprintln!("warning: {of}access has no rule, so that every caller is refused with 403");
     }
 }
 
@@ -64,6 +86,7 @@ fn check(file: &Path) -> anyhow::Result<()> {
     if let Some(config) = &config.telemetry {
         telemetry::check(config)?;
     }
+    witness::check(&config.audit.witness)?;
     let scratch = Scratch(std::env::temp_dir().join(format!("postern-check-{}-{}", std::process::id(), crate::clock::now())));
     // Made here, and by nobody before: a link would lead elsewhere.
     DirBuilder::new().mode(0o700).create(&scratch.0).with_context(|| scratch.0.display().to_string())?;
