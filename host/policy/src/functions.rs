@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -58,9 +59,10 @@ impl Known {
     }
 
     fn add(&mut self, key: Key, code: &[u8]) {
-        let kept = Kept { is_new: true, at: self.new.len(), length: code.len(), is_used: AtomicBool::new(true) };
+        // Two threads may have compiled the same.
+        let Entry::Vacant(place) = self.by_key.entry(key) else { return };
+        place.insert(Kept { is_new: true, at: self.new.len(), length: code.len(), is_used: AtomicBool::new(true) });
         self.new.extend_from_slice(code);
-        self.by_key.insert(key, kept);
         self.count += 1;
     }
 
