@@ -30,6 +30,7 @@ use crate::record::session::library::Library;
 use crate::record::session::seal::SigningKey;
 use crate::record::session::shelf::Shelf;
 use crate::record::session::spool::Uploader;
+use crate::record::session::untold::untold;
 use crate::record::{AuditLog, Event, Inbox, Opening, Strangers};
 use crate::slots::Slots;
 use crate::store::{DataDirectory, Database, Objects};
@@ -88,11 +89,17 @@ impl Gateway {
             started.set("configuration", source.told());
         }
         started.set("keys", follow::keys(&config));
+        let last_written = std::fs::metadata(config.audit_file()).and_then(|about| about.modified());
+        let public = key.public().to_owned();
         let audit = AuditLog::open(
             &config.audit_file(),
             &config.audit,
             Opening { inbox, key, sessions: Some(sessions.clone()), metrics: Arc::clone(&metrics), tracer, started },
         )?;
+        if let Ok(last_written) = last_written {
+            let untold = untold(&config.sessions_directory(), &public, &config.audit_file(), last_written);
+            untold.context("the audit log cannot be read")?.iter().for_each(|sealed| audit.recorded(sealed));
+        }
         // A cluster with policies of its own may be added later.
         let runtime = match config.policies.directory.is_some() || config.clusters.is_some() {
             true => {

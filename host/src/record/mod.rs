@@ -39,6 +39,7 @@ use crate::telemetry::Tracer;
 use crate::words::{Stage, Step, Verdict};
 use file::{LogEnd, LogFile};
 use queue::{Batch, Queue, Queued};
+use session::file::SealedRecording;
 use session::seal::SigningKey;
 use session::{Call, Sessions};
 use witness::{Position, Witness};
@@ -106,6 +107,11 @@ impl AuditLog {
         let (of_writer, told) = (Arc::clone(&queue), Arc::clone(&position));
         std::thread::Builder::new().name("audit".into()).spawn(move || run(&mut file, &of_writer, sessions.as_ref(), &told))?;
         Ok(Self { queue, of_all: Arc::clone(&metrics), metrics, tracer, witness, position })
+    }
+
+    /// Records that a recording is finished.
+    pub fn recorded(&self, sealed: &SealedRecording) {
+        Inbox(Arc::clone(&self.queue)).recorded(sealed);
     }
 
     /// Waits until all that was queued is written and handed on.

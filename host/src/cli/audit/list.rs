@@ -18,6 +18,8 @@ use crate::words::Stage;
 
 /// Changes that are remembered until it is told how they ended; of more both events are told.
 const MOST_OPEN: usize = 10_000;
+/// A terminal with fewer columns is narrow.
+const NARROW: usize = 110;
 /// How often a log that is followed is looked at.
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -98,11 +100,17 @@ impl Lister {
 
     fn head(&mut self) -> std::io::Result<()> {
         let head = match self.how.form {
+            Form::Table if self.is_narrow() => HEAD_OF_NARROW.to_owned(),
             Form::Table => HEAD.to_owned(),
             Form::Wide => format!("{HEAD_OF_WIDE}{HEAD}"),
             Form::Json | Form::Name => return Ok(()),
         };
         if self.how.has_headers { writeln!(self.out, "{head}") } else { Ok(()) }
+    }
+
+    /// Whether the terminal has few columns: the operation has the most of them.
+    fn is_narrow(&self) -> bool {
+        self.width.is_some_and(|width| width < NARROW)
     }
 
     fn tell(&mut self, line: &[u8]) -> ControlFlow<()> {
@@ -163,9 +171,9 @@ impl Lister {
                 }
                 _ => return ControlFlow::Continue(()),
             },
-            Form::Wide => format!("{}{}", more(event), row(event)),
+            Form::Wide => format!("{}{}", more(event), row(event, false)),
             Form::Table => {
-                let line = shortened(&row(event), self.width);
+                let line = shortened(&row(event, self.is_narrow()), self.width);
                 if self.has_colours { coloured(&line, event) } else { line }
             }
         };
@@ -187,10 +195,11 @@ impl Lister {
 }
 
 const HEAD: &str = "TIME (UTC)           VERDICT           STATUS  CALLER                    OPERATION";
+const HEAD_OF_NARROW: &str = "TIME (UTC)      VERDICT           ST   CALLER          OPERATION";
 const HEAD_OF_WIDE: &str = "ID               STAGE      SESSION           SOURCE                 ";
 
 /// An event in columns: the time to the second, for the log has the rest.
-fn row(event: &Value) -> String {
+fn row(event: &Value, is_narrow: bool) -> String {
     let text = |path: &str| printable(event.pointer(path).and_then(Value::as_str).unwrap_or("-"));
     let status = event["status"].as_u64().map_or_else(|| "-".into(), |status| status.to_string());
     let time = text("/time").get(..19).map_or_else(|| text("/time"), |time| time.replace('T', " "));
@@ -208,7 +217,19 @@ fn row(event: &Value) -> String {
         Some(source) => format!("from {}", printable(&address_of(source))),
         None => "-".to_owned(),
     };
+    if is_narrow {
+        let time = time.get(5..).unwrap_or(&time);
+        return format!("{time:<14}  {what:<16}  {status:>3}  {:<14}  {operation}", ending(&caller, 14));
+    }
     format!("{time:<19}  {what:<16}  {status:>6}  {caller:<24}  {operation}")
+}
+
+/// A name in so many characters: its end tells more than its beginning, as of a ServiceAccount's.
+fn ending(name: &str, most: usize) -> String {
+    match name.chars().count() {
+        length if length > most => std::iter::once('\u{2026}').chain(name.chars().skip(length - most + 1)).collect(),
+        _ => name.to_owned(),
+    }
 }
 
 /// That a change was sent and it is not told how it ended.

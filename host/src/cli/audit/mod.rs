@@ -99,10 +99,10 @@ enum AuditCommand {
     },
     /// Says whether any line was changed, taken out or put in, over all files the log was rotated into, and whether its end was cut off.
     ///
-    /// How far the log had got the gateway signs every few seconds: the latest of that lies beside the log, all of it with the witness that audit.witness names.
+    /// Every few seconds the gateway signs the number and the hash of the last event. The latest signature lies beside the log, and a witness (audit.witness) keeps all.
     #[command(after_help = "Examples:
   postern audit verify
-  postern audit verify --witness /mnt/elsewhere/heads.jsonl --key session.pub      against what was kept where the log is not")]
+  postern audit verify --witness heads.jsonl --key session.pub    with what was kept elsewhere")]
     Verify {
         /// The number (`seq`) of the first event that is there: what came before is kept elsewhere.
         #[arg(long, default_value_t = 1)]

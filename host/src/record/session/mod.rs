@@ -14,6 +14,7 @@ pub mod seal;
 pub mod search;
 pub mod shelf;
 pub mod spool;
+pub mod untold;
 mod writer;
 
 use std::path::{Path, PathBuf};
