@@ -278,7 +278,7 @@ fn of_gateway(event: &Value) -> String {
     parts.extend(
         event["recording"]
             .as_str()
-            .map(|recording| format!("{}  ({})", printable(recording), printable(event["ended"].as_str().unwrap_or("-")))),
+            .map(|recording| format!("{}  ({})", printable(recording), printable(event["seal"]["ended"].as_str().unwrap_or("-")))),
     );
     if let Some(configuration) = event["configuration"].as_object() {
         let [before, now] = ["before", "digest"].map(|name| configuration.get(name).and_then(Value::as_str).map(short));

@@ -92,7 +92,7 @@ fn known(log: &Path, session: Option<&str>, since: Option<u64>) -> anyhow::Resul
         match event["stage"].as_str()? {
             stage if stage == Stage::Recorded.name() => {
                 let (session, name) = of(event["recording"].as_str()?)?;
-                Some(vec![(session, name, event["bytes"].as_u64())])
+                Some(vec![(session, name, event["seal"]["bytes"].as_u64())])
             }
             // An answer of 101 is that of a stream that was opened.
             stage if stage == Stage::Completed.name() && event["status"] == 101 => {
