@@ -5,6 +5,9 @@ use serde_json::{Map, Value};
 
 /// Fields of an object's metadata that the API server writes, and no change is about.
 const OF_THE_SERVER: [&str; 6] = ["creationTimestamp", "generation", "managedFields", "resourceVersion", "selfLink", "uid"];
+/// Bytes that a JSON patch may copy: of one that copies what it has copied, each step would double the object. The API server has the same bound for it, that of a
+/// request's body (`k8s.io/apiserver`, `JSONPatchMaxCopyBytes`).
+const MOST_COPIED: usize = 3 << 20;
 /// What is told last: there may be many of them, and other things matter more.
 const LAST: [&str; 2] = ["metadata.annotations", "metadata.labels"];
 
@@ -45,7 +48,8 @@ pub(super) fn changes(current: &Value, body: &Value, media_type: &str) -> Change
     let mut found = Changes::default();
     if media_type.contains("json-patch+json") {
         let mut after = current.clone();
-        match body.as_array().map(|steps| steps.iter().try_for_each(|step| take_step(&mut after, step))) {
+        let mut room = MOST_COPIED;
+        match body.as_array().map(|steps| steps.iter().try_for_each(|step| take_step(&mut after, step, &mut room))) {
             Some(Some(())) => of_update(Some(current), Some(&after), "", &mut found.fields),
             _ => found.note = Some(CANNOT_BE_APPLIED),
         }
@@ -75,13 +79,12 @@ fn of_update(before: Option<&Value>, after: Option<&Value>, at: &str, found: &mu
             names(one, other).into_iter().for_each(|name| of_update(one.get(name), other.get(name), &within(at, name), found));
         }
         (Some(Value::Array(one)), Some(Value::Array(other))) if are_named(one) && are_named(other) => {
-            let order = |list: &[Value], beside: &[Value]| -> Vec<Value> {
-                list.iter()
-                    .map(|element| element["name"].clone())
-                    .filter(|name| beside.iter().any(|element| element["name"] == *name))
-                    .collect()
+            let (ones, others) = (by_name(one), by_name(other));
+            let order = |list: &[Value], beside: &Map<String, Value>| -> Vec<Value> {
+                let is_in_both = |name: &Value| name.as_str().is_some_and(|name| beside.contains_key(name));
+                list.iter().map(|element| element["name"].clone()).filter(is_in_both).collect()
             };
-            let (was, is) = (order(one, other), order(other, one));
+            let (was, is) = (order(one, &others), order(other, &ones));
             if was != is {
                 found.push(FieldChange {
                     path: at.to_owned(),
@@ -90,8 +93,7 @@ fn of_update(before: Option<&Value>, after: Option<&Value>, at: &str, found: &mu
                     note: Some(ANOTHER_ORDER),
                 });
             }
-            let (one, other) = (by_name(one), by_name(other));
-            names(&one, &other).into_iter().for_each(|name| of_update(one.get(name), other.get(name), &element(at, name), found));
+            names(&ones, &others).into_iter().for_each(|name| of_update(ones.get(name), others.get(name), &element(at, name), found));
         }
         _ => found.push(change(at, before, after, None)),
     }
@@ -129,8 +131,8 @@ fn of_patch(current: Option<&Value>, patch: &Value, at: &str, found: &mut Vec<Fi
     }
 }
 
-/// Takes a step of a JSON patch (RFC 6902); none where it cannot be taken.
-fn take_step(object: &mut Value, step: &Value) -> Option<()> {
+/// Takes a step of a JSON patch (RFC 6902); none where it cannot be taken, or where there is no room for what it copies.
+fn take_step(object: &mut Value, step: &Value, room: &mut usize) -> Option<()> {
     let (op, path) = (step["op"].as_str()?, step["path"].as_str()?);
     match op {
         "test" => (object.pointer(path)? == step.get("value")?).then_some(()),
@@ -141,7 +143,9 @@ fn take_step(object: &mut Value, step: &Value) -> Option<()> {
         }
         "remove" => take(object, path).map(drop),
         "copy" => {
-            let value = object.pointer(step["from"].as_str()?)?.clone();
+            let value = object.pointer(step["from"].as_str()?)?;
+            *room = room.checked_sub(value.to_string().len())?;
+            let value = value.clone();
             put(object, path, value)
         }
         "move" => {
@@ -305,6 +309,15 @@ mod tests {
         ] {
             assert_eq!(changes(&deployment(), &wrong, STEPS).note, Some(CANNOT_BE_APPLIED), "{wrong}");
         }
+    }
+
+    /// Who asks for something may not fill the memory of who is to approve it: sixty steps would make of an object 2^60 of it.
+    #[test]
+    fn a_patch_that_copies_what_it_has_copied_is_not_followed_without_end() {
+        let step = |n: usize| json!({"op": "copy", "from": "/spec", "path": format!("/spec/{n}")});
+        let steps: Vec<Value> = (0..60).map(step).collect();
+        assert_eq!(changes(&deployment(), &steps.clone().into(), STEPS).note, Some(CANNOT_BE_APPLIED));
+        assert_eq!(changes(&deployment(), &steps[..3].to_vec().into(), STEPS).note, None);
     }
 
     #[test]
