@@ -2,14 +2,11 @@
 
 use std::path::Path;
 
-use crate::cli::table::printable;
+use crate::cli::table::{printable, short};
 use crate::cli::terminal::say;
 use crate::config::Config;
 use crate::gateway::Gateway;
 use crate::policy::PolicySet;
-
-/// How many hexadecimal digits of a digest tell one policy from another.
-const SHORT: usize = 12;
 
 /// Says what a gateway that serves at an address stands on. What cannot be reached is told in the log when that is known.
 pub(super) fn tell(gateway: &Gateway, address: &str, file: Option<&Path>) {
@@ -55,7 +52,7 @@ fn policies(set: &PolicySet) -> String {
         .iter()
         .map(|policy| {
             let mode = if policy.mode == crate::policy::Mode::Observe { " (observed)" } else { "" };
-            format!("{} {}{mode}", policy.name, policy.digest.get(..SHORT).unwrap_or(&policy.digest))
+            format!("{} {}{mode}", policy.name, short(&policy.digest))
         })
         .collect();
     if parts.is_empty() {

@@ -36,6 +36,12 @@ pub(super) fn shortened(line: &str, width: Option<usize>) -> String {
     }
 }
 
+/// So much of a digest as tells it from others.
+pub(super) fn short(digest: &str) -> String {
+    const DIGITS: usize = 12;
+    printable(digest).trim_start_matches("sha256:").chars().take(DIGITS).collect()
+}
+
 /// A time in Unix seconds as RFC 3339 has it, to the second.
 pub(super) fn time(second: u64) -> String {
     let text = timestamp_of(Duration::from_secs(second));

@@ -1,7 +1,7 @@
 //! The configuration is followed while the gateway runs: clusters come and go with it, the rest takes effect at the next start, and each change of it, and of the keys that
 //! it names, is in the audit log.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -197,10 +197,7 @@ impl Following {
     /// The sections that differ from those the gateway was started with, and are not taken over while it runs.
     fn at_next_start(&self) -> Vec<String> {
         let (begun, now) = (self.begun.parts(), Source { text: self.taken.clone().unwrap_or_default(), ..self.begun.clone() }.parts());
-        let mut names: Vec<&String> = begun.keys().chain(now.keys()).filter(|name| *name != "clusters").collect();
-        names.sort_unstable();
-        names.dedup();
-        names.into_iter().filter(|name| begun.get(*name) != now.get(*name)).cloned().collect()
+        differing(&begun, &now).filter(|name| *name != "clusters").cloned().collect()
     }
 
     /// Keys and certificates that are others than they were.
@@ -217,12 +214,7 @@ impl Following {
             return;
         }
         let before = std::mem::replace(&mut self.keys, now);
-        let mut names: Vec<&String> = before.keys().chain(self.keys.keys()).collect();
-        names.sort_unstable();
-        names.dedup();
-        let changed: Vec<Value> = names
-            .into_iter()
-            .filter(|name| before.get(*name) != self.keys.get(*name))
+        let changed: Vec<Value> = differing(&before, &self.keys)
             .map(|name| json!({"name": name, "before": before.get(name), "after": self.keys.get(name)}))
             .collect();
         let mut event = Event::default();
@@ -230,6 +222,12 @@ impl Following {
         gateway.audit.record(&event, Stage::Configuration);
         tracing::info!(keys = ?changed.iter().filter_map(|change| change["name"].as_str()).collect::<Vec<_>>(), "the files of keys and certificates have changed");
     }
+}
+
+/// The names under which two maps have not the same, in order.
+fn differing<'a, T: PartialEq>(one: &'a BTreeMap<String, T>, other: &'a BTreeMap<String, T>) -> impl Iterator<Item = &'a String> {
+    let names: BTreeSet<&String> = one.keys().chain(other.keys()).collect();
+    names.into_iter().filter(|name| one.get(*name) != other.get(*name))
 }
 
 /// The public keys and certificates that a configuration names, and the gateway's own, by digest. What cannot be read is left out.

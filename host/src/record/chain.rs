@@ -209,14 +209,13 @@ impl Walk {
         if let Some((joins, signature)) = joined(line) {
             self.close(&follows, &joins, signature)?;
         }
-        let last = follows.next;
+        self.found.last = self.found.last.max(follows.next);
         if self.before.len() == BACK {
             self.before.pop_front();
         }
         self.ends.push(is);
         self.before.push_back(follows);
         self.found.events += 1;
-        self.found.last = self.found.last.max(last);
         Ok(())
     }
 

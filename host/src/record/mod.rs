@@ -79,6 +79,7 @@ pub struct Opening {
     pub started: Event,
 }
 
+#[cfg(test)]
 impl Opening {
     /// A log of its own, which nobody hands anything on from.
     pub fn new(key: SigningKey) -> Self {

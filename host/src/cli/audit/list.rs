@@ -10,7 +10,7 @@ use clap::ValueEnum;
 use serde_json::Value;
 
 use super::{address_of, operation_of};
-use crate::cli::table::{printable, shortened};
+use crate::cli::table::{printable, short, shortened};
 use crate::cli::terminal::{self, visible};
 use crate::policy::change::Change;
 use crate::record::query::{self, Query, stage_of, text_of};
@@ -307,11 +307,6 @@ fn changed_of(event: &Value) -> Option<String> {
     let changes: Vec<Change> = serde_json::from_value(event["changed"].clone()).ok()?;
     let told: Vec<String> = changes.iter().map(|change| format!("{} ({})", printable(&change.name), change.what())).collect();
     (!told.is_empty()).then(|| format!("changed: {}", told.join(", ")))
-}
-
-/// So much of a digest as tells it from others.
-fn short(digest: &str) -> String {
-    printable(digest).trim_start_matches("sha256:").chars().take(12).collect()
 }
 
 /// A line with its verdict in the colour of what it means.

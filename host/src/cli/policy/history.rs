@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::cli::filter;
 use crate::cli::place::Place;
-use crate::cli::table::{self, printable, row};
+use crate::cli::table::{self, printable, row, short};
 use crate::cli::terminal::say;
 use crate::policy::change::{Change, InForce, Version, changes};
 use crate::record::query::{self, Query};
@@ -148,11 +148,6 @@ impl History {
 
 fn mode(version: Option<&Version>) -> String {
     version.map_or_else(|| "-".to_owned(), |version| format!("{:?}", version.mode).to_lowercase())
-}
-
-/// So much of a digest as tells it from others.
-fn short(digest: &str) -> String {
-    digest.trim_start_matches("sha256:").chars().take(12).collect()
 }
 
 /// A time to the second, as other commands show it.

@@ -150,7 +150,7 @@ pub(super) fn print(lines: &[Line]) {
     ])];
     for line in lines {
         let (mode, on_failure) = (format!("{:?}", line.mode).to_lowercase(), format!("{:?}", line.on_failure).to_lowercase());
-        let digest = line.digest.trim_start_matches("sha256:").get(..12).unwrap_or_default();
+        let digest = table::short(&line.digest);
         let [calls, mask, block, approval, failed] = [
             line.counts.calls,
             line.counts.mask,
@@ -164,7 +164,7 @@ pub(super) fn print(lines: &[Line]) {
             &line.name,
             line.state.name(),
             &line.version,
-            digest,
+            &digest,
             signer,
             &mode,
             &on_failure,

@@ -62,6 +62,9 @@ enum SessionCommand {
         session: String,
         #[command(flatten)]
         what: What,
+        /// With this text in the line that is shown; `session search` looks into what was written, too.
+        #[arg(long)]
+        text: Option<String>,
         /// How it is written.
         #[arg(long, short, value_enum, default_value_t)]
         output: ShowForm,
@@ -130,7 +133,7 @@ enum ShowForm {
     Json,
 }
 
-/// Which sessions.
+/// Which sessions: those of somebody, in which something was done.
 #[derive(Args, Clone, Default)]
 struct Which {
     /// The caller's name, or a part of it.
@@ -139,66 +142,37 @@ struct Which {
     /// The cluster, of a gateway with several.
     #[arg(long)]
     cluster: Option<String>,
-    /// Something was done at or after this time: `2h` ago, `yesterday`, a date, or RFC 3339.
-    #[arg(long, value_name = "TIME")]
-    since: Option<String>,
-    /// Something was done at or before this time.
-    #[arg(long)]
-    until: Option<String>,
-    /// Something was done in this namespace.
-    #[arg(long, short)]
-    namespace: Option<String>,
-    /// Something with this verb.
-    #[arg(long)]
-    verb: Option<String>,
-    /// Something on this resource, for example `secrets` or `pods/exec`.
-    #[arg(long)]
-    resource: Option<String>,
-    /// Something on this pod.
-    #[arg(long)]
-    pod: Option<String>,
-    /// Something with this verdict: allow, mask, block, require-approval or failed.
-    #[arg(long)]
-    verdict: Option<String>,
+    #[command(flatten)]
+    what: What,
     /// Something with this text in it: a command, output or a call.
     #[arg(long)]
     text: Option<String>,
 }
 
-/// Which of what was done in a session.
+/// Something that was done.
 #[derive(Args, Clone, Default)]
 struct What {
-    /// At or after this time: `2h` ago, `yesterday`, a date, or RFC 3339.
+    /// Done at or after this time: `2h` ago, `yesterday`, a date, or RFC 3339.
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
-    /// At or before this time.
+    /// Done at or before this time.
     #[arg(long, value_name = "TIME")]
     until: Option<String>,
-    /// In this namespace.
+    /// Done in this namespace.
     #[arg(long, short)]
     namespace: Option<String>,
-    /// With this verb.
+    /// Done with this verb.
     #[arg(long)]
     verb: Option<String>,
-    /// On this resource, for example `secrets` or `pods/exec`.
+    /// Done on this resource, for example `secrets` or `pods/exec`.
     #[arg(long)]
     resource: Option<String>,
-    /// On this pod.
+    /// Done on this pod.
     #[arg(long)]
     pod: Option<String>,
-    /// With this verdict: allow, mask, block, require-approval or failed.
+    /// Done with this verdict: allow, mask, block, require-approval or failed.
     #[arg(long)]
     verdict: Option<String>,
-    /// With this text in the line that is shown; `session search` looks into what was written, too.
-    #[arg(long)]
-    text: Option<String>,
-}
-
-impl What {
-    fn filter(self) -> anyhow::Result<Filter> {
-        let Self { since, until, namespace, verb, resource, pod, verdict, text } = self;
-        Which { user: None, cluster: None, since, until, namespace, verb, resource, pod, verdict, text }.filter()
-    }
 }
 
 impl Session {
@@ -208,8 +182,8 @@ impl Session {
             SessionCommand::List { filter, output, json, no_headers } => {
                 list(&place, &filter.filter()?, if json { Form::Json } else { output }, !no_headers)
             }
-            SessionCommand::Show { session, what, output, bodies } => {
-                show(&place, &place.session(&session)?, &what.filter()?, output, bodies)
+            SessionCommand::Show { session, what, text, output, bodies } => {
+                show(&place, &place.session(&session)?, &Filter { text, ..what.filter()? }, output, bodies)
             }
             SessionCommand::Replay { recording, speed, idle_limit } => play::replay(&place, &recording, speed, idle_limit),
             SessionCommand::Export { recording, format, output } => play::export(&place, &recording, &format, output),
@@ -224,15 +198,19 @@ impl Session {
 }
 
 impl Which {
-    fn filter(&self) -> anyhow::Result<Filter> {
+    fn filter(self) -> anyhow::Result<Filter> {
+        Ok(Filter { user: self.user, cluster: self.cluster, text: self.text, ..self.what.filter()? })
+    }
+}
+
+impl What {
+    fn filter(self) -> anyhow::Result<Filter> {
         let said = |flag: &str, text: &Option<String>, read: fn(&str) -> anyhow::Result<u64>| {
             text.as_deref().map(|text| read(text).with_context(|| flag.to_owned())).transpose()
         };
         let word = |text: &Option<String>, read: fn(&str) -> anyhow::Result<String>| text.as_deref().map(read).transpose();
-        let Self { user, cluster, since, until, namespace, verb, resource, pod, verdict, text } = self.clone();
+        let Self { since, until, namespace, verb, resource, pod, verdict } = self;
         Ok(Filter {
-            user,
-            cluster,
             since: said("--since", &since, filter::time)?,
             until: said("--until", &until, filter::time_to)?,
             namespace,
@@ -240,7 +218,7 @@ impl Which {
             resource: word(&resource, filter::resource)?,
             pod,
             verdict: word(&verdict, filter::verdict)?,
-            text,
+            ..Filter::default()
         })
     }
 }
