@@ -23,6 +23,8 @@ ROWS, COLUMNS = 40, 150
 class Terminal:
     def __init__(self, command, environment):
         self.screen = pyte.Screen(COLUMNS, ROWS)
+        # What was on the screen since it was last waited for: what shows for a moment is seen, however much comes at once.
+        self.shown = ""
         self.stream = pyte.ByteStream(self.screen)
         self.child, self.fd = pty.fork()
         if self.child == 0:
@@ -35,18 +37,23 @@ class Terminal:
     def read(self, seconds):
         if select.select([self.fd], [], [], seconds)[0]:
             try:
-                self.stream.feed(os.read(self.fd, 65536))
+                data = os.read(self.fd, 65536)
             except OSError:
                 return False
+            for begin in range(0, len(data), 512):
+                self.stream.feed(data[begin : begin + 512])
+                self.shown += self.text() + "\n"
         return True
 
     def look(self, pattern, seconds):
         """The screen once it shows something; none when it does not."""
         end = time.monotonic() + seconds
+        self.shown = ""
         while time.monotonic() < end:
             alive = self.read(0.1)
-            if found := re.search(pattern, self.text(), re.MULTILINE):
+            if found := re.search(pattern, self.shown + self.text(), re.MULTILINE):
                 return found
+            self.shown = ""
             if not alive:
                 break
         return None
