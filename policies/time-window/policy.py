@@ -54,7 +54,7 @@ class TimeWindow:
         if not settings.windows:
             raise ValueError("settings.windows: name at least one, or use the policy freeze")
         if not -DAY <= settings.utc_offset_minutes <= DAY:
-            raise ValueError("settings.utc_offset_minutes: between -1440 and 1440")
+            raise ValueError("settings.utcOffsetMinutes: between -1440 and 1440")
         self.windows = [parse(window) for window in settings.windows]
 
     @staticmethod

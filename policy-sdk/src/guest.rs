@@ -6,8 +6,8 @@ use std::sync::OnceLock;
 pub use crate::bindings::export;
 use crate::bindings::exports::postern::policy::policy::Guest;
 use crate::bindings::postern::policy::host;
-pub use crate::bindings::postern::policy::types::Document;
-use crate::{Channel, ChunkVerdict, Host, Manifest, Object, Operation, Policy, Request, Surrounding, Verdict};
+pub use crate::bindings::postern::policy::types::Document as Held;
+use crate::{Channel, ChunkVerdict, Document, Host, Manifest, Operation, Policy, Request, Surrounding, Verdict};
 
 /// Where a module keeps its configured policy.
 pub trait Instance: 'static {
@@ -51,12 +51,12 @@ impl<I: Instance> Guest for Module<I> {
         I::cell().set(crate::configure(&settings)?).map_err(|_| "configured twice".to_owned())
     }
 
-    fn on_request(operation: Operation, body: Option<&Document>) -> Verdict {
-        configured::<I>().on_request(&Request::new(&operation, body.map(Object::Held), &Contract))
+    fn on_request(operation: Operation, body: Option<&Held>) -> Verdict {
+        configured::<I>().on_request(&Request::new(&operation, body.map(Document::Held), &Contract))
     }
 
-    fn on_object(operation: Operation, object: &Document) -> Verdict {
-        configured::<I>().on_object(&Request::new(&operation, None, &Contract), &Object::Held(object))
+    fn on_object(operation: Operation, object: &Held) -> Verdict {
+        configured::<I>().on_object(&Request::new(&operation, None, &Contract), &Document::Held(object))
     }
 
     fn on_chunk(operation: Operation, channel: Channel, data: Vec<u8>) -> ChunkVerdict {

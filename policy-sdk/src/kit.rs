@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use serde_json::Value;
 
-use crate::{Caller, Channel, ChunkVerdict, Command, Host, Object, Operation, Policy, Request, Surrounding, Target, Verdict};
+use crate::{Caller, Channel, ChunkVerdict, Command, Document, Host, Operation, Policy, Request, Surrounding, Target, Verdict};
 
 /// A policy configured with settings, as JSON text.
 pub fn policy<P: Policy>(settings: &str) -> Result<P, String> {
@@ -134,12 +134,12 @@ impl Given {
 
     /// What the policy answers, whether its rules match or not.
     pub fn ask<P: Policy>(&self, policy: &P) -> Verdict {
-        policy.on_request(&Request::new(&self.operation, self.body.clone().map(Object::Native), self))
+        policy.on_request(&Request::new(&self.operation, self.body.clone().map(Document::Native), self))
     }
 
     /// What it answers for an object that comes back.
     pub fn ask_object<P: Policy>(&self, policy: &P, object: Value) -> Verdict {
-        policy.on_object(&Request::new(&self.operation, None, self), &Object::Native(object))
+        policy.on_object(&Request::new(&self.operation, None, self), &Document::Native(object))
     }
 
     /// What it answers for a piece of output.

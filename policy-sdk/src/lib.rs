@@ -34,7 +34,7 @@
 //!         vec![rule().verbs(["delete", "deletecollection"])]
 //!     }
 //!     fn on_request(&self, request: &Request) -> Verdict {
-//!         if request.caller.is_in(&self.0.groups) {
+//!         if request.is_in(&self.0.groups) {
 //!             return allow();
 //!         }
 //!         block(format!("{} may not delete", request.caller.username)).hint("ask the platform team")
@@ -63,11 +63,11 @@ pub mod bindings {
         additional_derives: [PartialEq],
     });
 }
+mod document;
 #[doc(hidden)]
 pub mod guest;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod kit;
-mod object;
 mod output;
 mod request;
 mod review;
@@ -78,7 +78,7 @@ pub use bindings::postern::policy::types::{
     Approval, Caller, Capabilities, Channel, ChunkVerdict, Command, Comparison, Condition, Denial, Hooks, Manifest, Mask, Operation, Rule,
     Selector, Surrounding, Target, Transform, Verdict,
 };
-pub use object::Object;
+pub use document::Document;
 #[doc(hidden)]
 pub use output::write_line;
 pub use request::{Host, Request};
@@ -92,7 +92,7 @@ pub use serde::Deserialize;
 #[doc(hidden)]
 pub use serde_json;
 pub use shapes::{IMAGE_RESOURCES, Images, forms_of, full_image_name, glob, images};
-pub use verdict::{allow, approval, block, mask, pod_secrets, rule, terminate, text_mask};
+pub use verdict::{allow, block, end_stream, field, forward, mask, pattern, pod_secrets, replace, require_approval, rule, terminate};
 
 /// A policy.
 pub trait Policy: Sized + 'static {
@@ -130,13 +130,13 @@ pub trait Policy: Sized + 'static {
     }
 
     /// Each object on its way back, where the hooks say so.
-    fn on_object(&self, _request: &Request<'_>, _object: &Object<'_>) -> Verdict {
+    fn on_object(&self, _request: &Request<'_>, _object: &Document<'_>) -> Verdict {
         allow()
     }
 
     /// Each piece of what a container writes, in the instance that answered on_request, where the hooks say so.
     fn on_chunk(&self, _request: &Request<'_>, _channel: Channel, _data: &[u8]) -> ChunkVerdict {
-        ChunkVerdict::Forward
+        forward()
     }
 }
 

@@ -4,12 +4,12 @@ use std::ops::Deref;
 
 use serde_json::Value;
 
-use crate::{Caller, Object, Operation, Surrounding, Target};
+use crate::{Caller, Document, Operation, Surrounding, Target};
 
 /// An operation, its body, and what the host offers. The fields of [`Operation`] are its own.
 pub struct Request<'a> {
     operation: &'a Operation,
-    body: Option<Object<'a>>,
+    body: Option<Document<'a>>,
     host: Offered<'a>,
 }
 
@@ -39,12 +39,12 @@ impl Deref for Request<'_> {
 
 impl<'a> Request<'a> {
     #[doc(hidden)]
-    pub fn new(operation: &'a Operation, body: Option<Object<'a>>, host: Offered<'a>) -> Self {
+    pub fn new(operation: &'a Operation, body: Option<Document<'a>>, host: Offered<'a>) -> Self {
         Self { operation, body, host }
     }
 
     /// The body, where the request has one. A body that cannot be decoded traps when it is read: the operation is then refused.
-    pub fn body(&self) -> Option<&Object<'a>> {
+    pub fn body(&self) -> Option<&Document<'a>> {
         self.body.as_ref()
     }
 
@@ -62,34 +62,34 @@ impl<'a> Request<'a> {
         self.operation.target.as_ref()?.namespace.as_deref()
     }
 
-    /// The object's name.
-    pub fn name(&self) -> Option<&'a str> {
+    /// The object's name; none for lists.
+    pub fn object_name(&self) -> Option<&'a str> {
         self.operation.target.as_ref()?.name.as_deref()
     }
 
     /// The first value of a query parameter.
-    pub fn query(&self, key: &str) -> Option<&'a str> {
+    pub fn query_value(&self, key: &str) -> Option<&'a str> {
         self.operation.query.iter().find(|(k, _)| k == key).map(|(_, value)| value.as_str())
     }
 
     /// Every value of a query parameter.
-    pub fn queries<'k>(&self, key: &'k str) -> impl Iterator<Item = &'a str> + use<'a, 'k> {
+    pub fn query_values<'k>(&self, key: &'k str) -> impl Iterator<Item = &'a str> + use<'a, 'k> {
         self.operation.query.iter().filter(move |(k, _)| k == key).map(|(_, value)| value.as_str())
     }
 
-    /// The object as it is stored, where the policy needs [`Surrounding::Stored`].
-    pub fn stored(&self) -> Option<Value> {
-        self.host.look_around(Surrounding::Stored)
+    /// One of the objects that the policy's `needs` name; none where there is no such object.
+    pub fn around(&self, which: Surrounding) -> Option<Value> {
+        self.host.look_around(which)
     }
 
-    /// The Namespace addressed, where the policy needs [`Surrounding::Namespace`].
-    pub fn namespace_object(&self) -> Option<Value> {
-        self.host.look_around(Surrounding::Namespace)
+    /// Whether the caller is in one of these groups.
+    pub fn is_in<S: AsRef<str>>(&self, groups: &[S]) -> bool {
+        self.operation.caller.is_in(groups)
     }
 
-    /// The pod addressed, where the policy needs [`Surrounding::Pod`].
-    pub fn pod(&self) -> Option<Value> {
-        self.host.look_around(Surrounding::Pod)
+    /// A verified claim of the caller's token.
+    pub fn claim(&self, name: &str) -> Option<Value> {
+        self.operation.caller.claim(name)
     }
 
     /// Adds a fact to the audit event: never a secret.

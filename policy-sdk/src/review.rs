@@ -1,6 +1,6 @@
 //! An operation as an AdmissionRequest says it, for rules that were written for one (`k8s.io/api/admission/v1`), and for all that never reaches admission.
 
-use crate::Request;
+use crate::{Request, Surrounding};
 use serde_json::{Value, json};
 
 /// An operation to be reviewed.
@@ -56,6 +56,6 @@ impl<'r, 'a> Review<'r, 'a> {
 
     /// The object as it is stored, where there is one.
     pub fn old_object(&self) -> Value {
-        self.request.stored().unwrap_or_default()
+        self.request.around(Surrounding::Stored).unwrap_or_default()
     }
 }

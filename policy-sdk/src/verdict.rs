@@ -1,6 +1,6 @@
 //! Short ways to write what policies return.
 
-use crate::{Approval, Comparison, Condition, Denial, Mask, Rule, Selector, Transform, Verdict};
+use crate::{Approval, ChunkVerdict, Comparison, Condition, Denial, Mask, Rule, Selector, Transform, Verdict};
 
 /// Nothing against it.
 pub fn allow() -> Verdict {
@@ -18,7 +18,7 @@ pub fn terminate(reason: impl Into<String>) -> Verdict {
 }
 
 /// Asks for the approval of one member of these groups, within an hour.
-pub fn approval<S: Into<String>>(reason: impl Into<String>, approvers: impl IntoIterator<Item = S>) -> Approval {
+pub fn require_approval<S: Into<String>>(reason: impl Into<String>, approvers: impl IntoIterator<Item = S>) -> Approval {
     Approval { reason: reason.into(), approvers: approvers.into_iter().map(Into::into).collect(), required: 1, valid_seconds: 3600 }
 }
 
@@ -72,17 +72,22 @@ impl Verdict {
     }
 }
 
-/// Hides a field in every object, redacted.
-pub fn mask(path: impl Into<String>) -> Mask {
+/// Hides what these name; none of them is [`allow`].
+pub fn mask(masks: impl IntoIterator<Item = Mask>) -> Verdict {
+    masks.into_iter().collect::<Vec<_>>().into()
+}
+
+/// A field in every object, by JSONPath, redacted.
+pub fn field(path: impl Into<String>) -> Mask {
     Mask { what: Selector::Field(path.into()), how: Transform::Redact, when: Vec::new() }
 }
 
-/// Hides what a regular expression matches, in text streams and in the text of objects.
-pub fn text_mask(pattern: impl Into<String>) -> Mask {
+/// What a regular expression matches, in text streams and in the text of objects.
+pub fn pattern(pattern: impl Into<String>) -> Mask {
     Mask { what: Selector::Text(pattern.into()), how: Transform::Redact, when: Vec::new() }
 }
 
-/// Hides the values of the Secrets the addressed pod uses, in what its containers write.
+/// The values of the Secrets the addressed pod uses, in what its containers write.
 pub fn pod_secrets() -> Mask {
     Mask { what: Selector::PodSecrets, how: Transform::Redact, when: Vec::new() }
 }
@@ -94,7 +99,22 @@ impl Mask {
         self
     }
 
-    /// Only on objects in which a field has this value.
+    /// Written as a keyed token: equal values of one object are equal tokens.
+    pub fn tokenize(self) -> Self {
+        self.how(Transform::Tokenize)
+    }
+
+    /// Its last characters are left, so many of them.
+    pub fn keep_last(self, characters: u8) -> Self {
+        self.how(Transform::KeepLast(characters))
+    }
+
+    /// Left out.
+    pub fn remove(self) -> Self {
+        self.how(Transform::Remove)
+    }
+
+    /// Only on objects in which a field has this value: text as it is, anything else as JSON writes it.
     pub fn when(self, path: &str, value: &str) -> Self {
         self.condition(path, Comparison::Equal, value)
     }
@@ -106,6 +126,31 @@ impl Mask {
 
     fn condition(mut self, path: &str, is: Comparison, value: &str) -> Self {
         self.when.push(Condition { path: path.into(), is, value: value.into() });
+        self
+    }
+}
+
+/// Sends a piece of a stream on as it is.
+pub fn forward() -> ChunkVerdict {
+    ChunkVerdict::Forward
+}
+
+/// Sends this in its place.
+pub fn replace(data: impl Into<Vec<u8>>) -> ChunkVerdict {
+    ChunkVerdict::Replace(data.into())
+}
+
+/// Ends the stream, and the caller is told why.
+pub fn end_stream(reason: impl Into<String>) -> ChunkVerdict {
+    ChunkVerdict::Terminate(Denial { reason: reason.into(), hint: None })
+}
+
+impl ChunkVerdict {
+    /// Says what to do instead.
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        if let Self::Terminate(denial) = &mut self {
+            denial.hint = Some(hint.into());
+        }
         self
     }
 }

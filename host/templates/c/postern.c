@@ -169,83 +169,307 @@ static bool take_value(struct reader *in, const struct setting *setting) {
 
 static const char *const KINDS[] = {"a list of texts", "a text", "a number", "true or false"};
 
-bool settings_read(text_t json, const struct setting *table, size_t count, text_t *why) {
+static bool settings_given(text_t json, bool *given, text_t *why) {
   struct reader in = {(const char *)json.ptr, (const char *)json.ptr + json.len};
-  if (!take(&in, '{')) {
-    *why = text("the settings are no object");
-    return false;
-  }
+  *why = text("the settings are no JSON");
+  if (!take(&in, '{')) return false;
   if (take(&in, '}')) return true;
   do {
     text_t name;
-    if (!take_text(&in, &name) || !take(&in, ':')) {
-      *why = text("the settings are no JSON");
-      return false;
-    }
-    const struct setting *found = NULL;
-    for (size_t n = 0; n < count; n++)
-      if (text_is(name, table[n].name)) found = &table[n];
-    if (!found) {
+    if (!take_text(&in, &name) || !take(&in, ':')) return false;
+    size_t found = 0;
+    while (found < policy.settings_count && !text_is(name, policy.settings[found].name)) found++;
+    if (found == policy.settings_count) {
       *why = text_format("%.*s is not known", SHOWN(name));
       return false;
     }
-    if (!take_value(&in, found)) {
-      *why = text_format("%s: %s is expected", found->name, KINDS[found->kind]);
+    const struct setting *setting = &policy.settings[found];
+    if (!take_value(&in, setting)) {
+      *why = text_format("%s: %s is expected", setting->name, KINDS[setting->kind]);
       return false;
     }
+    given[found] = true;
   } while (take(&in, ','));
-  if (take(&in, '}')) return true;
-  *why = text("the settings are no JSON");
-  return false;
+  return take(&in, '}');
 }
 
-text_t settings_schema(const struct setting *table, size_t count) {
+bool exports_postern_policy_policy_configure(policy_module_string_t *settings, policy_module_string_t *why) {
+  bool *given = calloc(policy.settings_count + 1, sizeof *given);
+  if (!settings_given(*settings, given, why)) return false;
+  for (size_t n = 0; n < policy.settings_count; n++) {
+    const struct setting *setting = &policy.settings[n];
+    if (given[n]) continue;
+    struct reader in = {setting->standard, setting->standard ? setting->standard + strlen(setting->standard) : NULL};
+    if (setting->standard && take_value(&in, setting)) continue;
+    *why = text_format(setting->standard ? "%s: what stands in its place when it is left out is not %s" : "%s is missing: %s",
+                       setting->name, KINDS[setting->kind]);
+    return false;
+  }
+  return !policy.configure || policy.configure(why);
+}
+
+static text_t settings_schema(void) {
   static const char *const TYPES[] = {"\"array\",\"items\":{\"type\":\"string\"}", "\"string\"", "\"integer\",\"minimum\":0", "\"boolean\""};
-  text_t schema = text("{\"type\":\"object\",\"additionalProperties\":false,\"properties\":{");
-  for (size_t n = 0; n < count; n++)
-    schema = text_format("%.*s%s\"%s\":{\"type\":%s,\"description\":\"%s\"}", SHOWN(schema), n ? "," : "", table[n].name,
-                         TYPES[table[n].kind], table[n].description);
-  return text_format("%.*s}}", SHOWN(schema));
+  text_t schema = text("{\"type\":\"object\",\"additionalProperties\":false,\"properties\":{"), required = text("");
+  for (size_t n = 0; n < policy.settings_count; n++) {
+    const struct setting *setting = &policy.settings[n];
+    schema = text_format("%.*s%s\"%s\":{\"type\":%s,\"description\":\"%s\"", SHOWN(schema), n ? "," : "", setting->name,
+                         TYPES[setting->kind], setting->description);
+    if (setting->standard) schema = text_format("%.*s,\"default\":%s}", SHOWN(schema), setting->standard);
+    else {
+      schema = text_format("%.*s}", SHOWN(schema));
+      required = text_format("%.*s%s\"%s\"", SHOWN(required), required.len ? "," : "", setting->name);
+    }
+  }
+  return text_format("%.*s},\"required\":[%.*s]}", SHOWN(schema), SHOWN(required));
 }
 
-postern_policy_types_rule_t rule(const char *const *verbs, const char *const *api_groups, const char *const *resources,
-                                 const char *const *namespaces) {
-  return (postern_policy_types_rule_t){texts(verbs), texts(api_groups), texts(resources), texts(namespaces)};
+void exports_postern_policy_policy_describe(manifest_t *manifest) {
+  *manifest = (manifest_t){
+      .name = text(policy.name),
+      .version = text(policy.version),
+      .summary = text(policy.summary),
+      .hooks = (policy.on_request ? POSTERN_POLICY_TYPES_HOOKS_REQUEST : 0) | (policy.on_object ? POSTERN_POLICY_TYPES_HOOKS_OBJECT : 0) |
+               (policy.on_chunk ? POSTERN_POLICY_TYPES_HOOKS_CHUNK : 0),
+      .capabilities = (postern_policy_types_capabilities_t)policy.capabilities,
+      .settings_schema = settings_schema(),
+  };
+  manifest->rules.ptr = malloc(sizeof(*manifest->rules.ptr) * (policy.rules_count + 1));
+  manifest->rules.len = policy.rules_count;
+  for (size_t n = 0; n < policy.rules_count; n++) {
+    const struct rule *rule = &policy.rules[n];
+    manifest->rules.ptr[n] = (postern_policy_types_rule_t){texts(rule->verbs), texts(rule->api_groups), texts(rule->resources), texts(rule->namespaces)};
+  }
+  manifest->needs.ptr = malloc(POD + 1);
+  for (int which = NAMESPACE; which <= POD; which++)
+    if (policy.needs & NEEDS(which)) manifest->needs.ptr[manifest->needs.len++] = (postern_policy_types_surrounding_t)which;
 }
 
-void manifest_rules(manifest_t *manifest, size_t count, const postern_policy_types_rule_t *rules) {
-  manifest->rules.ptr = malloc(sizeof(*rules) * (count ? count : 1));
-  manifest->rules.len = count;
-  if (count) memcpy(manifest->rules.ptr, rules, sizeof(*rules) * count);
+void exports_postern_policy_policy_on_request(operation_t *operation, document_t *body, verdict_t *verdict) {
+  const request_t request = {operation, body};
+  *verdict = policy.on_request ? policy.on_request(&request) : allow();
 }
 
-bool caller_is_in(const operation_t *operation, texts_t groups) {
-  for (size_t n = 0; n < operation->caller.groups.len; n++)
-    if (texts_have(groups, operation->caller.groups.ptr[n])) return true;
+void exports_postern_policy_policy_on_object(operation_t *operation, document_t object, verdict_t *verdict) {
+  const request_t request = {operation, NULL};
+  *verdict = policy.on_object ? policy.on_object(&request, object) : allow();
+}
+
+void exports_postern_policy_policy_on_chunk(operation_t *operation, channel_t channel, policy_module_list_u8_t *data, chunk_verdict_t *verdict) {
+  const request_t request = {operation, NULL};
+  *verdict = policy.on_chunk ? policy.on_chunk(&request, channel, (text_t){data->ptr, data->len}) : forward();
+}
+
+static text_t copied(text_t from) { return copy((const char *)from.ptr, from.len); }
+
+static texts_t texts_copied(texts_t from) {
+  texts_t made = {malloc(sizeof(text_t) * (from.len + 1)), from.len};
+  for (size_t n = 0; n < from.len; n++) made.ptr[n] = copied(from.ptr[n]);
+  return made;
+}
+
+text_t request_resource(const request_t *request) {
+  if (!request->operation->target.is_some) return text("");
+  const postern_policy_types_target_t *target = &request->operation->target.val;
+  if (!target->subresource.is_some) return copied(target->resource);
+  return text_format("%.*s/%.*s", SHOWN(target->resource), SHOWN(target->subresource.val));
+}
+
+text_t request_namespace(const request_t *request) {
+  const operation_t *operation = request->operation;
+  return operation->target.is_some && operation->target.val.namespace_.is_some ? copied(operation->target.val.namespace_.val) : text("");
+}
+
+text_t request_object_name(const request_t *request) {
+  const operation_t *operation = request->operation;
+  return operation->target.is_some && operation->target.val.name.is_some ? copied(operation->target.val.name.val) : text("");
+}
+
+bool request_is_in(const request_t *request, texts_t groups) {
+  const policy_module_list_string_t own = request->operation->caller.groups;
+  for (size_t n = 0; n < own.len; n++)
+    if (texts_have(groups, own.ptr[n])) return true;
   return false;
 }
 
-text_t resource_of(const operation_t *operation) {
-  if (!operation->target.is_some) return text("");
-  const postern_policy_types_target_t *target = &operation->target.val;
-  if (!target->subresource.is_some) return copy((const char *)target->resource.ptr, target->resource.len);
-  return text_format("%.*s/%.*s", SHOWN(target->resource), SHOWN(target->subresource.val));
+static text_t first_of(policy_module_list_tuple2_string_string_t pairs, const char *key) {
+  for (size_t n = 0; n < pairs.len; n++)
+    if (text_is(pairs.ptr[n].f0, key)) return copied(pairs.ptr[n].f1);
+  return text("");
+}
+
+text_t request_query_value(const request_t *request, const char *key) { return first_of(request->operation->query, key); }
+
+text_t request_claim(const request_t *request, const char *name) { return first_of(request->operation->caller.claims, name); }
+
+bool request_around(const request_t *request, enum surrounding which, document_t *found) {
+  (void)request;
+  postern_policy_host_own_document_t own;
+  if (!postern_policy_host_look_around((postern_policy_host_surrounding_t)which, &own)) return false;
+  *found = postern_policy_types_borrow_document(own);
+  return true;
+}
+
+void request_annotate(const request_t *request, const char *key, text_t value) {
+  (void)request;
+  text_t named = text(key);
+  postern_policy_host_annotate(&named, &value);
+}
+
+uint64_t request_count(const request_t *request, text_t key, uint64_t amount, uint32_t window_seconds) {
+  (void)request;
+  return postern_policy_host_count(&key, amount, window_seconds);
+}
+
+text_t document_get(document_t document, const char *path) {
+  text_t asked = text(path), found;
+  return postern_policy_types_method_document_get(document, &asked, &found) ? found : text("");
+}
+
+// The text that JSON writes; false where it is none.
+static bool text_of(text_t json, text_t *made) {
+  struct reader in = {(const char *)json.ptr, (const char *)json.ptr + json.len};
+  return json.len && take_text(&in, made);
+}
+
+text_t document_text(document_t document, const char *path) {
+  text_t found;
+  return text_of(document_get(document, path), &found) ? found : text("");
+}
+
+policy_module_list_tuple2_string_string_t document_select(document_t document, const char *path) {
+  text_t asked = text(path);
+  policy_module_list_tuple2_string_string_t found;
+  postern_policy_types_method_document_select(document, &asked, &found);
+  return found;
+}
+
+texts_t document_texts(document_t document, const char *path) {
+  policy_module_list_tuple2_string_string_t found = document_select(document, path);
+  texts_t made = {malloc(sizeof(text_t) * (found.len + 1)), 0};
+  for (size_t n = 0; n < found.len; n++)
+    if (text_of(found.ptr[n].f1, &made.ptr[made.len])) made.len++;
+  return made;
+}
+
+text_t document_json(document_t document) {
+  text_t json;
+  postern_policy_types_method_document_json(document, &json);
+  return json;
+}
+
+uint64_t document_size(document_t document) { return postern_policy_types_method_document_size(document); }
+
+static postern_policy_types_denial_t denial(text_t reason, text_t hint) {
+  postern_policy_types_denial_t made = {.reason = copied(reason)};
+  made.hint.is_some = hint.len > 0;
+  if (hint.len) made.hint.val = copied(hint);
+  return made;
 }
 
 verdict_t allow(void) { return (verdict_t){.tag = POSTERN_POLICY_TYPES_VERDICT_ALLOW}; }
 
-verdict_t block(text_t reason, const text_t *hint) {
+verdict_t block(text_t reason, text_t hint) {
   verdict_t verdict = {.tag = POSTERN_POLICY_TYPES_VERDICT_BLOCK};
-  verdict.val.block.reason = reason;
-  verdict.val.block.hint.is_some = hint != NULL;
-  if (hint) verdict.val.block.hint.val = *hint;
+  verdict.val.block = denial(reason, hint);
+  return verdict;
+}
+
+verdict_t terminate(text_t reason, text_t hint) {
+  verdict_t verdict = {.tag = POSTERN_POLICY_TYPES_VERDICT_TERMINATE};
+  verdict.val.terminate = denial(reason, hint);
   return verdict;
 }
 
 verdict_t require_approval(text_t reason, texts_t approvers, uint32_t required, uint32_t valid_seconds) {
   verdict_t verdict = {.tag = POSTERN_POLICY_TYPES_VERDICT_REQUIRE_APPROVAL};
-  verdict.val.require_approval = (postern_policy_types_approval_t){reason, approvers, required, valid_seconds};
+  verdict.val.require_approval = (postern_policy_types_approval_t){copied(reason), texts_copied(approvers), required, valid_seconds};
   return verdict;
 }
 
-uint64_t count(text_t key, uint64_t amount, uint32_t window_seconds) { return postern_policy_host_count(&key, amount, window_seconds); }
+static postern_policy_types_list_condition_t conditions_copied(postern_policy_types_list_condition_t from, size_t room) {
+  postern_policy_types_list_condition_t made = {malloc(sizeof *made.ptr * (from.len + room + 1)), from.len};
+  for (size_t n = 0; n < from.len; n++)
+    made.ptr[n] = (postern_policy_types_condition_t){copied(from.ptr[n].path), from.ptr[n].is, copied(from.ptr[n].value)};
+  return made;
+}
+
+static mask_t mask_copied(mask_t mask) {
+  switch (mask.what.tag) {
+  case POSTERN_POLICY_TYPES_SELECTOR_FIELD: mask.what.val.field = copied(mask.what.val.field); break;
+  case POSTERN_POLICY_TYPES_SELECTOR_TEXT: mask.what.val.text = copied(mask.what.val.text); break;
+  }
+  mask.when = conditions_copied(mask.when, 0);
+  return mask;
+}
+
+verdict_t mask(size_t count, const mask_t *masks) {
+  if (!count) return allow();
+  verdict_t verdict = {.tag = POSTERN_POLICY_TYPES_VERDICT_MASK};
+  verdict.val.mask = (postern_policy_types_list_mask_t){malloc(sizeof *masks * count), count};
+  // One may be named twice, and each is freed by itself.
+  for (size_t n = 0; n < count; n++) verdict.val.mask.ptr[n] = mask_copied(masks[n]);
+  return verdict;
+}
+
+mask_t field(const char *path) {
+  mask_t made = {.what.tag = POSTERN_POLICY_TYPES_SELECTOR_FIELD, .how.tag = POSTERN_POLICY_TYPES_TRANSFORM_REDACT};
+  made.what.val.field = text(path);
+  return made;
+}
+
+mask_t pattern(const char *regex) {
+  mask_t made = {.what.tag = POSTERN_POLICY_TYPES_SELECTOR_TEXT, .how.tag = POSTERN_POLICY_TYPES_TRANSFORM_REDACT};
+  made.what.val.text = text(regex);
+  return made;
+}
+
+mask_t pod_secrets(void) {
+  return (mask_t){.what.tag = POSTERN_POLICY_TYPES_SELECTOR_POD_SECRETS, .how.tag = POSTERN_POLICY_TYPES_TRANSFORM_REDACT};
+}
+
+mask_t mask_tokenize(mask_t mask) {
+  mask.how.tag = POSTERN_POLICY_TYPES_TRANSFORM_TOKENIZE;
+  return mask;
+}
+
+mask_t mask_keep_last(mask_t mask, uint8_t characters) {
+  mask.how.tag = POSTERN_POLICY_TYPES_TRANSFORM_KEEP_LAST;
+  mask.how.val.keep_last = characters;
+  return mask;
+}
+
+mask_t mask_remove(mask_t mask) {
+  mask.how.tag = POSTERN_POLICY_TYPES_TRANSFORM_REMOVE;
+  return mask;
+}
+
+// Conditions are copied: a mask that another was made of keeps its own.
+static mask_t conditional(mask_t mask, const char *path, postern_policy_types_comparison_t is, const char *value) {
+  mask.when = conditions_copied(mask.when, 1);
+  mask.when.ptr[mask.when.len++] = (postern_policy_types_condition_t){text(path), is, text(value)};
+  return mask;
+}
+
+mask_t mask_when(mask_t mask, const char *path, const char *value) {
+  return conditional(mask, path, POSTERN_POLICY_TYPES_COMPARISON_EQUAL, value);
+}
+
+mask_t mask_unless(mask_t mask, const char *path, const char *value) {
+  return conditional(mask, path, POSTERN_POLICY_TYPES_COMPARISON_NOT_EQUAL, value);
+}
+
+chunk_verdict_t forward(void) { return (chunk_verdict_t){.tag = POSTERN_POLICY_TYPES_CHUNK_VERDICT_FORWARD}; }
+
+chunk_verdict_t replace(text_t data) {
+  chunk_verdict_t verdict = {.tag = POSTERN_POLICY_TYPES_CHUNK_VERDICT_REPLACE};
+  text_t made = copied(data);
+  verdict.val.replace = (policy_module_list_u8_t){made.ptr, made.len};
+  return verdict;
+}
+
+chunk_verdict_t end_stream(text_t reason, text_t hint) {
+  chunk_verdict_t verdict = {.tag = POSTERN_POLICY_TYPES_CHUNK_VERDICT_TERMINATE};
+  verdict.val.terminate = denial(reason, hint);
+  return verdict;
+}

@@ -1,4 +1,4 @@
-// Between the contract (wit/policy.wit, policy_module.h) and a policy: short names, settings, and ways to answer.
+// Between the contract (wit/policy.wit, policy_module.h) and a policy: what it is asked with, and short ways to answer.
 #ifndef POSTERN_H
 #define POSTERN_H
 
@@ -10,17 +10,21 @@ typedef exports_postern_policy_policy_operation_t operation_t;
 typedef exports_postern_policy_policy_verdict_t verdict_t;
 typedef exports_postern_policy_policy_manifest_t manifest_t;
 typedef exports_postern_policy_policy_chunk_verdict_t chunk_verdict_t;
+typedef exports_postern_policy_policy_channel_t channel_t;
 typedef postern_policy_types_borrow_document_t document_t;
+typedef postern_policy_types_mask_t mask_t;
 
-// Texts are copied: what is returned to the host is freed by it.
+// Texts. Whatever is made or answered is copied: nothing here must be freed, as each operation begins from the same memory.
 text_t text(const char *from);
+// A zero follows, which its length does not count.
 text_t text_format(const char *format, ...) __attribute__((format(printf, 1, 2)));
 bool text_is(text_t a, const char *b);
 bool text_equal(text_t a, text_t b);
 // For "%.*s".
 #define SHOWN(text) (int)(text).len, (const char *)(text).ptr
 
-// Lists end with NULL.
+// Lists of texts; those in the source end with NULL.
+#define LIST(...) ((const char *const[]){__VA_ARGS__, NULL})
 texts_t texts(const char *const *list);
 bool texts_have(texts_t list, text_t one);
 // The texts of a list, with commas between.
@@ -31,29 +35,114 @@ enum kind { TEXTS, TEXT, NUMBER, FLAG };
 struct setting {
   const char *name;
   enum kind kind;
-  // texts_t, text_t, uint64_t or bool. What it holds before is the default.
+  // A texts_t, text_t, uint64_t or bool that takes it.
   void *value;
+  // As JSON, what it is where it is left out; NULL where it must not be.
+  const char *standard;
   const char *description;
 };
-// False, and why, where the settings are not what the table says.
-bool settings_read(text_t json, const struct setting *table, size_t count, text_t *why);
-// Their JSON Schema.
-text_t settings_schema(const struct setting *table, size_t count);
+#define COUNT(array) (sizeof(array) / sizeof *(array))
 
-// A rule; NULL means any.
-postern_policy_types_rule_t rule(const char *const *verbs, const char *const *api_groups, const char *const *resources,
-                                 const char *const *namespaces);
-void manifest_rules(manifest_t *manifest, size_t count, const postern_policy_types_rule_t *rules);
+// Which operations a policy is asked about; a list that is NULL means any.
+struct rule {
+  const char *const *verbs, *const *api_groups, *const *resources, *const *namespaces;
+};
 
-bool caller_is_in(const operation_t *operation, texts_t groups);
+// What a policy must see, or do, beyond who asks for what.
+enum capability { BODIES = 1, SECRET_VALUES = 2, STREAMS = 4, COUNTERS = 8 };
+// An object beside an operation: the Namespace that is addressed, the object as it is stored, the pod that a stream goes to.
+enum surrounding { NAMESPACE, STORED, POD };
+#define NEEDS(which) (1 << (which))
+
+// An operation, and its body; NULL where there is none.
+typedef struct request {
+  const operation_t *operation;
+  const document_t *body;
+} request_t;
+
+// A policy. Hooks that are NULL are not called.
+struct policy {
+  const char *name, *version, *summary;
+  const struct setting *settings;
+  size_t settings_count;
+  // None means everything.
+  const struct rule *rules;
+  size_t rules_count;
+  // Capabilities, added up.
+  int capabilities;
+  // NEEDS(STORED), and others, added up.
+  int needs;
+  // Called once, when the settings were read. False, and why, keeps the last good version serving.
+  bool (*configure)(text_t *why);
+  verdict_t (*on_request)(const request_t *request);
+  verdict_t (*on_object)(const request_t *request, document_t object);
+  chunk_verdict_t (*on_chunk)(const request_t *request, channel_t channel, text_t data);
+};
+// Defined by the policy.
+extern const struct policy policy;
+
 // `pods`, `pods/exec`; empty where no resource is addressed.
-text_t resource_of(const operation_t *operation);
-
-verdict_t allow(void);
-// With what to do instead; NULL where there is nothing to say.
-verdict_t block(text_t reason, const text_t *hint);
-verdict_t require_approval(text_t reason, texts_t approvers, uint32_t required, uint32_t valid_seconds);
+text_t request_resource(const request_t *request);
+// Empty for what has none, and for lists over all of them.
+text_t request_namespace(const request_t *request);
+// Empty for lists.
+text_t request_object_name(const request_t *request);
+bool request_is_in(const request_t *request, texts_t groups);
+// The first value of a query parameter; empty where there is none.
+text_t request_query_value(const request_t *request, const char *key);
+// A verified claim of the caller's token, as JSON; empty where there is none.
+text_t request_claim(const request_t *request, const char *name);
+// One of the objects that `needs` names; false where there is none.
+bool request_around(const request_t *request, enum surrounding which, document_t *found);
+// Adds a fact to the audit event: never a secret.
+void request_annotate(const request_t *request, const char *key, text_t value);
 // Adds to a counter and returns what was counted in the last `window_seconds`; 0 asks without counting.
-uint64_t count(text_t key, uint64_t amount, uint32_t window_seconds);
+uint64_t request_count(const request_t *request, text_t key, uint64_t amount, uint32_t window_seconds);
+
+// The first match of a path, as JSON; empty where there is none.
+text_t document_get(document_t document, const char *path);
+// The first match of a path, if it is text; empty where there is none.
+text_t document_text(document_t document, const char *path);
+// Every match of a path, as JSON, in f1, and its normalized path, in f0.
+policy_module_list_tuple2_string_string_t document_select(document_t document, const char *path);
+// Every text that a path matches.
+texts_t document_texts(document_t document, const char *path);
+// All of it.
+text_t document_json(document_t document);
+// Bytes of it, as it came.
+uint64_t document_size(document_t document);
+
+// Nothing against it.
+verdict_t allow(void);
+// Refuses it, with a reason the caller sees, and what to do instead (or no text). From on_object: the object is hidden.
+verdict_t block(text_t reason, text_t hint);
+// Ends an answer before the object that on_object was asked about.
+verdict_t terminate(text_t reason, text_t hint);
+// Asks for the approval of members of these groups.
+verdict_t require_approval(text_t reason, texts_t approvers, uint32_t required, uint32_t valid_seconds);
+// Hides what these name; none of them is allow().
+verdict_t mask(size_t count, const mask_t *masks);
+
+// A field in every object, by JSONPath.
+mask_t field(const char *path);
+// What a regular expression matches, in text streams and in the text of objects.
+mask_t pattern(const char *regex);
+// The values of the Secrets the addressed pod uses, in what its containers write.
+mask_t pod_secrets(void);
+// Written as a keyed token: equal values of one object are equal tokens.
+mask_t mask_tokenize(mask_t mask);
+// Its last characters are left, so many of them.
+mask_t mask_keep_last(mask_t mask, uint8_t characters);
+// Left out.
+mask_t mask_remove(mask_t mask);
+// Only on objects in which a field has this value: text as it is, anything else as JSON writes it.
+mask_t mask_when(mask_t mask, const char *path, const char *value);
+// Only on objects in which it has another, or none.
+mask_t mask_unless(mask_t mask, const char *path, const char *value);
+
+// Sends a piece of a stream on as it is; this in its place; nothing more, and the caller is told why.
+chunk_verdict_t forward(void);
+chunk_verdict_t replace(text_t data);
+chunk_verdict_t end_stream(text_t reason, text_t hint);
 
 #endif

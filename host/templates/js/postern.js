@@ -16,23 +16,68 @@ export const requireApproval = (reason, approvers, { required = 1, validSeconds 
   val: { reason, approvers, required, validSeconds },
 });
 
-/** Hides what these masks name. */
-export const mask = (...masks) => (masks.length ? { tag: 'mask', val: masks } : allow());
+/** What is hidden, redacted unless a method says how it is written; each method gives another mask. */
+class Mask {
+  #what;
+  #how;
+  #conditions;
+  constructor(what, how = { tag: 'redact' }, conditions = []) {
+    [this.#what, this.#how, this.#conditions] = [what, how, conditions];
+  }
+  /** Written as a keyed token: equal values of one object are equal tokens. */
+  tokenize() {
+    return new Mask(this.#what, { tag: 'tokenize' }, this.#conditions);
+  }
+  /** Its last characters are left, so many of them. */
+  keepLast(characters) {
+    return new Mask(this.#what, { tag: 'keep-last', val: characters }, this.#conditions);
+  }
+  /** Left out. */
+  remove() {
+    return new Mask(this.#what, { tag: 'remove' }, this.#conditions);
+  }
+  /** Only on objects in which a field has this value: text as it is, anything else as JSON writes it. */
+  when(path, value) {
+    return this.#also({ path, is: 'equal', value });
+  }
+  /** Only on objects in which it has another, or none. */
+  unless(path, value) {
+    return this.#also({ path, is: 'not-equal', value });
+  }
+  #also(condition) {
+    return new Mask(this.#what, this.#how, [...this.#conditions, condition]);
+  }
+  asContract() {
+    return { what: this.#what, how: this.#how, when: this.#conditions };
+  }
+}
 
-/** A field in every object, by JSONPath. `when` is [{path, is: 'equal' | 'not-equal', value}]. */
-export const field = (path, { how = { tag: 'redact' }, when = [] } = {}) => ({ what: { tag: 'field', val: path }, how, when });
+/** Hides what these name; none of them is `allow()`. */
+export const mask = (...masks) => (masks.length ? { tag: 'mask', val: masks.map((one) => one.asContract()) } : allow());
+
+/** A field in every object, by JSONPath. */
+export const field = (path) => new Mask({ tag: 'field', val: path });
 
 /** What a regular expression matches, in text streams and in the text of objects. */
-export const text = (pattern, { how = { tag: 'redact' } } = {}) => ({ what: { tag: 'text', val: pattern }, how, when: [] });
+export const pattern = (regex) => new Mask({ tag: 'text', val: regex });
 
 /** The values of the Secrets the addressed pod uses, in what its containers write. */
-export const podSecrets = () => ({ what: { tag: 'pod-secrets' }, how: { tag: 'redact' }, when: [] });
+export const podSecrets = () => new Mask({ tag: 'pod-secrets' });
+
+/** Sends a piece of a stream on as it is. */
+export const forward = () => ({ tag: 'forward' });
+
+/** Sends this in its place: a Uint8Array. */
+export const replace = (data) => ({ tag: 'replace', val: data });
+
+/** Ends the stream, and the caller is told why. */
+export const endStream = (reason, hint) => ({ tag: 'terminate', val: { reason, hint } });
 
 /** An operation, its body, and what the host offers. */
 class Request {
   constructor(operation, body) {
     Object.assign(this, operation);
-    this.body = body && new Body(body);
+    this.body = body && new Document(body);
   }
   /** `pods`, `pods/exec`; empty where no resource is addressed. */
   get resource() {
@@ -48,6 +93,10 @@ class Request {
   /** Whether the caller is in one of these groups. */
   isIn(groups) {
     return groups.some((group) => this.caller.groups.includes(group));
+  }
+  /** The first value of a query parameter. */
+  queryValue(key) {
+    return this.query.find(([name]) => name === key)?.[1];
   }
   /** A verified claim of the caller's token. */
   claim(name) {
@@ -70,7 +119,7 @@ class Request {
 }
 
 /** A Kubernetes object, held by the host. Paths are JSONPath: names, indexes, wildcards, descendants. */
-class Body {
+class Document {
   constructor(document) {
     this.document = document;
   }
@@ -79,9 +128,18 @@ class Body {
     const found = this.document.get(path);
     return found === undefined ? undefined : JSON.parse(found);
   }
+  /** The first match of a path, if it is text. */
+  text(path) {
+    const found = this.get(path);
+    return typeof found === 'string' ? found : undefined;
+  }
   /** Every match of a path: [its normalized path, its value]. */
   select(path) {
     return this.document.select(path).map(([at, value]) => [at, JSON.parse(value)]);
+  }
+  /** Every text that a path matches. */
+  texts(path) {
+    return this.select(path).map(([, value]) => value).filter((value) => typeof value === 'string');
   }
   /** All of it. */
   json() {
@@ -124,9 +182,9 @@ export function definePolicy(description) {
       settingsSchema: JSON.stringify(schema),
     }),
     onRequest: (operation, body) => told(() => description.onRequest?.(new Request(operation, body), settings)) ?? allow(),
-    onObject: (operation, object) => told(() => description.onObject?.(new Request(operation), new Body(object), settings)) ?? allow(),
+    onObject: (operation, object) => told(() => description.onObject?.(new Request(operation), new Document(object), settings)) ?? allow(),
     onChunk: (operation, channel, data) =>
-      told(() => description.onChunk?.(new Request(operation), channel, data, settings)) ?? { tag: 'forward' },
+      told(() => description.onChunk?.(new Request(operation), channel, data, settings)) ?? forward(),
   };
 }
 

@@ -33,27 +33,72 @@ def require_approval(reason: str, approvers: list[str], required: int = 1, valid
     return types.Verdict_RequireApproval(types.Approval(reason, approvers, required, valid_seconds))
 
 
-def mask(*masks: types.Mask) -> Verdict:
-    """Hides what these masks name."""
-    return types.Verdict_Mask(list(masks)) if masks else allow()
+class Mask:
+    """What is hidden, redacted unless a method says how it is written; each method gives another mask."""
+
+    def __init__(self, what: types.Selector, how: Optional[types.Transform] = None, conditions: tuple[types.Condition, ...] = ()):
+        self._what, self._how, self._conditions = what, how or types.Transform_Redact(), conditions
+
+    def tokenize(self) -> "Mask":
+        """Written as a keyed token: equal values of one object are equal tokens."""
+        return Mask(self._what, types.Transform_Tokenize(), self._conditions)
+
+    def keep_last(self, characters: int) -> "Mask":
+        """Its last characters are left, so many of them."""
+        return Mask(self._what, types.Transform_KeepLast(characters), self._conditions)
+
+    def remove(self) -> "Mask":
+        """Left out."""
+        return Mask(self._what, types.Transform_Remove(), self._conditions)
+
+    def when(self, path: str, value: str) -> "Mask":
+        """Only on objects in which a field has this value: text as it is, anything else as JSON writes it."""
+        return self._also(types.Condition(path, types.Comparison.EQUAL, value))
+
+    def unless(self, path: str, value: str) -> "Mask":
+        """Only on objects in which it has another, or none."""
+        return self._also(types.Condition(path, types.Comparison.NOT_EQUAL, value))
+
+    def _also(self, condition: types.Condition) -> "Mask":
+        return Mask(self._what, self._how, (*self._conditions, condition))
+
+    def _as_contract(self) -> types.Mask:
+        return types.Mask(self._what, self._how, list(self._conditions))
 
 
-REDACT = types.Transform_Redact()
+def mask(*masks: Mask) -> Verdict:
+    """Hides what these name; none of them is `allow()`."""
+    return types.Verdict_Mask([one._as_contract() for one in masks]) if masks else allow()
 
 
-def field(path: str, how: types.Transform = REDACT, when: Optional[list[types.Condition]] = None) -> types.Mask:
+def field(path: str) -> Mask:
     """A field in every object, by JSONPath."""
-    return types.Mask(types.Selector_Field(path), how, when or [])
+    return Mask(types.Selector_Field(path))
 
 
-def text(pattern: str, how: types.Transform = REDACT) -> types.Mask:
+def pattern(regex: str) -> Mask:
     """What a regular expression matches, in text streams and in the text of objects."""
-    return types.Mask(types.Selector_Text(pattern), how, [])
+    return Mask(types.Selector_Text(regex))
 
 
-def pod_secrets() -> types.Mask:
+def pod_secrets() -> Mask:
     """The values of the Secrets the addressed pod uses, in what its containers write."""
-    return types.Mask(types.Selector_PodSecrets(), REDACT, [])
+    return Mask(types.Selector_PodSecrets())
+
+
+def forward() -> ChunkVerdict:
+    """Sends a piece of a stream on as it is."""
+    return types.ChunkVerdict_Forward()
+
+
+def replace(data: bytes) -> ChunkVerdict:
+    """Sends this in its place."""
+    return types.ChunkVerdict_Replace(data)
+
+
+def end_stream(reason: str, hint: Optional[str] = None) -> ChunkVerdict:
+    """Ends the stream, and the caller is told why."""
+    return types.ChunkVerdict_Terminate(types.Denial(reason, hint))
 
 
 def rule(
@@ -71,7 +116,7 @@ class Request:
 
     def __init__(self, operation: types.Operation, body: Optional[types.Document] = None):
         self.operation = operation
-        self.body = None if body is None else Object(body)
+        self.body = None if body is None else Document(body)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.operation, name)
@@ -96,6 +141,10 @@ class Request:
         """Whether the caller is in one of these groups."""
         return any(group in self.operation.caller.groups for group in groups)
 
+    def query_value(self, key: str) -> Optional[str]:
+        """The first value of a query parameter."""
+        return next((value for name, value in self.operation.query if name == key), None)
+
     def claim(self, name: str) -> Any:
         """A verified claim of the caller's token."""
         return next((json.loads(value) for key, value in self.operation.caller.claims if key == name), None)
@@ -114,7 +163,7 @@ class Request:
         return host.count(key, amount, window_seconds)
 
 
-class Object:
+class Document:
     """A Kubernetes object, held by the host. Paths are JSONPath: names, indexes, wildcards, descendants."""
 
     def __init__(self, document: types.Document):
@@ -125,9 +174,18 @@ class Object:
         found = self._document.get(path)
         return None if found is None else json.loads(found)
 
+    def text(self, path: str) -> Optional[str]:
+        """The first match of a path, if it is text."""
+        found = self.get(path)
+        return found if isinstance(found, str) else None
+
     def select(self, path: str) -> list[tuple[str, Any]]:
         """Every match of a path: its normalized path and its value."""
         return [(at, json.loads(value)) for at, value in self._document.select(path)]
+
+    def texts(self, path: str) -> list[str]:
+        """Every text that a path matches."""
+        return [value for _, value in self.select(path) if isinstance(value, str)]
 
     def json(self) -> Any:
         """All of it."""
@@ -139,18 +197,24 @@ class Object:
 
 
 class Settings:
-    """Settings: fields with a type and, where they may be left out, a default."""
+    """Settings: fields with a type and, where they may be left out, a default. The field `per_minute` is `perMinute` in a policy's file; it is taken as `per_minute` too."""
 
     def __init__(self, given: dict[str, Any]):
-        known = self._fields()
-        for name in given:
-            if name not in known:
-                raise ValueError(f"settings: {name} is not known; {', '.join(known) or 'none'} are")
-        for name, kind in known.items():
-            if name in given:
-                setattr(self, name, _checked(given[name], kind, f"settings.{name}"))
+        fields = self._fields()
+        known = {_camel(name): name for name in fields}
+        taken: dict[str, Any] = {}
+        for key, value in given.items():
+            name = known.get(key, key)
+            if name not in fields:
+                raise ValueError(f"settings: {key} is not known; {', '.join(known) or 'none'} are")
+            if name in taken:
+                raise ValueError(f"settings: {_camel(name)} stands there twice")
+            taken[name] = value
+        for name, kind in fields.items():
+            if name in taken:
+                setattr(self, name, _checked(taken[name], kind, f"settings.{_camel(name)}"))
             elif not hasattr(type(self), name):
-                raise ValueError(f"settings: {name} is missing")
+                raise ValueError(f"settings: {_camel(name)} is missing")
 
     @classmethod
     def _fields(cls) -> dict[str, Any]:
@@ -161,12 +225,17 @@ class Settings:
         """Its JSON Schema."""
         properties, required = {}, []
         for name, kind in cls._fields().items():
-            properties[name] = _schema(kind)
+            properties[_camel(name)] = _schema(kind)
             if hasattr(cls, name):
-                properties[name]["default"] = getattr(cls, name)
+                properties[_camel(name)]["default"] = getattr(cls, name)
             else:
-                required.append(name)
+                required.append(_camel(name))
         return {"type": "object", "additionalProperties": False, "properties": properties, "required": required}
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest)
 
 
 _NAMES = {str: "string", int: "integer", float: "number", bool: "boolean", dict: "object"}
@@ -232,11 +301,11 @@ def define(description: Any) -> type:
         def on_object(self, operation: types.Operation, object: types.Document) -> Verdict:
             if not hasattr(described, "on_object"):
                 return allow()
-            return described.on_object(Request(operation), Object(object), configured[0])
+            return described.on_object(Request(operation), Document(object), configured[0])
 
         def on_chunk(self, operation: types.Operation, channel: Channel, data: bytes) -> ChunkVerdict:
             if not hasattr(described, "on_chunk"):
-                return types.ChunkVerdict_Forward()
+                return forward()
             return described.on_chunk(Request(operation), channel, data, configured[0])
 
     return Policy

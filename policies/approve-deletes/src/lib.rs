@@ -74,7 +74,7 @@ impl Policy for ApproveDeletes {
         if request.dry_run {
             return allow();
         }
-        let name = request.name().unwrap_or("(all)");
+        let name = request.object_name().unwrap_or("(all)");
         let Settings { approvers, required, valid_seconds, resources, .. } = &self.0;
         let (resource, is_unsafe) = (request.resource(), is_unsafe(request));
         let is_eviction = matches!(resource.as_str(), "pods/eviction" | "evictionrequests");
@@ -83,7 +83,7 @@ impl Policy for ApproveDeletes {
             return allow();
         }
         let what = if is_unsafe { "delete without reading" } else { &request.verb };
-        approval(format!("{what} of {resource} {name} needs an approval"), approvers.clone())
+        require_approval(format!("{what} of {resource} {name} needs an approval"), approvers.clone())
             .required(*required)
             .valid_seconds(*valid_seconds)
             .into()
@@ -103,7 +103,7 @@ fn is_unsafe(request: &Request) -> bool {
     const OPTION: &str = "ignoreStoreReadErrorWithClusterBreakingPotential";
     let asked = |value: &str| !matches!(value, "" | "0" | "false" | "False" | "FALSE" | "f" | "F");
     matches!(request.verb.as_str(), "delete" | "deletecollection")
-        && (request.queries(OPTION).any(asked)
+        && (request.query_values(OPTION).any(asked)
             || request
                 .body()
                 .and_then(|body| body.get(&format!("$.{OPTION}")))

@@ -163,7 +163,7 @@ impl Policy for CelRules {
             set("oldObject", review.old_object());
         }
         if self.reads.namespace {
-            set("namespaceObject", request.namespace_object().unwrap_or_default());
+            set("namespaceObject", request.around(Surrounding::Namespace).unwrap_or_default());
         }
         for (at, (text, compiled)) in self.settings.validations.iter().zip(&self.validations).enumerate() {
             match compiled.expression.execute(&context) {
@@ -184,8 +184,8 @@ impl Policy for CelRules {
             let say = || compiled.say(&context, text.message.as_deref(), &text.when);
             match text.then {
                 Then::Block => return block(say()),
-                Then::RequireApproval => approvals.push(approval(say(), text.approvers.clone())),
-                Then::Mask => masks.extend(text.paths.iter().map(mask)),
+                Then::RequireApproval => approvals.push(require_approval(say(), text.approvers.clone())),
+                Then::Mask => masks.extend(text.paths.iter().map(field)),
             }
         }
         together(approvals, masks)
@@ -278,7 +278,7 @@ mod tests {
         assert_eq!(kit::operation("delete", "pods").ask(&policy).reason(), Some("only sre deletes"));
         assert_eq!(kit::operation("delete", "pods").by("bob", &["sre"]).ask(&policy), allow());
         assert_eq!(kit::exec(&["id"]).ask(&policy).reason(), Some("ann runs id"));
-        assert_eq!(kit::operation("get", "secrets").ask(&policy), vec![mask("$.data.*")].into());
+        assert_eq!(kit::operation("get", "secrets").ask(&policy), mask([field("$.data.*")]));
         assert!(policy.needs().is_empty());
     }
 

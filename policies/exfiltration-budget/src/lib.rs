@@ -162,12 +162,12 @@ impl Policy for ExfiltrationBudget {
             }
         }
         match wanted {
-            Some(reason) => approval(reason, self.0.approvers.clone()).into(),
+            Some(reason) => require_approval(reason, self.0.approvers.clone()).into(),
             None => allow(),
         }
     }
 
-    fn on_object(&self, request: &Request, object: &Object) -> Verdict {
+    fn on_object(&self, request: &Request, object: &Document) -> Verdict {
         if !self.applies(request) {
             return allow();
         }
@@ -195,7 +195,7 @@ impl Policy for ExfiltrationBudget {
         match self.add(request, What::Bytes, data.len() as u64) {
             Some(Over::Block(reason)) => end(reason, "wait, or take less"),
             Some(Over::Approve(reason)) if !request.approved => end(reason, "run the same command again to ask for an approval"),
-            _ => ChunkVerdict::Forward,
+            _ => forward(),
         }
     }
 }
@@ -247,12 +247,12 @@ mod tests {
     fn streams_count_as_bytes() {
         let policy = policy(r#"{"bytes":{"approve":0,"block":10}}"#);
         let exec = kit::exec(&["cat", "x"]).by("ann", &[]);
-        assert_eq!(exec.ask_chunk(&policy, Channel::Stdout, b"0123456789"), ChunkVerdict::Forward);
+        assert_eq!(exec.ask_chunk(&policy, Channel::Stdout, b"0123456789"), forward());
         assert!(matches!(exec.ask_chunk(&policy, Channel::Stderr, b"!"), ChunkVerdict::Terminate(_)));
         assert!(exec.ask(&policy).is_block());
         let exempt = kit::exec(&["cat", "x"]).by("ann", &["sre"]);
         let policy = self::policy(r#"{"bytes":{"approve":0,"block":1},"exemptGroups":["sre"]}"#);
-        assert_eq!(exempt.ask_chunk(&policy, Channel::Stdout, b"0123456789"), ChunkVerdict::Forward);
+        assert_eq!(exempt.ask_chunk(&policy, Channel::Stdout, b"0123456789"), forward());
     }
 
     #[test]

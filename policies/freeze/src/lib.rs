@@ -86,7 +86,7 @@ impl Policy for Freeze {
         if approvers.is_empty() {
             block(reason).hint("wait, or ask those who closed them")
         } else {
-            approval(reason, approvers.clone()).into()
+            require_approval(reason, approvers.clone()).into()
         }
     }
 }

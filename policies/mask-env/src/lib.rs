@@ -56,7 +56,7 @@ impl Policy for MaskEnv {
             .flat_map(|(_, spec)| {
                 let kinds = ["containers", "initContainers", "ephemeralContainers"];
                 // A token, so that whoever reads, compares and writes sees what changed.
-                kinds.map(|of| mask(format!("{spec}.{of}[*].env[*].value")).how(Transform::Tokenize))
+                kinds.map(|of| field(format!("{spec}.{of}[*].env[*].value")).how(Transform::Tokenize))
             })
             .collect();
         masks.into()
@@ -75,11 +75,11 @@ mod tests {
         let get = kit::operation("get", "cronjobs.batch").named("x");
         let Verdict::Mask(masks) = get.ask(&policy) else { panic!() };
         assert_eq!(masks.len(), 3);
-        assert!(masks.contains(&mask("$.spec.jobTemplate.spec.template.spec.initContainers[*].env[*].value").how(Transform::Tokenize)));
+        assert!(masks.contains(&field("$.spec.jobTemplate.spec.template.spec.initContainers[*].env[*].value").how(Transform::Tokenize)));
         assert_eq!(get.by("ann", &["dev"]).ask(&policy), allow());
         let revision = kit::operation("get", "controllerrevisions.apps").ask(&policy);
         assert!(
-            matches!(revision, Verdict::Mask(masks) if masks.contains(&mask("$.data.spec.template.spec.containers[*].env[*].value").how(Transform::Tokenize)))
+            matches!(revision, Verdict::Mask(masks) if masks.contains(&field("$.data.spec.template.spec.containers[*].env[*].value").how(Transform::Tokenize)))
         );
         // Each of these answers with the pod itself.
         for form in ["pods", "pods/status", "pods/ephemeralcontainers", "pods/resize"] {

@@ -89,7 +89,7 @@ impl Policy for MaskPatterns {
             return allow();
         }
         let known = self.0.hide.iter().map(|known| known.pattern());
-        known.chain(self.0.patterns.iter().map(String::as_str)).map(text_mask).collect::<Vec<_>>().into()
+        mask(known.chain(self.0.patterns.iter().map(String::as_str)).map(pattern))
     }
 }
 
@@ -121,7 +121,7 @@ mod tests {
     fn what_is_asked_for_is_hidden() {
         let policy: MaskPatterns = kit::policy(r#"{"hide":["aws-keys"],"patterns":["tok-[0-9]+"],"unmaskedGroups":["dev"]}"#).unwrap();
         let log = kit::operation("get", "pods/log").named("web");
-        assert_eq!(log.ask(&policy), vec![text_mask(Known::AwsKeys.pattern()), text_mask("tok-[0-9]+")].into());
+        assert_eq!(log.ask(&policy), vec![pattern(Known::AwsKeys.pattern()), pattern("tok-[0-9]+")].into());
         assert_eq!(log.by("ann", &["dev"]).ask(&policy), allow());
         assert!(kit::policy::<MaskPatterns>(r#"{"hide":["passwords"]}"#).err().unwrap().contains("aws-keys"));
     }

@@ -100,10 +100,10 @@ impl Policy for MaskSecrets {
             }
         };
         if is_stream {
-            return if *hides_pod_secrets { vec![pod_secrets().how(how)].into() } else { allow() };
+            return if *hides_pod_secrets { mask([pod_secrets().how(how)]) } else { allow() };
         }
         let of_fields = fields.iter().filter(|f| f.resource == target.resource).flat_map(|f| &f.paths);
-        let mut masks: Vec<Mask> = of_fields.map(|path| mask(path).how(how)).collect();
+        let mut masks: Vec<Mask> = of_fields.map(|path| field(path).how(how)).collect();
         if *hides_pod_secrets {
             masks.extend(of_what_was_written(target).into_iter().map(|mask| mask.how(how)));
         }
@@ -112,14 +112,14 @@ impl Policy for MaskSecrets {
         }
         let helm = request.caller.is_in(helm_groups);
         let is_release = |text: &str| text.starts_with("sh.helm.release.v1.") || text.contains("owner=helm");
-        let asks_for_release = request.name().is_some_and(is_release)
-            || ["labelSelector", "fieldSelector"].iter().any(|key| request.queries(key).any(is_release));
+        let asks_for_release = request.object_name().is_some_and(is_release)
+            || ["labelSelector", "fieldSelector"].iter().any(|key| request.query_values(key).any(is_release));
         if asks_for_release && !helm {
             return block("Helm releases hold every value of a chart and are given whole or not at all")
                 .hint("ask to be put in a group of mask-secrets' helmGroups");
         }
         for path in ["$.data.*", "$.stringData.*"] {
-            let masked = mask(path).how(how);
+            let masked = field(path).how(how);
             masks.push(if helm { masked.unless("$.type", HELM) } else { masked });
         }
         masks.into()
@@ -129,9 +129,9 @@ impl Policy for MaskSecrets {
 /// What hides what a container wrote, where it is kept in an object.
 fn of_what_was_written(target: &Target) -> Vec<Mask> {
     match (target.api_group.as_str(), target.resource.as_str()) {
-        ("", "pods") => vec![mask(LAST_WORDS)],
+        ("", "pods") => vec![field(LAST_WORDS)],
         ("" | "events.k8s.io", "events") => {
-            SAID.into_iter().flat_map(|said| QUOTING.map(|reason| mask(said).when("$.reason", reason))).collect()
+            SAID.into_iter().flat_map(|said| QUOTING.map(|reason| field(said).when("$.reason", reason))).collect()
         }
         _ => Vec::new(),
     }

@@ -30,7 +30,7 @@ fn releases_are_whole_or_refused() {
 fn what_a_pod_writes_hides_its_secrets_where_that_is_asked_for() {
     let exec = kit::exec(&["env"]);
     assert_eq!(exec.ask(&policy("{}")), allow());
-    assert_eq!(exec.ask(&policy(r#"{"podSecrets": true}"#)), vec![pod_secrets()].into());
+    assert_eq!(exec.ask(&policy(r#"{"podSecrets": true}"#)), mask([pod_secrets()]));
 }
 
 #[test]

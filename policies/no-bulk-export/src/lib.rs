@@ -54,7 +54,7 @@ impl Policy for NoBulkExport {
             return block(format!("{} of {resource} over all namespaces is not allowed", request.verb))
                 .hint(format!("name one namespace: kubectl get {resource} -n NAMESPACE"));
         }
-        match request.name().and_then(|name| self.0.names.iter().find(|pattern| glob(pattern, name))) {
+        match request.object_name().and_then(|name| self.0.names.iter().find(|pattern| glob(pattern, name))) {
             Some(pattern) => block(format!("{resource} named {pattern} are not given out")).hint("ask the owners of the namespace"),
             None => allow(),
         }

@@ -148,8 +148,8 @@ impl Policy for RegoRules {
             // What is approved would pass unmasked: one policy says one of the two.
             Some(_) if !paths.is_empty() => block("its rules ask for an approval and hide fields, and one policy says one of the two")
                 .hint("write them into two files, each with a copy of the module"),
-            Some(reason) => approval(reason, self.settings.approvers.clone()).into(),
-            None => paths.iter().map(mask).collect::<Vec<_>>().into(),
+            Some(reason) => require_approval(reason, self.settings.approvers.clone()).into(),
+            None => mask(paths.iter().map(field)),
         }
     }
 }
@@ -217,7 +217,7 @@ mod tests {
         let policy = policy(json!({"rego": [rego], "approvers": ["leads"], "data": {"paths": ["$.data.*"]}}));
         assert!(kit::operation("get", "pods").by("eve", &[]).ask(&policy).is_block());
         assert_eq!(kit::exec(&["id"]).ask(&policy).reason(), Some("somebody must look"));
-        assert_eq!(kit::operation("get", "secrets").ask(&policy), vec![mask("$.data.*")].into());
+        assert_eq!(kit::operation("get", "secrets").ask(&policy), mask([field("$.data.*")]));
         assert_eq!(kit::operation("get", "pods").ask(&policy), allow());
     }
 

@@ -151,13 +151,13 @@ impl Policy for Misbehaves {
     }
 
     fn on_request(&self, request: &Request) -> Verdict {
-        let text = |pattern: &str| Verdict::Mask(vec![text_mask(pattern)]);
+        let text = |of: &str| mask([pattern(of)]);
         match self.0 {
             Does::Trap => panic!("on request"),
             Does::Loop => endless(),
             Does::Allocate => allocate(),
             Does::Recurse => block(format!("{}", recurse(1))),
-            Does::AbsurdPath => Verdict::Mask(vec![mask("$..[")]),
+            Does::AbsurdPath => Verdict::Mask(vec![field("$..[")]),
             Does::AbsurdPattern => text("("),
             Does::EndlessPattern => text("((a{1000}){1000}){1000}"),
             Does::AbsurdApproval => {
@@ -180,9 +180,9 @@ impl Policy for Misbehaves {
             Does::LookAround => {
                 let seen =
                     |object: Option<serde_json::Value>, path: &str| object.and_then(|o| o.pointer(path).cloned()).unwrap_or_default();
-                let namespace = seen(request.namespace_object(), "/metadata/labels/tier");
-                let stored = seen(request.stored(), "/data/stored");
-                block(format!("namespace {namespace}, stored {stored}, pod {}", seen(request.pod(), "/metadata/name")))
+                let namespace = seen(request.around(Surrounding::Namespace), "/metadata/labels/tier");
+                let stored = seen(request.around(Surrounding::Stored), "/data/stored");
+                block(format!("namespace {namespace}, stored {stored}, pod {}", seen(request.around(Surrounding::Pod), "/metadata/name")))
             }
             Does::TerminateOnRequest => terminate("before there is an answer"),
             Does::ReadAsMetadata => match request.body().map(|body| body.get("$.data.ok")) {
@@ -207,11 +207,11 @@ impl Policy for Misbehaves {
                 Some(images) => block(format!("{images} images")),
                 None => allow(),
             },
-            Does::ManyWaysInMask => Verdict::Mask(vec![mask(many_ways()).when(&many_ways(), "x")]),
-            Does::KeepEnd => Verdict::Mask(vec![mask("$.data.*").how(Transform::KeepLast(6))]),
-            Does::GuessByCondition => Verdict::Mask(vec![mask("$.metadata.name").when("$.data.password", "aHVudGVyMi1pcy1zZWNyZXQ=")]),
-            Does::ManyMasks => Verdict::Mask(vec![mask("$.data"); 1_000_000]),
-            Does::ManyConditions => Verdict::Mask(vec![(0..10_000).fold(mask("$.data"), |mask, _| mask.when("$.kind", "ConfigMap"))]),
+            Does::ManyWaysInMask => Verdict::Mask(vec![field(many_ways()).when(&many_ways(), "x")]),
+            Does::KeepEnd => Verdict::Mask(vec![field("$.data.*").how(Transform::KeepLast(6))]),
+            Does::GuessByCondition => Verdict::Mask(vec![field("$.metadata.name").when("$.data.password", "aHVudGVyMi1pcy1zZWNyZXQ=")]),
+            Does::ManyMasks => Verdict::Mask(vec![field("$.data"); 1_000_000]),
+            Does::ManyConditions => Verdict::Mask(vec![(0..10_000).fold(field("$.data"), |mask, _| mask.when("$.kind", "ConfigMap"))]),
             Does::LongPattern => text(&format!("*{}", "\u{1}".repeat(64 << 10))),
             Does::CatastrophicPattern => text("(x+x+)+y"),
             Does::BehaveInCheck if request.id != "check" => panic!("in earnest"),
@@ -225,7 +225,7 @@ impl Policy for Misbehaves {
         }
     }
 
-    fn on_object(&self, _: &Request, object: &Object) -> Verdict {
+    fn on_object(&self, _: &Request, object: &Document) -> Verdict {
         match self.0 {
             Does::TrapOnObject => panic!("on object"),
             Does::LoopOnObject => endless(),
@@ -235,7 +235,7 @@ impl Policy for Misbehaves {
                 terminate("this is the end").hint("ask for less")
             }
             Does::ReadSecret if object.json().to_string().contains("aHVudGVyMg==") => block("it can be read"),
-            Does::MaskObject => Verdict::Mask(vec![mask("$.data.token")]),
+            Does::MaskObject => Verdict::Mask(vec![field("$.data.token")]),
             _ => Verdict::Allow,
         }
     }
@@ -247,7 +247,7 @@ impl Policy for Misbehaves {
             Does::AllocateOnChunk => allocate(),
             Does::HugeChunk => ChunkVerdict::Replace(vec![b'x'; 24 << 20]),
             Does::Chunk => shout(&String::from_utf8_lossy(data)),
-            _ => ChunkVerdict::Forward,
+            _ => forward(),
         }
     }
 }
@@ -256,7 +256,7 @@ fn shout(text: &str) -> ChunkVerdict {
     if text.contains("stop-here") {
         return ChunkVerdict::Terminate(Denial { reason: "it said stop-here\r\n\u{1b}[31m".into(), hint: None });
     }
-    if text.contains("loud") { ChunkVerdict::Replace(text.replace("loud", "LOUD").into_bytes()) } else { ChunkVerdict::Forward }
+    if text.contains("loud") { ChunkVerdict::Replace(text.replace("loud", "LOUD").into_bytes()) } else { forward() }
 }
 
 fn many_ways() -> String {

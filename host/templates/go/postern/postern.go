@@ -100,6 +100,16 @@ func (r *Request) IsIn(groups []string) bool {
 	return slices.ContainsFunc(groups, func(group string) bool { return slices.Contains(r.Caller.Groups, group) })
 }
 
+// QueryValue is the first value of a query parameter; empty where there is none.
+func (r *Request) QueryValue(key string) string {
+	for _, parameter := range r.Query {
+		if parameter.Key == key {
+			return parameter.Value
+		}
+	}
+	return ""
+}
+
 // Claim reads a verified claim of the caller's token. It is false where there is none, or it is of another type.
 func (r *Request) Claim(name string, into any) bool {
 	for _, claim := range r.Caller.Claims {
@@ -135,6 +145,19 @@ func (d *Document) Text(path string) string {
 	var text string
 	d.Get(path, &text)
 	return text
+}
+
+// Texts are all texts that a path matches.
+func (d *Document) Texts(path string) []string {
+	var texts []string
+	for _, match := range d.Select(path) {
+		var value any
+		match.Into(&value)
+		if text, is := value.(string); is {
+			texts = append(texts, text)
+		}
+	}
+	return texts
 }
 
 // Match is a place in an object and what stands there, as JSON.
@@ -272,8 +295,8 @@ type condition struct {
 // Field is a field in every object, by JSONPath.
 func Field(path string) Masking { return Masking{what: path} }
 
-// Text is what a regular expression matches, in text streams and in the text of objects.
-func Text(pattern string) Masking { return Masking{selector: 1, what: pattern} }
+// Pattern is what a regular expression matches, in text streams and in the text of objects.
+func Pattern(regex string) Masking { return Masking{selector: 1, what: regex} }
 
 // PodSecrets are the values of the Secrets that the addressed pod uses, in what its containers write.
 func PodSecrets() Masking { return Masking{selector: 2} }
@@ -296,14 +319,14 @@ func (m Masking) Remove() Masking {
 	return m
 }
 
-// WhenEqual masks objects only in which another field is this: text as it is, anything else as JSON writes it.
-func (m Masking) WhenEqual(path, value string) Masking {
+// When masks objects only in which another field is this: text as it is, anything else as JSON writes it.
+func (m Masking) When(path, value string) Masking {
 	m.when = append(slices.Clip(m.when), condition{path, 0, value})
 	return m
 }
 
-// WhenNotEqual masks objects only in which it is not, or is not there.
-func (m Masking) WhenNotEqual(path, value string) Masking {
+// Unless masks objects only in which it is not, or is not there.
+func (m Masking) Unless(path, value string) Masking {
 	m.when = append(slices.Clip(m.when), condition{path, 1, value})
 	return m
 }

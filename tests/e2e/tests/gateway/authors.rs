@@ -46,8 +46,8 @@ const RUST: Failing = Failing {
     language: "rust",
     file: "src/lib.rs",
     changes: &[(
-        "        if request.caller.is_in(&self.0.groups) {\n",
-        "        let name = request.target.as_ref().and_then(|target| target.name.as_deref()).unwrap_or_default();\n        log!(\"asked about {name}\");\n        assert!(name != \"boom\", \"nope\");\n        if request.caller.is_in(&self.0.groups) {\n",
+        "        if request.is_in(&self.0.groups) {\n",
+        "        let name = request.object_name().unwrap_or_default();\n        log!(\"asked about {name}\");\n        assert!(name != \"boom\", \"nope\");\n        if request.is_in(&self.0.groups) {\n",
     )],
     fault: "nope (src/lib.rs:LINE:9)",
     at: "assert!(name",
@@ -59,11 +59,11 @@ const C: Failing = Failing {
     changes: &[
         (
             "#include \"postern.h\"\n",
-            "#include \"postern.h\"\n#include <stdio.h>\n#include <string.h>\n\nstatic int divided(volatile int by) {\n  return 100 / by;\n}\n",
+            "#include \"postern.h\"\n#include <stdio.h>\n\nstatic int divided(volatile int by) {\n  return 100 / by;\n}\n",
         ),
         (
-            "  (void)body;\n",
-            "  (void)body;\n  bool boom = operation->target.is_some && operation->target.val.name.is_some && operation->target.val.name.val.len == 4 && !memcmp(operation->target.val.name.val.ptr, \"boom\", 4);\n  printf(\"asked about %s: %d\\n\", boom ? \"boom\" : \"another\", divided(!boom));\n",
+            "  if (request_is_in(request, groups)) return allow();\n",
+            "  bool boom = text_is(request_object_name(request), \"boom\");\n  printf(\"asked about %s: %d\\n\", boom ? \"boom\" : \"another\", divided(!boom));\n  if (request_is_in(request, groups)) return allow();\n",
         ),
     ],
     // Small functions become part of those that call them: the line is told all the same.

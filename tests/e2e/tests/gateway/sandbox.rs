@@ -164,20 +164,25 @@ fn a_module_that_calls_the_host_while_the_host_calls_it_is_stopped() {
     let (folder, source) = (place.join("reenters"), place.join("reenters/policy.c"));
     let written = std::fs::read_to_string(&source).unwrap();
     let armed = written.replacen(
-        "static texts_t groups;",
+        "static texts_t groups;\n",
         r#"#include <stdlib.h>
 static texts_t groups;
 static bool armed;
+static bool arm(text_t *why) {
+  (void)why;
+  return armed = true;
+}
 __attribute__((import_module("postern:policy/host@0.1.0"), import_name("annotate"))) void annotate_raw(const char *, size_t, const char *, size_t);
 __attribute__((export_name("cabi_realloc"))) void *cabi_realloc(void *old, size_t old_size, size_t align, size_t size) {
   (void)old_size, (void)align;
   if (armed) annotate_raw("from", 4, "within", 6);
   return realloc(old, size ? size : 1);
-}"#,
+}
+"#,
         1,
     );
-    let armed = armed.replacen("groups = texts(", "armed = true;\n  groups = texts(", 1);
-    assert_eq!(armed.matches("armed").count(), 3);
+    let armed = armed.replacen("    .on_request =", "    .configure = arm,\n    .on_request =", 1);
+    assert!(armed.contains(".configure = arm") && armed.contains("return armed = true"), "{armed}");
     std::fs::write(&source, armed).unwrap();
     crate::tool::build(&["policy", "build", folder.to_str().unwrap()]).success();
     let s = setup(vec![], "");
@@ -231,7 +236,7 @@ fn two_hundred_modules_serve_at_once_on_one_engine() {
         std::fs::rename(file("partial"), file("wasm")).unwrap();
     }
     let config = s.gateway.directory.join("postern.yaml");
-    let list = || Ran::new(Gateway::postern(&["policy", "list", "--config", config.to_str().unwrap()]).unwrap()).out;
+    let list = || Ran::new(Gateway::postern(&["policy", "list", "-o", "wide", "--config", config.to_str().unwrap()]).unwrap()).out;
     wait_until("all serve", Duration::from_secs(60), || Ok(list().matches("serving").count() == 200)).unwrap();
     // Each of them is asked about a list in one namespace, and each says allow.
     assert_eq!(code(&s.get(&format!("/api/v1/namespaces/{}/secrets", s.namespace), "")), 200);
@@ -256,7 +261,7 @@ fn many_interpreters_serve_at_once() {
         put(&file("wasm"), &module);
     }
     wait_until("all serve", Duration::from_secs(180), || {
-        let list = Ran::new(Gateway::postern(&["policy", "list", "--config", config.to_str().unwrap()])?);
+        let list = Ran::new(Gateway::postern(&["policy", "list", "-o", "wide", "--config", config.to_str().unwrap()])?);
         Ok(list.out.matches("serving").count() == 24)
     })
     .unwrap();

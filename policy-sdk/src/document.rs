@@ -2,17 +2,17 @@
 
 use serde_json::Value;
 
-use crate::guest::Document;
+use crate::guest::Held;
 
 /// A Kubernetes object. Paths are RFC 9535 JSONPath, as far as the contract has it.
-pub enum Object<'a> {
+pub enum Document<'a> {
     /// Held by the host.
-    Held(&'a Document),
+    Held(&'a Held),
     /// In a native test.
     Native(Value),
 }
 
-impl Object<'_> {
+impl Document<'_> {
     /// The first match of a path.
     pub fn get(&self, path: &str) -> Option<Value> {
         match self {

@@ -38,7 +38,7 @@ impl Policy for Deletes {
     }
 
     fn on_request(&self, request: &Request) -> Verdict {
-        if request.caller.is_in(&self.0.groups) {
+        if request.is_in(&self.0.groups) {
             return allow();
         }
         block(format!("{} may not delete", request.caller.username)).hint(format!("ask one of {}", self.0.groups.join(", ")))

@@ -1,0 +1,98 @@
+//! One API in six languages: each has every name, in its library and on its page.
+
+/// What each language calls in its own spelling; methods have the type before their name.
+const NAMES: [&str; 32] = [
+    "allow",
+    "block",
+    "require_approval",
+    "mask",
+    "terminate",
+    "field",
+    "pattern",
+    "pod_secrets",
+    "mask.tokenize",
+    "mask.keep_last",
+    "mask.remove",
+    "mask.when",
+    "mask.unless",
+    "forward",
+    "replace",
+    "end_stream",
+    "request.body",
+    "request.resource",
+    "request.namespace",
+    "request.object_name",
+    "request.is_in",
+    "request.claim",
+    "request.query_value",
+    "request.around",
+    "request.annotate",
+    "request.count",
+    "document.get",
+    "document.text",
+    "document.select",
+    "document.texts",
+    "document.json",
+    "document.size",
+];
+
+fn camel(name: &str) -> String {
+    let mut words = name.split('_');
+    let first = words.next().unwrap_or_default().to_owned();
+    words.fold(first, |name, word| name + &capital(word))
+}
+
+fn capital(word: &str) -> String {
+    if word == "json" { "JSON".into() } else { word[..1].to_uppercase() + &word[1..] }
+}
+
+fn pascal(name: &str) -> String {
+    name.split('_').map(capital).collect()
+}
+
+/// How a name is spelt where it is called.
+fn called(name: &str, spell: impl Fn(&str) -> String, before: &str) -> String {
+    match name.split_once('.') {
+        Some(("mask", method)) => format!(".{}", spell(method)),
+        Some((of, method)) => format!("{of}.{}", spell(method)),
+        None => before.to_owned() + &spell(name),
+    }
+}
+
+/// How it is spelt in C: a function, with the type before its name.
+fn in_c(name: &str) -> String {
+    if name == "request.body" { "body".into() } else { name.replace('.', "_") }
+}
+
+fn holds(what: &str, text: &str, name: &str) {
+    let ends = |c: Option<char>| !c.is_some_and(|c| c.is_alphanumeric() || c == '_');
+    let found = text.match_indices(name).any(|(at, _)| ends(text[at + name.len()..].chars().next()));
+    assert!(found, "{what} has no {name}");
+}
+
+#[test]
+fn every_language_has_every_name_in_its_library_and_on_its_page() {
+    let method = |name: &str| name.rsplit('.').next().unwrap_or_default().to_owned();
+    let rust = [
+        include_str!("../../../../policy-sdk/src/verdict.rs"),
+        include_str!("../../../../policy-sdk/src/request.rs"),
+        include_str!("../../../../policy-sdk/src/document.rs"),
+    ]
+    .concat();
+    let go =
+        [include_str!("../../../templates/go/postern/postern.go"), include_str!("../../../templates/go/postern/abi_wasip1.go")].concat();
+    for name in NAMES {
+        holds("the library of Rust", &rust, &format!("pub fn {}", method(name)));
+        holds("the page of Rust", include_str!("../../../../docs/languages/rust.md"), &called(name, str::to_owned, ""));
+        holds("the library of Go", &go, &pascal(&method(name)));
+        holds("the page of Go", include_str!("../../../../docs/languages/go.md"), &called(name, pascal, "postern."));
+        holds("the library of JavaScript", include_str!("../../../templates/js/postern.js"), &camel(&method(name)));
+        holds("the page of JavaScript", include_str!("../../../../docs/languages/javascript.md"), &called(name, camel, ""));
+        holds("the library of Python", include_str!("../../../templates/python/postern.py"), &method(name));
+        holds("the page of Python", include_str!("../../../../docs/languages/python.md"), &called(name, str::to_owned, ""));
+        holds("the library of C", include_str!("../../../templates/c/postern.h"), &in_c(name));
+        for page in [include_str!("../../../../docs/languages/c.md"), include_str!("../../../../docs/languages/zig.md")] {
+            holds("the page of C or Zig", page, &in_c(name));
+        }
+    }
+}

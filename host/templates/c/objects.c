@@ -1,0 +1,56 @@
+// policy-name: has each team see its own objects.
+#include "postern.h"
+
+static text_t label;
+static texts_t groups;
+
+// What stands under `settings` in the file beside the module. What is not there is not taken.
+static const struct setting SETTINGS[] = {
+    {"label", TEXT, &label, "\"team\"", "The label that says whose an object is"},
+    {"groups", TEXTS, &groups, "[\"sre\"]", "Groups that see, and create, everything"},
+};
+
+// Which operations it is asked about; a list that is not there means any.
+static const struct rule RULES[] = {
+    {.verbs = LIST("create", "get", "list", "watch"), .resources = LIST("configmaps", "deployments")},
+};
+
+// The team an object is of; empty where it is of none.
+static text_t team_of(document_t document) {
+  text_t path = text_format("$.metadata.labels['%.*s']", SHOWN(label));
+  return document_text(document, (const char *)path.ptr);
+}
+
+static bool is_of(const request_t *request, text_t team) { return request_is_in(request, (texts_t){&team, 1}); }
+
+// Before anything reaches the cluster.
+static verdict_t on_request(const request_t *request) {
+  if (!text_is(request->operation->verb, "create") || request_is_in(request, groups)) return allow();
+  text_t team = request->body ? team_of(*request->body) : text("");
+  if (!team.len)
+    return block(text_format("what is created needs the label %.*s", SHOWN(label)),
+                 text_format("put %.*s: YOUR-TEAM into metadata.labels", SHOWN(label)));
+  if (is_of(request, team)) return allow();
+  return block(text_format("%.*s is not of the team %.*s", SHOWN(request->operation->caller.username), SHOWN(team)), text(""));
+}
+
+// Each object that comes back: of a get, of a list, of a watch. What is blocked here is left out.
+static verdict_t on_object(const request_t *request, document_t document) {
+  text_t team = team_of(document);
+  if (!team.len || is_of(request, team) || request_is_in(request, groups)) return allow();
+  return block(text_format("it is of the team %.*s", SHOWN(team)), text(""));
+}
+
+const struct policy policy = {
+    .name = "policy-name",
+    .version = "0.1.0",
+    .summary = "Has each team see its own objects",
+    .settings = SETTINGS,
+    .settings_count = COUNT(SETTINGS),
+    .rules = RULES,
+    .rules_count = COUNT(RULES),
+    // What it must see beyond who asks for what: BODIES | SECRET_VALUES | STREAMS | COUNTERS. Names and labels are always there.
+    .capabilities = 0,
+    .on_request = on_request,
+    .on_object = on_object,
+};

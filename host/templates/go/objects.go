@@ -1,0 +1,62 @@
+// policy-name: has each team see its own objects.
+package main
+
+import (
+	"fmt"
+
+	"policy-name/postern"
+)
+
+// Settings is what stands under `settings` in the file beside the module. What is not there is not taken.
+type Settings struct {
+	Label  string   `json:"label" doc:"The label that says whose an object is"`
+	Groups []string `json:"groups" doc:"Groups that see, and create, everything"`
+}
+
+var policy = postern.Policy[Settings]{
+	Name:     "policy-name",
+	Version:  "0.1.0",
+	Summary:  "Has each team see its own objects",
+	Defaults: Settings{Label: "team", Groups: []string{"sre"}},
+	// Which operations it is asked about; an empty list means any.
+	Rules: func(*Settings) []postern.Rule {
+		return []postern.Rule{{Verbs: []string{"create", "get", "list", "watch"}, Resources: []string{"configmaps", "deployments"}}}
+	},
+	// What it must see beyond who asks for what: Bodies, SecretValues, Streams, Counters. Names and labels are always there.
+	Capabilities: []postern.Capability{},
+
+	OnRequest: func(request *postern.Request, settings *Settings) postern.Verdict {
+		if request.Verb != "create" || request.IsIn(settings.Groups) {
+			return postern.Allow()
+		}
+		switch team := teamOf(request.Body, settings); {
+		case team == "":
+			return postern.Block("what is created needs the label "+settings.Label, "put "+settings.Label+": YOUR-TEAM into metadata.labels")
+		case request.IsIn([]string{team}):
+			return postern.Allow()
+		default:
+			return postern.Block(fmt.Sprintf("%s is not of the team %s", request.Caller.Username, team))
+		}
+	},
+
+	// Each object that comes back: of a get, of a list, of a watch. What is blocked here is left out.
+	OnObject: func(request *postern.Request, document *postern.Document, settings *Settings) postern.Verdict {
+		team := teamOf(document, settings)
+		if team == "" || request.IsIn([]string{team}) || request.IsIn(settings.Groups) {
+			return postern.Allow()
+		}
+		return postern.Block("it is of the team " + team)
+	},
+}
+
+// teamOf is the team an object is of; empty where it is of none.
+func teamOf(document *postern.Document, settings *Settings) string {
+	if document == nil {
+		return ""
+	}
+	return document.Text("$.metadata.labels['" + settings.Label + "']")
+}
+
+func init() { postern.Define(policy) }
+
+func main() {}

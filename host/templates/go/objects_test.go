@@ -1,0 +1,26 @@
+package main
+
+import (
+	"testing"
+
+	"policy-name/postern"
+)
+
+// What a policy says can be tried without WebAssembly too: `go test ./...`. `postern policy test` tries cases.yaml.
+func TestWhoSeesATeamsObjects(t *testing.T) {
+	see := func(groups ...string) string {
+		request := &postern.Request{Operation: postern.Operation{
+			Verb:   "list",
+			Caller: postern.Caller{Username: "ann", Groups: groups},
+			Target: &postern.Target{APIVersion: "v1", Resource: "configmaps", Namespace: "default"},
+		}}
+		object := postern.NewDocument(`{"metadata": {"name": "rates", "labels": {"team": "shop"}}}`)
+		return policy.OnObject(request, object, &policy.Defaults).Kind()
+	}
+	if said := see("bank"); said != "block" {
+		t.Errorf("said %s", said)
+	}
+	if said := see("shop"); said != "allow" {
+		t.Errorf("said %s", said)
+	}
+}
