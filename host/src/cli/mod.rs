@@ -7,6 +7,8 @@ mod config;
 mod data;
 mod filter;
 mod kubeconfig;
+mod listing;
+mod pager;
 mod place;
 mod policy;
 mod remote;
@@ -21,7 +23,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 /// A policy gateway in front of the Kubernetes API server.
 #[derive(Parser)]
-#[command(name = "postern", version, about)]
+#[command(name = "postern", version, about, max_term_width = 110)]
 pub struct Cli {
     /// How the gateway's own log is written, to standard error.
     #[arg(long, global = true, env = "POSTERN_LOG_FORMAT", value_enum, default_value_t)]
@@ -74,25 +76,47 @@ enum Command {
 impl Cli {
     /// Does what the command line says.
     pub fn run(self) -> anyhow::Result<()> {
-        match self.command {
-            Command::Serve(serve) => serve.run(),
-            Command::Config(command) => command.run(),
-            Command::Policy(command) => command.run(),
-            Command::Approval(approval) => approval.run(),
-            Command::Audit(audit) => audit.run(),
-            Command::Session(session) => session.run(),
-            Command::Data(command) => command.run(),
-            Command::SupportBundle(bundle) => bundle.run(),
-            Command::Version(version) => {
+        let pager = self.command.is_read_at_length().then(pager::Pager::begin).flatten();
+        let done = self.command.run();
+        if let Some(pager) = pager {
+            pager.end();
+        }
+        done
+    }
+}
+
+impl Command {
+    /// Whether what it says may be longer than a terminal, and is there to be read: what goes on for ever, or plays, is not.
+    fn is_read_at_length(&self) -> bool {
+        match self {
+            Self::Audit(audit) => audit.is_read_at_length(),
+            Self::Session(session) => session.is_read_at_length(),
+            Self::Approval(approval) => approval.is_read_at_length(),
+            Self::Policy(command) => command.is_read_at_length(),
+            _ => false,
+        }
+    }
+
+    fn run(self) -> anyhow::Result<()> {
+        match self {
+            Self::Serve(serve) => serve.run(),
+            Self::Config(command) => command.run(),
+            Self::Policy(command) => command.run(),
+            Self::Approval(approval) => approval.run(),
+            Self::Audit(audit) => audit.run(),
+            Self::Session(session) => session.run(),
+            Self::Data(command) => command.run(),
+            Self::SupportBundle(bundle) => bundle.run(),
+            Self::Version(version) => {
                 version.run();
                 Ok(())
             }
-            Command::Completion(completion) => {
+            Self::Completion(completion) => {
                 completion.run();
                 Ok(())
             }
-            Command::Man(man) => man.run(),
-            Command::Kubeconfig(kubeconfig) => kubeconfig.run(),
+            Self::Man(man) => man.run(),
+            Self::Kubeconfig(kubeconfig) => kubeconfig.run(),
         }
     }
 }

@@ -5,10 +5,10 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{APPROVALS, Form, Wanted, ago, left, missing, operation};
+use super::{APPROVALS, Wanted, ago, left, missing, operation};
 use crate::approve::{Ticket, TicketState};
+use crate::cli::listing::{Form, Heads, Listed, Output};
 use crate::cli::remote::Remote;
-use crate::cli::table::{self, row};
 use crate::cli::terminal::say;
 use crate::clock::now;
 
@@ -54,11 +54,11 @@ fn tickets(remote: &Remote) -> anyhow::Result<Vec<Ticket>> {
     }
 }
 
-pub(super) fn list(remote: &Remote, wanted: Wanted, form: Form, has_headers: bool, watches: bool) -> anyhow::Result<()> {
+pub(super) fn list(remote: &Remote, wanted: Wanted, output: Output, watches: bool) -> anyhow::Result<()> {
     let fitting = || -> anyhow::Result<Vec<Ticket>> { Ok(tickets(remote)?.into_iter().filter(|ticket| wanted.fits(ticket)).collect()) };
     let mut known = fitting()?;
-    tell(&known, form, has_headers);
-    if known.is_empty() && !watches && matches!(form, Form::Table | Form::Wide) {
+    tell(&known, output, output.has_headers())?;
+    if known.is_empty() && !watches && output.is_for_people() {
         eprintln!("no tickets of that kind");
     }
     if !watches {
@@ -77,38 +77,33 @@ pub(super) fn list(remote: &Remote, wanted: Wanted, form: Form, has_headers: boo
         let is_new = |ticket: &&Ticket| !known.iter().any(|known| known.id == ticket.id && known.state == ticket.state);
         let new: Vec<Ticket> = current.iter().filter(is_new).cloned().collect();
         if !new.is_empty() {
-            tell(&new, form, false);
+            tell(&new, output, false)?;
         }
         known = current;
     }
 }
 
-fn tell(tickets: &[Ticket], form: Form, has_headers: bool) {
-    match form {
-        Form::Json => say!("{}", json!({"items": tickets})),
-        Form::Name => tickets.iter().for_each(|ticket| say!("{}", ticket.id)),
-        Form::Table | Form::Wide => {
-            let is_wide = form == Form::Wide;
-            let mut rows = Vec::new();
-            if has_headers {
-                let mut head = row(["ID", "STATE", "AGE", "ENDS", "REQUESTER", "OPERATION"]);
-                if is_wide {
-                    head.extend(row(["APPROVERS", "CLUSTER", "SOURCE", "SESSION", "REASON"]));
-                }
-                rows.push(head);
-            }
-            rows.extend(tickets.iter().map(|ticket| {
-                let (age, ends) = (ago(now().saturating_sub(ticket.created)), left(ticket.ends));
-                let mut cells = row([&ticket.id, ticket.state.name(), &age, &ends, &ticket.username, &operation(ticket)]);
-                if is_wide {
-                    let reason = ticket.requirements.first().map_or("", |requirement| &requirement.reason);
-                    cells.extend(row([&missing(ticket), &ticket.operation.cluster, &ticket.source, &ticket.session, reason]));
-                }
-                cells
-            }));
-            if !tickets.is_empty() || has_headers {
-                if is_wide { table::print(&rows) } else { table::print_cut(&rows) }
-            }
-        }
+fn tell(tickets: &[Ticket], output: Output, has_headers: bool) -> anyhow::Result<()> {
+    // All of them in one object, as the API has a page; of JSON on a line, for those who read line by line what comes.
+    if output.form() == Form::Json {
+        say!("{}", json!({"items": tickets}));
+        return Ok(());
     }
+    if output.whole(&json!({"items": tickets}))? {
+        return Ok(());
+    }
+    let listed = |ticket: &Ticket| {
+        let (age, ends) = (ago(now().saturating_sub(ticket.created)), left(ticket.ends));
+        let reason = ticket.requirements.first().map_or("", |requirement| &requirement.reason);
+        let texts = |cells: &[&str]| cells.iter().map(|&cell| cell.to_owned()).collect();
+        Listed {
+            name: ticket.id.clone(),
+            whole: json!(ticket),
+            cells: texts(&[&ticket.id, ticket.state.name(), &age, &ends, &ticket.username, &operation(ticket)]),
+            wide: texts(&[&missing(ticket), &ticket.operation.cluster, &ticket.source, &ticket.session, reason]),
+        }
+    };
+    let items: Vec<_> = tickets.iter().map(listed).collect();
+    let heads = Heads(&["ID", "STATE", "AGE", "ENDS", "REQUESTER", "OPERATION"], &["APPROVERS", "CLUSTER", "SOURCE", "SESSION", "REASON"]);
+    output.with_headers(has_headers).list(&heads, &items)
 }

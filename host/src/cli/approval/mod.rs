@@ -14,6 +14,7 @@ use serde_json::Value;
 use super::remote::Remote;
 use super::table::time;
 use crate::approve::{Requirement, Ticket, TicketState};
+use crate::cli::listing::Output;
 use crate::cli::terminal::say;
 use crate::clock::now;
 
@@ -43,15 +44,8 @@ enum ApprovalCommand {
         /// Goes on, and tells of each that comes.
         #[arg(long, short, conflicts_with = "json")]
         watch: bool,
-        /// How they are written.
-        #[arg(long, short, value_enum, default_value_t)]
-        output: Form,
-        /// Prints JSON: `-o json`.
-        #[arg(long, hide = true)]
-        json: bool,
-        /// Without the line that names the columns.
-        #[arg(long)]
-        no_headers: bool,
+        #[command(flatten)]
+        output: Output,
     },
     /// Shows a ticket: what would be done, by whom, from where, and who may answer.
     Show {
@@ -116,19 +110,6 @@ enum Wanted {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum Form {
-    /// In columns.
-    #[default]
-    Table,
-    /// In more columns.
-    Wide,
-    /// As the API has them.
-    Json,
-    /// Their ids.
-    Name,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 enum ShowForm {
     /// For people.
     #[default]
@@ -140,13 +121,14 @@ enum ShowForm {
 }
 
 impl Approval {
+    pub(super) fn is_read_at_length(&self) -> bool {
+        matches!(self.command, ApprovalCommand::List { watch: false, .. } | ApprovalCommand::Show { .. })
+    }
+
     pub(super) fn run(self) -> anyhow::Result<()> {
         let remote = Remote::open(self.kubeconfig)?;
         match self.command {
-            ApprovalCommand::List { state, watch, output, json, no_headers } => {
-                let form = if json { Form::Json } else { output };
-                list::list(&remote, state, form, !no_headers, watch)
-            }
+            ApprovalCommand::List { state, watch, output } => list::list(&remote, state, output, watch),
             ApprovalCommand::Show { id, output } => show::show(&remote, &id, output),
             ApprovalCommand::Approve { id, minutes, comment } => {
                 answer(&remote, &id, "approve", minutes.map(|minutes| minutes.saturating_mul(60)), comment)

@@ -6,10 +6,10 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Duration;
 
-use clap::ValueEnum;
 use serde_json::Value;
 
 use super::{address_of, operation_of};
+use crate::cli::listing::Form;
 use crate::cli::table::{printable, short, shortened};
 use crate::cli::terminal::{self, visible};
 use crate::policy::change::Change;
@@ -22,20 +22,6 @@ const MOST_OPEN: usize = 10_000;
 const NARROW: usize = 110;
 /// How often a log that is followed is looked at.
 const LOOK: Duration = Duration::from_millis(200);
-
-/// How events are written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(super) enum Form {
-    /// In columns; on a terminal no wider than it is.
-    #[default]
-    Table,
-    /// In columns, whole, with id, stage, session and address.
-    Wide,
-    /// As they are in the log, a line each.
-    Json,
-    /// The ids of operations.
-    Name,
-}
 
 /// How events are listed.
 pub(super) struct How {
@@ -103,7 +89,7 @@ impl Lister {
             Form::Table if self.is_narrow() => HEAD_OF_NARROW.to_owned(),
             Form::Table => HEAD.to_owned(),
             Form::Wide => format!("{HEAD_OF_WIDE}{HEAD}"),
-            Form::Json | Form::Name => return Ok(()),
+            Form::Json | Form::Yaml | Form::Name => return Ok(()),
         };
         if self.how.has_headers { writeln!(self.out, "{head}") } else { Ok(()) }
     }
@@ -164,6 +150,10 @@ impl Lister {
     fn write(&mut self, event: &Value, line: &[u8]) -> ControlFlow<()> {
         let text = match self.how.form {
             Form::Json => visible(&String::from_utf8_lossy(line)),
+            Form::Yaml => match serde_saphyr::to_string(event) {
+                Ok(text) => format!("---\n{}", visible(text.trim_end())),
+                Err(_) => return ControlFlow::Continue(()),
+            },
             Form::Name => match event["id"].as_str().map(printable) {
                 Some(id) if id != self.last => {
                     self.last.clone_from(&id);

@@ -15,10 +15,11 @@ use serde_json::Value;
 
 use super::place::Place;
 use super::table::printable;
+use crate::cli::listing::Output;
 use crate::cli::terminal::say;
 use crate::record::query::{self, Query};
 use crate::record::shown;
-use list::{Form, How};
+use list::How;
 use top::By;
 use which::Which;
 
@@ -45,12 +46,8 @@ enum AuditCommand {
   postern audit list --token ~/.kube/ci.kubeconfig    what was done with that credential
   postern audit list -f --status 5xx                  failures, as they happen")]
     List {
-        /// How events are written.
-        #[arg(long, short, value_enum, default_value_t)]
-        output: Form,
-        /// Without the line that names the columns.
-        #[arg(long)]
-        no_headers: bool,
+        #[command(flatten)]
+        output: Output,
         /// Goes on with what is written later.
         #[arg(long, short)]
         follow: bool,
@@ -74,9 +71,8 @@ enum AuditCommand {
         /// So many lines.
         #[arg(long, value_name = "COUNT", default_value_t = 20)]
         limit: usize,
-        /// Prints JSON, a line for each.
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        output: Output,
         #[command(flatten)]
         which: Box<Which>,
     },
@@ -86,9 +82,8 @@ enum AuditCommand {
     WhoSaw {
         /// `RESOURCE/NAME`.
         object: String,
-        /// Prints JSON, a line for each.
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        output: Output,
         #[command(flatten)]
         which: Box<Which>,
     },
@@ -118,6 +113,10 @@ enum AuditCommand {
 }
 
 impl Audit {
+    pub(super) fn is_read_at_length(&self) -> bool {
+        !matches!(self.command, AuditCommand::List { follow: true, .. } | AuditCommand::Verify { .. })
+    }
+
     pub(super) fn run(self) -> anyhow::Result<()> {
         let log = self.place.audit_file(self.file)?;
         let read = || format!("cannot read {}; give --file, or --config", log.display());
@@ -130,12 +129,12 @@ impl Audit {
                 verify::verify(&log, first, key, &witness)?;
             }
             AuditCommand::Show { id } => show(&log, &id)?,
-            AuditCommand::List { which, output, no_headers, follow, all, limit } => {
-                let how = How { form: output, has_headers: !no_headers, follows: follow, is_whole: all, limit };
+            AuditCommand::List { which, output, follow, all, limit } => {
+                let how = How { form: output.form(), has_headers: output.has_headers(), follows: follow, is_whole: all, limit };
                 list::list(&log, &which.query()?, how).with_context(read)?;
             }
-            AuditCommand::Top { by, which, limit, json } => top::top(&log, &which.query()?, by, limit, json).with_context(read)?,
-            AuditCommand::WhoSaw { object, which, json } => {
+            AuditCommand::Top { by, which, limit, output } => top::top(&log, &which.query()?, by, limit, output).with_context(read)?,
+            AuditCommand::WhoSaw { object, which, output } => {
                 if which.names_object() {
                     bail!("which object is meant is said once, as {object}: leave --name and --resource out");
                 }
@@ -144,7 +143,7 @@ impl Audit {
                 let namespace = query.namespace.clone();
                 // Lists over all namespaces, and without a name, are looked at too.
                 let query = Query { namespace: None, name: None, ..query };
-                who_saw::who_saw(&log, &resource, &name, namespace.as_deref(), query, json).with_context(read)?;
+                who_saw::who_saw(&log, &resource, &name, namespace.as_deref(), query, output).with_context(read)?;
             }
         }
         Ok(())

@@ -9,7 +9,7 @@ use clap::ValueEnum;
 use serde_json::{Value, json};
 
 use super::address_of;
-use crate::cli::table::{self, row};
+use crate::cli::listing::{Heads, Listed, Output};
 use crate::cli::terminal::say;
 use crate::mask::member;
 use crate::record::query::{self, Query, resource_of, stage_of, text_of};
@@ -46,7 +46,7 @@ struct Tally {
 }
 
 /// Counts operations that are asked for: each once, by its last event.
-pub(super) fn top(log: &Path, query: &Query, by: By, most: usize, as_json: bool) -> anyhow::Result<()> {
+pub(super) fn top(log: &Path, query: &Query, by: By, most: usize, output: Output) -> anyhow::Result<()> {
     let mut tallies: HashMap<String, Tally> = HashMap::new();
     let read = |line: &[u8]| {
         let stage = stage_of(line).filter(|stage| stage.is_last())?;
@@ -67,16 +67,17 @@ pub(super) fn top(log: &Path, query: &Query, by: By, most: usize, as_json: bool)
     let others = tallies.len().saturating_sub(most);
     tallies.truncate(most);
     let name = by.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
-    if as_json {
-        for (what, Tally { operations, refused }) in &tallies {
-            say!("{}", json!({name.as_str(): what, "operations": operations, "refused": refused}));
-        }
-        return Ok(());
-    }
-    let mut rows = vec![row(["OPERATIONS", "REFUSED", &name.to_uppercase()])];
-    rows.extend(tallies.iter().map(|(what, tally)| row([&tally.operations.to_string(), &tally.refused.to_string(), what])));
-    table::print(&rows);
-    if others > 0 {
+    let items: Vec<_> = tallies
+        .into_iter()
+        .map(|(what, Tally { operations, refused })| Listed {
+            whole: json!({name.as_str(): what, "operations": operations, "refused": refused}),
+            cells: vec![operations.to_string(), refused.to_string(), what.clone()],
+            wide: Vec::new(),
+            name: what,
+        })
+        .collect();
+    output.list(&Heads(&["OPERATIONS", "REFUSED", &name.to_uppercase()], &[]), &items)?;
+    if others > 0 && output.is_for_people() {
         say!("and {others} more; --limit shows them");
     }
     Ok(())

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::Context;
 use serde_json::{Value, json};
 
-use super::{address_of, printable};
-use crate::cli::table::{self, row};
+use super::address_of;
+use crate::cli::listing::{Heads, Listed, Output};
 use crate::cli::terminal::say;
 use crate::record::query::{self, Query, text_of};
 use crate::words::Stage;
@@ -45,7 +45,7 @@ fn shows(event: &Value) -> bool {
 }
 
 /// Tells who was shown `RESOURCE/NAME` of a namespace: of each caller, session and address how often in clear and how often with something hidden.
-pub(super) fn who_saw(log: &Path, resource: &str, name: &str, namespace: Option<&str>, query: Query, as_json: bool) -> anyhow::Result<()> {
+pub(super) fn who_saw(log: &Path, resource: &str, name: &str, namespace: Option<&str>, query: Query, output: Output) -> anyhow::Result<()> {
     let mut seers: BTreeMap<Seer, Seen> = BTreeMap::new();
     let query = Query { resource: Some(resource.to_owned()), ..query };
     let is_known = AtomicBool::new(false);
@@ -78,31 +78,32 @@ pub(super) fn who_saw(log: &Path, resource: &str, name: &str, namespace: Option<
         seen.last = text(&event["time"]);
         ControlFlow::Continue(())
     })?;
-    if as_json {
-        for ([username, issuer, source, session], seen) in &seers {
-            say!(
-                "{}",
-                json!({"username": username, "issuer": issuer, "source": source, "session": session, "clear": seen.clear, "masked": seen.masked,
-                "lists": seen.lists, "first": seen.first, "last": seen.last})
-            );
-        }
-        return Ok(());
-    }
-    if seers.is_empty() && !is_known.load(Ordering::Relaxed) {
+    if seers.is_empty() && output.is_for_people() && !is_known.load(Ordering::Relaxed) {
         say!("no event that fits is about {resource} at all: nobody was shown it, or it is called otherwise");
         return Ok(());
     }
-    if seers.is_empty() {
+    if seers.is_empty() && output.is_for_people() {
         say!("nobody was shown it; what is under way, as a watch that is open, is in the log when it ends");
         return Ok(());
     }
-    let mut rows = vec![row(["CLEAR", "MASKED", "IN LISTS", "LAST", "CALLER", "SOURCE", "SESSION"])];
-    for ([username, _, source, session], seen) in &seers {
-        let [clear, masked, lists] = [seen.clear, seen.masked, seen.lists].map(|count| count.to_string());
-        let last = printable(seen.last.get(..19).unwrap_or(&seen.last)).replace('T', " ");
-        rows.push(row([&clear, &masked, &lists, &last, username, source, session]));
+    let items: Vec<_> = seers
+        .into_iter()
+        .map(|([username, issuer, source, session], seen)| {
+            let [clear, masked, lists] = [seen.clear, seen.masked, seen.lists].map(|count| count.to_string());
+            let last = seen.last.get(..19).unwrap_or(&seen.last).replace('T', " ");
+            Listed {
+                whole: json!({"username": &username, "issuer": &issuer, "source": &source, "session": &session, "clear": seen.clear,
+                    "masked": seen.masked, "lists": seen.lists, "first": &seen.first, "last": &seen.last}),
+                cells: vec![clear, masked, lists, last, username.clone(), source, session],
+                wide: vec![seen.first, issuer],
+                name: username,
+            }
+        })
+        .collect();
+    output.list(&Heads(&["CLEAR", "MASKED", "IN LISTS", "LAST", "CALLER", "SOURCE", "SESSION"], &["FIRST", "ISSUER"]), &items)?;
+    if !output.is_for_people() {
+        return Ok(());
     }
-    table::print(&rows);
     say!(
         "\nCLEAR and MASKED: by name, with nothing hidden in it, or something. IN LISTS: lists and watches that had it in them if it was there then and fitted"
     );

@@ -1,9 +1,9 @@
 //! `postern policy bench`: what calls of a module cost.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -13,13 +13,25 @@ use crate::cli::terminal::say;
 use crate::policy::contract::Output;
 use crate::policy::{Call, Hook, Policy, Surroundings};
 use crate::rehearse::Stage;
+use crate::rehearse::cases::CaseFile;
 use crate::rehearse::given::{RehearsedOperation, Wanted};
 
 /// Measures what calls of a module cost.
+///
+/// It is asked about an operation that its own rules match, with a body and objects beside it that are much like others; --cases has it asked about one of yours.
 #[derive(Args)]
+#[command(after_help = "Examples:
+  postern policy bench my-policy.wasm
+  postern policy bench my-policy.wasm --cases cases.yaml --case 'nor many at once'")]
 pub struct Bench {
     /// The module, `NAME.wasm`, with `NAME.yaml` beside it where it needs settings.
     file: PathBuf,
+    /// A file of cases: it is asked about the operation of the first that it is asked about at all.
+    #[arg(long, value_name = "FILE")]
+    cases: Option<PathBuf>,
+    /// The name of another of them.
+    #[arg(long, value_name = "NAME", requires = "cases")]
+    case: Option<String>,
     /// Seconds for each hook.
     #[arg(long, default_value_t = 2.0)]
     seconds: f64,
@@ -65,7 +77,10 @@ impl Bench {
         let loaded = began.elapsed();
         let pace =
             Pace { time: Duration::from_secs_f64(self.seconds), pause: Duration::from_secs_f64(self.pause.clamp(0.0, 1000.0) / 1e3) };
-        let given = sample().given(None, Surroundings::default())?;
+        let given = match &self.cases {
+            Some(file) => self.chosen(&policy, file)?,
+            None => sampled(&policy)?,
+        };
         let mut measured = Vec::new();
         if policy.has(Hook::OnRequest) {
             measured.push(measure(Hook::OnRequest, pace, || {
@@ -100,6 +115,8 @@ impl Bench {
             say!("{}", serde_json::to_string_pretty(&told)?);
             return Ok(());
         }
+        let asked = given.operation.resource_path().unwrap_or_else(|| given.operation.path.clone());
+        say!("asked about: {} {asked}{}", given.operation.verb, if given.body.is_some() { ", with a body" } else { "" });
         say!("loaded in {:.0} ms; compiled code is kept, so a second time takes less", loaded.as_secs_f64() * 1e3);
         let mut rows = vec![row(["HOOK", "CALLS/S", "P50", "P99", "MEMORY"])];
         rows.extend(measured.iter().map(|m| {
@@ -108,6 +125,28 @@ impl Bench {
         }));
         table::print(&rows);
         Ok(())
+    }
+}
+
+impl Bench {
+    /// The operation of a case: of the one that is named, or the first that the policy is asked about.
+    fn chosen(&self, policy: &Policy, file: &Path) -> anyhow::Result<RehearsedOperation> {
+        let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+        let cases = CaseFile::parse(&text).with_context(|| file.display().to_string())?.cases;
+        for case in &cases {
+            if self.case.as_ref().is_some_and(|name| *name != case.name) {
+                continue;
+            }
+            let given = case.given()?;
+            if self.case.is_some() || policy.matches(&given.operation) {
+                return Ok(given);
+            }
+        }
+        let names: Vec<&str> = cases.iter().map(|case| case.name.as_str()).collect();
+        match &self.case {
+            Some(name) => bail!("{}: there is no case {name:?}; there are {}", file.display(), names.join(", ")),
+            None => bail!("{}: the policy is asked about none of the cases", file.display()),
+        }
     }
 }
 
@@ -145,7 +184,14 @@ fn measure(hook: Hook, pace: Pace, mut call: impl FnMut() -> Result<usize, Strin
 
 /// on-chunk is called again and again in one instance.
 fn chunks(stage: &Stage, policy: &std::sync::Arc<Policy>, given: &RehearsedOperation, pace: Pace) -> anyhow::Result<Measured> {
-    let exec = Wanted { command: vec!["cat".into(), "log".into()], resource: "pods/exec".into(), verb: "create".into(), ..sample() };
+    let exec = Wanted {
+        command: vec!["cat".into(), "log".into()],
+        resource: "pods/exec".into(),
+        verb: "create".into(),
+        namespace: Some("default".into()),
+        name: Some("web".into()),
+        ..Wanted::default()
+    };
     let exec = exec.given(None, Surroundings::default()).unwrap_or(RehearsedOperation {
         operation: given.operation.clone(),
         subject: given.subject.clone(),
@@ -160,14 +206,42 @@ fn chunks(stage: &Stage, policy: &std::sync::Arc<Policy>, given: &RehearsedOpera
     measure(Hook::OnChunk, pace, || live.on_chunk(Output::Stdout, piece.as_bytes()).map(|_| answer.memory))
 }
 
-fn sample() -> Wanted {
-    Wanted {
-        verb: "get".into(),
-        resource: "secrets".into(),
-        namespace: Some("default".into()),
-        name: Some("db".into()),
-        ..Wanted::default()
+/// What it is asked about where nobody says: the first rule that names something says what, `get secrets` where none does.
+fn sampled(policy: &Policy) -> anyhow::Result<RehearsedOperation> {
+    let rules = &policy.manifest.rules;
+    let first =
+        |texts: &[String], otherwise: &str| texts.iter().find(|text| !text.contains('*')).map_or(otherwise, String::as_str).to_owned();
+    let rule = rules.first();
+    let verb = rule.map_or("get".to_owned(), |rule| first(&rule.verbs, "get"));
+    let mut resource = rule.map_or("secrets".to_owned(), |rule| first(&rule.resources, "secrets"));
+    let group = rule.map_or(String::new(), |rule| first(&rule.api_groups, ""));
+    if !group.is_empty() && !resource.contains('.') {
+        let (name, subresource) = resource.split_once('/').map_or((resource.as_str(), None), |(name, of)| (name, Some(of)));
+        resource = format!("{name}.{group}{}", subresource.map(|of| format!("/{of}")).unwrap_or_default());
     }
+    let is_stream = resource.ends_with("/exec") || resource.ends_with("/attach");
+    let wanted = Wanted {
+        command: if is_stream { vec!["ls".into()] } else { Vec::new() },
+        namespace: Some(rule.map_or("default".to_owned(), |rule| first(&rule.namespaces, "default"))),
+        name: Some("web".into()),
+        verb: verb.clone(),
+        resource,
+        ..Wanted::default()
+    };
+    let body = (matches!(verb.as_str(), "create" | "update" | "patch") && !is_stream).then(sample_object);
+    let around = || Some(std::sync::Arc::new(sample_object()));
+    let surroundings = Surroundings { namespace: around(), stored: around(), pod: around(), only_asks: false };
+    wanted.given(body.as_ref(), surroundings)
+}
+
+/// An object much like others.
+fn sample_object() -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "web", "namespace": "default", "labels": {"app": "web", "team": "shop"}, "annotations": {"example.com/note": "a note"}},
+        "spec": {"containers": [{"name": "main", "image": "registry.example/web:1.2.3", "env": [{"name": "MODE", "value": "production"}]}]},
+    })
 }
 
 fn secret() -> Value {

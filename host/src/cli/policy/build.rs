@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 
@@ -26,6 +28,8 @@ pub enum Language {
 
 /// Bytes of a C or Zig policy's stack: Zig's own default of 16 MiB would be memory of every instance.
 const STACK: &str = "131072";
+/// A tool that takes longer is told of.
+const SILENT: Duration = Duration::from_secs(2);
 const WASM: &str = "wasm32-unknown-unknown";
 /// The version of componentize-py that the templates were tried with.
 const COMPONENTIZE_PY: &str = "componentize-py==0.25.1";
@@ -282,7 +286,18 @@ fn run(command: &mut Command, what: &str) -> anyhow::Result<()> {
 
 /// What a tool prints; when it fails all that it said is the error.
 fn output(command: &mut Command, what: &str) -> anyhow::Result<Vec<u8>> {
-    let output = command.stdin(Stdio::null()).output().with_context(|| format!("{what} cannot be run"))?;
+    let (ends, ended) = mpsc::channel::<()>();
+    let output = std::thread::scope(|scope| {
+        scope.spawn(move || {
+            if ended.recv_timeout(SILENT) == Err(mpsc::RecvTimeoutError::Timeout) {
+                eprintln!("{what} ... (the first time takes the longest)");
+            }
+        });
+        let output = command.stdin(Stdio::null()).output();
+        drop(ends);
+        output
+    });
+    let output = output.with_context(|| format!("{what} cannot be run"))?;
     if output.status.success() {
         return Ok(output.stdout);
     }

@@ -8,6 +8,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::{list, name_of, read};
+use crate::cli::listing::Output;
 use crate::cli::table::printable;
 use crate::cli::terminal::say;
 use crate::config::Policies;
@@ -44,8 +45,7 @@ fn directory(directory: PathBuf) -> anyhow::Result<()> {
     let policies = Policies { directory: Some(directory), ..Policies::default() };
     let opened = Stage::with(&policies).and_then(|stage| stage.directory(&policies, &scratch, true));
     let _ = std::fs::remove_dir_all(scratch);
-    list::print(&PolicyReport::of(&opened?.current()).policies);
-    Ok(())
+    list::print(&PolicyReport::of(&opened?.current()).policies, Output::default())
 }
 
 fn file(file: &Path) -> anyhow::Result<()> {

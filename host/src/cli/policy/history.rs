@@ -8,8 +8,9 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::cli::filter;
+use crate::cli::listing::{Heads, Listed, Output};
 use crate::cli::place::Place;
-use crate::cli::table::{self, printable, row, short};
+use crate::cli::table::short;
 use crate::cli::terminal::say;
 use crate::policy::change::{Change, InForce, Version, changes};
 use crate::record::query::{self, Query};
@@ -36,9 +37,8 @@ pub struct History {
     /// One of several clusters, with policies of its own.
     #[arg(long)]
     cluster: Option<String>,
-    /// Prints JSON, a line for each.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
     /// The log, where no configuration says.
     #[arg(long)]
     file: Option<std::path::PathBuf>,
@@ -89,61 +89,65 @@ impl History {
             return self.state(in_force, is_named);
         }
         lines.retain(|line| is_named(&line.change.name));
-        self.told(&lines);
-        Ok(())
+        self.told(lines)
     }
 
     /// What has changed.
-    fn told(&self, lines: &[Line]) {
-        if self.json {
-            for Line { time, cluster, change } in lines {
-                say!(
-                    "{}",
-                    json!({"time": time, "cluster": cluster, "name": change.name, "what": change.what(), "before": change.before, "after": change.after})
-                );
-            }
-            return;
-        }
-        if lines.is_empty() {
+    fn told(&self, lines: Vec<Line>) -> anyhow::Result<()> {
+        if lines.is_empty() && self.output.is_for_people() {
             say!("no changes");
-            return;
+            return Ok(());
         }
         let has_clusters = lines.iter().any(|line| !line.cluster.is_empty());
-        let mut rows = vec![row(["TIME (UTC)", "POLICY", "WHAT", "BEFORE", "AFTER", "MODE"])];
-        rows.extend(lines.iter().map(|Line { time, change, .. }| {
-            let [before, after] =
-                [&change.before, &change.after].map(|version| version.as_ref().map_or("-".to_owned(), |it| short(&it.digest)));
-            row([&moment(time), &change.name, change.what(), &before, &after, &mode(change.after.as_ref())])
-        }));
-        if has_clusters {
-            rows[0].insert(1, "CLUSTER".to_owned());
-            rows.iter_mut().skip(1).zip(lines).for_each(|(row, line)| row.insert(1, printable(&line.cluster)));
-        }
-        table::print(&rows);
+        let digest = |version: &Option<Version>| version.as_ref().map_or("-".to_owned(), |it| short(&it.digest));
+        let items: Vec<_> = lines
+            .into_iter()
+            .map(|Line { time, cluster, change }| Listed {
+                whole: json!({"time": &time, "cluster": &cluster, "name": &change.name, "what": change.what(), "before": &change.before,
+                    "after": &change.after}),
+                cells: [
+                    moment(&time),
+                    change.name.clone(),
+                    change.what().to_owned(),
+                    digest(&change.before),
+                    digest(&change.after),
+                    mode(change.after.as_ref()),
+                ]
+                .into_iter()
+                .chain(has_clusters.then(|| dashed(cluster)))
+                .collect(),
+                wide: Vec::new(),
+                name: change.name,
+            })
+            .collect();
+        let heads = ["TIME (UTC)", "POLICY", "WHAT", "BEFORE", "AFTER", "MODE"].into_iter().chain(has_clusters.then_some("CLUSTER"));
+        self.output.list(&Heads(&heads.collect::<Vec<_>>(), &[]), &items)
     }
 
     /// What was in force.
     fn state(&self, in_force: HashMap<String, (String, Vec<InForce>)>, is_named: impl Fn(&str) -> bool) -> anyhow::Result<()> {
         let mut all: Vec<_> = in_force.into_iter().collect();
         all.sort_by(|one, other| one.0.cmp(&other.0));
-        let mut rows = vec![row(["CLUSTER", "POLICY", "DIGEST", "MODULE", "SETTINGS", "MODE", "TOLD (UTC)"])];
+        let mut items = Vec::new();
         for (cluster, (time, policies)) in all {
-            for InForce { name, version } in policies.into_iter().filter(|policy| is_named(&policy.name)) {
-                if self.json {
-                    say!("{}", json!({"time": time, "cluster": cluster, "name": name, "version": version}));
-                }
-                let cluster = if cluster.is_empty() { "-" } else { &cluster };
-                let [digest, module, settings] = [&version.digest, &version.module, &version.settings].map(|digest| short(digest));
-                rows.push(row([cluster, &name, &digest, &module, &settings, &mode(Some(&version)), &moment(&time)]));
-            }
+            items.extend(policies.into_iter().filter(|policy| is_named(&policy.name)).map(|InForce { name, version }| Listed {
+                whole: json!({"time": &time, "cluster": &cluster, "name": &name, "version": &version}),
+                cells: vec![name.clone(), short(&version.digest), mode(Some(&version)), moment(&time), dashed(cluster.clone())],
+                wide: vec![short(&version.module), short(&version.settings)],
+                name,
+            }));
         }
-        match (self.json, rows.len()) {
-            (true, _) => {}
-            (false, 1) => say!("nothing was in force, or the log does not go back so far"),
-            (false, _) => table::print(&rows),
+        if items.is_empty() && self.output.is_for_people() {
+            say!("nothing was in force, or the log does not go back so far");
+            return Ok(());
         }
-        Ok(())
+        self.output.list(&Heads(&["POLICY", "DIGEST", "MODE", "TOLD (UTC)", "CLUSTER"], &["MODULE", "SETTINGS"]), &items)
     }
+}
+
+/// Of a gateway with one cluster none is told.
+fn dashed(cluster: String) -> String {
+    if cluster.is_empty() { "-".to_owned() } else { cluster }
 }
 
 fn mode(version: Option<&Version>) -> String {

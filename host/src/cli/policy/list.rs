@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 
 use super::super::remote::Remote;
-use super::super::table::{self, printable, row};
+use super::super::table::{self, printable};
 use crate::api::{Policies, PolicyDirectory};
+use crate::cli::listing::{Heads, Listed, Output};
 use crate::cli::terminal::say;
 use crate::config::Config;
 use crate::policy::grants::Capability;
@@ -20,7 +21,7 @@ const LOOK: Duration = Duration::from_millis(200);
 const SETTLED: Duration = Duration::from_millis(1500);
 
 /// The same at a gateway.
-pub(super) fn list_of(remote: &Remote, wait: Option<u64>, as_json: bool) -> anyhow::Result<()> {
+pub(super) fn list_of(remote: &Remote, wait: Option<u64>, output: Output) -> anyhow::Result<()> {
     let mut policies: Policies = remote.get("/postern/v1/policies", &[])?;
     if wait.is_some() {
         // What was put there a moment ago is taken up by then, or compiled.
@@ -30,20 +31,19 @@ pub(super) fn list_of(remote: &Remote, wait: Option<u64>, as_json: bool) -> anyh
         policies = remote.get("/postern/v1/policies", &[])?;
         Ok(policies.directories.iter().find_map(|directory| compiling(&directory.report)))
     })?;
-    if as_json {
-        say!("{}", serde_json::to_string_pretty(&policies)?);
+    if output.whole(&policies)? {
         return Ok(());
     }
     for PolicyDirectory { cluster, report } in policies.directories {
-        if let Some(cluster) = cluster {
+        if let Some(cluster) = cluster.filter(|_| output.is_for_people()) {
             say!("of the cluster {}:", printable(&cluster));
         }
-        show(&report);
+        show(&report, output)?;
     }
     Ok(())
 }
 
-pub(super) fn list(config: &Config, cluster: Option<&str>, wait: Option<u64>, as_json: bool) -> anyhow::Result<()> {
+pub(super) fn list(config: &Config, cluster: Option<&str>, wait: Option<u64>, output: Output) -> anyhow::Result<()> {
     let (policies, data) = config.policies_of(cluster)?;
     let file = PolicyReport::file(&data);
     let read = || {
@@ -56,12 +56,10 @@ pub(super) fn list(config: &Config, cluster: Option<&str>, wait: Option<u64>, as
         None => Ok(None),
     })?;
     let report = read()?;
-    if as_json {
-        say!("{}", serde_json::to_string_pretty(&report)?);
+    if output.whole(&report)? {
         return Ok(());
     }
-    show(&report);
-    Ok(())
+    show(&report, output)
 }
 
 /// Waits as long as is said for what lacks not to lack any more.
@@ -121,71 +119,63 @@ fn is_there(locked: &Locked, path: &Path) -> bool {
     }
 }
 
-fn show(report: &PolicyReport) {
-    say!("as the gateway told at {}; all together {}", report.time, report.bundle);
-    print(&report.policies);
-    if let Some(missing) = report.missing.first() {
+fn show(report: &PolicyReport, output: Output) -> anyhow::Result<()> {
+    if output.is_for_people() {
+        say!("as the gateway told at {}; all together {}", report.time, report.bundle);
+    }
+    print(&report.policies, output)?;
+    if let Some(missing) = report.missing.first().filter(|_| output.is_for_people()) {
         say!("nothing passes: the required policy {missing} is missing or broken");
     }
+    Ok(())
 }
 
-/// A table of policies; below it why some do not load.
-pub(super) fn print(lines: &[Line]) {
-    let mut rows = vec![row([
-        "NAME",
-        "STATE",
-        "VERSION",
-        "DIGEST",
-        "SIGNER",
-        "MODE",
-        "ON-FAILURE",
-        "SEES",
-        "CALLS",
-        "MASK",
-        "BLOCK",
-        "APPROVAL",
-        "FAILED",
-        "P99",
-        "SUMMARY",
-    ])];
-    for line in lines {
-        let (mode, on_failure) = (format!("{:?}", line.mode).to_lowercase(), format!("{:?}", line.on_failure).to_lowercase());
-        let digest = table::short(&line.digest);
-        let [calls, mask, block, approval, failed] = [
-            line.counts.calls,
-            line.counts.mask,
-            line.counts.block + line.counts.terminate,
-            line.counts.require_approval,
-            line.counts.failed,
-        ]
-        .map(|count| count.to_string());
-        let signer = line.signer.as_deref().unwrap_or("-");
-        rows.push(row([
-            &line.name,
-            line.state.name(),
-            &line.version,
-            &digest,
-            signer,
-            &mode,
-            &on_failure,
-            &sees(&line.granted),
-            &calls,
-            &mask,
-            &block,
-            &approval,
-            &failed,
-            &duration(line.counts.p99),
-            &line.summary,
-        ]));
-    }
-    table::print(&rows);
-    for line in lines {
+/// What is told of each policy.
+const COLUMNS: [&str; 9] = ["NAME", "STATE", "VERSION", "MODE", "CALLS", "MASK", "BLOCK", "FAILED", "SUMMARY"];
+const MORE_COLUMNS: [&str; 6] = ["DIGEST", "SIGNER", "ON-FAILURE", "SEES", "APPROVAL", "P99"];
+
+/// Lists policies; below them why some do not load.
+pub(super) fn print(lines: &[Line], output: Output) -> anyhow::Result<()> {
+    let items = lines.iter().map(listed).collect::<anyhow::Result<Vec<_>>>()?;
+    output.list(&Heads(&COLUMNS, &MORE_COLUMNS), &items)?;
+    for line in lines.iter().filter(|_| output.is_for_people()) {
         if let Some(since) = &line.compiling_since {
             say!("{} is being compiled since {}", line.name, printable(since));
         } else if let Some(error) = &line.error {
             say!("{} does not load: {}", line.name, printable(error));
         }
     }
+    Ok(())
+}
+
+fn listed(line: &Line) -> anyhow::Result<Listed> {
+    let counts = &line.counts;
+    let [calls, mask, block, approval, failed] =
+        [counts.calls, counts.mask, counts.block + counts.terminate, counts.require_approval, counts.failed].map(|count| count.to_string());
+    let mode = format!("{:?}", line.mode).to_lowercase();
+    Ok(Listed {
+        name: line.name.clone(),
+        whole: serde_json::to_value(line)?,
+        cells: vec![
+            line.name.clone(),
+            line.state.name().to_owned(),
+            line.version.clone(),
+            mode,
+            calls,
+            mask,
+            block,
+            failed,
+            line.summary.clone(),
+        ],
+        wide: vec![
+            table::short(&line.digest),
+            line.signer.clone().unwrap_or_else(|| "-".to_owned()),
+            format!("{:?}", line.on_failure).to_lowercase(),
+            sees(&line.granted),
+            approval,
+            duration(line.counts.p99),
+        ],
+    })
 }
 
 /// What a policy may see and do, in a word or two.

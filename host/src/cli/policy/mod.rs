@@ -13,6 +13,8 @@ mod history;
 mod list;
 #[cfg(feature = "authoring")]
 mod new;
+#[cfg(all(test, feature = "authoring"))]
+mod new_tests;
 mod recorded;
 #[cfg(feature = "authoring")]
 mod replay;
@@ -26,6 +28,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use clap::Subcommand;
 
+use crate::cli::listing::Output;
 use crate::cli::place::Configured;
 use crate::cli::remote::Remote;
 use crate::cli::table;
@@ -97,13 +100,16 @@ pub enum PolicyCommand {
         /// Waits until what is in the directory now is in force, or is known not to load; for so many seconds, two minutes unless said.
         #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "120")]
         wait: Option<u64>,
-        /// Prints JSON.
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        output: Output,
     },
 }
 
 impl PolicyCommand {
+    pub(super) fn is_read_at_length(&self) -> bool {
+        matches!(self, Self::History(_) | Self::List { wait: None, .. } | Self::Explain(_) | Self::Inspect { .. })
+    }
+
     pub(super) fn run(self) -> anyhow::Result<()> {
         match self {
             #[cfg(feature = "authoring")]
@@ -132,9 +138,9 @@ impl PolicyCommand {
             Self::Pull(pull) => pull.run(),
             Self::Lock(lock) => lock.run(),
             Self::History(history) => history.run(),
-            Self::List { configured, kubeconfig, cluster, wait, json } => match (kubeconfig, configured.found()) {
-                (None, Some(config)) => list::list(&Config::load(&config)?, cluster.as_deref(), wait, json),
-                (kubeconfig, _) => list::list_of(&Remote::open(kubeconfig)?, wait, json),
+            Self::List { configured, kubeconfig, cluster, wait, output } => match (kubeconfig, configured.found()) {
+                (None, Some(config)) => list::list(&Config::load(&config)?, cluster.as_deref(), wait, output),
+                (kubeconfig, _) => list::list_of(&Remote::open(kubeconfig)?, wait, output),
             },
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io::Write;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -17,6 +17,7 @@ use super::list::sees;
 use super::tell_written;
 use crate::cli::terminal::say;
 use crate::config::Config;
+use crate::policy::grants::Capability;
 use crate::policy::{Hook, Policy};
 use crate::record::query::{self, Query};
 use crate::record::session::format::Kind;
@@ -60,6 +61,10 @@ pub(super) fn operations(place: &RecordingSource, sessions: &[String]) -> anyhow
         if count == 0 {
             bail!("there are no recordings of {session}; `postern session list` shows sessions");
         }
+        // What is in the gateway's memory alone is none of a recording. A gateway of before has none.
+        for kept in place.recent_bodies(session).unwrap_or_default() {
+            bodies.entry((kept.id, true)).or_insert_with(|| kept.body.to_string().into_bytes());
+        }
         entries.sort_by_key(TimelineItem::micros);
         for entry in entries {
             let chunks = match &entry {
@@ -91,6 +96,39 @@ fn output(recorded: &Recorded) -> Vec<(&'static str, Vec<u8>)> {
         .collect()
 }
 
+/// What a policy would have to read of an operation, and was not kept: what it says without is no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lack {
+    /// The body of its request.
+    Body,
+    /// The objects beside it.
+    Objects,
+}
+
+impl Lack {
+    /// What a policy lacks to be asked.
+    pub(super) fn of(policy: &Policy, given: &RehearsedOperation) -> Option<Self> {
+        let operation = &given.operation;
+        if !policy.matches(operation) {
+            return None;
+        }
+        // Of a delete the body is its options, which few read.
+        let is_written = matches!(operation.verb.as_str(), "create" | "update" | "patch") && operation.command.is_none();
+        if is_written && given.body.is_none() && policy.granted.contains(&Capability::Bodies) {
+            return Some(Self::Body);
+        }
+        (!policy.manifest.needs.is_empty()).then_some(Self::Objects)
+    }
+
+    /// In words.
+    fn why(self) -> &'static str {
+        match self {
+            Self::Body => "it reads the body, which was not kept (sessions.bodies, sessions.recentBodies)",
+            Self::Objects => "it needs objects beside the operation, which no recording has",
+        }
+    }
+}
+
 /// What a policy answered, as the event has it; not-asked where others were asked and it was not.
 pub(super) fn answered(event: &Value, policy: &str) -> Option<Said> {
     let answers = event["policies"].as_array()?;
@@ -112,6 +150,9 @@ pub struct Explain {
     id: String,
     #[command(flatten)]
     configured: Configured,
+    /// A kubeconfig of the gateway with an auditor's credential: bodies that it has in memory (sessions.recentBodies) are asked of it.
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
 }
 
 impl Explain {
@@ -119,7 +160,10 @@ impl Explain {
         let file = self.configured.file()?;
         let config = Config::load(&file)?;
         let event = event_of(&config.audit_file(), &self.id)?;
-        let place = RecordingSource::open(Some(&file), None, None)?;
+        let place = match self.kubeconfig {
+            Some(kubeconfig) => RecordingSource::open(None, None, Some(kubeconfig))?,
+            None => RecordingSource::open(Some(&file), None, None)?,
+        };
         let body = match event["session"].as_str() {
             Some(session) => operations(&place, &[session.to_owned()])
                 .unwrap_or_default()
@@ -144,10 +188,15 @@ impl Explain {
             text(&event["verdict"])
         )?;
         let mut rows = vec![row(["POLICY", "THEN", "NOW", "WHY"])];
-        let mut differs = Vec::new();
+        let (mut differs, mut unknown) = (Vec::new(), Vec::new());
         for policy in policies {
-            let said = stage.decide(std::slice::from_ref(policy), &given).said();
             let then = answered(&event, &policy.name).unwrap_or(Said { verdict: "not-asked".into(), ..Said::default() });
+            if let Some(lack) = Lack::of(policy, &given) {
+                rows.push(row([&policy.name, &then.verdict, "unknown", lack.why()]));
+                unknown.push(policy.name.clone());
+                continue;
+            }
+            let said = stage.decide(std::slice::from_ref(policy), &given).said();
             rows.push(row([&policy.name, &then.verdict, &said.verdict, &why(policy, &given, &said)]));
             if then.verdict != said.verdict || then.reason.is_some() && !same_reason(&then, &said) {
                 differs.push(policy.name.clone());
@@ -165,7 +214,8 @@ impl Explain {
         drop(out);
         table::print(&rows);
         tell_written(&stage);
-        let now = stage.decide(policies, &given).said();
+        let asked: Vec<_> = policies.iter().filter(|policy| !unknown.contains(&policy.name)).cloned().collect();
+        let now = stage.decide(&asked, &given).said();
         let digests = |answer: &Value| {
             policies.iter().any(|policy| answer["policy"] == policy.name.as_str() && answer["digest"] != policy.digest.as_str())
         };
@@ -175,13 +225,14 @@ impl Explain {
         if !changed.is_empty() {
             say!("module or settings have changed since then: {}", changed.join(", "));
         }
-        if body.is_none() && event["verb"].as_str().is_some_and(|verb| matches!(verb, "create" | "update" | "patch")) {
-            say!("the body of the request was not kept (sessions.bodies): policies that read it were asked without one");
+        say!("counters begin at nothing here, claims of its token were not kept");
+        if !unknown.is_empty() {
+            say!("not asked, as what they read was not kept: {}", unknown.join(", "));
         }
-        say!("counters begin at nothing here, objects beside the operation and claims of its token were not kept");
+        let now = if unknown.is_empty() { "" } else { "without those " }.to_owned() + &now.verdict;
         match differs.is_empty() {
-            true => say!("today's answer is the same: {}", now.verdict),
-            false => say!("today's answer: {}; what differs: {}", now.verdict, differs.join(", ")),
+            true => say!("today's answer is the same: {now}"),
+            false => say!("today's answer: {now}; what differs: {}", differs.join(", ")),
         }
         Ok(())
     }

@@ -12,10 +12,9 @@ use super::super::table::{self, printable, row};
 use super::capture::Where;
 use super::check::{hooks, needs, rule_text, some};
 use super::list::sees;
-use super::recorded::{answered, operations};
+use super::recorded::{Lack, answered, operations};
 use super::{load, name_of, read, tell_written, test};
 use crate::policy::Policy;
-use crate::policy::grants::Capability;
 use crate::policy::module;
 use crate::rehearse::{Said, Stage, recorded};
 
@@ -65,16 +64,21 @@ impl Replay {
         }
         sessions.sort();
         sessions.dedup();
-        let (mut all, mut same, mut unread, mut unknown) = (0u64, 0u64, 0u64, 0u64);
+        let (mut all, mut same, mut unread, mut alone, mut unknown) = (0u64, 0u64, 0u64, 0u64, 0u64);
         let mut groups: BTreeMap<[String; 4], Group> = BTreeMap::new();
         for kept in operations(&place, &sessions)? {
             let Ok(given) = recorded::given(&kept.event, kept.request.as_deref()) else { continue };
             all += 1;
-            let writes = matches!(given.operation.verb.as_str(), "create" | "update" | "patch") && given.operation.command.is_none();
-            let reads = |policy: &Policy| policy.granted.contains(&Capability::Bodies) && policy.matches(&given.operation);
-            if writes && kept.request.is_none() && (reads(&policy) || beside.as_ref().is_some_and(|beside| reads(beside))) {
-                unread += 1;
-                continue;
+            match Lack::of(&policy, &given).or_else(|| Lack::of(beside.as_ref()?, &given)) {
+                Some(Lack::Body) => {
+                    unread += 1;
+                    continue;
+                }
+                Some(Lack::Objects) => {
+                    alone += 1;
+                    continue;
+                }
+                None => {}
             }
             let now = stage.decide(std::slice::from_ref(&policy), &given).said();
             let then = match &beside {
@@ -105,20 +109,25 @@ impl Replay {
                 group.reason = now.reason.or(then.reason).unwrap_or_default();
             }
         }
-        let changed = all - same - unread;
+        let changed = all - same - unread - alone;
         let mut groups: Vec<_> = groups.into_iter().collect();
         groups.sort_by_key(|(_, group)| std::cmp::Reverse(group.count));
         if self.json {
             let list = groups.iter().map(|([change, verb, resource, caller], group)| {
                 serde_json::json!({"count": group.count, "change": change, "verb": verb, "resource": resource, "caller": caller, "example": group.example, "reason": group.reason})
             });
-            let told = serde_json::json!({"operations": all, "same": same, "changed": changed, "withoutBody": unread, "groups": list.collect::<Vec<_>>()});
+            let told = serde_json::json!({"operations": all, "same": same, "changed": changed, "withoutBody": unread, "withoutObjects": alone, "groups": list.collect::<Vec<_>>()});
             println!("{}", serde_json::to_string_pretty(&told)?);
             return self.judged(changed);
         }
         println!("{all} operations of {} sessions: {same} answered the same, {changed} otherwise", sessions.len());
         if unread > 0 {
-            println!("{unread} could not be asked about: the policy reads bodies, and theirs were not kept (sessions.bodies)");
+            println!(
+                "{unread} could not be asked about: the policy reads bodies, and theirs were not kept (sessions.bodies, sessions.recentBodies)"
+            );
+        }
+        if alone > 0 {
+            println!("{alone} could not be asked about: the policy needs objects beside an operation, and no recording has them");
         }
         if unknown > 0 && unknown == all {
             println!("no rule of the policy matches any of them");

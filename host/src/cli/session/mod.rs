@@ -16,7 +16,8 @@ use clap::{Args, Subcommand, ValueEnum};
 use super::audit::operation_of;
 use super::filter;
 use super::place::Place;
-use super::table::{self, printable, row};
+use super::table::{self, printable};
+use crate::cli::listing::{Heads, Listed, Output};
 use crate::cli::terminal::say;
 use crate::clock::timestamp_of;
 use crate::record::session::format::Kind;
@@ -42,15 +43,8 @@ enum SessionCommand {
     List {
         #[command(flatten)]
         filter: Which,
-        /// How they are written.
-        #[arg(long, short, value_enum, default_value_t)]
-        output: Form,
-        /// Prints JSON, a line for each session: `-o json`.
-        #[arg(long, hide = true)]
-        json: bool,
-        /// Without the line that names the columns.
-        #[arg(long)]
-        no_headers: bool,
+        #[command(flatten)]
+        output: Output,
     },
     /// Shows what was done in a session, in order: all of it, or what is asked for.
     #[command(after_help = "Examples:
@@ -111,18 +105,6 @@ enum SessionCommand {
     },
 }
 
-/// How sessions are listed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum Form {
-    /// In columns.
-    #[default]
-    Table,
-    /// As the API has them, a line each.
-    Json,
-    /// Their ids.
-    Name,
-}
-
 /// How a session is shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 enum ShowForm {
@@ -176,12 +158,14 @@ struct What {
 }
 
 impl Session {
+    pub(super) fn is_read_at_length(&self) -> bool {
+        matches!(self.command, SessionCommand::List { .. } | SessionCommand::Show { .. } | SessionCommand::Search { .. })
+    }
+
     pub(super) fn run(self) -> anyhow::Result<()> {
         let place = RecordingSource::of(&self.place, self.kubeconfig)?;
         match self.command {
-            SessionCommand::List { filter, output, json, no_headers } => {
-                list(&place, &filter.filter()?, if json { Form::Json } else { output }, !no_headers)
-            }
+            SessionCommand::List { filter, output } => list(&place, &filter.filter()?, output),
             SessionCommand::Show { session, what, text, output, bodies } => {
                 show(&place, &place.session(&session)?, &Filter { text, ..what.filter()? }, output, bodies)
             }
@@ -223,35 +207,28 @@ impl What {
     }
 }
 
-fn list(place: &RecordingSource, filter: &Filter, form: Form, has_headers: bool) -> anyhow::Result<()> {
-    let rows = place.sessions(filter)?;
-    if form != Form::Table {
-        for row in rows {
-            say!("{}", if form == Form::Name { printable(&row.id) } else { serde_json::to_string(&row)? });
-        }
-        return Ok(());
-    }
-    if rows.is_empty() {
+fn list(place: &RecordingSource, filter: &Filter, output: Output) -> anyhow::Result<()> {
+    let sessions = place.sessions(filter)?;
+    if sessions.is_empty() && output.is_for_people() {
         say!("no sessions");
         return Ok(());
     }
-    // Of a gateway with one cluster none is told.
-    let has_several = rows.iter().any(|session| !session.cluster.is_empty());
-    let with = |mut line: Vec<String>, cluster: &str| {
-        if has_several {
-            line.insert(1, cluster.to_owned());
-        }
-        line
-    };
-    let head = row(["SESSION", "FIRST", "LAST", "CALLS", "STREAMS", "REFUSED", "CALLER"]);
-    let mut lines: Vec<_> = has_headers.then(|| with(head, "CLUSTER")).into_iter().collect();
-    lines.extend(rows.iter().map(|session| {
+    let has_several = sessions.iter().any(|session| !session.cluster.is_empty());
+    let items = sessions.into_iter().map(|session| {
         let [first, last] = [session.first, session.last].map(table::time);
         let [calls, streams, refused] = [session.calls, session.streams, session.refused].map(|count| count.to_string());
-        with(row([&session.id, &first, &last, &calls, &streams, &refused, &session.username]), &session.cluster)
-    }));
-    table::print(&lines);
-    Ok(())
+        let mut cells = vec![session.id.clone(), last, calls, streams, refused, session.username.clone()];
+        if has_several {
+            cells.insert(1, session.cluster.clone());
+        }
+        Ok(Listed { name: session.id.clone(), whole: serde_json::to_value(&session)?, cells, wide: vec![first] })
+    });
+    let items = items.collect::<anyhow::Result<Vec<_>>>()?;
+    // Of a gateway with one cluster none is told.
+    let heads = ["SESSION", "CLUSTER", "LAST", "CALLS", "STREAMS", "REFUSED", "CALLER"]
+        .into_iter()
+        .filter(|&head| has_several || head != "CLUSTER");
+    output.list(&Heads(&heads.collect::<Vec<_>>(), &["FIRST"]), &items)
 }
 
 fn show(place: &RecordingSource, session: &str, filter: &Filter, form: ShowForm, bodies: bool) -> anyhow::Result<()> {

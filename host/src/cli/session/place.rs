@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use base64::Engine;
 
 use super::super::place::Place;
-use crate::api::{Detail, Found, Key, Listed};
+use crate::api::{Bodies, CallBody, Detail, Found, Key, Listed};
 use crate::cli::remote::{self, Remote};
 use crate::cli::terminal::visible;
 use crate::config::Config;
@@ -174,6 +174,17 @@ impl RecordingSource {
             }
         }
         Ok(names.len())
+    }
+
+    /// The latest bodies of a session's requests that a gateway has in memory: what only a gateway can tell.
+    pub(crate) fn recent_bodies(&self, session: &str) -> anyhow::Result<Vec<CallBody>> {
+        match self {
+            Self::Here { .. } => Ok(Vec::new()),
+            Self::There(remote) => {
+                let bodies: Bodies = remote.get(&format!("/postern/v1/sessions/{}/bodies", word(session)?), &[])?;
+                Ok(bodies.items)
+            }
+        }
     }
 
     /// Where a text is in a session.

@@ -18,13 +18,15 @@ fn start() -> Setup {
 }
 
 /// The answer to a GET: its code, and what it says in JSON.
-fn get(s: &Setup, token: &str, path: &str) -> (u16, Value) {
+/// Asks the API by a token: the status, and the answer.
+pub fn get(s: &Setup, token: &str, path: &str) -> (u16, Value) {
     let answer = s.raw(&format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\r\n"));
     let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default();
     (code(&answer), serde_json::from_str(&body).unwrap_or(Value::String(body)))
 }
 
-fn auditor() -> String {
+/// A token of one who sees what others did, in a gateway whose auditors are the approvers.
+pub fn auditor() -> String {
     cluster().token("approver", AUDIENCE).unwrap()
 }
 

@@ -24,7 +24,7 @@ fn a_policy_from_elsewhere_sees_no_value_of_a_secret() {
     assert!(s.kubectl(&["get", "secrets"]).success().contains("new"));
     assert!(s.kubectl(&["get", "secret", "new"]).ok);
     let list = s.gateway.directory.join("postern.yaml");
-    let list = e2e::Ran::new(testbed::Gateway::postern(&["policy", "list", "--config", list.to_str().unwrap()]).unwrap());
+    let list = e2e::Ran::new(testbed::Gateway::postern(&["policy", "list", "-o", "wide", "--config", list.to_str().unwrap()]).unwrap());
     assert!(list.success().contains("bodies") && !list.out.contains("secret-values"), "{}", list.out);
 
     let granted = setup(vec![("50-reads", "misbehaves", file("grants: [bodies, secret-values]\n"))], "");

@@ -57,8 +57,8 @@ fn who_follows_the_page_has_a_policy_that_guards() {
                 run += block.text.lines().count();
                 if block.text.contains("policies.d/70-keep-protected.wasm") {
                     // The page says that it takes some seconds, and how to see that it serves.
-                    let list =
-                        ["policy", "list", "--config", s.gateway.directory.join("postern.yaml").to_str().unwrap()].map(str::to_owned);
+                    let list = ["policy", "list", "-o", "wide", "--config", s.gateway.directory.join("postern.yaml").to_str().unwrap()]
+                        .map(str::to_owned);
                     wait_until("the policy serves", Duration::from_secs(180), || {
                         let list: Vec<&str> = list.iter().map(String::as_str).collect();
                         Ok(Ran::new(testbed::Gateway::postern(&list)?).out.contains("70-keep-protected  serving"))
@@ -103,7 +103,7 @@ fn who_follows_the_page_gives_an_agent_a_cluster() {
     let serves = |names: &[&str]| {
         let config = s.gateway.directory.join("postern.yaml");
         wait_until("the policies serve", Duration::from_secs(60), || {
-            let list = Ran::new(testbed::Gateway::postern(&["policy", "list", "--config", config.to_str().unwrap()])?);
+            let list = Ran::new(testbed::Gateway::postern(&["policy", "list", "-o", "wide", "--config", config.to_str().unwrap()])?);
             let serves = |name: &str| list.out.lines().any(|line| line.starts_with(name) && line.contains(" serving"));
             Ok(names.iter().all(|name| serves(name)) && serves("10-agents") == names.contains(&"10-agents-read-only"))
         })

@@ -12,7 +12,7 @@ fn postern(args: &[&str]) -> Ran {
 }
 
 fn list(s: &Setup) -> Ran {
-    postern(&["policy", "list", "--config", s.gateway.directory.join("postern.yaml").to_str().unwrap()])
+    postern(&["policy", "list", "-o", "wide", "--config", s.gateway.directory.join("postern.yaml").to_str().unwrap()])
 }
 
 /// The events that tell what is in force.

@@ -14,7 +14,9 @@ fn a_policy_dropped_in_changes_the_next_answer_and_a_broken_one_does_not() {
     s.kubectl(&["get", "secrets", "-A"]).success();
     let config = s.gateway.directory.join("postern.yaml");
     let list = || {
-        e2e::Ran::new(testbed::Gateway::postern(&["policy", "list", "--config", config.to_str().unwrap()]).unwrap()).success().to_owned()
+        e2e::Ran::new(testbed::Gateway::postern(&["policy", "list", "-o", "wide", "--config", config.to_str().unwrap()]).unwrap())
+            .success()
+            .to_owned()
     };
     let module = std::fs::read(testbed::policy("no-bulk-export")).unwrap();
     put(&directory.join("10-no-bulk.wasm"), &module);

@@ -75,7 +75,7 @@ fn drop_in(s: &e2e::Setup, name: &str, text: &str) {
 
 fn listed(s: &e2e::Setup) -> String {
     let config = s.gateway.directory.join("postern.yaml");
-    Ran::new(Gateway::postern(&["policy", "list", "--config", config.to_str().unwrap()]).unwrap()).success().to_owned()
+    Ran::new(Gateway::postern(&["policy", "list", "-o", "wide", "--config", config.to_str().unwrap()]).unwrap()).success().to_owned()
 }
 
 fn says(s: &e2e::Setup, what: &str) {

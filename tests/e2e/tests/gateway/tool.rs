@@ -87,6 +87,61 @@ fn a_new_policy_in_c_and_in_zig_builds_tests_and_guards() {
     begins("zig");
 }
 
+/// Every template but the first (which [`begins`] has), in a language: its cases, its native tests, and all that lies beside it.
+fn templates(language: &str, native: &[&str]) {
+    for template in ["secrets", "exec", "limits", "objects"] {
+        let (place, name) = (scratch("template"), format!("{template}-in-{language}"));
+        let made = postern(&["policy", "new", &name, "--lang", language, "--template", template, "--directory", text(&place)]);
+        let folder = place.join(&name);
+        assert!(made.success().contains("README.md"), "{}", made.out);
+        let tested = build(&["policy", "test", text(&folder)]);
+        assert!(tested.success().contains("5 of 5 cases as expected") && !tested.out.contains("not reached"), "{name}: {}", tested.out);
+        if let [program, arguments @ ..] = native {
+            let mut tries = Command::new(program);
+            tries.current_dir(&folder).args(arguments).env("CARGO_TARGET_DIR", testbed::cache().join("wasm-new"));
+            let tried = tries.output().unwrap();
+            assert!(tried.status.success(), "{name}: {}{}", String::from_utf8_lossy(&tried.stdout), String::from_utf8_lossy(&tried.stderr));
+        }
+        // The file beside it is one that a gateway takes, and says what holds without it.
+        let directory = scratch("template-directory");
+        for file in ["wasm", "yaml"] {
+            std::fs::copy(folder.join(format!("{name}.{file}")), directory.join(format!("{name}.{file}"))).unwrap();
+        }
+        let with = postern(&["policy", "check", text(&directory)]);
+        assert!(with.success().contains(&name) && !with.out.contains("does not"), "{}{}", with.out, with.err);
+        let page = std::fs::read_to_string(folder.join("README.md")).unwrap();
+        let workflow = std::fs::read_to_string(folder.join(".github/workflows/policy.yml")).unwrap();
+        for text in [&page, &workflow] {
+            assert!(["policy-name", "policy-source", "policy-native", "policy-setup"].iter().all(|left| !text.contains(left)), "{text}");
+        }
+        assert!(page.starts_with(&format!("# {name}\n")) && page.contains("| setting |"), "{page}");
+        let workflow: Value = serde_saphyr::from_str(&workflow).unwrap();
+        assert_eq!(workflow["jobs"]["test"]["steps"][0]["uses"], "actions/checkout@v4", "{workflow}");
+    }
+}
+
+#[test]
+fn every_template_in_rust_does_what_its_cases_say() {
+    templates("rust", &["cargo", "test", "--quiet"]);
+}
+
+#[test]
+fn every_template_in_javascript_and_python_does_what_its_cases_say() {
+    templates("js", &[]);
+    templates("python", &[]);
+}
+
+#[test]
+fn every_template_in_go_does_what_its_cases_say() {
+    templates("go", &["go", "test", "./..."]);
+}
+
+#[test]
+fn every_template_in_c_and_in_zig_does_what_its_cases_say() {
+    templates("c", &[]);
+    templates("zig", &[]);
+}
+
 #[test]
 fn the_pack_says_what_its_cases_expect() {
     let pack = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../policies");
@@ -312,6 +367,67 @@ fn recorded_traffic_makes_cases_is_replayed_and_explained() {
     assert!(postern(&[&["policy", "explain", "none"], &config[..]].concat()).failure().contains("has no event of none"));
 }
 
+/// A policy is not asked what it would say without what it reads; and what no rule keeps, the gateway may have in memory.
+#[test]
+fn what_was_not_kept_is_told_and_the_latest_bodies_are_in_memory() {
+    let config = "auditors: {groups: ['postern:approver']}\nsessions: {recentBodies: 1Mi}\n";
+    let s = setup(vec![("20-mask-env", "mask-env", String::new()), ("50-no-latest", "no-latest-tag", String::new())], config);
+    let pod = scratch("pod").join("pod.json");
+    let made = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "made"},
+        "spec": {"containers": [{"name": "main", "image": "registry.example/web:1.2", "env": [{"name": "TOKEN", "value": "hunter2-in-memory"}]}]}});
+    put(&pod, made.to_string().as_bytes());
+    s.kubectl(&["create", "-f", text(&pod)]).success();
+    let mut id = String::new();
+    wait_until("it is in the log", Duration::from_secs(10), || {
+        let found = s.events().into_iter().find(|event| event["verb"] == "create" && event["target"]["resource"] == "pods");
+        id = found.and_then(|event| event["id"].as_str().map(str::to_owned)).unwrap_or_default();
+        Ok(!id.is_empty())
+    })
+    .unwrap();
+    let session = session(&s);
+    wait_until("it is recorded", Duration::from_secs(10), || Ok(s.session(&["show", &session]).out.contains("create pods"))).unwrap();
+
+    let place = s.gateway.directory.join("postern.yaml");
+    let explain = |more: &[&str]| postern(&[&["policy", "explain", &id, "--config", text(&place)], more].concat());
+    let without = explain(&[]);
+    assert!(without.success().contains("not asked, as what they read was not kept: 50-no-latest"), "{}", without.out);
+    assert!(without.out.contains("unknown") && without.out.contains("without those mask"), "{}", without.out);
+    let auditor = s.gateway.kubeconfig("auditor", &crate::api::auditor()).unwrap();
+    let with = explain(&["--kubeconfig", text(&auditor)]);
+    assert!(with.success().contains("today's answer is the same: mask") && !with.out.contains("unknown"), "{}", with.out);
+
+    // A stricter version is asked about it too.
+    let stricter = scratch("stricter-images").join("50-no-latest.wasm");
+    std::fs::copy(testbed::policy("no-latest-tag"), &stricter).unwrap();
+    put(&stricter.with_extension("yaml"), b"settings: {digests: true}\n");
+    let replay = |more: &[&str]| postern(&[&["policy", "replay", text(&stricter), "--from", &session], more].concat());
+    let without = replay(&["--config", text(&place)]);
+    assert!(without.success().contains("1 could not be asked about: the policy reads bodies"), "{}", without.out);
+    let with = replay(&["--kubeconfig", text(&auditor)]);
+    assert!(with.success().contains("allow -> block") && with.out.contains("is not named by its digest"), "{}", with.out);
+    // Nobody else is shown them, and asking is in the log.
+    let (status, answer) = crate::api::get(&s, &s.token, &format!("/postern/v1/sessions/{session}/bodies"));
+    assert!(status == 403 && answer["message"].as_str().unwrap().contains("auditors"), "{status} {answer}");
+    assert!(s.events().iter().any(|event| event["asked"]["bodies"] == "recent"), "who asks for them is in the log");
+    // What masks hide is hidden in them.
+    let (status, bodies) = crate::api::get(&s, &crate::api::auditor(), &format!("/postern/v1/sessions/{session}/bodies"));
+    assert!(status == 200 && bodies["items"][0]["body"]["kind"] == "Pod", "{status} {bodies}");
+    assert!(bodies.to_string().contains("TOKEN") && !bodies.to_string().contains("hunter2-in-memory"), "{bodies}");
+}
+
+/// What `bench` asks about is what the policy is for.
+#[test]
+fn a_bench_asks_about_what_the_rules_name_or_about_a_case() {
+    let module = testbed::policy("no-latest-tag");
+    let benched = postern(&["policy", "bench", text(&module), "--seconds", "0.1"]);
+    assert!(benched.success().contains("asked about: create ") && benched.out.contains("with a body"), "{}", benched.out);
+    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../policies/no-latest-tag/cases.yaml");
+    let benched = postern(&["policy", "bench", text(&module), "--seconds", "0.1", "--cases", text(&cases)]);
+    assert!(benched.success().contains("asked about: "), "{}", benched.out);
+    let none = postern(&["policy", "bench", text(&module), "--cases", text(&cases), "--case", "nowhere"]);
+    assert!(none.failure().contains("there is no case \"nowhere\"; there are "), "{}", none.err);
+}
+
 #[test]
 fn two_versions_are_laid_side_by_side() {
     let directory = scratch("versions");
@@ -341,7 +457,7 @@ fn the_list_tells_what_each_policy_has_done() {
         assert_eq!(code(&s.get("/api/v1/secrets", "")), 403);
     }
     let config = s.gateway.directory.join("postern.yaml");
-    let list = || postern(&["policy", "list", "--config", text(&config), "--json"]);
+    let list = || postern(&["policy", "list", "-o", "wide", "--config", text(&config), "--json"]);
     let mut told = Value::Null;
     wait_until("the calls are told", Duration::from_secs(15), || {
         told = serde_json::from_str(list().success())?;
@@ -355,6 +471,6 @@ fn the_list_tells_what_each_policy_has_done() {
         "{told}"
     );
     assert!(policy["counts"]["p99"].as_u64().unwrap() > 0 && policy["digest"].as_str().unwrap().starts_with("sha256:"), "{told}");
-    let shown = postern(&["policy", "list", "--config", text(&config)]);
+    let shown = postern(&["policy", "list", "-o", "wide", "--config", text(&config)]);
     assert!(shown.success().contains("P99") && shown.out.contains("metadata"), "{}", shown.out);
 }
