@@ -22,6 +22,7 @@ use crate::classify::RequestTarget;
 use crate::config::Subjects;
 use crate::identify::Caller;
 use crate::record::session::library::Library;
+use crate::record::session::recent::RecentBodies;
 use crate::slots::Slots;
 use crate::status::Refusal;
 pub use approvals::ApprovalRequest;
@@ -29,7 +30,7 @@ pub use openapi::document;
 pub use recording_body::RecordingBody;
 use routes::{ROUTES, RouteRequest};
 pub use sessions::SessionRequest;
-pub use sessions::{Detail, Found, Key, Listed};
+pub use sessions::{Bodies, CallBody, Detail, Found, Key, Listed};
 pub use state::{ClusterState, Identity, Policies, PolicyDirectory, Status};
 
 /// Recordings are read for so many at a time: each reading takes a thread that waits for the disk.
@@ -60,6 +61,8 @@ pub struct Sources {
     pub approvals: Arc<Approvals>,
     /// Recordings.
     pub library: Arc<Library>,
+    /// The latest bodies of requests, where they are kept.
+    pub recent_bodies: Arc<RecentBodies>,
     /// The public key that recordings are signed with, as its file has it.
     pub session_key: String,
     /// Who sees what is not their own.
@@ -118,10 +121,17 @@ fn list(names: &[&str]) -> String {
 
 impl Sources {
     /// Answers from these.
-    pub fn new(approvals: Arc<Approvals>, library: Library, session_key: String, auditors: Subjects) -> Self {
+    pub fn new(
+        approvals: Arc<Approvals>,
+        library: Library,
+        recent_bodies: Arc<RecentBodies>,
+        session_key: String,
+        auditors: Subjects,
+    ) -> Self {
         Self {
             approvals,
             library: Arc::new(library),
+            recent_bodies,
             session_key,
             auditors,
             readers: Arc::new(Semaphore::new(READERS)),

@@ -286,6 +286,16 @@ pub(super) const ROUTES: &[Route] = &[
     },
     Route {
         method: "GET",
+        path: "/postern/v1/sessions/{id}/bodies",
+        summary: "The latest bodies of its requests that the gateway has in memory (`sessions.recentBodies`), after masking.",
+        parameters: &[],
+        body: None,
+        answer: ResponseContent::Json(|schemas| schemas.subschema_for::<sessions::Bodies>()),
+        who_may: AUDITORS,
+        parse: |given| Ok(ApiRequest::Session(SessionRequest::RecentBodies(given.path_parameter(0)))),
+    },
+    Route {
+        method: "GET",
         path: "/postern/v1/sessions/{id}/recordings/{name}",
         summary: "A recording as it lies in the file, signed and chained. One that is not finished is given as far as it is, and with `follow` until it is.",
         parameters: &[Parameter {

@@ -63,6 +63,8 @@ pub enum SessionRequest {
         /// Whether it is sent for as long as it is written, or as far as it goes.
         follow: bool,
     },
+    /// The latest bodies of requests of the session with this id, where the gateway keeps some in memory.
+    RecentBodies(String),
     /// The public key that recordings are signed with.
     Key,
 }
@@ -126,6 +128,22 @@ pub struct Found {
     pub unread: Vec<String>,
 }
 
+/// The latest bodies of a session's requests that are in memory.
+#[derive(Deserialize, Serialize, JsonSchema)]
+pub struct Bodies {
+    /// Bodies, the oldest first.
+    pub items: Vec<CallBody>,
+}
+
+/// The body of a request, after masking.
+#[derive(Deserialize, Serialize, JsonSchema)]
+pub struct CallBody {
+    /// The id of the audit events of its request.
+    pub id: String,
+    /// The body.
+    pub body: Value,
+}
+
 /// What recordings are signed with.
 #[derive(Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -147,6 +165,7 @@ impl SessionRequest {
                     "verdict": verdict, "textSha256": text.as_deref().map(digest)}),
                 )
             }
+            Self::RecentBodies(id) => Some(json!({"session": id, "bodies": "recent"})),
             Self::Timeline(id) => Some(json!({"session": id})),
             Self::Search { session, text } => Some(json!({"session": session, "textSha256": digest(text)})),
             Self::Recording { session, name, follow } => Some(json!({"session": session, "recording": name, "follow": follow})),
@@ -226,6 +245,13 @@ pub async fn answer(sources: &Sources, asking: Asking<'_>, asked: &SessionReques
                 Ok(serde_json::to_string(&Found { items, is_cut, unread })?)
             });
             Ok(json_text(found.await?))
+        }
+        SessionRequest::RecentBodies(id) => {
+            sources.only_auditors(caller)?;
+            sources.session(asking, &id).await?;
+            let items = sources.recent_bodies.of(&id).into_iter();
+            let items = items.filter_map(|kept| Some(CallBody { id: kept.id, body: serde_json::from_slice(&kept.body).ok()? })).collect();
+            answered(&Bodies { items })
         }
         SessionRequest::Recording { session: id, name, follow } => {
             sources.only_auditors(caller)?;

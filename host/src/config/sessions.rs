@@ -20,6 +20,9 @@ pub struct Sessions {
     pub on_failure: RecordingFailure,
     /// What is kept of the bodies of calls: the first rule that matches decides, and without one nothing is.
     pub bodies: Vec<BodyRule>,
+    /// Bytes of memory for the latest bodies of requests that policies in force read and no rule keeps, after masking: for `postern policy explain` and `replay`.
+    /// None are kept when absent.
+    pub recent_bodies: ByteSize,
     /// Bytes that are kept of one body.
     pub largest_body: ByteSize,
     /// Bytes of input and output that are recorded of one stream. What follows is left out, and the recording says so.
@@ -33,6 +36,7 @@ impl Default for Sessions {
             object_store: None,
             on_failure: RecordingFailure::Refuse,
             bodies: Vec::new(),
+            recent_bodies: ByteSize(0),
             largest_body: ByteSize(256 << 10),
             largest_recording: ByteSize(1 << 30),
         }

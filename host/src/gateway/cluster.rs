@@ -23,6 +23,7 @@ use crate::policy::report::PolicyReport;
 use crate::policy::{Cache, Directory, PolicySet, Runtime};
 use crate::record::AuditLog;
 use crate::record::session::Sessions;
+use crate::record::session::recent::RecentBodies;
 use crate::slots::Slots;
 
 /// A cluster. What belongs to it, no other cluster of the gateway has: connections, credentials, rights, places, what pods know, the key of its tokens. What it
@@ -44,6 +45,8 @@ pub struct Cluster {
     pub(super) plans: Arc<PlanCache>,
     pub(super) drain: Drain,
     pub(super) sessions: Sessions,
+    /// The latest bodies, where they are to be kept.
+    pub(super) recent_bodies: Arc<RecentBodies>,
     /// Streams that are open, by caller.
     pub(super) open_streams: Arc<Slots>,
     /// Requests under way, by caller.
@@ -70,6 +73,8 @@ pub(super) struct Shared {
     pub(super) metrics: Arc<Metrics>,
     pub(super) drain: Drain,
     pub(super) sessions: Sessions,
+    /// The latest bodies, where they are to be kept.
+    pub(super) recent_bodies: Arc<RecentBodies>,
     /// Whether anybody asks for metrics.
     pub(super) counts: bool,
     /// What policies run in; none where there are none.
@@ -85,7 +90,7 @@ impl Cluster {
     /// `counted` is what was counted of a cluster of this name before.
     pub(super) fn open(member: Member, access: Access, counted: Option<Arc<Metrics>>, shared: &Shared) -> anyhow::Result<Arc<Self>> {
         let name: Arc<str> = member.cluster.name.as_str().into();
-        let Shared { config, identifier, approvals, audit, drain, sessions, token_key, .. } = shared;
+        let Shared { config, identifier, approvals, audit, drain, sessions, recent_bodies, token_key, .. } = shared;
         let metrics = match counted {
             _ if member.is_alone => Arc::clone(&shared.metrics),
             Some(counted) => counted,
@@ -111,6 +116,7 @@ impl Cluster {
             plans: Arc::new(PlanCache::new(token_key)),
             drain: drain.clone(),
             sessions: sessions.clone(),
+            recent_bodies: Arc::clone(recent_bodies),
             open_streams: Slots::new(usize::MAX),
             requests: Slots::new(usize::MAX),
             watches: Slots::new(usize::MAX),

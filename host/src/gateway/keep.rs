@@ -17,6 +17,7 @@ use crate::identify::Caller;
 use crate::mask::{MaskCounts, Plan};
 use crate::record::session::Sessions;
 use crate::record::session::format::Kind;
+use crate::record::session::recent::RecentBody;
 use crate::status::Refusal;
 
 impl Cluster {
@@ -27,7 +28,9 @@ impl Cluster {
 
     /// Keeps the body of a request, as it was sent to the gateway: what a mask hides is hidden in it too.
     pub(super) fn keep_request(&self, exchange: &Exchange, terms: &Terms) -> Result<(), Refusal> {
-        if exchange.body.is_empty() || self.keeps(&exchange.operation) == KeepBodies::Metadata {
+        let is_kept = self.keeps(&exchange.operation) != KeepBodies::Metadata;
+        let is_recent = !is_kept && self.recent_bodies.is_on() && self.in_force().read_bodies_of(&exchange.operation);
+        if exchange.body.is_empty() || !(is_kept || is_recent) {
             return Ok(());
         }
         // What policies say of each object is said of objects that come back: of this one they were not asked.
@@ -40,6 +43,13 @@ impl Cluster {
             Some(value) if !may_hide(&terms.on_object) => masked(value, terms.masks.as_deref(), &exchange.resource()),
             _ => None,
         };
+        if is_recent {
+            if let Some(body) = text.filter(|text| text.len() <= self.config.sessions.largest_body.0) {
+                let session = exchange.caller.credential.clone();
+                self.recent_bodies.keep(RecentBody { session, id: exchange.id.clone(), body });
+            }
+            return Ok(());
+        }
         let mut kept = BodyCapture::new(self.sessions.clone(), exchange, Kind::Request, self.config.sessions.largest_body.0);
         match text {
             Some(text) => kept.add(&text),

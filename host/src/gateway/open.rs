@@ -27,6 +27,7 @@ use crate::policy::{Counters, Runtime, SqliteCounters};
 use crate::record::session::Sessions;
 use crate::record::session::index::SqliteIndex;
 use crate::record::session::library::Library;
+use crate::record::session::recent::RecentBodies;
 use crate::record::session::seal::SigningKey;
 use crate::record::session::shelf::Shelf;
 use crate::record::session::spool::Uploader;
@@ -118,6 +119,7 @@ impl Gateway {
         };
         tokio::spawn(Arc::clone(&identifier).keep_fresh());
         let (config, drain) = (Arc::new(config), Drain::default());
+        let recent_bodies = Arc::new(RecentBodies::new(config.sessions.recent_bodies.0));
         let shared = Shared {
             metrics: Arc::clone(&metrics),
             config: Arc::clone(&config),
@@ -126,6 +128,7 @@ impl Gateway {
             audit: audit.clone(),
             drain: drain.clone(),
             sessions: sessions.clone(),
+            recent_bodies: Arc::clone(&recent_bodies),
             counts: config.operations.is_some(),
             runtime,
             policies,
@@ -138,7 +141,7 @@ impl Gateway {
         let objects = config.sessions.object_store.as_ref().map(Objects::open).transpose()?;
         let library = Library::new(SqliteIndex::new(&database)?, Shelf::new(config.sessions_directory(), objects)?);
         let session_key = std::fs::read_to_string(data.join("session.pub")).context("session.pub")?;
-        let sources = Sources::new(approvals, library, session_key, config.auditors.clone());
+        let sources = Sources::new(approvals, library, recent_bodies, session_key, config.auditors.clone());
         let kept = Kept { _directories: directories, _watching: watching, telemetry, sending: std::sync::Mutex::new(sending) };
         Ok(Arc::new(Self {
             config,

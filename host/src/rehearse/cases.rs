@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::given::Wanted;
+use super::given::{RehearsedOperation, Wanted};
 use super::{PolicyOutput, Said, Stage};
 use crate::policy::contract::Output;
 use crate::policy::grants::Capability;
@@ -235,16 +235,21 @@ impl Case {
         Ok((tried, policy))
     }
 
-    /// Tries it with a policy that was loaded.
-    pub fn try_policy(&self, stage: &Stage, policy: &Arc<Policy>) -> anyhow::Result<Tried> {
-        let began = std::time::Instant::now();
+    /// Its operation, with what is around it.
+    pub fn given(&self) -> anyhow::Result<RehearsedOperation> {
         let around = Surroundings {
             namespace: self.around.namespace.clone().map(Arc::new),
             stored: self.around.stored.clone().map(Arc::new),
             pod: self.around.pod.clone().map(Arc::new),
             only_asks: false,
         };
-        let given = self.operation.given(self.body.as_ref(), around).context("operation")?;
+        self.operation.given(self.body.as_ref(), around).context("operation")
+    }
+
+    /// Tries it with a policy that was loaded.
+    pub fn try_policy(&self, stage: &Stage, policy: &Arc<Policy>) -> anyhow::Result<Tried> {
+        let began = std::time::Instant::now();
+        let given = self.given()?;
         for Counted { key, window, amount } in &self.counted {
             stage.count(policy, given.subject.cluster(), key, *amount, *window);
         }

@@ -10,6 +10,7 @@ pub mod format;
 pub mod index;
 pub mod library;
 pub mod read;
+pub mod recent;
 pub mod seal;
 pub mod search;
 pub mod shelf;
