@@ -3,6 +3,7 @@
 //! Every case is played in rounds, the subjects in turn in each, so that a machine that slows down slows all of them. What counts is
 //! the ratio of one run; the figures themselves are of the machine.
 
+mod asked;
 mod client;
 mod closed;
 mod exec;
@@ -34,6 +35,8 @@ struct Effort {
     large: usize,
     /// What one exec writes.
     megabytes: usize,
+    /// Events of an audit log that is asked.
+    events: u64,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -42,9 +45,9 @@ fn main() -> anyhow::Result<()> {
     let only: Vec<&String> = arguments.iter().filter(|a| !a.starts_with("--")).collect();
     let against = arguments.iter().find_map(|a| a.strip_prefix("--against=")).map(PathBuf::from);
     let mut effort = if quick {
-        Effort { round: Duration::from_secs(1), rounds: 1, secrets: 200, watches: 50, large: 10, megabytes: 10 }
+        Effort { round: Duration::from_secs(1), rounds: 1, secrets: 200, watches: 50, large: 10, megabytes: 10, events: 100_000 }
     } else {
-        Effort { round: Duration::from_secs(4), rounds: 3, secrets: 2000, watches: 1000, large: 1250, megabytes: 100 }
+        Effort { round: Duration::from_secs(4), rounds: 3, secrets: 2000, watches: 1000, large: 1250, megabytes: 100, events: 10_000_000 }
     };
     if let Some(rounds) = arguments.iter().find_map(|a| a.strip_prefix("--rounds=")) {
         effort.rounds = rounds.parse().context("--rounds: a number is expected")?;
@@ -110,6 +113,11 @@ async fn run(effort: Effort, against: Option<PathBuf>, wanted: impl Fn(&str) -> 
     if wanted("observed") {
         progress("observed");
         observed::run(&bed, effort, &mut report).await?;
+    }
+    if wanted("audit-list") {
+        tokio::time::sleep(SETTLE).await;
+        progress("audit-list");
+        asked::run(&bed, effort, &mut report).await?;
     }
     if wanted("languages") {
         progress("languages");
