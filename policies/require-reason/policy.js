@@ -78,7 +78,7 @@ function* reasons(request, settings) {
   } else {
     // What changes nothing in the object can only be explained on it, beforehand.
     const kept = request.around('stored') ?? request.around('pod');
-    yield kept?.metadata?.annotations?.[ANNOTATION];
+    yield kept?.get(`$.metadata.annotations['${ANNOTATION}']`);
   }
   for (const claim of settings.claims) yield request.claim(claim);
 }

@@ -6,18 +6,29 @@ use crate::guest::Held;
 
 /// A Kubernetes object. Paths are RFC 9535 JSONPath, as far as the contract has it.
 pub enum Document<'a> {
-    /// Held by the host.
+    /// Held by the host, which lends it for a call.
     Held(&'a Held),
+    /// Held by the host for the policy: what stands beside an operation.
+    Around(Held),
     /// In a native test.
     Native(Value),
 }
 
 impl Document<'_> {
+    /// The host's handle, or the object of a native test.
+    fn held(&self) -> Result<&Held, &Value> {
+        match self {
+            Self::Held(document) => Ok(document),
+            Self::Around(document) => Ok(document),
+            Self::Native(value) => Err(value),
+        }
+    }
+
     /// The first match of a path.
     pub fn get(&self, path: &str) -> Option<Value> {
-        match self {
-            Self::Held(document) => document.get(path).and_then(|text| serde_json::from_str(&text).ok()),
-            Self::Native(value) => native(path, value).into_iter().next().map(|(_, value)| value),
+        match self.held() {
+            Ok(document) => document.get(path).and_then(|text| serde_json::from_str(&text).ok()),
+            Err(value) => native(path, value).into_iter().next().map(|(_, value)| value),
         }
     }
 
@@ -31,12 +42,12 @@ impl Document<'_> {
 
     /// Every match of a path: its normalized path and its value.
     pub fn select(&self, path: &str) -> Vec<(String, Value)> {
-        match self {
-            Self::Held(document) => {
+        match self.held() {
+            Ok(document) => {
                 let read = |(at, text): (String, String)| Some((at, serde_json::from_str(&text).ok()?));
                 document.select(path).into_iter().filter_map(read).collect()
             }
-            Self::Native(value) => native(path, value),
+            Err(value) => native(path, value),
         }
     }
 
@@ -51,17 +62,17 @@ impl Document<'_> {
 
     /// Bytes of it, as it came.
     pub fn size(&self) -> u64 {
-        match self {
-            Self::Held(document) => document.size(),
-            Self::Native(value) => value.to_string().len() as u64,
+        match self.held() {
+            Ok(document) => document.size(),
+            Err(value) => value.to_string().len() as u64,
         }
     }
 
     /// All of it.
     pub fn json(&self) -> Value {
-        match self {
-            Self::Held(document) => serde_json::from_str(&document.json()).unwrap_or_default(),
-            Self::Native(value) => value.clone(),
+        match self.held() {
+            Ok(document) => serde_json::from_str(&document.json()).unwrap_or_default(),
+            Err(value) => value.clone(),
         }
     }
 }

@@ -24,8 +24,8 @@ pub struct Module<I>(PhantomData<I>);
 pub struct Contract;
 
 impl Host for Contract {
-    fn look_around(&self, which: Surrounding) -> Option<serde_json::Value> {
-        serde_json::from_str(&host::look_around(which)?.json()).ok()
+    fn look_around(&self, which: Surrounding) -> Option<Document<'static>> {
+        host::look_around(which).map(Document::Around)
     }
     fn annotate(&self, key: &str, value: &str) {
         host::annotate(key, value);

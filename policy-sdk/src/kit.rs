@@ -155,8 +155,8 @@ impl Given {
 
 /// Counters are shared by an operation and those made of it; their windows never end.
 impl Host for Given {
-    fn look_around(&self, which: Surrounding) -> Option<Value> {
-        self.around.iter().find(|(known, _)| *known == which).map(|(_, object)| object.clone())
+    fn look_around(&self, which: Surrounding) -> Option<Document<'static>> {
+        self.around.iter().find(|(known, _)| *known == which).map(|(_, object)| Document::Native(object.clone()))
     }
 
     fn annotate(&self, key: &str, value: &str) {

@@ -21,8 +21,8 @@ type Offered<'a> = &'a dyn Host;
 
 /// What the host offers: behind the methods of [`Request`].
 pub trait Host {
-    /// One of the objects the policy's `needs` name, as JSON.
-    fn look_around(&self, which: Surrounding) -> Option<Value>;
+    /// One of the objects the policy's `needs` name.
+    fn look_around(&self, which: Surrounding) -> Option<Document<'static>>;
     /// Adds a fact to the audit event.
     fn annotate(&self, key: &str, value: &str);
     /// Adds to a counter and returns its sum.
@@ -78,7 +78,7 @@ impl<'a> Request<'a> {
     }
 
     /// One of the objects that the policy's `needs` name; none where there is no such object.
-    pub fn around(&self, which: Surrounding) -> Option<Value> {
+    pub fn around(&self, which: Surrounding) -> Option<Document<'static>> {
         self.host.look_around(which)
     }
 

@@ -56,6 +56,6 @@ impl<'r, 'a> Review<'r, 'a> {
 
     /// The object as it is stored, where there is one.
     pub fn old_object(&self) -> Value {
-        self.request.around(Surrounding::Stored).unwrap_or_default()
+        self.request.around(Surrounding::Stored).map(|stored| stored.json()).unwrap_or_default()
     }
 }

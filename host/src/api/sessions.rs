@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::{HeaderValue, Response, header};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::recording_body::{OpenRecording, RecordingBody};
@@ -141,7 +142,8 @@ pub struct CallBody {
     /// The id of the audit events of its request.
     pub id: String,
     /// The body.
-    pub body: Value,
+    #[schemars(with = "Value")]
+    pub body: Box<RawValue>,
 }
 
 /// What recordings are signed with.
@@ -249,9 +251,12 @@ pub async fn answer(sources: &Sources, asking: Asking<'_>, asked: &SessionReques
         SessionRequest::RecentBodies(id) => {
             sources.only_auditors(caller)?;
             sources.session(asking, &id).await?;
-            let items = sources.recent_bodies.of(&id).into_iter();
-            let items = items.filter_map(|kept| Some(CallBody { id: kept.id, body: serde_json::from_slice(&kept.body).ok()? })).collect();
-            answered(&Bodies { items })
+            let recent = Arc::clone(&sources.recent_bodies);
+            let told = sources.read(caller, move |_| {
+                let items = recent.of(&id).into_iter().map(|kept| CallBody { id: kept.id, body: (*kept.body).to_owned() }).collect();
+                Ok(serde_json::to_string(&Bodies { items })?)
+            });
+            Ok(json_text(told.await?))
         }
         SessionRequest::Recording { session: id, name, follow } => {
             sources.only_auditors(caller)?;

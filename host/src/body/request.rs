@@ -133,6 +133,12 @@ impl RequestBody {
         self.parsed().ok().map(|parsed| &parsed.value)
     }
 
+    /// The object in it, where somebody has read it already, and all of it.
+    pub fn was_read(&self) -> Option<&Arc<Value>> {
+        let parsed = self.parsed.get()?.as_ref().ok()?;
+        parsed.unknown.is_empty().then_some(&parsed.value)
+    }
+
     fn parsed(&self) -> Result<&Parsed, &Refusal> {
         self.parsed.get_or_init(|| self.parse()).as_ref()
     }

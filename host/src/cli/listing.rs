@@ -66,6 +66,11 @@ impl Output {
         !self.no_headers
     }
 
+    /// All columns, whole.
+    pub(super) fn wide() -> Self {
+        Self { form: Form::Wide, ..Self::default() }
+    }
+
     /// The same with the columns named, or not.
     pub(super) fn with_headers(self, has_headers: bool) -> Self {
         Self { no_headers: !has_headers, ..self }

@@ -78,9 +78,7 @@ impl Cli {
     pub fn run(self) -> anyhow::Result<()> {
         let pager = self.command.is_read_at_length().then(pager::Pager::begin).flatten();
         let done = self.command.run();
-        if let Some(pager) = pager {
-            pager.end();
-        }
+        drop(pager);
         done
     }
 }

@@ -1,52 +1,68 @@
 //! What is longer than the terminal is shown by a pager, as git and systemctl do.
 
-use std::io::{IsTerminal, PipeWriter, Write};
+use std::fs::File;
+use std::io::{IsTerminal, Write};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 
 use super::terminal;
 
-/// A pager that runs; standard output goes to it.
-pub(super) struct Pager(Child);
+/// A pager that runs; standard output goes to it until this is dropped, which waits until it was read.
+pub(super) struct Pager {
+    /// Where standard output goes once all was said.
+    nothing: File,
+    is_said: Arc<AtomicBool>,
+    shows: Option<JoinHandle<()>>,
+}
 
 impl Pager {
     /// Begins one, where standard output is a terminal: `POSTERN_PAGER`, `PAGER`, or `less`. Nothing, or `cat`, is none.
     pub(super) fn begin() -> Option<Self> {
         let named = |name: &str| std::env::var(name).ok();
         let program = named("POSTERN_PAGER").or_else(|| named("PAGER")).unwrap_or_else(|| "less".to_owned());
-        if !std::io::stdout().is_terminal()
-            || matches!(program.trim(), "" | "cat")
-            || std::env::var("TERM").is_ok_and(|term| term == "dumb")
-        {
+        let is_dumb = named("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
+        if !std::io::stdout().is_terminal() || is_dumb || matches!(program.trim(), "" | "cat") {
             return None;
         }
         // How wide it is, and whether it has colours, is known before it is no terminal any more.
         terminal::remember();
+        let nothing = File::options().write(true).open("/dev/null").ok()?;
         let (reads, writes) = std::io::pipe().ok()?;
-        let mut words = program.split_whitespace();
-        let mut command = Command::new(words.next()?);
-        command.args(words).stdin(Stdio::from(reads));
+        // A line for the shell, as it is for others who read these variables.
+        let mut command = Command::new("sh");
+        command.args(["-c", &program]).stdin(Stdio::from(reads));
         // It ends by itself where all fits on the screen, shows colours, and leaves what it showed.
         if std::env::var_os("LESS").is_none() {
             command.env("LESS", "FRX");
         }
         let child = command.spawn().ok()?;
-        // It answers an interrupt itself, and goes on showing what it has; nobody else reads the terminal then.
+        // It answers an interrupt itself, and goes on showing what it has; where it ends by it, all does.
         let _ = signal_hook::flag::register(signal_hook::consts::SIGINT, Arc::default());
-        takes_output(writes)?;
-        Some(Self(child))
-    }
-
-    /// Ends what it is given, and waits until it was read.
-    pub(super) fn end(mut self) {
-        let _ = std::io::stdout().flush();
-        if let Ok(nothing) = std::fs::OpenOptions::new().write(true).open("/dev/null") {
-            let _ = rustix::stdio::dup2_stdout(nothing);
-        }
-        let _ = self.0.wait();
+        rustix::stdio::dup2_stdout(writes).ok()?;
+        let is_said = Arc::default();
+        let told = Arc::clone(&is_said);
+        let shows = std::thread::spawn(move || wait(child, &told));
+        Some(Self { nothing, is_said, shows: Some(shows) })
     }
 }
 
-fn takes_output(pipe: PipeWriter) -> Option<()> {
-    rustix::stdio::dup2_stdout(pipe).ok()
+/// Waits for the pager. Who has left it wants no more: what is still being looked for is not waited for.
+fn wait(mut child: Child, is_said: &AtomicBool) {
+    let _ = child.wait();
+    if !is_said.load(Ordering::SeqCst) {
+        std::process::exit(0);
+    }
+}
+
+impl Drop for Pager {
+    fn drop(&mut self) {
+        let _ = std::io::stdout().flush();
+        self.is_said.store(true, Ordering::SeqCst);
+        let _ = rustix::stdio::dup2_stdout(&self.nothing);
+        if let Some(shows) = self.shows.take() {
+            let _ = shows.join();
+        }
+    }
 }

@@ -6,6 +6,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
+use serde_json::value::RawValue;
 
 use super::Cluster;
 use super::exchange::Exchange;
@@ -21,18 +22,32 @@ use crate::record::session::recent::RecentBody;
 use crate::status::Refusal;
 
 impl Cluster {
-    /// What the rules keep of an operation's bodies.
+    /// What the rules keep of an operation's bodies; none where no rule speaks of it.
+    fn rule_of(&self, operation: &Operation) -> Option<KeepBodies> {
+        self.config.sessions.bodies.iter().find(|rule| matches(rule, operation)).map(|rule| rule.keep)
+    }
+
+    /// What is kept of an operation's bodies.
     pub(super) fn keeps(&self, operation: &Operation) -> KeepBodies {
-        self.config.sessions.bodies.iter().find(|rule| matches(rule, operation)).map_or(KeepBodies::Metadata, |rule| rule.keep)
+        self.rule_of(operation).unwrap_or(KeepBodies::Metadata)
     }
 
     /// Keeps the body of a request, as it was sent to the gateway: what a mask hides is hidden in it too.
     pub(super) fn keep_request(&self, exchange: &Exchange, terms: &Terms) -> Result<(), Refusal> {
-        let is_kept = self.keeps(&exchange.operation) != KeepBodies::Metadata;
-        let is_recent = !is_kept && self.recent_bodies.is_on() && self.in_force().read_bodies_of(&exchange.operation);
-        if exchange.body.is_empty() || !(is_kept || is_recent) {
+        if exchange.body.is_empty() {
             return Ok(());
         }
+        match self.rule_of(&exchange.operation) {
+            None => {
+                self.remember(exchange, terms);
+                Ok(())
+            }
+            Some(KeepBodies::Metadata) => Ok(()),
+            Some(KeepBodies::Request | KeepBodies::RequestAndResponse) => self.keep_in_session(exchange, terms),
+        }
+    }
+
+    fn keep_in_session(&self, exchange: &Exchange, terms: &Terms) -> Result<(), Refusal> {
         // What policies say of each object is said of objects that come back: of this one they were not asked.
         // What is not for the API server itself it does not read.
         let body = match exchange.operation.shape {
@@ -43,19 +58,29 @@ impl Cluster {
             Some(value) if !may_hide(&terms.on_object) => masked(value, terms.masks.as_deref(), &exchange.resource()),
             _ => None,
         };
-        if is_recent {
-            if let Some(body) = text.filter(|text| text.len() <= self.config.sessions.largest_body.0) {
-                let session = exchange.caller.credential.clone();
-                self.recent_bodies.keep(RecentBody { session, id: exchange.id.clone(), body });
-            }
-            return Ok(());
-        }
         let mut kept = BodyCapture::new(self.sessions.clone(), exchange, Kind::Request, self.config.sessions.largest_body.0);
         match text {
             Some(text) => kept.add(&text),
             None => kept.omitted = Some("it cannot be read, or masks cannot be applied to it"),
         }
         Ok(())
+    }
+
+    /// Keeps the body in memory, where a policy has read it and no rule speaks of it. What holds credentials by its kind is left out, whatever masks say, and what is for a server behind
+    /// the API server; nothing is read for it, and nothing refused.
+    fn remember(&self, exchange: &Exchange, terms: &Terms) {
+        let resource = exchange.resource();
+        let is_of_credentials =
+            ["secrets", "tokenreviews", "serviceaccounts/token", "certificatesigningrequests"].contains(&resource.as_str());
+        if !self.recent_bodies.is_on() || is_of_credentials || exchange.operation.shape != Shape::Answer || may_hide(&terms.on_object) {
+            return;
+        }
+        let Some(value) = exchange.body.was_read() else { return };
+        let text = masked(value, terms.masks.as_deref(), &resource).filter(|text| text.len() <= self.config.sessions.largest_body.0);
+        if let Some(body) = text.and_then(|text| serde_json::from_slice::<Box<RawValue>>(&text).ok()) {
+            let (session, id) = (exchange.caller.credential.clone(), exchange.id.clone());
+            self.recent_bodies.keep(RecentBody { session, id, body: body.into() });
+        }
     }
 
     /// An answer whose body is kept as it passes.

@@ -12,7 +12,7 @@ static const struct setting SETTINGS[] = {
 
 // Which operations it is asked about; a list that is not there means any.
 static const struct rule RULES[] = {
-    {.verbs = LIST("create", "get", "list", "watch"), .resources = LIST("configmaps", "deployments")},
+    {.resources = LIST("configmaps", "deployments", "deployments/status")},
 };
 
 // The team an object is of; empty where it is of none.
@@ -23,9 +23,20 @@ static text_t team_of(document_t document) {
 
 static bool is_of(const request_t *request, text_t team) { return request_is_in(request, (texts_t){&team, 1}); }
 
+static bool verb_is(const request_t *request, const char *verb) { return text_is(request->operation->verb, verb); }
+
 // Before anything reaches the cluster.
 static verdict_t on_request(const request_t *request) {
-  if (!text_is(request->operation->verb, "create") || request_is_in(request, groups)) return allow();
+  const bool reads = verb_is(request, "get") || verb_is(request, "list") || verb_is(request, "watch");
+  if (reads || request_is_in(request, groups)) return allow();
+  if (verb_is(request, "deletecollection"))
+    return block(text("many objects at once may be of several teams"), text("delete them by name"));
+  document_t stored;
+  const bool is_there = request_around(request, STORED, &stored);
+  text_t owner = is_there ? team_of(stored) : text("");
+  if (owner.len && !is_of(request, owner)) return block(text_format("it is of the team %.*s", SHOWN(owner)), text(""));
+  // A patch creates what is not there, by server-side apply.
+  if (verb_is(request, "delete") || (is_there && verb_is(request, "patch"))) return allow();
   text_t team = request->body ? team_of(*request->body) : text("");
   if (!team.len)
     return block(text_format("what is created needs the label %.*s", SHOWN(label)),
@@ -34,7 +45,7 @@ static verdict_t on_request(const request_t *request) {
   return block(text_format("%.*s is not of the team %.*s", SHOWN(request->operation->caller.username), SHOWN(team)), text(""));
 }
 
-// Each object that comes back: of a get, of a list, of a watch. What is blocked here is left out.
+// Each object that comes back: of a get, a list, a watch, a change. What is blocked here is left out.
 static verdict_t on_object(const request_t *request, document_t document) {
   text_t team = team_of(document);
   if (!team.len || is_of(request, team) || request_is_in(request, groups)) return allow();
@@ -49,6 +60,8 @@ const struct policy policy = {
     .settings_count = COUNT(SETTINGS),
     .rules = RULES,
     .rules_count = COUNT(RULES),
+    // What it must know beside the request: STORED, NAMESPACE, POD.
+    .needs = NEEDS(STORED),
     // What it must see beyond who asks for what: BODIES | SECRET_VALUES | STREAMS | COUNTERS. Names and labels are always there.
     .capabilities = 0,
     .on_request = on_request,

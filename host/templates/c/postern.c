@@ -8,8 +8,15 @@
 // What a policy prints is told when it is printed: what a buffer holds when a call ends, or traps, nobody sees.
 __attribute__((constructor)) static void unbuffered(void) { setvbuf(stdout, NULL, _IONBF, 0); }
 
+// Memory that is not there ends the call: in WebAssembly address 0 could be written to.
+static void *room(size_t size) {
+  void *made = malloc(size ? size : 1);
+  if (!made) __builtin_trap();
+  return made;
+}
+
 static text_t copy(const char *from, size_t length) {
-  text_t made = {malloc(length ? length : 1), length};
+  text_t made = {room(length), length};
   if (length) memcpy(made.ptr, from, length);
   return made;
 }
@@ -21,7 +28,7 @@ text_t text_format(const char *format, ...) {
   va_start(list, format);
   va_copy(again, list);
   int length = vsnprintf(NULL, 0, format, list);
-  char *made = malloc((size_t)length + 1);
+  char *made = room((size_t)length + 1);
   vsnprintf(made, (size_t)length + 1, format, again);
   va_end(list);
   va_end(again);
@@ -35,7 +42,7 @@ bool text_equal(text_t a, text_t b) { return a.len == b.len && memcmp(a.ptr, b.p
 texts_t texts(const char *const *list) {
   size_t count = 0;
   while (list && list[count]) count++;
-  texts_t made = {malloc(sizeof(text_t) * (count ? count : 1)), count};
+  texts_t made = {room(sizeof(text_t) * count), count};
   for (size_t n = 0; n < count; n++) made.ptr[n] = text(list[n]);
   return made;
 }
@@ -47,9 +54,14 @@ bool texts_have(texts_t list, text_t one) {
 }
 
 text_t texts_joined(texts_t list) {
-  text_t joined = text("");
-  for (size_t n = 0; n < list.len; n++)
-    joined = text_format("%.*s%s%.*s", SHOWN(joined), n ? ", " : "", SHOWN(list.ptr[n]));
+  size_t length = 0;
+  for (size_t n = 0; n < list.len; n++) length += list.ptr[n].len + (n ? 2 : 0);
+  text_t joined = {room(length), 0};
+  for (size_t n = 0; n < list.len; n++) {
+    if (n) memcpy(joined.ptr + joined.len, ", ", 2), joined.len += 2;
+    if (list.ptr[n].len) memcpy(joined.ptr + joined.len, list.ptr[n].ptr, list.ptr[n].len);
+    joined.len += list.ptr[n].len;
+  }
   return joined;
 }
 
@@ -108,7 +120,7 @@ static bool take_hex(struct reader *in, uint32_t *c) {
 
 static bool take_text(struct reader *in, text_t *made) {
   if (!take(in, '"')) return false;
-  char *out = malloc((size_t)(in->end - in->at) + 4);
+  char *out = room((size_t)(in->end - in->at) + 4);
   size_t length = 0;
   while (in->at < in->end && *in->at != '"') {
     if (*in->at != '\\') {
@@ -134,10 +146,11 @@ static bool take_text(struct reader *in, text_t *made) {
 
 static bool take_texts(struct reader *in, texts_t *made) {
   if (!take(in, '[')) return false;
-  *made = (texts_t){malloc(sizeof(text_t)), 0};
+  *made = (texts_t){room(sizeof(text_t)), 0};
   if (take(in, ']')) return true;
   do {
     made->ptr = realloc(made->ptr, sizeof(text_t) * (made->len + 1));
+    if (!made->ptr) __builtin_trap();
     if (!take_text(in, &made->ptr[made->len++])) return false;
   } while (take(in, ','));
   return take(in, ']');
@@ -194,7 +207,8 @@ static bool settings_given(text_t json, bool *given, text_t *why) {
 }
 
 bool exports_postern_policy_policy_configure(policy_module_string_t *settings, policy_module_string_t *why) {
-  bool *given = calloc(policy.settings_count + 1, sizeof *given);
+  bool *given = room((policy.settings_count + 1) * sizeof *given);
+  memset(given, 0, (policy.settings_count + 1) * sizeof *given);
   if (!settings_given(*settings, given, why)) return false;
   for (size_t n = 0; n < policy.settings_count; n++) {
     const struct setting *setting = &policy.settings[n];
@@ -205,7 +219,22 @@ bool exports_postern_policy_policy_configure(policy_module_string_t *settings, p
                        setting->name, KINDS[setting->kind]);
     return false;
   }
-  return !policy.configure || policy.configure(why);
+  text_t said = text("the policy does not say why");
+  if (!policy.configure || policy.configure(&said)) return true;
+  *why = copy((const char *)said.ptr, said.len);
+  return false;
+}
+
+// A text as JSON writes it.
+static text_t quoted(const char *from) {
+  text_t made = {room(strlen(from) * 2 + 2), 0};
+  made.ptr[made.len++] = '"';
+  for (; *from; from++) {
+    if (*from == '"' || *from == '\\') made.ptr[made.len++] = '\\';
+    made.ptr[made.len++] = (uint8_t)*from;
+  }
+  made.ptr[made.len++] = '"';
+  return made;
 }
 
 static text_t settings_schema(void) {
@@ -213,8 +242,9 @@ static text_t settings_schema(void) {
   text_t schema = text("{\"type\":\"object\",\"additionalProperties\":false,\"properties\":{"), required = text("");
   for (size_t n = 0; n < policy.settings_count; n++) {
     const struct setting *setting = &policy.settings[n];
-    schema = text_format("%.*s%s\"%s\":{\"type\":%s,\"description\":\"%s\"", SHOWN(schema), n ? "," : "", setting->name,
-                         TYPES[setting->kind], setting->description);
+    text_t described = quoted(setting->description);
+    schema = text_format("%.*s%s\"%s\":{\"type\":%s,\"description\":%.*s", SHOWN(schema), n ? "," : "", setting->name,
+                         TYPES[setting->kind], SHOWN(described));
     if (setting->standard) schema = text_format("%.*s,\"default\":%s}", SHOWN(schema), setting->standard);
     else {
       schema = text_format("%.*s}", SHOWN(schema));
@@ -234,13 +264,13 @@ void exports_postern_policy_policy_describe(manifest_t *manifest) {
       .capabilities = (postern_policy_types_capabilities_t)policy.capabilities,
       .settings_schema = settings_schema(),
   };
-  manifest->rules.ptr = malloc(sizeof(*manifest->rules.ptr) * (policy.rules_count + 1));
+  manifest->rules.ptr = room(sizeof(*manifest->rules.ptr) * (policy.rules_count + 1));
   manifest->rules.len = policy.rules_count;
   for (size_t n = 0; n < policy.rules_count; n++) {
     const struct rule *rule = &policy.rules[n];
     manifest->rules.ptr[n] = (postern_policy_types_rule_t){texts(rule->verbs), texts(rule->api_groups), texts(rule->resources), texts(rule->namespaces)};
   }
-  manifest->needs.ptr = malloc(POD + 1);
+  manifest->needs.ptr = room(POD + 1);
   for (int which = NAMESPACE; which <= POD; which++)
     if (policy.needs & NEEDS(which)) manifest->needs.ptr[manifest->needs.len++] = (postern_policy_types_surrounding_t)which;
 }
@@ -263,7 +293,7 @@ void exports_postern_policy_policy_on_chunk(operation_t *operation, channel_t ch
 static text_t copied(text_t from) { return copy((const char *)from.ptr, from.len); }
 
 static texts_t texts_copied(texts_t from) {
-  texts_t made = {malloc(sizeof(text_t) * (from.len + 1)), from.len};
+  texts_t made = {room(sizeof(text_t) * (from.len + 1)), from.len};
   for (size_t n = 0; n < from.len; n++) made.ptr[n] = copied(from.ptr[n]);
   return made;
 }
@@ -346,7 +376,7 @@ policy_module_list_tuple2_string_string_t document_select(document_t document, c
 
 texts_t document_texts(document_t document, const char *path) {
   policy_module_list_tuple2_string_string_t found = document_select(document, path);
-  texts_t made = {malloc(sizeof(text_t) * (found.len + 1)), 0};
+  texts_t made = {room(sizeof(text_t) * (found.len + 1)), 0};
   for (size_t n = 0; n < found.len; n++)
     if (text_of(found.ptr[n].f1, &made.ptr[made.len])) made.len++;
   return made;
@@ -387,8 +417,8 @@ verdict_t require_approval(text_t reason, texts_t approvers, uint32_t required, 
   return verdict;
 }
 
-static postern_policy_types_list_condition_t conditions_copied(postern_policy_types_list_condition_t from, size_t room) {
-  postern_policy_types_list_condition_t made = {malloc(sizeof *made.ptr * (from.len + room + 1)), from.len};
+static postern_policy_types_list_condition_t conditions_copied(postern_policy_types_list_condition_t from, size_t more) {
+  postern_policy_types_list_condition_t made = {room(sizeof *made.ptr * (from.len + more + 1)), from.len};
   for (size_t n = 0; n < from.len; n++)
     made.ptr[n] = (postern_policy_types_condition_t){copied(from.ptr[n].path), from.ptr[n].is, copied(from.ptr[n].value)};
   return made;
@@ -406,7 +436,7 @@ static mask_t mask_copied(mask_t mask) {
 verdict_t mask(size_t count, const mask_t *masks) {
   if (!count) return allow();
   verdict_t verdict = {.tag = POSTERN_POLICY_TYPES_VERDICT_MASK};
-  verdict.val.mask = (postern_policy_types_list_mask_t){malloc(sizeof *masks * count), count};
+  verdict.val.mask = (postern_policy_types_list_mask_t){room(sizeof *masks * count), count};
   // One may be named twice, and each is freed by itself.
   for (size_t n = 0; n < count; n++) verdict.val.mask.ptr[n] = mask_copied(masks[n]);
   return verdict;

@@ -3,6 +3,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 
 	"policy-name/postern"
 )
@@ -20,13 +21,26 @@ var policy = postern.Policy[Settings]{
 	Defaults: Settings{Label: "team", Groups: []string{"sre"}},
 	// Which operations it is asked about; an empty list means any.
 	Rules: func(*Settings) []postern.Rule {
-		return []postern.Rule{{Verbs: []string{"create", "get", "list", "watch"}, Resources: []string{"configmaps", "deployments"}}}
+		return []postern.Rule{{Resources: []string{"configmaps", "deployments", "deployments/status"}}}
 	},
+	// What it must know beside the request: Stored, Namespace, Pod.
+	Needs: []postern.Surrounding{postern.Stored},
 	// What it must see beyond who asks for what: Bodies, SecretValues, Streams, Counters. Names and labels are always there.
 	Capabilities: []postern.Capability{},
 
 	OnRequest: func(request *postern.Request, settings *Settings) postern.Verdict {
-		if request.Verb != "create" || request.IsIn(settings.Groups) {
+		if request.IsIn(settings.Groups) || slices.Contains([]string{"get", "list", "watch"}, request.Verb) {
+			return postern.Allow()
+		}
+		if request.Verb == "deletecollection" {
+			return postern.Block("many objects at once may be of several teams", "delete them by name")
+		}
+		stored := request.Around(postern.Stored)
+		if owner := teamOf(stored, settings); owner != "" && !request.IsIn([]string{owner}) {
+			return postern.Block("it is of the team " + owner)
+		}
+		// A patch creates what is not there, by server-side apply.
+		if request.Verb == "delete" || stored != nil && request.Verb == "patch" {
 			return postern.Allow()
 		}
 		switch team := teamOf(request.Body, settings); {
@@ -39,7 +53,7 @@ var policy = postern.Policy[Settings]{
 		}
 	},
 
-	// Each object that comes back: of a get, of a list, of a watch. What is blocked here is left out.
+	// Each object that comes back: of a get, a list, a watch, a change. What is blocked here is left out.
 	OnObject: func(request *postern.Request, document *postern.Document, settings *Settings) postern.Verdict {
 		team := teamOf(document, settings)
 		if team == "" || request.IsIn([]string{team}) || request.IsIn(settings.Groups) {

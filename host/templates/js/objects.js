@@ -15,18 +15,27 @@ export const policy = definePolicy({
     },
   },
   // Which operations it is asked about; an empty list means any.
-  rules: [{ verbs: ['create', 'get', 'list', 'watch'], resources: ['configmaps', 'deployments'] }],
+  rules: [{ resources: ['configmaps', 'deployments', 'deployments/status'] }],
+  // What it must know beside the request: stored, namespace, pod.
+  needs: ['stored'],
   // What it must see beyond who asks for what: bodies, secret-values, streams, counters. Names and labels are always there.
   capabilities: [],
 
   onRequest(request, settings) {
-    if (request.verb !== 'create' || request.isIn(settings.groups)) return allow();
-    const team = request.body?.text(`$.metadata.labels['${settings.label}']`);
+    if (request.isIn(settings.groups) || ['get', 'list', 'watch'].includes(request.verb)) return allow();
+    if (request.verb === 'deletecollection') return block('many objects at once may be of several teams', 'delete them by name');
+    const label = `$.metadata.labels['${settings.label}']`;
+    const stored = request.around('stored');
+    const owner = stored?.text(label);
+    if (owner && !request.isIn([owner])) return block(`it is of the team ${owner}`);
+    // A patch creates what is not there, by server-side apply.
+    if (request.verb === 'delete' || (stored && request.verb === 'patch')) return allow();
+    const team = request.body?.text(label);
     if (!team) return block(`what is created needs the label ${settings.label}`, `put ${settings.label}: YOUR-TEAM into metadata.labels`);
     return request.isIn([team]) ? allow() : block(`${request.caller.username} is not of the team ${team}`);
   },
 
-  // Each object that comes back: of a get, of a list, of a watch. What is blocked here is left out.
+  // Each object that comes back: of a get, a list, a watch, a change. What is blocked here is left out.
   onObject(request, document, settings) {
     const team = document.text(`$.metadata.labels['${settings.label}']`);
     if (!team || request.isIn([team, ...settings.groups])) return allow();

@@ -106,7 +106,7 @@ class Request {
   /** One of the objects that `needs` names: namespace, stored, pod. */
   around(which) {
     const found = lookAround(which);
-    return found && JSON.parse(found.json());
+    return found && new Document(found);
   }
   /** Adds a fact to the audit event: never a secret. */
   annotate(key, value) {
@@ -217,7 +217,7 @@ function withDefaults(schema, value, at) {
     else if (schema.required?.includes(key)) wrong(`${key} is missing`);
   }
   for (const key of Object.keys(value)) {
-    if (key in properties) continue;
+    if (Object.hasOwn(properties, key)) continue;
     if (schema.additionalProperties === false) wrong(`${key} is not known; ${Object.keys(properties).join(', ') || 'none'} are`);
     result[key] = value[key];
   }

@@ -20,6 +20,10 @@ class Limits:
     # What it must see beyond who asks for what: bodies, secret-values, streams, counters.
     capabilities = ["counters"]
 
+    def configure(self, settings: PolicySettings) -> None:
+        if settings.per_minute < 0:
+            raise ValueError("settings.perMinute: at least 0 is expected")
+
     def on_request(self, request: Request, settings: PolicySettings) -> Verdict:
         if request.dry_run:
             return allow()

@@ -149,10 +149,10 @@ class Request:
         """A verified claim of the caller's token."""
         return next((json.loads(value) for key, value in self.operation.caller.claims if key == name), None)
 
-    def around(self, which: str) -> Any:
+    def around(self, which: str) -> "Optional[Document]":
         """One of the objects that `needs` names: namespace, stored, pod."""
         found = host.look_around(types.Surrounding[which.upper()])
-        return None if found is None else json.loads(found.json())
+        return None if found is None else Document(found)
 
     def annotate(self, key: str, value: str) -> None:
         """Adds a fact to the audit event: never a secret."""

@@ -31,7 +31,7 @@ impl Policy for Teams {
 
     // Which operations it is asked about; an empty list means any.
     fn rules(&self) -> Vec<Rule> {
-        vec![rule().verbs(["create", "get", "list", "watch"]).resources(["configmaps", "deployments"])]
+        vec![rule().resources(["configmaps", "deployments", "deployments/status"])]
     }
 
     // What it must see beyond who asks for what: bodies, secret values, streams, counters. Names and labels are always there.
@@ -39,28 +39,52 @@ impl Policy for Teams {
         Capabilities::empty()
     }
 
+    // What it must know beside the request: Stored, Namespace, Pod.
+    fn needs(&self) -> Vec<Surrounding> {
+        vec![Surrounding::Stored]
+    }
+
     fn hooks(&self) -> Hooks {
         Hooks::REQUEST | Hooks::OBJECT
     }
 
     fn on_request(&self, request: &Request) -> Verdict {
-        if request.verb != "create" || request.is_in(&self.0.groups) {
+        let verb = request.verb.as_str();
+        if request.is_in(&self.0.groups) || ["get", "list", "watch"].contains(&verb) {
+            return allow();
+        }
+        if verb == "deletecollection" {
+            return block("many objects at once may be of several teams").hint("delete them by name");
+        }
+        let stored = request.around(Surrounding::Stored);
+        if let Some(owner) = stored.as_ref().and_then(|stored| self.team_of(stored)).filter(|owner| !request.is_in(&[owner])) {
+            return block(format!("it is of the team {owner}"));
+        }
+        // A patch creates what is not there, by server-side apply.
+        if verb == "delete" || stored.is_some() && verb == "patch" {
             return allow();
         }
         let label = &self.0.label;
-        match request.body().and_then(|body| body.text(&format!("$.metadata.labels['{label}']"))) {
+        match request.body().and_then(|body| self.team_of(body)) {
             None => block(format!("what is created needs the label {label}")).hint(format!("put {label}: YOUR-TEAM into metadata.labels")),
             Some(team) if request.is_in(&[&team]) => allow(),
             Some(team) => block(format!("{} is not of the team {team}", request.caller.username)),
         }
     }
 
-    // Each object that comes back: of a get, of a list, of a watch. What is blocked here is left out.
+    // Each object that comes back: of a get, a list, a watch, a change. What is blocked here is left out.
     fn on_object(&self, request: &Request, document: &Document) -> Verdict {
-        match document.text(&format!("$.metadata.labels['{}']", self.0.label)) {
+        match self.team_of(document) {
             Some(team) if !request.is_in(&[&team]) && !request.is_in(&self.0.groups) => block(format!("it is of the team {team}")),
             _ => allow(),
         }
+    }
+}
+
+impl Teams {
+    /// The team an object is of; none where it is of none.
+    fn team_of(&self, document: &Document) -> Option<String> {
+        document.text(&format!("$.metadata.labels['{}']", self.0.label)).filter(|team| !team.is_empty())
     }
 }
 

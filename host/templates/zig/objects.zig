@@ -12,7 +12,7 @@ const settings = [_]c.struct_setting{
 
 // Which operations it is asked about; a list that is not there means any.
 const rules = [_]c.struct_rule{
-    .{ .verbs = &[_:null]?[*:0]const u8{ "create", "get", "list", "watch" }, .resources = &[_:null]?[*:0]const u8{ "configmaps", "deployments" } },
+    .{ .resources = &[_:null]?[*:0]const u8{ "configmaps", "deployments", "deployments/status" } },
 };
 
 export const policy = c.struct_policy{
@@ -23,6 +23,8 @@ export const policy = c.struct_policy{
     .settings_count = settings.len,
     .rules = &rules,
     .rules_count = rules.len,
+    // What it must know beside the request: STORED, NAMESPACE, POD.
+    .needs = 1 << c.STORED,
     // What it must see beyond who asks for what: BODIES | SECRET_VALUES | STREAMS | COUNTERS. Names and labels are always there.
     .capabilities = 0,
     .on_request = onRequest,
@@ -40,22 +42,37 @@ fn isOf(request: [*c]const c.request_t, team: c.text_t) bool {
     return c.request_is_in(request, .{ .ptr = &one, .len = 1 });
 }
 
+fn verbIs(request: [*c]const c.request_t, verb: [*c]const u8) bool {
+    return c.text_is(request.*.operation.*.verb, verb);
+}
+
 // Before anything reaches the cluster.
 fn onRequest(request: [*c]const c.request_t) callconv(.c) c.verdict_t {
-    const operation = request.*.operation.*;
-    if (!c.text_is(operation.verb, "create") or c.request_is_in(request, groups)) return c.allow();
+    const reads = verbIs(request, "get") or verbIs(request, "list") or verbIs(request, "watch");
+    if (reads or c.request_is_in(request, groups)) return c.allow();
+    if (verbIs(request, "deletecollection")) {
+        return c.block(c.text("many objects at once may be of several teams"), c.text("delete them by name"));
+    }
+    var stored: c.document_t = undefined;
+    const is_there = c.request_around(request, c.STORED, &stored);
+    const owner = if (is_there) teamOf(stored) else c.text("");
+    if (owner.len > 0 and !isOf(request, owner)) {
+        return c.block(c.text_format("it is of the team %.*s", length(owner), owner.ptr), c.text(""));
+    }
+    // A patch creates what is not there, by server-side apply.
+    if (verbIs(request, "delete") or (is_there and verbIs(request, "patch"))) return c.allow();
     const team = if (request.*.body != null) teamOf(request.*.body.*) else c.text("");
     if (team.len == 0) {
         const hint = c.text_format("put %.*s: YOUR-TEAM into metadata.labels", length(label), label.ptr);
         return c.block(c.text_format("what is created needs the label %.*s", length(label), label.ptr), hint);
     }
     if (isOf(request, team)) return c.allow();
-    const username = operation.caller.username;
+    const username = request.*.operation.*.caller.username;
     const reason = c.text_format("%.*s is not of the team %.*s", length(username), username.ptr, length(team), team.ptr);
     return c.block(reason, c.text(""));
 }
 
-// Each object that comes back: of a get, of a list, of a watch. What is blocked here is left out.
+// Each object that comes back: of a get, a list, a watch, a change. What is blocked here is left out.
 fn onObject(request: [*c]const c.request_t, document: c.document_t) callconv(.c) c.verdict_t {
     const team = teamOf(document);
     if (team.len == 0 or isOf(request, team) or c.request_is_in(request, groups)) return c.allow();

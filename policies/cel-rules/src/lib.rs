@@ -163,7 +163,7 @@ impl Policy for CelRules {
             set("oldObject", review.old_object());
         }
         if self.reads.namespace {
-            set("namespaceObject", request.around(Surrounding::Namespace).unwrap_or_default());
+            set("namespaceObject", request.around(Surrounding::Namespace).map(|namespace| namespace.json()).unwrap_or_default());
         }
         for (at, (text, compiled)) in self.settings.validations.iter().zip(&self.validations).enumerate() {
             match compiled.expression.execute(&context) {

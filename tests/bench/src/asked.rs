@@ -67,8 +67,8 @@ async fn play(subject: &Subject, time: Duration, tally: &mut Tally) -> anyhow::R
             tokio::time::sleep(pause * at as u32 / CONNECTIONS).await;
             let mut beat = tokio::time::interval(pause);
             while start.elapsed() < time {
-                beat.tick().await;
-                let sent = Instant::now();
+                // From when it was to be sent: what waits for one that takes long has waited too.
+                let sent = beat.tick().await.into_std();
                 connection.call(Method::GET, "/api/v1/namespaces/default/pods/web", Bytes::new()).await?;
                 latencies.borrow_mut().push(sent.elapsed());
             }

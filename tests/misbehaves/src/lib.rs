@@ -178,8 +178,7 @@ impl Policy for Misbehaves {
                 if count > 3 { block(format!("{count} creates in an hour are over the budget")) } else { allow() }
             }
             Does::LookAround => {
-                let seen =
-                    |object: Option<serde_json::Value>, path: &str| object.and_then(|o| o.pointer(path).cloned()).unwrap_or_default();
+                let seen = |object: Option<Document>, path: &str| object.and_then(|o| o.json().pointer(path).cloned()).unwrap_or_default();
                 let namespace = seen(request.around(Surrounding::Namespace), "/metadata/labels/tier");
                 let stored = seen(request.around(Surrounding::Stored), "/data/stored");
                 block(format!("namespace {namespace}, stored {stored}, pod {}", seen(request.around(Surrounding::Pod), "/metadata/name")))

@@ -89,6 +89,9 @@ fn tell(tickets: &[Ticket], output: Output, has_headers: bool) -> anyhow::Result
         say!("{}", json!({"items": tickets}));
         return Ok(());
     }
+    if output.form() == Form::Yaml && !has_headers {
+        say!("---");
+    }
     if output.whole(&json!({"items": tickets}))? {
         return Ok(());
     }

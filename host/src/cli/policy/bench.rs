@@ -11,6 +11,7 @@ use super::super::table::{self, row};
 use super::{list::duration, load, tell_written};
 use crate::cli::terminal::say;
 use crate::policy::contract::Output;
+use crate::policy::rules::Rule;
 use crate::policy::{Call, Hook, Policy, Surroundings};
 use crate::rehearse::Stage;
 use crate::rehearse::cases::CaseFile;
@@ -206,32 +207,52 @@ fn chunks(stage: &Stage, policy: &std::sync::Arc<Policy>, given: &RehearsedOpera
     measure(Hook::OnChunk, pace, || live.on_chunk(Output::Stdout, piece.as_bytes()).map(|_| answer.memory))
 }
 
-/// What it is asked about where nobody says: the first rule that names something says what, `get secrets` where none does.
+/// What it is asked about where nobody says: what one of its rules names, the first that makes an operation; `get secrets` where none does.
 fn sampled(policy: &Policy) -> anyhow::Result<RehearsedOperation> {
-    let rules = &policy.manifest.rules;
+    let named = policy.manifest.rules.iter().filter_map(|rule| of_rule(rule).ok());
+    if let Some(given) = named.into_iter().find(|given| policy.matches(&given.operation)) {
+        return Ok(given);
+    }
+    let get = Wanted {
+        verb: "get".into(),
+        resource: "secrets".into(),
+        namespace: Some("default".into()),
+        name: Some("db".into()),
+        ..Wanted::default()
+    };
+    get.given(None, beside())
+}
+
+/// An operation that a rule names.
+fn of_rule(rule: &Rule) -> anyhow::Result<RehearsedOperation> {
     let first =
         |texts: &[String], otherwise: &str| texts.iter().find(|text| !text.contains('*')).map_or(otherwise, String::as_str).to_owned();
-    let rule = rules.first();
-    let verb = rule.map_or("get".to_owned(), |rule| first(&rule.verbs, "get"));
-    let mut resource = rule.map_or("secrets".to_owned(), |rule| first(&rule.resources, "secrets"));
-    let group = rule.map_or(String::new(), |rule| first(&rule.api_groups, ""));
-    if !group.is_empty() && !resource.contains('.') {
+    let mut resource = first(&rule.resources, "secrets");
+    let is_stream = ["/exec", "/attach", "/portforward"].iter().any(|of| resource.ends_with(of));
+    let verb = if is_stream { "create".to_owned() } else { first(&rule.verbs, "get") };
+    let group = first(&rule.api_groups, "");
+    if !group.is_empty() {
         let (name, subresource) = resource.split_once('/').map_or((resource.as_str(), None), |(name, of)| (name, Some(of)));
         resource = format!("{name}.{group}{}", subresource.map(|of| format!("/{of}")).unwrap_or_default());
     }
-    let is_stream = resource.ends_with("/exec") || resource.ends_with("/attach");
+    let is_of_many = matches!(verb.as_str(), "list" | "watch" | "deletecollection");
+    let is_made = verb == "create" && !resource.contains('/');
+    let is_written = matches!(verb.as_str(), "create" | "update" | "patch") && !is_stream;
     let wanted = Wanted {
-        command: if is_stream { vec!["ls".into()] } else { Vec::new() },
-        namespace: Some(rule.map_or("default".to_owned(), |rule| first(&rule.namespaces, "default"))),
-        name: Some("web".into()),
-        verb: verb.clone(),
+        command: if is_stream && !resource.ends_with("/portforward") { vec!["ls".into()] } else { Vec::new() },
+        namespace: Some(first(&rule.namespaces, "default")),
+        name: (!is_of_many && !is_made).then(|| "web".to_owned()),
+        verb,
         resource,
         ..Wanted::default()
     };
-    let body = (matches!(verb.as_str(), "create" | "update" | "patch") && !is_stream).then(sample_object);
+    wanted.given(is_written.then(sample_object).as_ref(), beside())
+}
+
+/// Objects beside it, for policies that need them.
+fn beside() -> Surroundings {
     let around = || Some(std::sync::Arc::new(sample_object()));
-    let surroundings = Surroundings { namespace: around(), stored: around(), pod: around(), only_asks: false };
-    wanted.given(body.as_ref(), surroundings)
+    Surroundings { namespace: around(), stored: around(), pod: around(), only_asks: false }
 }
 
 /// An object much like others.

@@ -45,7 +45,7 @@ fn directory(directory: PathBuf) -> anyhow::Result<()> {
     let policies = Policies { directory: Some(directory), ..Policies::default() };
     let opened = Stage::with(&policies).and_then(|stage| stage.directory(&policies, &scratch, true));
     let _ = std::fs::remove_dir_all(scratch);
-    list::print(&PolicyReport::of(&opened?.current()).policies, Output::default())
+    list::print(&PolicyReport::of(&opened?.current()).policies, Output::wide())
 }
 
 fn file(file: &Path) -> anyhow::Result<()> {

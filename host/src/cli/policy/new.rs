@@ -185,8 +185,8 @@ impl New {
             "" => String::new(),
             command => format!("\nWhat it says can be tried without WebAssembly too: `{command}`.\n\n"),
         };
-        let page = concat!(include_str!("../../../templates/about/folder.md"))
-            .replace("policy-native\n", if native.is_empty() { "\n" } else { &native });
+        let page =
+            include_str!("../../../templates/about/folder.md").replace("policy-native\n", if native.is_empty() { "\n" } else { &native });
         let page = format!("{}{}", each_template!(self.template, "about/", ".md"), page).replace("policy-source", source);
         let workflow = include_str!("../../../templates/about/policy.yml").replace("policy-setup", begins.setup);
         let made: [(&str, &str); 6] = [

@@ -70,6 +70,12 @@ fn holds(what: &str, text: &str, name: &str) {
     assert!(found, "{what} has no {name}");
 }
 
+/// Whether one of these, each the beginning of a line, defines it.
+fn defines(what: &str, text: &str, definitions: &[String]) {
+    let is_there = |line: &str| definitions.iter().any(|definition| line.starts_with(definition.as_str()));
+    assert!(text.lines().any(is_there), "{what} defines none of {definitions:?}");
+}
+
 #[test]
 fn every_language_has_every_name_in_its_library_and_on_its_page() {
     let method = |name: &str| name.rsplit('.').next().unwrap_or_default().to_owned();
@@ -82,15 +88,39 @@ fn every_language_has_every_name_in_its_library_and_on_its_page() {
     let go =
         [include_str!("../../../templates/go/postern/postern.go"), include_str!("../../../templates/go/postern/abi_wasip1.go")].concat();
     for name in NAMES {
-        holds("the library of Rust", &rust, &format!("pub fn {}", method(name)));
+        let (own, is_method) = (method(name), name.contains('.'));
+        let indent = if is_method { "    " } else { "" };
+        defines("the library of Rust", &rust, &[format!("{indent}pub fn {own}("), format!("{indent}pub fn {own}<")]);
         holds("the page of Rust", include_str!("../../../../docs/languages/rust.md"), &called(name, str::to_owned, ""));
-        holds("the library of Go", &go, &pascal(&method(name)));
+        let (go_name, types) = (pascal(&own), ["(m Masking)", "(r *Request)", "(d *Document)"]);
+        let mut definitions: Vec<String> = types.iter().map(|of| format!("func {of} {go_name}(")).collect();
+        definitions.extend([format!("func {go_name}("), format!("\t{go_name} *Document")]);
+        defines("the library of Go", &go, &definitions);
         holds("the page of Go", include_str!("../../../../docs/languages/go.md"), &called(name, pascal, "postern."));
-        holds("the library of JavaScript", include_str!("../../../templates/js/postern.js"), &camel(&method(name)));
+        let js_name = camel(&own);
+        let definitions = match is_method {
+            true => vec![format!("  {js_name}("), format!("  get {js_name}("), format!("    this.{js_name} =")],
+            false => vec![format!("export const {js_name} =")],
+        };
+        defines("the library of JavaScript", include_str!("../../../templates/js/postern.js"), &definitions);
         holds("the page of JavaScript", include_str!("../../../../docs/languages/javascript.md"), &called(name, camel, ""));
-        holds("the library of Python", include_str!("../../../templates/python/postern.py"), &method(name));
+        let definitions = [format!("{indent}def {own}("), format!("        self.{own} =")];
+        defines("the library of Python", include_str!("../../../templates/python/postern.py"), &definitions);
         holds("the page of Python", include_str!("../../../../docs/languages/python.md"), &called(name, str::to_owned, ""));
-        holds("the library of C", include_str!("../../../templates/c/postern.h"), &in_c(name));
+        let types = [
+            "text_t",
+            "texts_t",
+            "bool",
+            "void",
+            "uint64_t",
+            "verdict_t",
+            "mask_t",
+            "chunk_verdict_t",
+            "policy_module_list_tuple2_string_string_t",
+        ];
+        let mut definitions: Vec<String> = types.iter().map(|of| format!("{of} {}(", in_c(name))).collect();
+        definitions.push(format!("  const document_t *{};", in_c(name)));
+        defines("the library of C", include_str!("../../../templates/c/postern.h"), &definitions);
         for page in [include_str!("../../../../docs/languages/c.md"), include_str!("../../../../docs/languages/zig.md")] {
             holds("the page of C or Zig", page, &in_c(name));
         }

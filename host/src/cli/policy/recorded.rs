@@ -1,7 +1,6 @@
 //! Recorded operations, and `postern policy explain`, which decides one again.
 
 use std::collections::HashMap;
-use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
@@ -15,7 +14,8 @@ use super::super::session::RecordingSource;
 use super::super::table::{self, printable, row};
 use super::list::sees;
 use super::tell_written;
-use crate::cli::terminal::say;
+use crate::classify::Shape;
+use crate::cli::terminal::{say, visible};
 use crate::config::Config;
 use crate::policy::grants::Capability;
 use crate::policy::{Hook, Policy};
@@ -61,9 +61,8 @@ pub(super) fn operations(place: &RecordingSource, sessions: &[String]) -> anyhow
         if count == 0 {
             bail!("there are no recordings of {session}; `postern session list` shows sessions");
         }
-        // What is in the gateway's memory alone is none of a recording. A gateway of before has none.
-        for kept in place.recent_bodies(session).unwrap_or_default() {
-            bodies.entry((kept.id, true)).or_insert_with(|| kept.body.to_string().into_bytes());
+        for (id, body) in recent(place, session) {
+            bodies.entry((id, true)).or_insert(body);
         }
         entries.sort_by_key(TimelineItem::micros);
         for entry in entries {
@@ -78,6 +77,17 @@ pub(super) fn operations(place: &RecordingSource, sessions: &[String]) -> anyhow
         }
     }
     Ok(all)
+}
+
+/// Bodies that a gateway has in memory alone, by the ids of their calls. Where it cannot tell, why is said.
+fn recent(place: &RecordingSource, session: &str) -> HashMap<String, Vec<u8>> {
+    match place.recent_bodies(session) {
+        Ok(bodies) => bodies.into_iter().map(|kept| (kept.id, kept.body.get().as_bytes().to_vec())).collect(),
+        Err(error) => {
+            eprintln!("{}", visible(&format!("bodies in the gateway's memory (sessions.recentBodies): {error:#}")));
+            HashMap::new()
+        }
+    }
 }
 
 fn output(recorded: &Recorded) -> Vec<(&'static str, Vec<u8>)> {
@@ -113,7 +123,7 @@ impl Lack {
             return None;
         }
         // Of a delete the body is its options, which few read.
-        let is_written = matches!(operation.verb.as_str(), "create" | "update" | "patch") && operation.command.is_none();
+        let is_written = matches!(operation.verb.as_str(), "create" | "update" | "patch") && operation.shape == Shape::Answer;
         if is_written && given.body.is_none() && policy.granted.contains(&Capability::Bodies) {
             return Some(Self::Body);
         }
@@ -160,10 +170,7 @@ impl Explain {
         let file = self.configured.file()?;
         let config = Config::load(&file)?;
         let event = event_of(&config.audit_file(), &self.id)?;
-        let place = match self.kubeconfig {
-            Some(kubeconfig) => RecordingSource::open(None, None, Some(kubeconfig))?,
-            None => RecordingSource::open(Some(&file), None, None)?,
-        };
+        let place = RecordingSource::open(Some(&file), None, None)?;
         let body = match event["session"].as_str() {
             Some(session) => operations(&place, &[session.to_owned()])
                 .unwrap_or_default()
@@ -172,21 +179,20 @@ impl Explain {
                 .and_then(|kept| kept.request),
             None => None,
         };
+        let body = match (body, self.kubeconfig, event["session"].as_str()) {
+            (None, Some(kubeconfig), Some(session)) => {
+                recent(&RecordingSource::open(None, None, Some(kubeconfig))?, session).remove(&self.id)
+            }
+            (body, ..) => body,
+        };
         let given = recorded::given(&event, body.as_deref())?;
         let (its_policies, data) = config.policies_of(event["cluster"].as_str().filter(|_| config.clusters.is_some()))?;
         let stage = Stage::with(&its_policies)?;
         let directory = stage.directory(&its_policies, &data, true)?;
         let policies = &directory.current().policies;
-        let mut out = std::io::stdout().lock();
         let text = |value: &Value| printable(value.as_str().unwrap_or("-"));
-        writeln!(out, "{}  {}", text(&event["time"]), operation_of(&event))?;
-        writeln!(
-            out,
-            "by {} of {}; then it was answered with {}\n",
-            given.subject.username(),
-            given.subject.cluster(),
-            text(&event["verdict"])
-        )?;
+        say!("{}  {}", text(&event["time"]), operation_of(&event));
+        say!("by {} of {}; then it was answered with {}\n", given.subject.username(), given.subject.cluster(), text(&event["verdict"]));
         let mut rows = vec![row(["POLICY", "THEN", "NOW", "WHY"])];
         let (mut differs, mut unknown) = (Vec::new(), Vec::new());
         for policy in policies {
@@ -211,7 +217,6 @@ impl Explain {
             rows.push(row([&text(&answer["policy"]), &text(&answer["verdict"]), "-", "it is no longer in the directory"]));
             differs.push(text(&answer["policy"]));
         }
-        drop(out);
         table::print(&rows);
         tell_written(&stage);
         let asked: Vec<_> = policies.iter().filter(|policy| !unknown.contains(&policy.name)).cloned().collect();
@@ -229,10 +234,11 @@ impl Explain {
         if !unknown.is_empty() {
             say!("not asked, as what they read was not kept: {}", unknown.join(", "));
         }
-        let now = if unknown.is_empty() { "" } else { "without those " }.to_owned() + &now.verdict;
-        match differs.is_empty() {
-            true => say!("today's answer is the same: {now}"),
-            false => say!("today's answer: {now}; what differs: {}", differs.join(", ")),
+        let differing = if differs.is_empty() { String::new() } else { format!("; what differs: {}", differs.join(", ")) };
+        match (unknown.is_empty(), differs.is_empty()) {
+            (false, _) => say!("today's answer cannot be told; without those it is {}{differing}", now.verdict),
+            (true, true) => say!("today's answer is the same: {}", now.verdict),
+            (true, false) => say!("today's answer: {}{differing}", now.verdict),
         }
         Ok(())
     }

@@ -268,7 +268,7 @@ fn show(place: &RecordingSource, session: &str, filter: &Filter, form: ShowForm,
                 (None, Some(true)) => format!("{} ... (cut)", printable(&String::from_utf8_lossy(&body.bytes))),
                 _ => printable(&String::from_utf8_lossy(&body.bytes)),
             };
-            writeln!(out, "    {name}: {rest}")?;
+            let _ = writeln!(out, "    {name}: {rest}");
         }
     }
     Ok(())

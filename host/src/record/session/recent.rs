@@ -1,7 +1,9 @@
 //! The latest bodies of requests, in memory: what policies that are in force read, and no rule keeps. For `policy explain` and `replay`.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::value::RawValue;
 
 /// What one body takes beside itself, about.
 const OVERHEAD: usize = 128;
@@ -18,20 +20,20 @@ struct Kept {
     bytes: usize,
 }
 
-/// The body of a request, as JSON and after masking.
-#[derive(Clone, PartialEq, Eq)]
+/// The body of a request, after masking.
+#[derive(Clone)]
 pub struct RecentBody {
     /// The session it is of.
     pub session: String,
     /// The id of its audit events.
     pub id: String,
-    /// The body.
-    pub body: Vec<u8>,
+    /// The body, in JSON.
+    pub body: Arc<RawValue>,
 }
 
 impl RecentBody {
     fn size(&self) -> usize {
-        self.session.len() + self.id.len() + self.body.len() + OVERHEAD
+        self.session.len() + self.id.len() + self.body.get().len() + OVERHEAD
     }
 }
 
@@ -74,18 +76,23 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn body(at: usize, size: usize) -> RecentBody {
+        let text = RawValue::from_string(format!("\"{}\"", "x".repeat(size))).unwrap();
+        RecentBody { session: "s".into(), id: at.to_string(), body: text.into() }
+    }
+
     proptest! {
         /// There is never more than there is room for, and what there is are the latest, in order.
         #[test]
         fn the_latest_are_kept_within_the_room(most in 0usize..4000, sizes in prop::collection::vec(0usize..1200, 0..60)) {
             let recent = RecentBodies::new(most);
             for (at, size) in sizes.iter().enumerate() {
-                recent.keep(RecentBody { session: "s".into(), id: at.to_string(), body: vec![b'x'; *size] });
+                recent.keep(body(at, *size));
             }
             let kept = recent.of("s");
             let bytes: usize = kept.iter().map(RecentBody::size).sum();
             prop_assert!(bytes <= most);
-            let fits = |at: &usize| RecentBody { session: "s".into(), id: at.to_string(), body: vec![b'x'; sizes[*at]] }.size() <= most / 4;
+            let fits = |at: &usize| body(*at, sizes[*at]).size() <= most / 4;
             let taken: Vec<String> = (0..sizes.len()).filter(fits).map(|at| at.to_string()).collect();
             let ids: Vec<String> = kept.iter().map(|body| body.id.clone()).collect();
             prop_assert!(taken.ends_with(&ids));

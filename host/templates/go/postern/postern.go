@@ -142,8 +142,9 @@ func (d *Document) Get(path string, into any) bool {
 
 // Text is the first match of a path that is a text; empty where there is none.
 func (d *Document) Text(path string) string {
-	var text string
-	d.Get(path, &text)
+	var value any
+	d.Get(path, &value)
+	text, _ := value.(string)
 	return text
 }
 
