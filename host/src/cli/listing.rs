@@ -6,6 +6,9 @@ use serde_json::Value;
 use super::table::{self, printable};
 use super::terminal::say;
 
+/// Columns of names that may be long, as those of ServiceAccounts: of these the end tells more than the beginning.
+const OF_CALLERS: [&str; 3] = ["CALLER", "REQUESTER", "USER"];
+
 /// The flags.
 #[derive(Args, Clone, Copy, Debug, Default)]
 pub(super) struct Output {
@@ -94,8 +97,15 @@ impl Output {
                 };
                 let named = |heads: &[&str]| -> Vec<String> { heads.iter().map(|&head| head.to_owned()).collect() };
                 let head = self.has_headers().then(|| joined(&named(heads.0), &named(heads.1)));
-                let rows: Vec<_> = head.into_iter().chain(items.iter().map(|item| joined(&item.cells, &item.wide))).collect();
-                if is_wide { table::print(&rows) } else { table::print_cut(&rows) }
+                let mut rows: Vec<_> = head.into_iter().chain(items.iter().map(|item| joined(&item.cells, &item.wide))).collect();
+                if is_wide {
+                    table::print(&rows);
+                    return Ok(());
+                }
+                if let Some(name) = heads.0.iter().position(|head| OF_CALLERS.contains(head)) {
+                    table::narrow(&mut rows, name);
+                }
+                table::print_cut(&rows);
             }
         }
         Ok(())

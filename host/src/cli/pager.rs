@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,7 +24,7 @@ impl Pager {
         let named = |name: &str| std::env::var(name).ok();
         let program = named("POSTERN_PAGER").or_else(|| named("PAGER")).unwrap_or_else(|| "less".to_owned());
         let is_dumb = named("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
-        if !std::io::stdout().is_terminal() || is_dumb || matches!(program.trim(), "" | "cat") {
+        if !std::io::stdout().is_terminal() || is_dumb || matches!(program.trim(), "" | "cat") || !is_there(&program) {
             return None;
         }
         // How wide it is, and whether it has colours, is known before it is no terminal any more.
@@ -45,6 +46,15 @@ impl Pager {
         let told = Arc::clone(&is_said);
         let shows = std::thread::spawn(move || wait(child, &told));
         Some(Self { nothing, is_said, shows: Some(shows) })
+    }
+}
+
+/// Whether there is a program to begin: many containers have no `less`.
+fn is_there(line: &str) -> bool {
+    let Some(program) = line.split_whitespace().next() else { return false };
+    match program.contains('/') {
+        true => Path::new(program).is_file(),
+        false => std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|place| place.join(program).is_file())),
     }
 }
 

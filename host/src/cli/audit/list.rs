@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::{address_of, operation_of};
 use crate::cli::listing::Form;
-use crate::cli::table::{printable, short, shortened};
+use crate::cli::table::{ending, printable, short, shortened};
 use crate::cli::terminal::{self, visible};
 use crate::policy::change::Change;
 use crate::record::query::{self, Query, stage_of, text_of};
@@ -212,14 +212,6 @@ fn row(event: &Value, is_narrow: bool) -> String {
         return format!("{time:<14}  {what:<16}  {status:>3}  {:<14}  {operation}", ending(&caller, 14));
     }
     format!("{time:<19}  {what:<16}  {status:>6}  {caller:<24}  {operation}")
-}
-
-/// A name in so many characters: its end tells more than its beginning, as of a ServiceAccount's.
-fn ending(name: &str, most: usize) -> String {
-    match name.chars().count() {
-        length if length > most => std::iter::once('\u{2026}').chain(name.chars().skip(length - most + 1)).collect(),
-        _ => name.to_owned(),
-    }
 }
 
 /// That a change was sent and it is not told how it ended.

@@ -121,7 +121,7 @@ fn is_there(locked: &Locked, path: &Path) -> bool {
 
 fn show(report: &PolicyReport, output: Output) -> anyhow::Result<()> {
     if output.is_for_people() {
-        say!("as the gateway told at {}; all together {}", report.time, report.bundle);
+        say!("as the gateway told at {}; all together {}", report.time, table::short(&report.bundle));
     }
     print(&report.policies, output)?;
     if let Some(missing) = report.missing.first().filter(|_| output.is_for_people()) {

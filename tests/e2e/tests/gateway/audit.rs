@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use e2e::{Ran, cluster, setup};
+use e2e::{Ran, cluster, scratch, setup};
 use serde_json::Value;
 use testbed::{AUDIENCE, Gateway, wait_until};
 
@@ -101,4 +101,45 @@ fn the_log_is_asked_by_all_that_an_event_has() {
     s.kubectl(&["get", "configmap", "later"]).failure();
     let followed = following.wait_with_output().unwrap();
     assert!(String::from_utf8_lossy(&followed.stdout).contains("get configmaps"), "{followed:?}");
+}
+
+/// At a terminal what is long is shown by a pager: all of it, with the command's own exit status; and who leaves it is not kept waiting.
+#[test]
+fn what_is_long_is_shown_by_a_pager_that_can_be_left() {
+    let s = setup(vec![], "");
+    for _ in 0..30 {
+        s.kubectl(&["get", "pods"]).success();
+    }
+    let log = s.gateway.directory.join("data/audit.jsonl");
+    wait_until("the log has them", Duration::from_secs(10), || Ok(s.events().iter().filter(|e| e["verb"] == "list").count() >= 30))
+        .unwrap();
+    let clients = testbed::cache().join("clients/python");
+    let at_terminal = |pager: &str, args: &[&str]| {
+        let mut command = std::process::Command::new(clients.join("venv/bin/python"));
+        command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../clients/python/pager.py")).arg("").arg(testbed::postern()).args(args);
+        Ran::new(command.env("POSTERN_PAGER", pager).env_remove("LESS").output().unwrap()).success().to_owned()
+    };
+    let list = ["audit", "list", "--file", text(&log), "--verb", "list"];
+    let numbered = at_terminal("cat -n", &list);
+    assert!(numbered.contains("ended with 0") && numbered.contains("    31\t"), "the head and thirty events: {numbered}");
+    let left = at_terminal("head -n 3", &list);
+    assert!(left.contains("ended with 0") && left.matches("list pods").count() == 2, "{left}");
+    for none in ["/nowhere/pager", "no-such-pager -x", "cat", ""] {
+        let whole = at_terminal(none, &list);
+        assert!(whole.contains("ended with 0") && whole.matches("list pods").count() >= 30, "{none}: {whole}");
+    }
+    let fails = at_terminal("cat", &["audit", "show", "none", "--file", text(&log)]);
+    assert!(fails.contains("ended with 1") && fails.contains("no event of none"), "{fails}");
+    let fails = at_terminal("cat -n", &["audit", "show", "none", "--file", text(&log)]);
+    assert!(fails.contains("ended with 1") && fails.contains("no event of none"), "{fails}");
+    // A gateway that does not answer is not waited for by one who has left.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let kubeconfig = scratch("silent").join("kubeconfig");
+    let server = format!("https://{}", silent.local_addr().unwrap());
+    let mut own: Value = serde_json::from_slice(&std::fs::read(&s.caller).unwrap()).unwrap();
+    own["clusters"][0]["cluster"]["server"] = server.into();
+    std::fs::write(&kubeconfig, own.to_string()).unwrap();
+    let waits = at_terminal("sleep 2", &["approval", "list", "--kubeconfig", text(&kubeconfig)]);
+    let seconds: u32 = waits.split(" in ").nth(1).and_then(|rest| rest.split(' ').next()?.parse().ok()).unwrap();
+    assert!(waits.contains("ended with 0") && seconds < 30, "{waits}");
 }
