@@ -4,7 +4,26 @@ use serde::de::DeserializeOwned;
 
 /// Reads YAML. What is wrong is said with line and column, and without the lines around it: secrets stand in files beside mistakes.
 pub fn yaml<T: DeserializeOwned>(text: &str) -> anyhow::Result<T> {
-    Ok(serde_saphyr::from_str_with_options(text, serde_saphyr::options! { with_snippet: false })?)
+    serde_saphyr::from_str_with_options(text, serde_saphyr::options! { with_snippet: false })
+        .map_err(|error| anyhow::anyhow!("{}", helpful(&error.to_string())))
+}
+
+/// What a reader of YAML says is wrong, in words for those who write it: with the name that is nearest to one that is not known.
+fn helpful(why: &str) -> String {
+    let why = why.replace(", set DuplicateKeyPolicy in Options if acceptable", "; write it once");
+    let whole_number = |kind: &str| (format!("invalid {kind}"), "a whole number is expected".to_owned());
+    let why =
+        ["u64", "u32", "u16", "usize", "i64"].iter().map(|kind| whole_number(kind)).fold(why, |why, (from, to)| why.replace(&from, &to));
+    let why = why.replace("expected mapping start", "a mapping (name: value) is expected");
+    let why = why.replace("expected sequence start", "a list is expected");
+    let Some((before, known)) = why.split_once(", expected one of ") else { return why };
+    let Some(wrong) = before.rsplit_once("unknown field `").and_then(|(_, rest)| rest.strip_suffix('`')) else { return why };
+    let names = known.split(" at line ").next().unwrap_or_default().split(", ").map(|name| name.trim_matches('`'));
+    let near = names.map(|name| (strsim::damerau_levenshtein(&wrong.to_lowercase(), &name.to_lowercase()), name)).min();
+    match near {
+        Some((distance, name)) if distance <= 3 && distance < name.len() => format!("{before}: did you mean `{name}`? There are {known}"),
+        _ => why,
+    }
 }
 
 /// Reads YAML in which any value may be a secret: what is wrong is said with line and column, and without a word of the text.

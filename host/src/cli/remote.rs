@@ -21,9 +21,18 @@ const LARGEST: usize = 64 << 20;
 /// The largest recording that is fetched.
 const LARGEST_RECORDING: usize = 4 << 30;
 
-/// The first file that `KUBECONFIG` names, as kubectl reads it; none where it is empty.
+/// The first file that `KUBECONFIG` names and that is there, as kubectl passes over what is not; none where it is empty.
 pub(super) fn kubeconfig() -> Option<PathBuf> {
-    std::env::split_paths(&std::env::var_os("KUBECONFIG")?).find(|file| !file.as_os_str().is_empty())
+    let list = std::env::var_os("KUBECONFIG")?;
+    let mut named = std::env::split_paths(&list).filter(|file| !file.as_os_str().is_empty()).peekable();
+    let first = named.peek().cloned();
+    named.find(|file| file.exists()).or(first)
+}
+
+/// The one that kubectl reads where nothing is said.
+fn usual() -> Option<PathBuf> {
+    let home = std::env::var_os("HOME").filter(|home| !home.is_empty())?;
+    Some(PathBuf::from(home).join(".kube/config")).filter(|file| file.exists())
 }
 
 /// A gateway.
@@ -33,7 +42,7 @@ impl Remote {
     /// That of a kubeconfig's current context.
     pub(super) fn open(kubeconfig: Option<PathBuf>) -> anyhow::Result<Self> {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let kubeconfig = kubeconfig.or_else(self::kubeconfig).context("give --kubeconfig FILE, or set KUBECONFIG")?;
+        let kubeconfig = kubeconfig.or_else(self::kubeconfig).or_else(usual).context("give --kubeconfig FILE, or set KUBECONFIG")?;
         let cluster = Cluster { name: String::new(), kubeconfig: Some(kubeconfig), context: None, service_account_issuers: Vec::new() };
         Ok(Self(Access::load(&cluster)?))
     }

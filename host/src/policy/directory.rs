@@ -97,6 +97,9 @@ impl Drop for Compiling<'_> {
     }
 }
 
+/// What the directory itself is called where it cannot be read.
+const WHOLE: &str = "(the directory)";
+
 impl Directory {
     /// Loads the directory. A broken policy is an error here: a gateway does not start half guarded.
     ///
@@ -108,12 +111,17 @@ impl Directory {
         data_directory: &Path,
         report: Option<PathBuf>,
     ) -> anyhow::Result<Arc<Self>> {
-        Self::make(runtime, cache, config, data_directory, report, true)
+        Self::make(runtime, cache, config, data_directory, report, true, true)
+    }
+
+    /// Loads what loads of the directory: what does not is told of, and is not in force.
+    pub fn open_what_loads(runtime: Arc<Runtime>, cache: Cache, config: &Policies, data_directory: &Path) -> anyhow::Result<Arc<Self>> {
+        Self::make(runtime, cache, config, data_directory, None, true, false)
     }
 
     /// Loads the directory whatever its lock file pins: to pin what is there now.
     pub fn open_to_lock(runtime: Arc<Runtime>, cache: Cache, config: &Policies, data_directory: &Path) -> anyhow::Result<Arc<Self>> {
-        Self::make(runtime, cache, config, data_directory, None, false)
+        Self::make(runtime, cache, config, data_directory, None, false, true)
     }
 
     fn make(
@@ -123,6 +131,7 @@ impl Directory {
         data_directory: &Path,
         report: Option<PathBuf>,
         heeds_lock: bool,
+        is_strict: bool,
     ) -> anyhow::Result<Arc<Self>> {
         let limits = CallLimits { deadline: config.deadline_milliseconds, memory: config.memory };
         let loader = Loader { runtime, cache, limits };
@@ -139,8 +148,10 @@ impl Directory {
             begun: fingerprint(config),
         });
         let set = this.load();
-        if let Some(broken) = set.broken.first() {
-            bail!("the policy {} does not load: {}", broken.name, broken.error);
+        match set.broken.first().filter(|_| is_strict) {
+            Some(broken) if broken.name == WHOLE => bail!("{}", broken.error),
+            Some(broken) => bail!("the policy {} does not load: {}", broken.name, broken.error),
+            None => {}
         }
         this.swap_in(set);
         Ok(this)
@@ -281,7 +292,7 @@ impl Directory {
             Ok(found) => found,
             Err(error) => {
                 // A directory that cannot be read tells nothing about what was removed.
-                let broken = Broken { name: "*".into(), error: format!("{error:#}"), serving_last_good: !before.policies.is_empty() };
+                let broken = Broken { name: WHOLE.into(), error: format!("{error:#}"), serving_last_good: !before.policies.is_empty() };
                 return PolicySet {
                     policies: before.policies.clone(),
                     broken: vec![broken],

@@ -116,6 +116,11 @@ impl Stage {
         }
     }
 
+    /// Loads what loads of a directory, as a gateway would that serves the last good of what does not.
+    pub fn what_loads(&self, policies: &Policies, data: &Path) -> anyhow::Result<Arc<Directory>> {
+        Directory::open_what_loads(Arc::clone(&self.loader.runtime), cache()?, policies, data)
+    }
+
     /// Takes what policies wrote since it was taken last.
     pub fn written(&self) -> Vec<PolicyOutput> {
         self.written.lock().unwrap_or_else(PoisonError::into_inner).drain(..).collect()

@@ -43,3 +43,28 @@ fn a_mistake_is_said_with_its_place_and_without_what_stands_around_it() {
     let error = yaml::<Known>("token: a\nx: b\n").unwrap_err().context("the configuration");
     assert_eq!(place_of(&error), Some((2, 1)), "{error:#}");
 }
+
+#[test]
+fn a_name_that_is_not_known_is_told_with_the_nearest() {
+    #[derive(Debug, serde::Deserialize)]
+    #[serde(rename_all = "camelCase", deny_unknown_fields)]
+    #[allow(dead_code)]
+    struct Settings {
+        data_directory: String,
+        drain: u64,
+        #[serde(default)]
+        listen: Vec<String>,
+    }
+    let why = |text: &str| yaml::<Settings>(text).unwrap_err().to_string();
+    let typo = why("drain: 5\ndataDirectroy: data\n");
+    assert!(
+        typo.contains("unknown field `dataDirectroy`: did you mean `dataDirectory`? There are dataDirectory, drain, listen at line 2"),
+        "{typo}"
+    );
+    let strange = why("zzzzzzzzzzzz: data\n");
+    assert!(!strange.contains("did you mean") && strange.contains("expected one of"), "{strange}");
+    assert!(why("dataDirectory: a\ndrain: 5s\n").contains("a whole number is expected at line 2"), "{}", why("drain: 5s\n"));
+    let twice = why("drain: 5\ndrain: 6\n");
+    assert!(twice.contains("write it once") && !twice.contains("Options"), "{twice}");
+    assert!(why("dataDirectory: a\ndrain: 1\nlisten: {a: b}\n").contains("a list is expected"), "{}", why("drain: 1\nlisten: {a: b}\n"));
+}

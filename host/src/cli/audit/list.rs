@@ -197,8 +197,9 @@ fn row(event: &Value, is_narrow: bool) -> String {
     let (what, operation) = match event["verdict"].as_str() {
         Some(_) => match event["failedLogins"].as_u64() {
             Some(count) => (text("/verdict"), format!("{count} more failed logins")),
-            None => (text("/verdict"), operation_of(event) + &unverified(event) + open(event)),
+            None => (text("/verdict"), operation_of(event) + &observed(event) + &unverified(event) + open(event)),
         },
+        None if event["path"].is_string() => (text("/stage"), of_api(event)),
         None => (text("/stage"), of_gateway(event)),
     };
     // Of who is not known it is told where they are.
@@ -212,6 +213,26 @@ fn row(event: &Value, is_narrow: bool) -> String {
         return format!("{time:<14}  {what:<16}  {status:>3}  {:<14}  {operation}", ending(&caller, 14));
     }
     format!("{time:<19}  {what:<16}  {status:>6}  {caller:<24}  {operation}")
+}
+
+/// What was asked of the gateway's own API: of approvals which was answered how, and what was said with it.
+fn of_api(event: &Value) -> String {
+    let mut told = operation_of(event);
+    if let (Some(answer), Some(ticket)) = (event["answer"].as_str(), event["answers"].as_str()) {
+        told = format!("approval {} {}", printable(answer), printable(ticket));
+        told += &event["comment"].as_str().map(|comment| format!("  ({})", printable(comment))).unwrap_or_default();
+        told += &event["refusal"].as_str().map(|why| format!("  ({})", printable(why))).unwrap_or_default();
+    }
+    told
+}
+
+/// What policies would have answered that are observed only.
+fn observed(event: &Value) -> String {
+    let answers = event["policies"].as_array().into_iter().flatten();
+    let would = answers.filter(|answer| answer["observed"] == true && answer["verdict"] != "allow");
+    let text = |value: &Value| printable(value.as_str().unwrap_or("-"));
+    let told: Vec<String> = would.map(|answer| format!("{}: {}", text(&answer["policy"]), text(&answer["verdict"]))).collect();
+    if told.is_empty() { String::new() } else { format!("  (observed, would have answered: {})", told.join(", ")) }
 }
 
 /// That a change was sent and it is not told how it ended.

@@ -27,6 +27,9 @@ pub(super) enum ConfigCommand {
     Check {
         /// The file; what POSTERN_CONFIG names, or the usual one, where none is given.
         file: Option<PathBuf>,
+        /// The same, as other commands take it.
+        #[arg(long, conflicts_with = "file", value_name = "FILE")]
+        config: Option<PathBuf>,
         /// Asks the API servers, issuers and the object store that it names too, with the gateway's credentials.
         #[arg(long)]
         online: bool,
@@ -38,8 +41,8 @@ pub(super) enum ConfigCommand {
 impl ConfigCommand {
     pub(super) fn run(self) -> anyhow::Result<()> {
         match self {
-            Self::Check { file, online } => {
-                let file = Configured::named(file).file()?;
+            Self::Check { file, config, online } => {
+                let file = Configured::named(file.or(config)).file()?;
                 check(&file)?;
                 let config = Config::load(&file)?;
                 who_gets_in(&config);
@@ -69,6 +72,7 @@ fn who_gets_in(config: &Config) {
 fn check(file: &Path) -> anyhow::Result<()> {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let config = Config::load(file)?;
+    can_be_made(&config.data_directory).context("dataDirectory")?;
     let members = config.members();
     let mut cluster_ca = Vec::new();
     for member in &members {
@@ -108,6 +112,18 @@ fn check(file: &Path) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether a directory is there, or can be made; it is not touched.
+fn can_be_made(directory: &Path) -> anyhow::Result<()> {
+    let is_there = |place: &&Path| place.symlink_metadata().is_ok();
+    let there = directory.ancestors().map(|place| if place.as_os_str().is_empty() { Path::new(".") } else { place }).find(is_there);
+    let there = there.unwrap_or(Path::new("."));
+    if !there.is_dir() {
+        bail!("{} cannot be made: {} is no directory", directory.display(), there.display());
+    }
+    let may = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+    rustix::fs::access(there, may).map_err(std::io::Error::from).with_context(|| format!("cannot write into {}", there.display()))
 }
 
 /// A directory for what a gateway would keep.

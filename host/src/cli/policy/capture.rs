@@ -52,7 +52,8 @@ pub struct Capture {
 impl Capture {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let mut file = CaseFile::default();
-        for kept in operations(&self.place.open()?, std::slice::from_ref(&self.session))? {
+        let place = self.place.open()?;
+        for kept in operations(&place, &[place.session(&self.session)?])? {
             if self.call.as_ref().is_some_and(|call| kept.event["id"] != call.as_str()) {
                 continue;
             }

@@ -132,7 +132,7 @@ fn show(report: &PolicyReport, output: Output) -> anyhow::Result<()> {
 
 /// What is told of each policy.
 const COLUMNS: [&str; 9] = ["NAME", "STATE", "VERSION", "MODE", "CALLS", "MASK", "BLOCK", "FAILED", "SUMMARY"];
-const MORE_COLUMNS: [&str; 6] = ["DIGEST", "SIGNER", "ON-FAILURE", "SEES", "APPROVAL", "P99"];
+const MORE_COLUMNS: [&str; 6] = ["MODULE", "SIGNER", "ON-FAILURE", "SEES", "APPROVAL", "P99"];
 
 /// Lists policies; below them why some do not load.
 pub(super) fn print(lines: &[Line], output: Output) -> anyhow::Result<()> {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -18,7 +19,7 @@ use crate::classify::Shape;
 use crate::cli::terminal::{say, visible};
 use crate::config::Config;
 use crate::policy::grants::Capability;
-use crate::policy::{Hook, Policy};
+use crate::policy::{Hook, Mode, Policy};
 use crate::record::query::{self, Query};
 use crate::record::session::format::Kind;
 use crate::record::session::read::{Recorded, TimelineItem};
@@ -188,8 +189,8 @@ impl Explain {
         let given = recorded::given(&event, body.as_deref())?;
         let (its_policies, data) = config.policies_of(event["cluster"].as_str().filter(|_| config.clusters.is_some()))?;
         let stage = Stage::with(&its_policies)?;
-        let directory = stage.directory(&its_policies, &data, true)?;
-        let policies = &directory.current().policies;
+        let in_force = stage.what_loads(&its_policies, &data)?.current();
+        let policies = &in_force.policies;
         let text = |value: &Value| printable(value.as_str().unwrap_or("-"));
         say!("{}  {}", text(&event["time"]), operation_of(&event));
         say!("by {} of {}; then it was answered with {}\n", given.subject.username(), given.subject.cluster(), text(&event["verdict"]));
@@ -202,17 +203,24 @@ impl Explain {
                 unknown.push(policy.name.clone());
                 continue;
             }
-            let said = stage.decide(std::slice::from_ref(policy), &given).said();
+            let mut said = stage.decide(std::slice::from_ref(policy), &given).said();
+            if policy.mode == Mode::Observe {
+                said.verdict = observed(&stage, policy, &given).unwrap_or(said.verdict);
+            }
             rows.push(row([&policy.name, &then.verdict, &said.verdict, &why(policy, &given, &said)]));
             if then.verdict != said.verdict || then.reason.is_some() && !same_reason(&then, &said) {
                 differs.push(policy.name.clone());
             }
         }
+        for broken in &in_force.broken {
+            rows.push(row([&broken.name, "-", "unknown", &format!("it does not load: {}", broken.error)]));
+            unknown.push(broken.name.clone());
+        }
         let gone = event["policies"]
             .as_array()
             .into_iter()
             .flatten()
-            .filter(|answer| !policies.iter().any(|p| answer["policy"] == p.name.as_str()));
+            .filter(|answer| !policies.iter().map(|policy| &policy.name).chain(&unknown).any(|name| answer["policy"] == name.as_str()));
         for answer in gone {
             rows.push(row([&text(&answer["policy"]), &text(&answer["verdict"]), "-", "it is no longer in the directory"]));
             differs.push(text(&answer["policy"]));
@@ -232,16 +240,23 @@ impl Explain {
         }
         say!("counters begin at nothing here, claims of its token were not kept");
         if !unknown.is_empty() {
-            say!("not asked, as what they read was not kept: {}", unknown.join(", "));
+            say!("not asked, as what they read was not kept, or they do not load: {}", unknown.join(", "));
         }
         let differing = if differs.is_empty() { String::new() } else { format!("; what differs: {}", differs.join(", ")) };
         match (unknown.is_empty(), differs.is_empty()) {
             (false, _) => say!("today's answer cannot be told; without those it is {}{differing}", now.verdict),
-            (true, true) => say!("today's answer is the same: {}", now.verdict),
+            (true, true) if event["verdict"] == now.verdict.as_str() => say!("today's answer is the same: {}", now.verdict),
+            (true, true) => say!("today's answer: {}; then it was {}", now.verdict, text(&event["verdict"])),
             (true, false) => say!("today's answer: {}{differing}", now.verdict),
         }
         Ok(())
     }
+}
+
+/// What an observed policy answers, which decides nothing.
+fn observed(stage: &Stage, policy: &Arc<Policy>, given: &RehearsedOperation) -> Option<String> {
+    let decided = stage.decide(std::slice::from_ref(policy), given);
+    decided.ruling.terms().answers.first().map(|answer| answer.verdict.name().to_owned())
 }
 
 /// The refusal that a caller is told begins with who refused: an answer's own reason does not.

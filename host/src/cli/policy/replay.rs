@@ -60,7 +60,15 @@ impl Replay {
         let mut sessions = Vec::new();
         for from in &self.from {
             let is_session = from.len() == 16 && from.bytes().all(|byte| byte.is_ascii_hexdigit());
-            sessions.extend(if is_session { vec![from.clone()] } else { place.since(filter::time(from)?)? });
+            sessions.extend(match filter::time(from) {
+                _ if is_session => vec![from.clone()],
+                Ok(time) => place.since(time)?,
+                // What is no time may be the beginning of a session's id.
+                Err(error) => match from.len() >= 4 && from.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+                    true => vec![place.session(from)?],
+                    false => return Err(error),
+                },
+            });
         }
         sessions.sort();
         sessions.dedup();

@@ -40,7 +40,7 @@ impl RecordingSource {
         match (kubeconfig, &place.data_directory) {
             (Some(kubeconfig), _) => Self::open(None, None, Some(kubeconfig)),
             (None, Some(data)) => Self::open(None, Some(data.clone()), None),
-            (None, None) if place.config.is_none() && remote::kubeconfig().is_some() => Self::open(None, None, None),
+            (None, None) if place.config.is_none() && !is_configured() && remote::kubeconfig().is_some() => Self::open(None, None, None),
             (None, None) => Self::open(place.config().as_deref(), None, None),
         }
     }
@@ -222,6 +222,11 @@ impl RecordingSource {
             }
         }
     }
+}
+
+/// Whether the environment names a configuration: that is of Postern, and `KUBECONFIG` is of kubectl.
+fn is_configured() -> bool {
+    std::env::var_os("POSTERN_CONFIG").is_some_and(|named| !named.is_empty())
 }
 
 /// An index that is not there.

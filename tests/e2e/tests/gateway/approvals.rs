@@ -170,6 +170,12 @@ fn an_answer_has_a_comment_and_can_be_taken_back() {
     approval(&s.caller, &["cancel", &again]).success();
     assert!(approver.run(&["approve", &again]).failure().contains("is cancelled already"));
     assert_eq!(approver.run(&["list", "-o", "name"]).success(), "", "what is over is not listed");
+    let log = s.gateway.directory.join("data/audit.jsonl");
+    let told = Ran::new(Gateway::postern(&["audit", "list", "--user", "approver", "--file", log.to_str().unwrap()]).unwrap());
+    for answer in [format!("approval deny {id}  (not on a Friday)"), format!("approval revoke {id}  (enough)")] {
+        assert!(told.success().contains(&answer), "{answer}: {}", told.out);
+    }
+    assert!(told.out.contains("GET /postern/v1/approvals"), "what else was asked has its place: {}", told.out);
     for (state, id) in [("revoked", &id), ("cancelled", &again)] {
         assert_eq!(approver.run(&["list", "--state", state, "-o", "name"]).success().trim(), id);
     }

@@ -108,6 +108,7 @@ fn a_configuration_is_checked_as_it_is_served() {
     };
     // That of a gateway that runs: nothing of its is touched.
     assert!(checked(&text).0.success().contains("is valid"));
+    assert!(postern(&["config", "check", "--config", file.to_str().unwrap()]).success().contains("is valid"));
     let kubeconfig = cluster().gateway_kubeconfig().unwrap().display().to_string();
     for (from, to, told) in [
         (kubeconfig.as_str(), "/nonexistent/kubeconfig", "nonexistent"),
@@ -117,6 +118,8 @@ fn a_configuration_is_checked_as_it_is_served() {
             "nonexistent",
         ),
         ("address: '127.0.0.1:0'", "address: 'no address'", "address"),
+        ("dataDirectory: data", "dataDirectory: /etc/hostname/data", "/etc/hostname"),
+        ("dataDirectory: data", "dataDirectroy: data", "did you mean `dataDirectory`?"),
         ("dataDirectory:", "sessions: {objectStore: {url: 'no-store'}}\ndataDirectory:", "no-store"),
         (&format!("directory: '{policies}'"), "directory: /nonexistent", "nonexistent"),
         (&format!("directory: '{policies}'"), &format!("directory: '{policies}', required: [05-missing]"), "05-missing"),

@@ -40,6 +40,9 @@ fn a_policy_dropped_in_changes_the_next_answer_and_a_broken_one_does_not() {
         Ok(s.events().iter().any(|e| e["policies"][0]["observed"] == true && e["policies"][0]["verdict"] == "block"))
     })
     .unwrap();
+    let log = s.gateway.directory.join("data/audit.jsonl");
+    let listed = e2e::Ran::new(testbed::Gateway::postern(&["audit", "list", "--file", log.to_str().unwrap()]).unwrap());
+    assert!(listed.success().contains("(observed, would have answered: 10-no-bulk: block)"), "{}", listed.out);
     std::fs::remove_file(directory.join("10-no-bulk.yaml")).unwrap();
     wait_until("it enforces", Duration::from_secs(20), blocked).unwrap();
     std::fs::remove_file(directory.join("10-no-bulk.wasm")).unwrap();

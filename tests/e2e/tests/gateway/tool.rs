@@ -369,6 +369,17 @@ fn recorded_traffic_makes_cases_is_replayed_and_explained() {
         explained.out
     );
     assert!(postern(&[&["policy", "explain", "none"], &config[..]].concat()).failure().contains("has no event of none"));
+    // One that is observed answers what it would, which decides nothing; one that does not load is told of, and the others are asked.
+    put(&s.gateway.directory.join("policies.d/50-no-bulk.yaml"), b"mode: observe\n");
+    put(&s.gateway.directory.join("policies.d/60-broken.wasm"), b"no module");
+    let explained = postern(&[&["policy", "explain", &refused], &config[..]].concat());
+    let row = explained.success().lines().find(|line| line.starts_with("50-no-bulk")).unwrap();
+    assert_eq!(row.split_whitespace().skip(1).take(2).collect::<Vec<_>>(), ["block", "block"], "{}", explained.out);
+    assert!(explained.out.contains("60-broken") && explained.out.contains("it does not load"), "{}", explained.out);
+    assert!(explained.out.contains("cannot be told; without those it is"), "{}", explained.out);
+    let short = &id[..6];
+    let captured = postern(&[&["policy", "capture", short, "--policy", "50-no-bulk", "--output", text(&file)], &config[..]].concat());
+    assert!(captured.success().contains("cases in"), "{}{}", captured.out, captured.err);
 }
 
 /// A policy is not asked what it would say without what it reads; and what no rule keeps, the gateway may have in memory.
@@ -394,7 +405,7 @@ fn what_was_not_kept_is_told_and_the_latest_bodies_are_in_memory() {
     let place = s.gateway.directory.join("postern.yaml");
     let explain = |more: &[&str]| postern(&[&["policy", "explain", &id, "--config", text(&place)], more].concat());
     let without = explain(&[]);
-    assert!(without.success().contains("not asked, as what they read was not kept: 50-no-latest"), "{}", without.out);
+    assert!(without.success().contains("they do not load: 50-no-latest"), "{}", without.out);
     assert!(without.out.contains("unknown") && without.out.contains("cannot be told; without those it is mask"), "{}", without.out);
     let auditor = s.gateway.kubeconfig("auditor", &crate::api::auditor()).unwrap();
     let with = explain(&["--kubeconfig", text(&auditor)]);
