@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use super::super::remote::Remote;
 use super::super::table::{self, printable};
 use crate::api::{Policies, PolicyDirectory};
-use crate::cli::listing::{Heads, Listed, Output};
+use crate::cli::listing::{Form, Heads, Listed, Output};
 use crate::cli::terminal::say;
 use crate::config::Config;
 use crate::policy::grants::Capability;
@@ -121,7 +121,8 @@ fn is_there(locked: &Locked, path: &Path) -> bool {
 
 fn show(report: &PolicyReport, output: Output) -> anyhow::Result<()> {
     if output.is_for_people() {
-        say!("as the gateway told at {}; all together {}", report.time, table::short(&report.bundle));
+        let bundle = if output.form() == Form::Wide { report.bundle.clone() } else { table::short(&report.bundle) };
+        say!("as the gateway told at {}; all together {bundle}", report.time);
     }
     print(&report.policies, output)?;
     if let Some(missing) = report.missing.first().filter(|_| output.is_for_people()) {
