@@ -41,6 +41,7 @@ pub use loader::{Loader, PolicyFile};
 pub use locked::Locked;
 pub use observed::ObservedOutcomes;
 pub use rules::Addressed;
+pub use sight::holds_credentials;
 pub use state::Surroundings;
 pub use stats::{Counts, HookOutcome, Stats};
 pub use stream_instance::StreamInstance;

@@ -39,6 +39,11 @@ impl Sight {
     }
 }
 
+/// Whether what a resource holds is a credential by its kind: the values of Secrets, and tokens that are issued or reviewed.
+pub fn holds_credentials(resource: &str, subresource: Option<&str>) -> bool {
+    matches!(Sight::new(&[Capability::Bodies], resource, subresource), Sight::Secret | Sight::Token)
+}
+
 /// Whether a path stays within what [`Sight::Metadata`] shows.
 pub(super) fn is_metadata(path: &Path) -> bool {
     match path.names().as_slice() {

@@ -11,11 +11,12 @@ use serde_json::value::RawValue;
 use super::Cluster;
 use super::exchange::Exchange;
 use crate::body::{Body, BoxError};
-use crate::classify::{Operation, Shape};
+use crate::classify::{Operation, Shape, Target};
 use crate::config::{BodyRule, KeepBodies};
 use crate::decide::{Terms, may_hide};
 use crate::identify::Caller;
 use crate::mask::{MaskCounts, Plan};
+use crate::policy::holds_credentials;
 use crate::record::session::Sessions;
 use crate::record::session::format::Kind;
 use crate::record::session::recent::RecentBody;
@@ -69,14 +70,14 @@ impl Cluster {
     /// Keeps the body in memory, where a policy has read it and no rule speaks of it. What holds credentials by its kind is left out, whatever masks say, and what is for a server behind
     /// the API server; nothing is read for it, and nothing refused.
     fn remember(&self, exchange: &Exchange, terms: &Terms) {
-        let resource = exchange.resource();
-        let is_of_credentials =
-            ["secrets", "tokenreviews", "serviceaccounts/token", "certificatesigningrequests"].contains(&resource.as_str());
+        let is_credential = |target: &Target| holds_credentials(&target.resource, target.subresource.as_deref());
+        let is_of_credentials = exchange.operation.target.as_ref().is_none_or(is_credential);
         if !self.recent_bodies.is_on() || is_of_credentials || exchange.operation.shape != Shape::Answer || may_hide(&terms.on_object) {
             return;
         }
         let Some(value) = exchange.body.was_read() else { return };
-        let text = masked(value, terms.masks.as_deref(), &resource).filter(|text| text.len() <= self.config.sessions.largest_body.0);
+        let text =
+            masked(value, terms.masks.as_deref(), &exchange.resource()).filter(|text| text.len() <= self.config.sessions.largest_body.0);
         if let Some(body) = text.and_then(|text| serde_json::from_slice::<Box<RawValue>>(&text).ok()) {
             let (session, id) = (exchange.caller.credential.clone(), exchange.id.clone());
             self.recent_bodies.keep(RecentBody { session, id, body: body.into() });

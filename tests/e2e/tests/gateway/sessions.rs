@@ -286,3 +286,42 @@ fn what_this_gateway_did_not_write_it_does_not_sign() {
     let verify = e2e::Ran::new(again.session(&["verify", &id]).unwrap());
     assert!(verify.failure().contains("stands in the place of"), "{}", verify.err);
 }
+
+/// What is a credential by its kind is in the gateway's memory for no auditor, whatever policies read; nor is what a rule keeps out.
+#[test]
+fn no_credential_and_nothing_that_a_rule_keeps_out_is_kept_in_memory() {
+    let reads = "settings: {validations: [{expression: \"!has(object.kind) || object.kind != 'Nothing'\", message: never}]}\n";
+    let config = "auditors: {groups: ['postern:approver']}\nsessions: {recentBodies: 1Mi, bodies: [{resources: [pods], keep: metadata}]}\n";
+    let s = setup(vec![("50-reads", "cel-rules", reads.into())], config);
+    let post = |path: &str, body: Value| {
+        let body = body.to_string();
+        s.raw(&format!(
+            "POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\nAuthorization: Bearer {}\r\n\r\n{body}",
+            body.len(),
+            s.token
+        ))
+    };
+    let of = |kind: &str, version: &str, rest: Value| {
+        let mut object = serde_json::json!({"kind": kind, "apiVersion": version, "metadata": {"generateName": "kept-"}});
+        object.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
+        object
+    };
+    let own = format!("/api/v1/namespaces/{}", s.namespace);
+    let review = of("TokenReview", "authentication.k8s.io/v1", serde_json::json!({"spec": {"token": "hunter2-live-token"}}));
+    post("/apis/authentication.k8s.io/v1/tokenreviews", review);
+    post(&format!("{own}/secrets"), of("Secret", "v1", serde_json::json!({"stringData": {"password": "hunter2-secret"}})));
+    // A kind that is called so elsewhere, whoever serves it.
+    post(
+        &format!("/apis/vault.example/v1/namespaces/{}/secrets", s.namespace),
+        of("Secret", "vault.example/v1", serde_json::json!({"spec": {"password": "hunter2-vault"}})),
+    );
+    let request = of("TokenRequest", "authentication.k8s.io/v1", serde_json::json!({"spec": {"audiences": ["hunter2-audience"]}}));
+    post(&format!("{own}/serviceaccounts/default/token"), request);
+    let pod = serde_json::json!({"spec": {"containers": [{"name": "hunter2-pod", "image": "registry.example/web:1"}]}});
+    post(&format!("{own}/pods"), of("Pod", "v1", pod));
+    assert!(post(&format!("{own}/configmaps"), of("ConfigMap", "v1", serde_json::json!({"data": {"a": "plain"}}))).contains(" 201 "));
+    let session = id(&s);
+    let (status, kept) = crate::api::get(&s, &crate::api::auditor(), &format!("/postern/v1/sessions/{session}/bodies"));
+    assert!(status == 200 && kept.to_string().contains("plain"), "what is no credential is there: {status} {kept}");
+    assert!(!kept.to_string().contains("hunter2"), "{kept}");
+}
