@@ -8,14 +8,22 @@ pub fn yaml<T: DeserializeOwned>(text: &str) -> anyhow::Result<T> {
         .map_err(|error| anyhow::anyhow!("{}", helpful(&error.to_string())))
 }
 
+const WHOLE_NUMBER: &str = "a whole number is expected";
+
 /// What a reader of YAML says is wrong, in words for those who write it: with the name that is nearest to one that is not known.
 fn helpful(why: &str) -> String {
-    let why = why.replace(", set DuplicateKeyPolicy in Options if acceptable", "; write it once");
-    let whole_number = |kind: &str| (format!("invalid {kind}"), "a whole number is expected".to_owned());
-    let why =
-        ["u64", "u32", "u16", "usize", "i64"].iter().map(|kind| whole_number(kind)).fold(why, |why, (from, to)| why.replace(&from, &to));
-    let why = why.replace("expected mapping start", "a mapping (name: value) is expected");
-    let why = why.replace("expected sequence start", "a list is expected");
+    let why = [
+        (", set DuplicateKeyPolicy in Options if acceptable", "; write it once"),
+        ("expected mapping start", "a mapping (name: value) is expected"),
+        ("expected sequence start", "a list is expected"),
+        ("invalid u64", WHOLE_NUMBER),
+        ("invalid u32", WHOLE_NUMBER),
+        ("invalid u16", WHOLE_NUMBER),
+        ("invalid usize", WHOLE_NUMBER),
+        ("invalid i64", WHOLE_NUMBER),
+    ]
+    .iter()
+    .fold(why.to_owned(), |why, (said, meant)| why.replace(said, meant));
     let Some((before, known)) = why.split_once(", expected one of ") else { return why };
     let Some(wrong) = before.rsplit_once("unknown field `").and_then(|(_, rest)| rest.strip_suffix('`')) else { return why };
     let names = known.split(" at line ").next().unwrap_or_default().split(", ").map(|name| name.trim_matches('`'));

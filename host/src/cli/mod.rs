@@ -11,6 +11,7 @@ mod listing;
 mod pager;
 mod place;
 mod policy;
+mod program;
 mod remote;
 mod serve;
 mod session;

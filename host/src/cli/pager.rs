@@ -2,13 +2,12 @@
 
 use std::fs::File;
 use std::io::{IsTerminal, Write};
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-use super::terminal;
+use super::{program, terminal};
 
 /// A pager that runs; standard output goes to it until this is dropped, which waits until it was read.
 pub(super) struct Pager {
@@ -22,18 +21,20 @@ impl Pager {
     /// Begins one, where standard output is a terminal: `POSTERN_PAGER`, `PAGER`, or `less`. Nothing, or `cat`, is none.
     pub(super) fn begin() -> Option<Self> {
         let named = |name: &str| std::env::var(name).ok();
-        let program = named("POSTERN_PAGER").or_else(|| named("PAGER")).unwrap_or_else(|| "less".to_owned());
+        let line = named("POSTERN_PAGER").or_else(|| named("PAGER")).unwrap_or_else(|| "less".to_owned());
         let is_dumb = named("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
-        if !std::io::stdout().is_terminal() || is_dumb || matches!(program.trim(), "" | "cat") || !is_there(&program) {
+        if !std::io::stdout().is_terminal() || is_dumb || line.trim() == "cat" {
             return None;
         }
+        // Many containers have no `less`.
+        program::find(line.split_whitespace().next()?)?;
         // How wide it is, and whether it has colours, is known before it is no terminal any more.
         terminal::remember();
         let nothing = File::options().write(true).open("/dev/null").ok()?;
         let (reads, writes) = std::io::pipe().ok()?;
         // A line for the shell, as it is for others who read these variables.
         let mut command = Command::new("sh");
-        command.args(["-c", &program]).stdin(Stdio::from(reads));
+        command.args(["-c", &line]).stdin(Stdio::from(reads));
         // It ends by itself where all fits on the screen, shows colours, and leaves what it showed.
         if std::env::var_os("LESS").is_none() {
             command.env("LESS", "FRX");
@@ -46,15 +47,6 @@ impl Pager {
         let told = Arc::clone(&is_said);
         let shows = std::thread::spawn(move || wait(child, &told));
         Some(Self { nothing, is_said, shows: Some(shows) })
-    }
-}
-
-/// Whether there is a program to begin: many containers have no `less`.
-fn is_there(line: &str) -> bool {
-    let Some(program) = line.split_whitespace().next() else { return false };
-    match program.contains('/') {
-        true => Path::new(program).is_file(),
-        false => std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|place| place.join(program).is_file())),
     }
 }
 

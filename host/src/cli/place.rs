@@ -62,8 +62,12 @@ impl Place {
 
 /// The configuration where the command line names none. What is said there goes before it.
 fn unsaid() -> Option<PathBuf> {
-    let named = std::env::var_os("POSTERN_CONFIG").filter(|named| !named.is_empty()).map(PathBuf::from);
-    named.or_else(|| Some(PathBuf::from(USUAL)).filter(|usual| usual.exists()))
+    of_environment().or_else(|| Some(PathBuf::from(USUAL)).filter(|usual| usual.exists()))
+}
+
+/// The configuration that the environment names.
+pub(super) fn of_environment() -> Option<PathBuf> {
+    std::env::var_os("POSTERN_CONFIG").filter(|named| !named.is_empty()).map(PathBuf::from)
 }
 
 /// A gateway's configuration.

@@ -1,6 +1,5 @@
 //! Whether a gateway notices that its audit log is asked: 500 requests a second, alone and beside `postern audit list` over ten million events.
 
-use std::cell::RefCell;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -16,8 +15,9 @@ use postern_ground::clock::timestamp_of;
 use testbed::GatewayOptions;
 
 use crate::Effort;
+use crate::closed::{Ask, play};
 use crate::report::{Report, Tally};
-use crate::subject::{Bed, Subject};
+use crate::subject::Bed;
 
 const CONNECTIONS: u32 = 8;
 const PER_SECOND: u32 = 500;
@@ -26,18 +26,19 @@ const DAY: u64 = 24 * 3600;
 
 pub(crate) async fn run(bed: &Bed, effort: Effort, report: &mut Report) -> anyhow::Result<()> {
     let (gateway, subject) = bed.gateway("postern-asked", GatewayOptions::default())?;
-    let mut warm = Tally::default();
-    play(&subject, Duration::from_millis(500), &mut warm).await?;
+    let ask: Rc<Ask> = Rc::new(|_| (Method::GET, "/api/v1/namespaces/default/pods/web".to_owned(), Bytes::new()));
+    let pause = Some(Duration::from_secs(1) * CONNECTIONS / PER_SECOND);
+    play(&subject, CONNECTIONS as usize, Duration::from_millis(500), &ask, &mut Tally::default(), pause).await?;
     let log = bed.directory().join("asked").join("audit.jsonl");
     fill(&log, &event(&gateway.directory.join("data/audit.jsonl"))?, effort.events)?;
     let (mut alone, mut beside, mut took) = (Tally::default(), Tally::default(), Vec::new());
     for round in 0..effort.rounds {
         for is_beside in [round % 2 == 1, round % 2 == 0] {
             match is_beside {
-                false => play(&subject, effort.round, &mut alone).await?,
+                false => play(&subject, CONNECTIONS as usize, effort.round, &ask, &mut alone, pause).await?,
                 true => {
                     let asks = Asks::begin(log.clone());
-                    play(&subject, effort.round, &mut beside).await?;
+                    play(&subject, CONNECTIONS as usize, effort.round, &ask, &mut beside, pause).await?;
                     took.append(&mut asks.end()?);
                 }
             }
@@ -48,41 +49,6 @@ pub(crate) async fn run(bed: &Bed, effort: Effort, report: &mut Report) -> anyho
     let mut line = beside.line("audit-list", "postern-asked");
     line.load_ms = took.get(took.len() / 2).map(|took| took.as_secs_f64() * 1e3);
     report.add(line);
-    Ok(())
-}
-
-/// So many requests a second, evenly.
-async fn play(subject: &Subject, time: Duration, tally: &mut Tally) -> anyhow::Result<()> {
-    let latencies = Rc::new(RefCell::new(Vec::new()));
-    let mut open = Vec::new();
-    for _ in 0..CONNECTIONS {
-        open.push(subject.target.connect().await?);
-    }
-    let before = subject.processes.as_ref().map(|p| p.cpu());
-    let start = Instant::now();
-    let loops = open.into_iter().enumerate().map(|(at, mut connection)| {
-        let latencies = Rc::clone(&latencies);
-        tokio::task::spawn_local(async move {
-            let pause = Duration::from_secs(1) * CONNECTIONS / PER_SECOND;
-            tokio::time::sleep(pause * at as u32 / CONNECTIONS).await;
-            let mut beat = tokio::time::interval(pause);
-            while start.elapsed() < time {
-                // From when it was to be sent: what waits for one that takes long has waited too.
-                let sent = beat.tick().await.into_std();
-                connection.call(Method::GET, "/api/v1/namespaces/default/pods/web", Bytes::new()).await?;
-                latencies.borrow_mut().push(sent.elapsed());
-            }
-            anyhow::Ok(())
-        })
-    });
-    for one in loops.collect::<Vec<_>>() {
-        one.await??;
-    }
-    tally.elapsed += start.elapsed();
-    tally.add_cpu(subject.processes.as_ref().zip(before).map(|(p, before)| p.cpu() - before));
-    tally.memory_mb = subject.processes.as_ref().map(|p| p.memory_mb());
-    tally.requests += latencies.borrow().len() as u64;
-    tally.latencies.append(&mut latencies.borrow_mut());
     Ok(())
 }
 

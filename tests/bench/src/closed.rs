@@ -61,11 +61,11 @@ pub(crate) async fn compare(
     let mut tallies: Vec<Tally> = subjects.iter().map(|_| Tally::default()).collect();
     for subject in subjects {
         // Tokens asked for, certificates verified, connections opened: what happens once is not measured.
-        play(subject, connections, Duration::from_millis(500), &ask, &mut Tally::default()).await?;
+        play(subject, connections, Duration::from_millis(500), &ask, &mut Tally::default(), None).await?;
     }
     for round in 0..effort.rounds as usize {
         for subject in turns(subjects.len(), round) {
-            play(&subjects[subject], connections, effort.round, &ask, &mut tallies[subject]).await?;
+            play(&subjects[subject], connections, effort.round, &ask, &mut tallies[subject], None).await?;
         }
     }
     for (subject, tally) in subjects.iter().zip(tallies) {
@@ -80,7 +80,15 @@ fn turns(count: usize, round: usize) -> impl Iterator<Item = usize> {
     (0..count).map(move |turn| (round + if round.is_multiple_of(2) { turn } else { count - turn }) % count)
 }
 
-async fn play(subject: &Subject, connections: usize, time: Duration, ask: &Rc<Ask>, tally: &mut Tally) -> anyhow::Result<()> {
+/// Has a subject asked for a time, on so many connections: each with the next request as soon as the answer is there, or one in every so long, evenly.
+pub(crate) async fn play(
+    subject: &Subject,
+    connections: usize,
+    time: Duration,
+    ask: &Rc<Ask>,
+    tally: &mut Tally,
+    every: Option<Duration>,
+) -> anyhow::Result<()> {
     let mut open = Vec::new();
     for _ in 0..connections {
         open.push(subject.target.connect().await?);
@@ -89,14 +97,20 @@ async fn play(subject: &Subject, connections: usize, time: Duration, ask: &Rc<As
     let before = subject.processes.as_ref().map(|p| p.cpu());
     let start = Instant::now();
     let mut loops = Vec::new();
-    for mut connection in open {
+    for (at, mut connection) in open.into_iter().enumerate() {
         let (ask, latencies) = (Rc::clone(ask), Rc::clone(&latencies));
         loops.push(tokio::task::spawn_local(async move {
             let mut number = 0;
+            let shift = every.unwrap_or_default() * at as u32 / connections as u32;
+            let mut beat = every.map(|every| tokio::time::interval_at(tokio::time::Instant::now() + shift, every));
             while start.elapsed() < time {
                 let (method, path, body) = ask(number);
                 number += 1;
-                let sent = Instant::now();
+                let sent = match &mut beat {
+                    None => Instant::now(),
+                    // From when it was to be sent: what waits for one that takes long has waited too.
+                    Some(beat) => beat.tick().await.into_std(),
+                };
                 connection.call(method, &path, body).await?;
                 latencies.borrow_mut().push(sent.elapsed());
             }

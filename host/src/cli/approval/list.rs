@@ -57,7 +57,7 @@ fn tickets(remote: &Remote) -> anyhow::Result<Vec<Ticket>> {
 pub(super) fn list(remote: &Remote, wanted: Wanted, output: Output, watches: bool) -> anyhow::Result<()> {
     let fitting = || -> anyhow::Result<Vec<Ticket>> { Ok(tickets(remote)?.into_iter().filter(|ticket| wanted.fits(ticket)).collect()) };
     let mut known = fitting()?;
-    tell(&known, output, output.has_headers())?;
+    tell(&known, output)?;
     if known.is_empty() && !watches && output.is_for_people() {
         eprintln!("no tickets of that kind");
     }
@@ -77,19 +77,19 @@ pub(super) fn list(remote: &Remote, wanted: Wanted, output: Output, watches: boo
         let is_new = |ticket: &&Ticket| !known.iter().any(|known| known.id == ticket.id && known.state == ticket.state);
         let new: Vec<Ticket> = current.iter().filter(is_new).cloned().collect();
         if !new.is_empty() {
-            tell(&new, output, false)?;
+            tell(&new, output.with_headers(false))?;
         }
         known = current;
     }
 }
 
-fn tell(tickets: &[Ticket], output: Output, has_headers: bool) -> anyhow::Result<()> {
+fn tell(tickets: &[Ticket], output: Output) -> anyhow::Result<()> {
     // All of them in one object, as the API has a page; of JSON on a line, for those who read line by line what comes.
     if output.form() == Form::Json {
         say!("{}", json!({"items": tickets}));
         return Ok(());
     }
-    if output.form() == Form::Yaml && !has_headers {
+    if output.form() == Form::Yaml && !output.has_headers() {
         say!("---");
     }
     if output.whole(&json!({"items": tickets}))? {
@@ -108,5 +108,5 @@ fn tell(tickets: &[Ticket], output: Output, has_headers: bool) -> anyhow::Result
     };
     let items: Vec<_> = tickets.iter().map(listed).collect();
     let heads = Heads(&["ID", "STATE", "AGE", "ENDS", "REQUESTER", "OPERATION"], &["APPROVERS", "CLUSTER", "SOURCE", "SESSION", "REASON"]);
-    output.with_headers(has_headers).list(&heads, &items)
+    output.list(&heads, &items)
 }

@@ -217,13 +217,10 @@ fn row(event: &Value, is_narrow: bool) -> String {
 
 /// What was asked of the gateway's own API: of approvals which was answered how, and what was said with it.
 fn of_api(event: &Value) -> String {
-    let mut told = operation_of(event);
-    if let (Some(answer), Some(ticket)) = (event["answer"].as_str(), event["answers"].as_str()) {
-        told = format!("approval {} {}", printable(answer), printable(ticket));
-        told += &event["comment"].as_str().map(|comment| format!("  ({})", printable(comment))).unwrap_or_default();
-        told += &event["refusal"].as_str().map(|why| format!("  ({})", printable(why))).unwrap_or_default();
-    }
-    told
+    let (Some(answer), Some(ticket)) = (event["answer"].as_str(), event["answers"].as_str()) else { return operation_of(event) };
+    let said = ["comment", "refusal"].into_iter().filter_map(|name| event[name].as_str());
+    let said: String = said.map(|said| format!("  ({})", printable(said))).collect();
+    format!("approval {} {}{said}", printable(answer), printable(ticket))
 }
 
 /// What policies would have answered that are observed only.

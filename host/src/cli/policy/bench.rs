@@ -3,18 +3,17 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use clap::Args;
 use serde_json::{Value, json};
 
 use super::super::table::{self, row};
-use super::{list::duration, load, tell_written};
+use super::{list::duration, load, tell_written, test};
 use crate::cli::terminal::say;
 use crate::policy::contract::Output;
 use crate::policy::rules::Rule;
 use crate::policy::{Call, Hook, Policy, Surroundings};
 use crate::rehearse::Stage;
-use crate::rehearse::cases::CaseFile;
 use crate::rehearse::given::{RehearsedOperation, Wanted};
 
 /// Measures what calls of a module cost.
@@ -127,13 +126,10 @@ impl Bench {
         table::print(&rows);
         Ok(())
     }
-}
 
-impl Bench {
     /// The operation of a case: of the one that is named, or the first that the policy is asked about.
     fn chosen(&self, policy: &Policy, file: &Path) -> anyhow::Result<RehearsedOperation> {
-        let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-        let cases = CaseFile::parse(&text).with_context(|| file.display().to_string())?.cases;
+        let cases = test::cases_in(file)?.cases;
         for case in &cases {
             if self.case.as_ref().is_some_and(|name| *name != case.name) {
                 continue;
@@ -209,8 +205,8 @@ fn chunks(stage: &Stage, policy: &std::sync::Arc<Policy>, given: &RehearsedOpera
 
 /// What it is asked about where nobody says: what one of its rules names, the first that makes an operation; `get secrets` where none does.
 fn sampled(policy: &Policy) -> anyhow::Result<RehearsedOperation> {
-    let named = policy.manifest.rules.iter().filter_map(|rule| of_rule(rule).ok());
-    if let Some(given) = named.into_iter().find(|given| policy.matches(&given.operation)) {
+    let mut named = policy.manifest.rules.iter().filter_map(|rule| of_rule(rule).ok());
+    if let Some(given) = named.find(|given| policy.matches(&given.operation)) {
         return Ok(given);
     }
     let get = Wanted {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 
+use crate::cli::program;
 use crate::cli::terminal::say;
 
 /// What a folder is written in, by a file that is in it.
@@ -149,7 +150,7 @@ fn js(directory: &Path, out: &Path) -> anyhow::Result<()> {
 }
 
 fn python(directory: &Path, out: &Path) -> anyhow::Result<()> {
-    let componentize = match in_path("componentize-py") {
+    let componentize = match program::find("componentize-py") {
         Some(found) => found,
         None => environment(directory, COMPONENTIZE_PY)?.join("componentize-py"),
     };
@@ -186,7 +187,7 @@ fn of_contract(mut module: Vec<u8>) -> anyhow::Result<Vec<u8>> {
 
 /// C and Zig are built by one compiler: Zig's has clang in it, and a libc for WebAssembly.
 fn zig(directory: &Path, out: &Path) -> anyhow::Result<()> {
-    let mut build = match in_path("zig") {
+    let mut build = match program::find("zig") {
         Some(zig) => Command::new(zig),
         None => {
             let mut python = Command::new(environment(directory, ZIGLANG)?.join("python"));
@@ -305,9 +306,5 @@ fn output(command: &mut Command, what: &str) -> anyhow::Result<Vec<u8>> {
 }
 
 fn tool(name: &str, how: &str) -> anyhow::Result<PathBuf> {
-    in_path(name).with_context(|| format!("{name} is needed to build this policy and is not there: {how}"))
-}
-
-fn in_path(name: &str) -> Option<PathBuf> {
-    std::env::split_paths(&std::env::var_os("PATH")?).map(|place| place.join(name)).find(|file| file.is_file())
+    program::find(name).with_context(|| format!("{name} is needed to build this policy and is not there: {how}"))
 }

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -19,7 +18,7 @@ use crate::classify::Shape;
 use crate::cli::terminal::{say, visible};
 use crate::config::Config;
 use crate::policy::grants::Capability;
-use crate::policy::{Hook, Mode, Policy};
+use crate::policy::{Hook, Policy};
 use crate::record::query::{self, Query};
 use crate::record::session::format::Kind;
 use crate::record::session::read::{Recorded, TimelineItem};
@@ -203,9 +202,11 @@ impl Explain {
                 unknown.push(policy.name.clone());
                 continue;
             }
-            let mut said = stage.decide(std::slice::from_ref(policy), &given).said();
-            if policy.mode == Mode::Observe {
-                said.verdict = observed(&stage, policy, &given).unwrap_or(said.verdict);
+            let decided = stage.decide(std::slice::from_ref(policy), &given);
+            let mut said = decided.said();
+            // What an observed policy answers decides nothing, and is what is asked about here.
+            if let Some(answer) = decided.ruling.terms().answers.first().filter(|answer| answer.observed) {
+                said.verdict = answer.verdict.name().to_owned();
             }
             rows.push(row([&policy.name, &then.verdict, &said.verdict, &why(policy, &given, &said)]));
             if then.verdict != said.verdict || then.reason.is_some() && !same_reason(&then, &said) {
@@ -251,12 +252,6 @@ impl Explain {
         }
         Ok(())
     }
-}
-
-/// What an observed policy answers, which decides nothing.
-fn observed(stage: &Stage, policy: &Arc<Policy>, given: &RehearsedOperation) -> Option<String> {
-    let decided = stage.decide(std::slice::from_ref(policy), given);
-    decided.ruling.terms().answers.first().map(|answer| answer.verdict.name().to_owned())
 }
 
 /// The refusal that a caller is told begins with who refused: an answer's own reason does not.

@@ -128,7 +128,7 @@ pub(super) fn cases_of(module: &Path) -> Option<PathBuf> {
 }
 
 /// Reads a file of cases.
-fn cases_in(file: &Path) -> anyhow::Result<CaseFile> {
+pub(super) fn cases_in(file: &Path) -> anyhow::Result<CaseFile> {
     let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     CaseFile::parse(&text).with_context(|| file.display().to_string())
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use base64::Engine;
 
-use super::super::place::Place;
+use super::super::place::{Place, of_environment};
 use crate::api::{Bodies, CallBody, Detail, Found, Key, Listed};
 use crate::cli::remote::{self, Remote};
 use crate::cli::terminal::visible;
@@ -40,7 +40,10 @@ impl RecordingSource {
         match (kubeconfig, &place.data_directory) {
             (Some(kubeconfig), _) => Self::open(None, None, Some(kubeconfig)),
             (None, Some(data)) => Self::open(None, Some(data.clone()), None),
-            (None, None) if place.config.is_none() && !is_configured() && remote::kubeconfig().is_some() => Self::open(None, None, None),
+            // POSTERN_CONFIG is of Postern, and KUBECONFIG of kubectl.
+            (None, None) if place.config.is_none() && of_environment().is_none() && remote::kubeconfig().is_some() => {
+                Self::open(None, None, None)
+            }
             (None, None) => Self::open(place.config().as_deref(), None, None),
         }
     }
@@ -222,11 +225,6 @@ impl RecordingSource {
             }
         }
     }
-}
-
-/// Whether the environment names a configuration: that is of Postern, and `KUBECONFIG` is of kubectl.
-fn is_configured() -> bool {
-    std::env::var_os("POSTERN_CONFIG").is_some_and(|named| !named.is_empty())
 }
 
 /// An index that is not there.
