@@ -137,10 +137,14 @@ pub fn body(data: &[u8]) {
     }
 }
 
-/// A value as kube-apiserver has it: a whole number past int64 is a float64 there.
+/// A value as kube-apiserver has it: a whole number past int64 is a float64 there, and a float that is whole an integer.
 fn as_kubernetes(value: Value) -> Value {
     match value {
         Value::Number(number) if number.is_u64() && !number.is_i64() => number.as_f64().into(),
+        Value::Number(number) if number.is_f64() => match number.as_f64() {
+            Some(float) if float.fract() == 0.0 && float.abs() < i64::MAX as f64 => (float as i64).into(),
+            _ => number.into(),
+        },
         Value::Array(items) => items.into_iter().map(as_kubernetes).collect(),
         Value::Object(fields) => fields.into_iter().map(|(key, field)| (key, as_kubernetes(field))).collect(),
         other => other,

@@ -1,6 +1,7 @@
 //! Bodies of responses, and of requests: read within limits, and once.
 
 mod request;
+mod strategic;
 
 use std::any::Any;
 use std::pin::Pin;

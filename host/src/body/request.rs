@@ -188,6 +188,15 @@ impl RequestBody {
         self.parse_text().map(|value| Parsed { value: Arc::new(value), unknown: Vec::new() })
     }
 
+    /// Why what is applied would be stored as another number than was read. Of types that are no part of Kubernetes numbers are kept as they are.
+    fn is_cut(&self, object: &Value) -> Option<String> {
+        let text = |name: &str| object[name].as_str().unwrap_or_default();
+        let is_applied = self.media_type == "application/apply-patch+yaml";
+        // `/v1` is `v1` for kube-apiserver.
+        let version = text("apiVersion").strip_prefix('/').unwrap_or(text("apiVersion"));
+        (is_applied && protobuf::is_built_in(version, text("kind"))).then(|| protobuf::too_long(object)).flatten()
+    }
+
     fn parse_text(&self) -> Result<Value, Refusal> {
         let not_valid = |why: String| Refusal::bad_request(format!("the request body cannot be read, and here it must be read: {why}"));
         let fits_yaml = |value: Value| match json::key_too_long_for_yaml(&value) {
@@ -202,8 +211,13 @@ impl RequestBody {
                 Ok(patch)
             }
             // What has no Content-Type kube-apiserver reads as JSON.
-            "" | "application/json" | "application/merge-patch+json" | "application/strategic-merge-patch+json" => {
-                json().map_err(|e| not_valid(e.to_string()))
+            "" | "application/json" | "application/merge-patch+json" => json().map_err(|e| not_valid(e.to_string())),
+            "application/strategic-merge-patch+json" => {
+                let patch = json().map_err(|e| not_valid(e.to_string()))?;
+                match super::strategic::unclear(&patch).or_else(|| protobuf::too_long(&patch)) {
+                    Some(why) => Err(not_valid(why)),
+                    None => Ok(patch),
+                }
             }
             // Most of it is JSON, and its faults are told as those of JSON.
             _ if self.is_yaml() => match self.bytes.iter().find(|byte| !byte.is_ascii_whitespace()) {
@@ -212,7 +226,11 @@ impl RequestBody {
                 }),
                 _ => yaml::read(&self.bytes).map_err(|e| not_valid(e.to_string())),
             }
-            .and_then(fits_yaml),
+            .and_then(fits_yaml)
+            .and_then(|object| match self.is_cut(&object) {
+                Some(why) => Err(not_valid(why)),
+                None => Ok(object),
+            }),
             other => Err(Refusal::unsupported_media_type(format!(
                 "here this request's body must be read, and {other} is not decoded by the gateway; send application/json"
             ))),

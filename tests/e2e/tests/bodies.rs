@@ -66,7 +66,7 @@ const KEYS: [&str; 22] = [
     "",
 ];
 const STRINGS: [&str; 14] = ["", "a", "nginx", "*", "aGk=", "é", "雪", "😀", "a b", "\\", "/", "<&>", "\u{2028}", "\u{feff}"];
-const NUMBERS: [&str; 20] = [
+const NUMBERS: [&str; 22] = [
     "0",
     "-0",
     "1",
@@ -87,6 +87,8 @@ const NUMBERS: [&str; 20] = [
     "0x10",
     "NaN",
     "1_0",
+    "-0.0",
+    "0e0",
 ];
 
 /// A text as JSON may write it.
@@ -316,6 +318,17 @@ fn what_is_read_here_is_what_the_api_server_reads() {
     let cases = (0..JSON).map(|_| ("application/json", json_body(&mut chance))).collect::<Vec<_>>();
     let mut chance = Chance(0x2545_f491_4f6c_dd1d);
     let cases = cases.into_iter().chain((0..YAML).map(|_| ("application/yaml", yaml_body(&mut chance)))).collect::<Vec<_>>();
+    // Where a typed object has an integer every way to write a number is tried.
+    let with = |media_type, number: &&str| {
+        (
+            media_type,
+            format!(r#"{{"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {{"name": "a"}}, "spec": {{"replicas": {number}}}}}"#),
+        )
+    };
+    let typed = ["application/json", "application/yaml"]
+        .into_iter()
+        .flat_map(|media_type| NUMBERS.iter().map(move |number| with(media_type, number)));
+    let cases: Vec<_> = cases.into_iter().chain(typed).collect();
     let mut helper = Command::new(testbed::binary("bodies")).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut input = helper.stdin.take().unwrap();
     let (mut refused, mut asked) = (0, Vec::new());

@@ -45,14 +45,14 @@ pub(crate) fn write(others: bool) -> anyhow::Result<()> {
     go("kubernetes", "protobuf", "./protobuf", "-s -w")?;
     let table = printed(Command::new(cache().join("bin/protobuf")).arg("schema"))?;
     let folder = root().join("host/wire/src/protobuf");
+    let mut all = Schema::parse(&table);
+    let mut more = Schema::default();
+    for version in OTHERS.into_iter().filter(|_| others) {
+        all.add(Schema::parse(&of_version(version)?), &mut more)?;
+    }
     std::fs::write(folder.join("schema.txt"), &table)?;
     if !others {
         return Ok(());
-    }
-    let mut all = Schema::parse(&table);
-    let mut more = Schema::default();
-    for version in OTHERS {
-        all.add(Schema::parse(&of_version(version)?), &mut more)?;
     }
     let file = folder.join("schema-others.txt");
     std::fs::write(&file, more.text()).with_context(|| format!("cannot write {}", file.display()))
@@ -77,6 +77,12 @@ fn of_version(version: &str) -> anyhow::Result<String> {
         std::fs::write(folder.join("go.mod"), format!("module schema\n\ngo 1.26.0\n\n{}", modules.concat()))?;
         // Modules that only tests of these need may be missing: what matters is whether it builds.
         in_module(&folder).args(["mod", "tidy", "-e"]).output()?;
+    }
+    // Go takes another version where it cannot have this one, and says nothing.
+    let required = std::fs::read_to_string(folder.join("go.mod"))?;
+    if !required.contains(&format!("k8s.io/api {version}")) {
+        std::fs::remove_file(folder.join("go.mod"))?;
+        bail!("k8s.io/api {version} cannot be had: try again where the Go proxy has it; the tables are as they were");
     }
     println!("   Kubernetes {version}");
     printed(in_module(&folder).args(["run", "."]))

@@ -9,7 +9,7 @@ use std::iter::Peekable;
 use granit_parser::{Event, Parser, ScalarStyle, Span, StrInput};
 use serde_json::{Map, Value};
 
-use super::{Location, number, twice};
+use super::{Location, float, number, twice};
 
 /// The deepest nesting read, which is that of JSON.
 const DEEPEST: usize = 127;
@@ -109,11 +109,13 @@ impl<'a> Reader<'a> {
             if matches!(&event, Event::Scalar(text, ScalarStyle::Plain, ..) if text == "<<") {
                 return Err(refused(&at, "merge keys are not read; write what they stand for"));
             }
+            // One that is written as a float upstream writes in another way.
+            let is_fraction = matches!(&event, Event::Scalar(text, ScalarStyle::Plain, ..) if is_written_as_float(text));
             let key = match self.node((event, at), place, depth + 1)? {
                 Value::String(key) => key,
                 // A number or a truth is called by what it is written as, where there is one way to write it.
                 Value::Bool(key) => key.to_string(),
-                Value::Number(key) if key.is_i64() => key.to_string(),
+                Value::Number(key) if key.is_i64() && !is_fraction => key.to_string(),
                 _ => return Err(refused(&at, "a key that is no text; quote it")),
             };
             let place = Location::Member(place, &key);
@@ -162,8 +164,7 @@ fn numeric(text: &str) -> Option<Value> {
         }
     }
     if is_float(magnitude) {
-        let value: f64 = digits.parse().ok()?;
-        return serde_json::Number::from_f64(value).map(Value::Number);
+        return digits.parse().ok().and_then(float);
     }
     Some(text.into())
 }
@@ -179,6 +180,13 @@ fn whole(digits: &str) -> Option<u128> {
         _ => (10, lower.as_str()),
     };
     (!rest.is_empty() && rest.bytes().all(|b| b.is_ascii_alphanumeric())).then(|| u128::from_str_radix(rest, radix).ok()).flatten()
+}
+
+/// Whether a number is a float by how it is written, be it whole or not.
+fn is_written_as_float(text: &str) -> bool {
+    let digits = text.replace('_', "");
+    let magnitude = digits.strip_prefix(['+', '-']).unwrap_or(&digits);
+    whole(magnitude).is_none() && is_float(magnitude)
 }
 
 /// `(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?`
@@ -207,9 +215,14 @@ mod tests {
             ("0x1F", json!(31)),
             ("0b11", json!(3)),
             ("1_0", json!(10)),
-            ("089", json!(89.0)),
+            ("089", json!(89)),
+            ("-0", json!(0)),
+            ("-0.0", json!(0)),
+            ("1.0", json!(1)),
+            ("1.50", json!(1.5)),
+            ("1e20", json!(1e20)),
             ("12:30", json!("12:30")),
-            ("1e3", json!(1000.0)),
+            ("1e3", json!(1000)),
             (".5", json!(0.5)),
             ("+1", json!(1)),
             ("-x", json!("-x")),
@@ -242,6 +255,8 @@ mod tests {
             ("%YAML 1.1\n---\na: 1\n", "directives"),
             ("a: .nan\n", "a number that JSON has no word for"),
             ("? [a]\n: b\n", "a key that is no text"),
+            ("1.0: b\n", "a key that is no text"),
+            ("1e6: b\n", "a key that is no text"),
             ("1: a\n'1': b\n", "is there twice"),
             ("\u{feff}a: 1\n", "byte order mark"),
             ("a: 'x\u{2028}y'\n", "the end of a line"),

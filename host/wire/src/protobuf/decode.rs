@@ -78,7 +78,7 @@ fn is_empty(field: &schema::Field, decoded: &Decoded) -> bool {
     }
     match field.kind {
         Type::Bool => *value == Value::Bool(false),
-        Type::Int | Type::Uint | Type::Double => value.as_f64() == Some(0.0),
+        Type::Int | Type::Int32 | Type::Uint | Type::Uint32 | Type::Double => value.as_f64() == Some(0.0),
         Type::String | Type::Bytes => value.is_null() || value.as_str() == Some(""),
         Type::Strings => value.is_null() || value.as_array().is_some_and(Vec::is_empty),
         _ => false,
@@ -114,7 +114,7 @@ fn repeated(field: &schema::Field, found: &[Field<'_>], depth: usize, trace: &mu
     let mut list = Vec::new();
     for one in found {
         match (field.kind, one) {
-            (Type::Int | Type::Uint | Type::Bool, Field::Bytes(packed)) => {
+            (Type::Int | Type::Int32 | Type::Uint | Type::Uint32 | Type::Bool, Field::Bytes(packed)) => {
                 let mut packed = Wire::new(packed);
                 while let Some(number) = packed.packed()? {
                     list.push(value(field.kind, &[Field::Varint(number)], depth, trace)?.value);
@@ -176,7 +176,7 @@ fn bytes_of<'a>(field: &Field<'a>) -> Result<&'a [u8], Undecodable> {
 fn default(kind: Type, depth: usize, trace: &mut Trace) -> Result<Decoded, Undecodable> {
     Ok(match kind {
         Type::Bool => Decoded::new(false.into(), true),
-        Type::Int | Type::Uint | Type::Double | Type::IntOrString => Decoded::new(0.into(), true),
+        Type::Int | Type::Int32 | Type::Uint | Type::Uint32 | Type::Double | Type::IntOrString => Decoded::new(0.into(), true),
         Type::String => Decoded::new("".into(), true),
         Type::Bytes | Type::Strings | Type::Time | Type::MicroTime | Type::Raw => Decoded::new(Value::Null, true),
         Type::Duration => Decoded::new("0s".into(), true),
@@ -193,9 +193,32 @@ fn object(index: usize, pieces: &[&[u8]], depth: usize, trace: &mut Trace) -> Re
     trace.object(message, |trace| decode_message(message, pieces, depth + 1, trace))
 }
 
+/// Whether a value is a message that upstream reads on in where it comes again, as if all pieces were one. A time begins anew, as what is no message does.
+fn is_merged(kind: Type) -> bool {
+    matches!(
+        kind,
+        Type::Duration
+            | Type::Quantity
+            | Type::IntOrString
+            | Type::Raw
+            | Type::Strings
+            | Type::PropsOrBool(_)
+            | Type::PropsOrArray(_)
+            | Type::PropsOrStrings(_)
+    )
+}
+
 /// A value; of several the last counts, and messages are merged.
 fn value(kind: Type, found: &[Field<'_>], depth: usize, trace: &mut Trace) -> Result<Decoded, Undecodable> {
     let Some(last) = found.last() else { return default(kind, depth, trace) };
+    let joined;
+    let last = match found.len() > 1 && is_merged(kind) {
+        true => {
+            joined = found.iter().map(bytes_of).collect::<Result<Vec<_>, _>>()?.concat();
+            &Field::Bytes(&joined)
+        }
+        false => last,
+    };
     let number = || match last {
         Field::Varint(number) => Ok(*number),
         _ => Err(Undecodable::new("something else stands where a number is")),
@@ -203,7 +226,9 @@ fn value(kind: Type, found: &[Field<'_>], depth: usize, trace: &mut Trace) -> Re
     Ok(match kind {
         Type::Bool => Decoded::new((number()? != 0).into(), number()? == 0),
         Type::Int => Decoded::new(number()?.cast_signed().into(), number()? == 0),
+        Type::Int32 => Decoded::new((number()? as i32).into(), number()? as i32 == 0),
         Type::Uint => Decoded::new(number()?.into(), number()? == 0),
+        Type::Uint32 => Decoded::new((number()? as u32).into(), number()? as u32 == 0),
         Type::Double => match last {
             Field::Fixed64(bits) => Decoded::new(scalar::double(*bits)?, f64::from_bits(*bits) == 0.0),
             _ => return Err(Undecodable::new("something else stands where a number is")),

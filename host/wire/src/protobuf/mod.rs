@@ -6,6 +6,7 @@
 //! does not have it is said where it lies: nothing is left out silently.
 
 mod decode;
+mod narrow;
 mod scalar;
 mod schema;
 mod unknown;
@@ -13,6 +14,7 @@ mod wire;
 
 use serde_json::Value;
 
+pub use narrow::{is_built_in, too_long};
 use unknown::Trace;
 pub use unknown::Unknown;
 use wire::{Field, Wire};
@@ -107,6 +109,38 @@ mod tests {
         let field = |number: u8, bytes: &[u8]| [&[number << 3 | 2, bytes.len() as u8], bytes].concat();
         let meta = [field(1, b"v1"), field(2, kind.as_bytes())].concat();
         [PREFIX, &field(1, &meta), &field(2, raw)].concat()
+    }
+
+    /// Upstream's generated code keeps the low 32 bits of what is longer, and says nothing.
+    #[test]
+    fn of_a_number_of_32_bits_the_low_ones_count() {
+        let event = |varint: &[u8]| {
+            // count is field 8, of 32 bits; metadata.generation field 7, of 64.
+            let metadata = [&[7 << 3][..], varint].concat();
+            let raw = [&[1 << 3 | 2, metadata.len() as u8][..], &metadata, &[8 << 3], varint].concat();
+            let value = decode(&unknown("Event", &raw)).unwrap().value;
+            (value["count"].clone(), value["metadata"]["generation"].clone())
+        };
+        // 2^32 + 2, and -2^32 + 100.
+        assert_eq!(event(b"\x82\x80\x80\x80\x10"), (2.into(), 4_294_967_298i64.into()));
+        assert_eq!(event(b"\xe4\x80\x80\x80\xf0\xff\xff\xff\xff\x01"), (100.into(), (-4_294_967_196i64).into()));
+        assert_eq!(event(b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"), ((-1).into(), (-1).into()));
+    }
+
+    /// Each way round: what comes second does not hide what the first one said (`generated.pb.go` of intstr and resource).
+    #[test]
+    fn what_comes_in_pieces_is_what_all_of_them_say() {
+        let spec = |pieces: &[&[u8]]| {
+            let budget = |number: u8, bytes: &[u8]| [&[number << 3 | 2, bytes.len() as u8], bytes].concat();
+            let spec: Vec<u8> = pieces.iter().flat_map(|piece| budget(3, piece)).collect();
+            let meta = [budget(1, b"policy/v1"), budget(2, b"PodDisruptionBudget")].concat();
+            let body = [PREFIX, &budget(1, &meta), &budget(2, &budget(2, &spec))].concat();
+            decode(&body).unwrap().value["spec"]["maxUnavailable"].clone()
+        };
+        let (text, number) = (&b"\x08\x01\x1a\x04100%"[..], &b"\x10\x01"[..]);
+        assert_eq!((spec(&[text]), spec(&[number])), ("100%".into(), 1.into()));
+        assert_eq!((spec(&[text, number]), spec(&[number, text])), ("100%".into(), "100%".into()));
+        assert_eq!(spec(&[&b"\x10\x16"[..], b""]), 22);
     }
 
     #[test]

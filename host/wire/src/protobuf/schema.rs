@@ -8,7 +8,10 @@ use std::sync::OnceLock;
 pub(super) enum Type {
     Bool,
     Int,
+    /// Of 32 bits, as is `Uint32`: upstream keeps those of what is longer, and says nothing.
+    Int32,
     Uint,
+    Uint32,
     Double,
     String,
     Bytes,
@@ -77,6 +80,11 @@ impl Table {
         self.messages.get(*index)
     }
 
+    /// The fields of all messages.
+    pub(super) fn fields(&self) -> impl Iterator<Item = &Field> {
+        self.messages.iter().flat_map(|message| &message.fields)
+    }
+
     /// A message by its number.
     pub(super) fn message(&self, index: usize) -> &Message {
         &self.messages[index]
@@ -143,7 +151,9 @@ impl Type {
         Some(match text {
             "bool" => Self::Bool,
             "int" => Self::Int,
+            "int32" => Self::Int32,
             "uint" => Self::Uint,
+            "uint32" => Self::Uint32,
             "double" => Self::Double,
             "string" => Self::String,
             "bytes" => Self::Bytes,

@@ -6,10 +6,13 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"math"
 	"os"
 	"reflect"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -99,6 +102,9 @@ func compare(readers []reader, given body) string {
 			if err != nil {
 				return fmt.Sprintf("%s reads the original, and not what is %s: %v", reader.name, name, err)
 			}
+			if name == "read" && !whole(text) {
+				return fmt.Sprintf("what is read has a whole number that is written as a fraction: %s", text)
+			}
 			if !equal(original, other) {
 				one, _ := json.Marshal(original)
 				two, _ := json.Marshal(other)
@@ -107,6 +113,24 @@ func compare(readers []reader, given body) string {
 		}
 	}
 	return answer
+}
+
+// Whether each whole number that an int64 holds is written as one: kube-apiserver makes integers of them where it expects one.
+func whole(text []byte) bool {
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.UseNumber()
+	for {
+		token, err := decoder.Token()
+		if err != nil {
+			return true
+		}
+		if number, ok := token.(json.Number); ok {
+			float, err := number.Float64()
+			if err == nil && float == math.Trunc(float) && math.Abs(float) < math.MaxInt64 && strings.ContainsAny(number.String(), ".eE") {
+				return false
+			}
+		}
+	}
 }
 
 // Two readings are equal when what is written of them is: of numbers, what they are and not how they are kept.

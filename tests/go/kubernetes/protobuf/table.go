@@ -77,9 +77,13 @@ func (t *tables) name(of reflect.Type) string {
 	switch of.Kind() {
 	case reflect.Bool:
 		return "bool"
-	case reflect.Int32, reflect.Int64, reflect.Int:
+	case reflect.Int32:
+		return "int32"
+	case reflect.Int64, reflect.Int:
 		return "int"
-	case reflect.Uint32, reflect.Uint64:
+	case reflect.Uint32:
+		return "uint32"
+	case reflect.Uint64:
 		return "uint"
 	case reflect.Float64:
 		return "double"
