@@ -1,8 +1,5 @@
 //! How the gateway ends: what is open goes on for a while, is told, and ends.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -12,7 +9,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 pub struct Drain {
     open: TaskTracker,
     leaving: CancellationToken,
-    begun: Arc<AtomicBool>,
+    begun: CancellationToken,
 }
 
 impl Drain {
@@ -28,12 +25,17 @@ impl Drain {
 
     /// The gateway is to end: what is open may go on for a while.
     pub fn begin(&self) {
-        self.begun.store(true, Ordering::Relaxed);
+        self.begun.cancel();
+    }
+
+    /// Is cancelled when the gateway is to end: what only waits is answered then.
+    pub fn beginning(&self) -> CancellationToken {
+        self.begun.clone()
     }
 
     /// Whether the gateway is to end.
     pub fn has_begun(&self) -> bool {
-        self.begun.load(Ordering::Relaxed)
+        self.begun.is_cancelled()
     }
 
     /// Tells all that is open to end.

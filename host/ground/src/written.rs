@@ -2,10 +2,30 @@
 
 use serde::de::DeserializeOwned;
 
-/// Reads YAML. What is wrong is said with line and column, and without the lines around it: secrets stand in files beside mistakes.
+/// Reads YAML. What is wrong is said with the key, line and column, and without the lines around it: secrets stand in files beside mistakes.
 pub fn yaml<T: DeserializeOwned>(text: &str) -> anyhow::Result<T> {
-    serde_saphyr::from_str_with_options(text, serde_saphyr::options! { with_snippet: false })
-        .map_err(|error| anyhow::anyhow!("{}", helpful(&error.to_string())))
+    let mut key = String::new();
+    let options = serde_saphyr::options! { with_snippet: false };
+    let read = serde_saphyr::with_deserializer_from_str_with_options(text, options, |deserializer| {
+        serde_path_to_error::deserialize(deserializer).map_err(|error| {
+            key = error.path().to_string();
+            error.into_inner()
+        })
+    });
+    read.map_err(|error| {
+        let why = helpful(&error.to_string());
+        match section(&key, &why) {
+            "" | "." => anyhow::anyhow!(why),
+            key => anyhow::anyhow!("{key}: {why}"),
+        }
+    })
+}
+
+/// Where something is wrong, for a sentence that says what: the name of a key that is not known is in the sentence already.
+fn section<'a>(key: &'a str, why: &str) -> &'a str {
+    let unknown = why.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next());
+    let within = unknown.and_then(|unknown| key.strip_suffix(unknown));
+    within.map_or(key, |section| section.strip_suffix('.').unwrap_or(section))
 }
 
 const WHOLE_NUMBER: &str = "a whole number is expected";

@@ -70,6 +70,8 @@ pub struct Sources {
     readers: Arc<Semaphore>,
     /// What each caller has of them.
     readers_of: Arc<Slots>,
+    /// Lists that are waited for.
+    waits: Arc<Slots>,
     /// Recordings that are sent, or followed.
     reading: Arc<Semaphore>,
     /// Recordings that are fetched from the object store.
@@ -136,6 +138,7 @@ impl Sources {
             auditors,
             readers: Arc::new(Semaphore::new(READERS)),
             readers_of: Slots::new(usize::MAX),
+            waits: Slots::new(approvals::WAITS),
             reading: Arc::new(Semaphore::new(SENT)),
             fetching: Arc::new(Semaphore::new(READERS)),
         }

@@ -157,11 +157,23 @@ pub(super) const ROUTES: &[Route] = &[
         method: "GET",
         path: "/postern/v1/approvals",
         summary: "Tickets: those that are pending first, then the latest first.",
-        parameters: &[LIMIT, CONTINUE],
+        parameters: &[
+            LIMIT,
+            CONTINUE,
+            text(
+                "revision",
+                "`revision` of a page that is known: it is answered once something was done with a ticket on it, or one came, or after `waitSeconds`",
+            ),
+            number("waitSeconds", "the most seconds that are waited for another page than the one of `revision`: at most 300"),
+        ],
         body: None,
         answer: ResponseContent::Json(|schemas| schemas.subschema_for::<approvals::Tickets>()),
         who_may: "Who asked for them, and who may answer them.",
-        parse: |given| Ok(ApiRequest::Approval(ApprovalRequest::List { limit: sessions::limit(given)?, after: given.text("continue") })),
+        parse: |given| {
+            let (limit, after) = (sessions::limit(given)?, given.text("continue"));
+            let wait = approvals::wait(given.text("revision"), given.number("waitSeconds")?)?;
+            Ok(ApiRequest::Approval(ApprovalRequest::List { limit, after, wait }))
+        },
     },
     Route {
         method: "GET",
@@ -287,12 +299,14 @@ pub(super) const ROUTES: &[Route] = &[
     Route {
         method: "GET",
         path: "/postern/v1/sessions/{id}/bodies",
-        summary: "The latest bodies of its requests that the gateway has in memory (`sessions.recentBodies`), after masking.",
-        parameters: &[],
+        summary: "The latest bodies of its requests that the gateway has in memory (`keep: recent` of `sessions.bodies`), after masking.",
+        parameters: &[CONTINUE],
         body: None,
         answer: ResponseContent::Json(|schemas| schemas.subschema_for::<sessions::Bodies>()),
         who_may: AUDITORS,
-        parse: |given| Ok(ApiRequest::Session(SessionRequest::RecentBodies(given.path_parameter(0)))),
+        parse: |given| {
+            Ok(ApiRequest::Session(SessionRequest::RecentBodies { session: given.path_parameter(0), after: given.number("continue")? }))
+        },
     },
     Route {
         method: "GET",

@@ -23,6 +23,8 @@ use crate::status::Refusal;
 
 /// The most of a page.
 const PAGE: usize = 500;
+/// Bytes of bodies on a page.
+const PAGE_OF_BODIES: usize = 8 << 20;
 /// The longest text that is looked for, in bytes.
 const LONGEST_TEXT: usize = 1024;
 /// Things that are told of a timeline.
@@ -64,8 +66,13 @@ pub enum SessionRequest {
         /// Whether it is sent for as long as it is written, or as far as it goes.
         follow: bool,
     },
-    /// The latest bodies of requests of the session with this id, where the gateway keeps some in memory.
-    RecentBodies(String),
+    /// A page of the latest bodies of a session's requests that the gateway has in memory.
+    RecentBodies {
+        /// The session's id.
+        session: String,
+        /// The number of the last of the page before.
+        after: Option<u64>,
+    },
     /// The public key that recordings are signed with.
     Key,
 }
@@ -134,6 +141,9 @@ pub struct Found {
 pub struct Bodies {
     /// Bodies, the oldest first.
     pub items: Vec<CallBody>,
+    /// What the next page is asked for with, when there is more.
+    #[serde(rename = "continue")]
+    pub go_on: Option<String>,
 }
 
 /// The body of a request, after masking.
@@ -167,7 +177,7 @@ impl SessionRequest {
                     "verdict": verdict, "textSha256": text.as_deref().map(digest)}),
                 )
             }
-            Self::RecentBodies(id) => Some(json!({"session": id, "bodies": "recent"})),
+            Self::RecentBodies { session, .. } => Some(json!({"session": session, "bodies": "recent"})),
             Self::Timeline(id) => Some(json!({"session": id})),
             Self::Search { session, text } => Some(json!({"session": session, "textSha256": digest(text)})),
             Self::Recording { session, name, follow } => Some(json!({"session": session, "recording": name, "follow": follow})),
@@ -248,15 +258,20 @@ pub async fn answer(sources: &Sources, asking: Asking<'_>, asked: &SessionReques
             });
             Ok(json_text(found.await?))
         }
-        SessionRequest::RecentBodies(id) => {
+        SessionRequest::RecentBodies { session: id, after } => {
             sources.only_auditors(caller)?;
             sources.session(asking, &id).await?;
             let recent = Arc::clone(&sources.recent_bodies);
+            let reading = Arc::clone(&sources.reading).try_acquire_owned();
+            let reading = reading.map_err(|_| Refusal::too_many_requests("as many recordings are read as may be; try again"))?;
             let told = sources.read(caller, move |_| {
-                let items = recent.of(&id).into_iter().map(|kept| CallBody { id: kept.id, body: (*kept.body).to_owned() }).collect();
-                Ok(serde_json::to_string(&Bodies { items })?)
+                let page = recent.page(&id, after, PAGE_OF_BODIES);
+                let go_on = page.go_on.map(|last| last.to_string());
+                let items = page.bodies.into_iter().map(|kept| CallBody { id: kept.id, body: (*kept.body).to_owned() }).collect();
+                Ok(serde_json::to_string(&Bodies { items, go_on })?)
             });
-            Ok(json_text(told.await?))
+            // Until it is sent it is in memory, as a recording is.
+            Ok(json_text(told.await?).map(|body| body.holding(reading)))
         }
         SessionRequest::Recording { session: id, name, follow } => {
             sources.only_auditors(caller)?;

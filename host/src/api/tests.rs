@@ -24,7 +24,12 @@ fn requests_are_read_by_the_routes_and_by_nothing_else() {
     }
     assert_eq!(
         parse("GET", "/postern/v1/approvals?limit=9999", ""),
-        Ok(ApiRequest::Approval(ApprovalRequest::List { limit: 500, after: None }))
+        Ok(ApiRequest::Approval(ApprovalRequest::List { limit: 500, after: None, wait: None }))
+    );
+    let wait = approvals::Wait { revision: "a".into(), seconds: 300 };
+    assert_eq!(
+        parse("GET", "/postern/v1/approvals?revision=a&waitSeconds=300", ""),
+        Ok(ApiRequest::Approval(ApprovalRequest::List { limit: 500, after: None, wait: Some(wait) }))
     );
     assert_eq!(parse("HEAD", "/postern/v1/status", ""), Ok(ApiRequest::Status));
     let Ok(ApiRequest::Session(SessionRequest::List { filter, limit: 3, after: Some(after) })) =
@@ -47,6 +52,10 @@ fn requests_are_read_by_the_routes_and_by_nothing_else() {
         ("GET", "/postern/v1/sessions/a/search", "", 400),
         ("GET", "/postern/v1/sessions/a/recordings/b?follow=maybe", "", 400),
         ("GET", "/postern/v1/sessions/../status", "", 400),
+        ("GET", "/postern/v1/approvals?waitSeconds=5", "", 400),
+        ("GET", "/postern/v1/approvals?revision=a", "", 400),
+        ("GET", "/postern/v1/approvals?revision=a&waitSeconds=301", "", 400),
+        ("GET", "/postern/v1/approvals?revision=a&waitSeconds=-1", "", 400),
     ] {
         assert_eq!(parse(method, target, body), Err(code), "{method} {target}");
     }

@@ -31,6 +31,9 @@ pub struct Approvals {
     pending_per_caller: u32,
     /// Names of which each is one person's.
     same_person: Vec<Vec<String>>,
+    /// Answers that were given, for those whose operations wait.
+    answered: watch::Sender<u64>,
+    /// That, and tickets that were opened and used, for those who look at lists.
     changed: watch::Sender<u64>,
 }
 
@@ -43,7 +46,13 @@ impl Approvals {
     /// Keeps tickets where they are kept.
     pub fn new(store: impl Tickets + 'static, config: &config::Approvals) -> Arc<Self> {
         let config::Approvals { pending_per_caller, same_person, .. } = config.clone();
-        Arc::new(Self { store: Box::new(store), pending_per_caller, same_person, changed: watch::channel(0).0 })
+        Arc::new(Self {
+            store: Box::new(store),
+            pending_per_caller,
+            same_person,
+            answered: watch::channel(0).0,
+            changed: watch::channel(0).0,
+        })
     }
 
     /// Whether two names are one person's. Equal names of two issuers are two people when something is asked for, and one when it is approved: both times the
@@ -80,7 +89,14 @@ impl Approvals {
 
     /// The ticket of the same intent that has not ended; this one where there is none.
     pub async fn find_or_open(&self, wanted: Ticket) -> Result<Ticket, Refusal> {
+        let id = wanted.id.clone();
+        // It may be there though its client has gone before it was told.
+        let told = Told([&self.changed]);
         let ticket = self.store.find_or_open(wanted, self.pending_per_caller).await.map_err(|e| unusable(&e))?;
+        if ticket.as_ref().is_none_or(|ticket| ticket.id != id) {
+            // It was there before.
+            std::mem::forget(told);
+        }
         ticket.ok_or_else(|| {
             Refusal::forbidden(format!(
                 "{} approvals of yours are pending in this cluster already; wait for those first",
@@ -91,7 +107,7 @@ impl Approvals {
 
     /// Waits until the ticket is no longer pending, or `hold` has passed.
     pub async fn wait(&self, id: &str, hold: Duration) -> Result<Ticket, Refusal> {
-        let mut changes = self.changed.subscribe();
+        let mut changes = self.answered.subscribe();
         let deadline = tokio::time::Instant::now() + hold;
         loop {
             let ticket = self.store.get(id).await.map_err(|e| unusable(&e))?.ok_or_else(|| Refusal::forbidden("the approval is gone"))?;
@@ -103,7 +119,12 @@ impl Approvals {
 
     /// How many wait for an answer at this moment.
     pub fn waiting(&self) -> usize {
-        self.changed.receiver_count()
+        self.answered.receiver_count()
+    }
+
+    /// Hears of every ticket that is opened, answered or used.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
     }
 
     /// Takes an approved ticket for one operation; none when it was taken before, or has ended.
@@ -117,6 +138,7 @@ impl Approvals {
             return Ok(now_kept.filter(|kept| kept.state == TicketState::Approved && kept.ends > now()).map(Taken));
         }
         let used = Ticket { state: TicketState::Used, ..ticket.clone() };
+        let _told = Told([&self.changed]);
         Ok(self.store.replace(used).await.map_err(|e| unusable(&e))?.map(Taken))
     }
 
@@ -153,7 +175,7 @@ impl Approvals {
         for _ in 0..ATTEMPTS {
             let answered = self.answered(self.get(id, caller, cluster).await?, caller, answer, comment)?;
             // Whoever answers may hang up before they hear of it: those who wait look at the ticket all the same.
-            let _told = Told(&self.changed);
+            let _told = Told([&self.answered, &self.changed]);
             if let Some(ticket) = self.store.replace(answered).await.map_err(|e| unusable(&e))? {
                 return Ok(ticket);
             }
@@ -243,12 +265,16 @@ fn done(answer: Answer) -> &'static str {
 }
 
 /// Tells those who wait that a ticket may have changed, when it is dropped.
-struct Told<'a>(&'a watch::Sender<u64>);
+struct Told<'a, const N: usize>([&'a watch::Sender<u64>; N]);
 
-impl Drop for Told<'_> {
+impl<const N: usize> Drop for Told<'_, N> {
     fn drop(&mut self) {
-        self.0.send_modify(|n| *n += 1);
+        self.0.into_iter().for_each(tell);
     }
+}
+
+fn tell(who: &watch::Sender<u64>) {
+    who.send_modify(|n| *n += 1);
 }
 
 fn may_answer(ticket: &Ticket, caller: &Caller) -> bool {

@@ -46,6 +46,9 @@ pub enum LogFormat {
 #[derive(Subcommand)]
 enum Command {
     /// Serves until SIGTERM.
+    #[command(after_help = "Examples:
+  postern serve --config /etc/postern/postern.yaml
+  postern serve --kubeconfig ~/.kube/config --policies policies    your own cluster, for yourself")]
     Serve(serve::Serve),
     /// Looks at a configuration.
     #[command(subcommand)]
@@ -67,6 +70,8 @@ enum Command {
     /// Prints what a shell completes commands by.
     Completion(about::Completion),
     /// Writes man pages, one for each command.
+    #[command(after_help = "Example:
+  postern man /usr/local/share/man/man1")]
     Man(about::Man),
     /// Writes a kubeconfig for a caller of the gateway.
     Kubeconfig(kubeconfig::Kubeconfig),
@@ -79,8 +84,8 @@ impl Cli {
     pub fn run(self) -> anyhow::Result<()> {
         let pager = self.command.is_read_at_length().then(pager::Pager::begin).flatten();
         let done = self.command.run();
-        drop(pager);
-        done
+        let shown = pager.map_or(Ok(()), pager::Pager::done);
+        done.and(shown)
     }
 }
 

@@ -14,16 +14,21 @@ pub(super) struct Pager {
     /// Where standard output goes once all was said.
     nothing: File,
     is_said: Arc<AtomicBool>,
-    shows: Option<JoinHandle<()>>,
+    shows: Option<JoinHandle<Option<i32>>>,
 }
+
+/// What programs leave in the environment that let somebody do one thing as another user.
+const OF_ANOTHER: [&str; 3] = ["SUDO_UID", "DOAS_USER", "PKEXEC_UID"];
 
 impl Pager {
     /// Begins one, where standard output is a terminal: `POSTERN_PAGER`, `PAGER`, or `less`. Nothing, or `cat`, is none.
     pub(super) fn begin() -> Option<Self> {
         let named = |name: &str| std::env::var(name).ok();
+        // Who may do one thing as another user is given no program as that user: of their own choice, with a shell in it, or with files that it writes.
+        let is_lent = OF_ANOTHER.iter().any(|name| named(name).is_some());
         let line = named("POSTERN_PAGER").or_else(|| named("PAGER")).unwrap_or_else(|| "less".to_owned());
         let is_dumb = named("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
-        if !std::io::stdout().is_terminal() || is_dumb || line.trim() == "cat" {
+        if !std::io::stdout().is_terminal() || is_dumb || is_lent || matches!(line.trim(), "" | "cat") {
             return None;
         }
         // Many containers have no `less`.
@@ -50,21 +55,34 @@ impl Pager {
     }
 }
 
-/// Waits for the pager. Who has left it wants no more: what is still being looked for is not waited for.
-fn wait(mut child: Child, is_said: &AtomicBool) {
-    let _ = child.wait();
+/// Waits for the pager, and says how it ended. Who has left it wants no more: what is still being looked for is not waited for.
+fn wait(mut child: Child, is_said: &AtomicBool) -> Option<i32> {
+    let ended = child.wait().ok().and_then(|status| status.code());
     if !is_said.load(Ordering::SeqCst) {
-        std::process::exit(0);
+        std::process::exit(ended.unwrap_or(0));
+    }
+    ended
+}
+
+impl Pager {
+    /// All was said. An error is that the pager failed, and may have shown nothing of it.
+    pub(super) fn done(mut self) -> anyhow::Result<()> {
+        match self.end() {
+            Some(code) if code != 0 => anyhow::bail!("the pager ended with {code}; POSTERN_PAGER names another, or cat for none"),
+            _ => Ok(()),
+        }
+    }
+
+    fn end(&mut self) -> Option<i32> {
+        let _ = std::io::stdout().flush();
+        self.is_said.store(true, Ordering::SeqCst);
+        let _ = rustix::stdio::dup2_stdout(&self.nothing);
+        self.shows.take()?.join().ok()?
     }
 }
 
 impl Drop for Pager {
     fn drop(&mut self) {
-        let _ = std::io::stdout().flush();
-        self.is_said.store(true, Ordering::SeqCst);
-        let _ = rustix::stdio::dup2_stdout(&self.nothing);
-        if let Some(shows) = self.shows.take() {
-            let _ = shows.join();
-        }
+        self.end();
     }
 }

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use crate::cli::place::Configured;
 use crate::cli::standing;
 use crate::cli::terminal::say;
-use crate::config::Config;
+use crate::config::{self, Config, Listen};
 use crate::files;
 use crate::gateway::{Again, Gateway, Source};
 use crate::listen::{Ca, Certificates, Listener, Serving};
@@ -83,8 +83,33 @@ async fn serve(config: Config, followed: Option<Source>, address_file: Option<Pa
     // From the first moment on: before it is heeded, a SIGHUP would end the process. Of one that serves a person in their terminal it does: that is closed.
     let hangup = followed.is_some().then(|| signal(SignalKind::hangup())).transpose().context("SIGHUP cannot be heeded")?;
     let (data, listen, operations) = (config.data_directory.clone(), config.listen.clone(), config.operations.clone());
-    let (is_personal, serving, hosts) = (followed.is_none(), serving(&config), hosts_of(&config));
+    let (serving, hosts) = (serving(&config), hosts_of(&config));
     let gateway = Gateway::open(config, followed.as_ref()).await?;
+    let places = Places { data, listen, operations, hosts, address_file };
+    let served = serve_at(places, &gateway, followed, hangup, serving).await;
+    // Where it could not begin, its log says that it ended all the same.
+    gateway.close().await;
+    served
+}
+
+/// Where a gateway serves.
+struct Places {
+    data: PathBuf,
+    listen: Listen,
+    operations: Option<config::Operations>,
+    hosts: Vec<String>,
+    address_file: Option<PathBuf>,
+}
+
+async fn serve_at(
+    places: Places,
+    gateway: &Arc<Gateway>,
+    followed: Option<Source>,
+    hangup: Option<Signal>,
+    serving: Serving,
+) -> anyhow::Result<()> {
+    let Places { data, listen, operations, hosts, address_file } = places;
+    let is_personal = followed.is_none();
     let ca = Ca::open(&data)?;
     let certificates = Certificates::load(&listen, &hosts, &ca)?;
     let listener = Listener::bind(&listen.address, Arc::clone(&certificates)).await?;
@@ -96,10 +121,10 @@ async fn serve(config: Config, followed: Option<Source>, address_file: Option<Pa
     if let Some(file) = address_file {
         files::write(&file, address.to_string().as_bytes())?;
     }
-    standing::tell(&gateway, &address.to_string(), followed.as_ref().map(|source| source.file.as_path()));
+    standing::tell(gateway, &address.to_string(), followed.as_ref().map(|source| source.file.as_path()));
     if let Some(operations) = operations {
         say!("metrics and health are at http://{}", operations.address());
-        operations.serve(Arc::clone(&gateway))?;
+        operations.serve(Arc::clone(gateway))?;
     }
     gateway.tell_of_upstreams()?;
     if is_personal {
@@ -141,12 +166,11 @@ async fn serve(config: Config, followed: Option<Source>, address_file: Option<Pa
         let _ = stop.send(true);
     });
     let telling = tokio::spawn({
-        let gateway = Arc::clone(&gateway);
+        let gateway = Arc::clone(gateway);
         async move { gateway.tell_of_strangers().await }
     });
-    let served = listener.serve(Arc::clone(&gateway), serving, drain, stopped).await;
+    let served = listener.serve(Arc::clone(gateway), serving, drain, stopped).await;
     telling.abort();
-    gateway.close().await;
     served
 }
 

@@ -20,8 +20,7 @@ pub struct Sessions {
     pub on_failure: RecordingFailure,
     /// What is kept of the bodies of calls: the first rule that matches decides, and without one nothing is.
     pub bodies: Vec<BodyRule>,
-    /// Bytes of memory for the latest bodies of requests that policies in force read and no rule keeps, after masking: for `postern policy explain` and `replay`.
-    /// None are kept when absent.
+    /// Bytes of memory for the latest bodies that rules keep as `recent`.
     pub recent_bodies: ByteSize,
     /// Bytes that are kept of one body.
     pub largest_body: ByteSize,
@@ -36,7 +35,7 @@ impl Default for Sessions {
             object_store: None,
             on_failure: RecordingFailure::Refuse,
             bodies: Vec::new(),
-            recent_bodies: ByteSize(0),
+            recent_bodies: ByteSize(16 << 20),
             largest_body: ByteSize(256 << 10),
             largest_recording: ByteSize(1 << 30),
         }
@@ -70,6 +69,8 @@ pub enum KeepBodies {
     Request,
     /// The body of its answer too, after masking.
     RequestAndResponse,
+    /// Of its request the body, after masking, in the gateway's memory alone: the latest, for `postern policy explain` and `replay`.
+    Recent,
 }
 
 /// What becomes of a stream that cannot be recorded.

@@ -23,14 +23,14 @@ use crate::record::session::recent::RecentBody;
 use crate::status::Refusal;
 
 impl Cluster {
-    /// What the rules keep of an operation's bodies; none where no rule speaks of it.
-    fn rule_of(&self, operation: &Operation) -> Option<KeepBodies> {
-        self.config.sessions.bodies.iter().find(|rule| matches(rule, operation)).map(|rule| rule.keep)
+    /// What the rules keep of an operation's bodies.
+    fn keeps(&self, operation: &Operation) -> KeepBodies {
+        self.config.sessions.bodies.iter().find(|rule| matches(rule, operation)).map_or(KeepBodies::Metadata, |rule| rule.keep)
     }
 
-    /// What is kept of an operation's bodies.
-    pub(super) fn keeps(&self, operation: &Operation) -> KeepBodies {
-        self.rule_of(operation).unwrap_or(KeepBodies::Metadata)
+    /// Whether the body of a request is recorded.
+    pub(super) fn records_request(&self, operation: &Operation) -> bool {
+        matches!(self.keeps(operation), KeepBodies::Request | KeepBodies::RequestAndResponse)
     }
 
     /// Keeps the body of a request, as it was sent to the gateway: what a mask hides is hidden in it too.
@@ -38,13 +38,13 @@ impl Cluster {
         if exchange.body.is_empty() {
             return Ok(());
         }
-        match self.rule_of(&exchange.operation) {
-            None => {
+        match self.keeps(&exchange.operation) {
+            KeepBodies::Metadata => Ok(()),
+            KeepBodies::Recent => {
                 self.remember(exchange, terms);
                 Ok(())
             }
-            Some(KeepBodies::Metadata) => Ok(()),
-            Some(KeepBodies::Request | KeepBodies::RequestAndResponse) => self.keep_in_session(exchange, terms),
+            KeepBodies::Request | KeepBodies::RequestAndResponse => self.keep_in_session(exchange, terms),
         }
     }
 
@@ -67,20 +67,26 @@ impl Cluster {
         Ok(())
     }
 
-    /// Keeps the body in memory, where a policy has read it and no rule speaks of it. What holds credentials by its kind is left out, whatever masks say, and what is for a server behind
-    /// the API server; nothing is read for it, and nothing refused.
+    /// Keeps the body in memory, where somebody has read it: nothing is read for it, and nothing refused. What is a credential by its kind is left out, whatever a rule says, and what is
+    /// for a server behind the API server.
     fn remember(&self, exchange: &Exchange, terms: &Terms) {
+        let largest = self.config.sessions.largest_body.0;
         let is_credential = |target: &Target| holds_credentials(&target.resource, target.subresource.as_deref());
         let is_of_credentials = exchange.operation.target.as_ref().is_none_or(is_credential);
-        if !self.recent_bodies.is_on() || is_of_credentials || exchange.operation.shape != Shape::Answer || may_hide(&terms.on_object) {
+        if is_of_credentials
+            || exchange.operation.shape != Shape::Answer
+            || exchange.body.bytes().len() > largest
+            || may_hide(&terms.on_object)
+        {
             return;
         }
-        let Some(value) = exchange.body.was_read() else { return };
-        let text =
-            masked(value, terms.masks.as_deref(), &exchange.resource()).filter(|text| text.len() <= self.config.sessions.largest_body.0);
+        let value = exchange.body.was_read().filter(|value| value["kind"] != "Secret");
+        let text = value.and_then(|value| masked(value, terms.masks.as_deref(), &exchange.resource())).filter(|text| text.len() <= largest);
         if let Some(body) = text.and_then(|text| serde_json::from_slice::<Box<RawValue>>(&text).ok()) {
-            let (session, id) = (exchange.caller.credential.clone(), exchange.id.clone());
-            self.recent_bodies.keep(RecentBody { session, id, body: body.into() });
+            let caller = &exchange.caller;
+            let owner = format!("{}\n{}\n{}", self.name, caller.issuer, caller.username).into();
+            let (session, id) = (caller.credential.clone(), exchange.id.clone());
+            self.recent_bodies.keep(RecentBody { owner, session, id, body: body.into() });
         }
     }
 

@@ -14,7 +14,6 @@ use super::seal::Sealed;
 use crate::approve::TicketState;
 use crate::body::Body;
 use crate::body::RequestBody;
-use crate::config::KeepBodies;
 use crate::decide::{Decider, Ruling};
 use crate::policy::PolicySet;
 use crate::record::Event;
@@ -108,8 +107,7 @@ impl Cluster {
 
     /// Whether somebody reads what is sent to a proxied server: a policy that may, or a rule that keeps bodies.
     fn reads_upload(&self, exchange: &Exchange) -> bool {
-        is_unread(&exchange.upload)
-            && (self.keeps(&exchange.operation) != KeepBodies::Metadata || self.in_force().read_bodies_of(&exchange.operation))
+        is_unread(&exchange.upload) && (self.records_request(&exchange.operation) || self.in_force().read_bodies_of(&exchange.operation))
     }
 
     /// The policies in force.

@@ -190,6 +190,7 @@ impl Handler for Gateway {
                 }
             }
             Ok(Routed::Elsewhere(place)) => match Box::pin(self.admit_own(place, &peer, request, event)).await {
+                Ok(own) if own.waits() => Box::pin(self.wait_own(own, event)).await,
                 Ok(own) => {
                     let event = event.hand_over();
                     return Box::pin(Arc::clone(&self).serve_own(own, event)).await;

@@ -56,6 +56,17 @@ pub(super) struct Kept {
 impl Gateway {
     /// Opens all that the configuration names. One that was read from nowhere serves a cluster for one person, and lets in client certificates of its own CA.
     pub async fn open(config: Config, source: Option<&Source>) -> anyhow::Result<Arc<Self>> {
+        let mut log = None;
+        let opened = Self::put_together(config, source, &mut log).await;
+        if let (Err(_), Some(log)) = (&opened, log) {
+            // Of a gateway that does not start its log says that it stopped.
+            log.close().await;
+        }
+        opened
+    }
+
+    /// Opens all; the log is given as soon as it is open.
+    async fn put_together(config: Config, source: Option<&Source>, log: &mut Option<AuditLog>) -> anyhow::Result<Arc<Self>> {
         let data = config.data_directory.clone();
         let mut directories = vec![DataDirectory::open(&data)?];
         recent::begin(&data).context("the gateway's own log")?;
@@ -97,6 +108,7 @@ impl Gateway {
             &config.audit,
             Opening { inbox, key, sessions: Some(sessions.clone()), metrics: Arc::clone(&metrics), tracer, started },
         )?;
+        *log = Some(audit.clone());
         if let Ok(last_written) = last_written {
             let untold = untold(&config.sessions_directory(), &public, &config.audit_file(), last_written);
             untold.context("the audit log cannot be read")?.iter().for_each(|sealed| audit.recorded(sealed));

@@ -32,6 +32,13 @@ pub(super) struct Own {
     held: Permits,
 }
 
+impl Own {
+    /// Whether it waits for something before it is answered.
+    pub(super) fn waits(&self) -> bool {
+        matches!(self.asked, ApiRequest::Approval(ApprovalRequest::List { wait: Some(_), .. }))
+    }
+}
+
 impl Gateway {
     /// Identifies who asks for something that is no operation of a cluster, and reads what it is.
     pub(super) async fn admit_own(
@@ -86,6 +93,15 @@ impl Gateway {
         Ok(Own { asked, caller, cluster, held })
     }
 
+    /// Answers a request that waits for something, for as long as its client does: who has hung up waits no more, and gives back what they held.
+    pub(super) async fn wait_own(&self, own: Own, event: &mut Event) -> Result<Response<Body>, Refusal> {
+        let response = self.answer_own(&own, event).await?;
+        let mut event = event.hand_over();
+        event.status(response.status());
+        self.audit.record(&event, Stage::Completed);
+        Ok(response.map(|body| body.holding(own.held)))
+    }
+
     /// Answers a request to the gateway's own API, in a task of its own: an answer that was begun is given and recorded though whoever gave it has hung up.
     pub(super) async fn serve_own(self: Arc<Self>, own: Own, mut event: Event) -> Response<Body> {
         let served = tokio::task::spawn_local(async move {
@@ -122,7 +138,7 @@ impl Gateway {
                     }
                     self.audit.record_durably(event, Stage::Decided).await?;
                 }
-                api::approvals::answer(&sources.approvals, asking, approval).await
+                api::approvals::answer(sources, asking, approval, &self.drain).await
             }
             ApiRequest::Session(session) => {
                 if let Some(asked) = session.audited_query() {

@@ -93,6 +93,8 @@ impl AuditLog {
         let Opening { inbox, key, sessions, metrics, tracer, mut started } = opening;
         let unwritable = || format!("the audit log {} cannot be written", path.display());
         let mut file = LogFile::open(path, config.rotation(), &key).with_context(unwritable)?;
+        // Before anything is written: a witness that cannot be one refuses the start.
+        let (witness, position) = (Arc::new(Witness::new(path, key, config)?), Arc::new(Position::default()));
         started.set("version", env!("CARGO_PKG_VERSION"));
         match file.found() {
             LogEnd::Fits => {}
@@ -100,9 +102,10 @@ impl AuditLog {
             LogEnd::Unknown(why) => drop(started.set("endUnknown", why)),
         }
         file.append(&[Queued { line: started.at_stage(Stage::Started), who: None }], true).with_context(unwritable)?;
-        let (witness, position) = (Arc::new(Witness::new(path, key, config)?), Arc::new(Position::default()));
         let (seq, hash) = file.end();
         position.set(seq, hash);
+        // At once: a start that is refused, or killed, leaves a log of which the end is known.
+        witness.say(&position, true);
         Witness::go_on(&witness, &position)?;
         let queue = inbox.0;
         let (of_writer, told) = (Arc::clone(&queue), Arc::clone(&position));
@@ -248,13 +251,17 @@ fn queued(event: &Event, stage: Stage) -> Queued {
 }
 
 fn run(file: &mut LogFile, queue: &Queue, sessions: Option<&Sessions>, position: &Position) {
+    let mut synced = None;
     loop {
-        let Batch { events, waiting, .. } = queue.take();
+        let Batch { events, waiting, .. } = queue.take(synced);
         while let Err(error) = file.append(&events, !waiting.is_empty()) {
             if queue.set_healthy(false) {
                 tracing::error!(%error, "the audit log cannot be written; nothing passes until it can");
             }
             std::thread::sleep(RETRY);
+        }
+        if !waiting.is_empty() {
+            synced = Some((Instant::now(), waiting.len()));
         }
         if !queue.set_healthy(true) {
             tracing::info!("the audit log is written again");

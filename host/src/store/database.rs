@@ -145,7 +145,7 @@ fn migrate(connection: &mut Connection) -> anyhow::Result<()> {
 type Step = Box<dyn FnOnce(&mut Connection) + Send>;
 
 /// A connection and the thread that runs steps on it, in the order in which they were given: no thread that serves waits for the disk. A step that was
-/// begun is done, whether anybody waits for it still or not.
+/// begun is done, whether anybody waits for it still or not; one that only reads is not begun where nobody does.
 #[derive(Clone, Debug)]
 pub struct Worker {
     steps: mpsc::Sender<Step>,
@@ -164,9 +164,26 @@ impl Worker {
 
     /// Has a step done.
     pub fn call<T: Send + 'static>(&self, step: impl FnOnce(&mut Connection) -> anyhow::Result<T> + Send + 'static) -> Rows<'_, T> {
+        self.hand(step, false)
+    }
+
+    /// Has something read. What nobody waits for any more when its turn comes is not read: whoever asks and hangs up, again and again, holds nobody else up.
+    pub fn read<T: Send + 'static>(&self, step: impl FnOnce(&mut Connection) -> anyhow::Result<T> + Send + 'static) -> Rows<'_, T> {
+        self.hand(step, true)
+    }
+
+    fn hand<T: Send + 'static>(
+        &self,
+        step: impl FnOnce(&mut Connection) -> anyhow::Result<T> + Send + 'static,
+        only_if_wanted: bool,
+    ) -> Rows<'_, T> {
         Box::pin(async move {
             let (done, answer) = oneshot::channel();
-            let step: Step = Box::new(move |connection| drop(done.send(step(connection))));
+            let step: Step = Box::new(move |connection| {
+                if !(only_if_wanted && done.is_closed()) {
+                    drop(done.send(step(connection)));
+                }
+            });
             let gone = "the database's thread has ended";
             self.steps.send(step).await.map_err(|_| anyhow::anyhow!(gone))?;
             answer.await.map_err(|_| anyhow::anyhow!(gone))?

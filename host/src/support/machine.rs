@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::secrets::variables_of_holder;
 use crate::config::Config;
+use crate::policy::contract::SPOKEN;
 
 /// The version that made the bundle, and for what it was built.
 pub(super) fn version() -> String {
@@ -15,7 +16,7 @@ pub(super) fn version() -> String {
         "version": env!("CARGO_PKG_VERSION"),
         "os": std::env::consts::OS,
         "architecture": std::env::consts::ARCH,
-        "contract": "postern:policy@0.1.0",
+        "contracts": SPOKEN,
     }))
 }
 

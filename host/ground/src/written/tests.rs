@@ -54,17 +54,36 @@ fn a_name_that_is_not_known_is_told_with_the_nearest() {
         drain: u64,
         #[serde(default)]
         listen: Vec<String>,
+        #[serde(default)]
+        limits: Vec<Limit>,
+    }
+    #[derive(Debug, serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[allow(dead_code)]
+    struct Limit {
+        most: u64,
+        least: u64,
     }
     let why = |text: &str| yaml::<Settings>(text).unwrap_err().to_string();
     let typo = why("drain: 5\ndataDirectroy: data\n");
     assert!(
-        typo.contains("unknown field `dataDirectroy`: did you mean `dataDirectory`? There are dataDirectory, drain, listen at line 2"),
+        typo.contains(
+            "unknown field `dataDirectroy`: did you mean `dataDirectory`? There are dataDirectory, drain, listen, limits at line 2"
+        ),
         "{typo}"
     );
     let strange = why("zzzzzzzzzzzz: data\n");
     assert!(!strange.contains("did you mean") && strange.contains("expected one of"), "{strange}");
-    assert!(why("dataDirectory: a\ndrain: 5s\n").contains("a whole number is expected at line 2"), "{}", why("drain: 5s\n"));
+    assert!(why("dataDirectory: a\ndrain: 5s\n").starts_with("drain: a whole number is expected at line 2"), "{}", why("drain: 5s\n"));
+    let misspelt = why("dataDirectory: a\ndrain: 5\nlimits: [{leest: 5}]\n");
+    assert!(misspelt.starts_with("limits[0]: unknown field `leest`: did you mean `least`? There are most, least"), "{misspelt}");
     let twice = why("drain: 5\ndrain: 6\n");
     assert!(twice.contains("write it once") && !twice.contains("Options"), "{twice}");
-    assert!(why("dataDirectory: a\ndrain: 1\nlisten: {a: b}\n").contains("a list is expected"), "{}", why("drain: 1\nlisten: {a: b}\n"));
+    assert!(
+        why("dataDirectory: a\ndrain: 1\nlisten: {a: b}\n").contains("listen: a list is expected"),
+        "{}",
+        why("drain: 1\nlisten: {a: b}\n")
+    );
+    let within = why("dataDirectory: a\ndrain: 1\nlisten: [a, {b: c}]\n");
+    assert!(within.starts_with("listen[1]: ") && within.contains("at line 3"), "{within}");
 }

@@ -48,14 +48,14 @@ impl Tickets for SqliteTickets {
 
     fn get(&self, id: &str) -> Rows<'_, Option<Ticket>> {
         let id = id.to_owned();
-        self.0.call(move |connection| {
+        self.0.read(move |connection| {
             let found = connection.query_row("SELECT body, version FROM tickets WHERE id = ?1", [id], body_and_version).optional()?;
             found.map(read).transpose()
         })
     }
 
     fn list(&self, of: Seen) -> Rows<'_, Page> {
-        self.0.call(move |connection| page(connection, &of))
+        self.0.read(move |connection| page(connection, &of))
     }
 
     fn replace(&self, ticket: Ticket) -> Rows<'_, Option<Ticket>> {

@@ -12,8 +12,10 @@ use crate::cli::remote::Remote;
 use crate::cli::terminal::say;
 use crate::clock::now;
 
-/// How often it is looked whether there are others, by who waits for them.
-const LOOK: Duration = Duration::from_secs(5);
+/// How long the gateway waits for others before it answers, and how long whoever waits for them does before it is asked again.
+const WAIT_SECONDS: &str = "100";
+const PAUSE: Duration = Duration::from_secs(1);
+const AFTER_AN_ERROR: Duration = Duration::from_secs(5);
 
 impl Wanted {
     fn fits(self, ticket: &Ticket) -> bool {
@@ -38,25 +40,27 @@ struct Page {
     items: Vec<Ticket>,
     #[serde(rename = "continue")]
     go_on: Option<String>,
+    revision: String,
 }
 
-/// All tickets that one may see.
-fn tickets(remote: &Remote) -> anyhow::Result<Vec<Ticket>> {
-    let (mut all, mut after) = (Vec::new(), None::<String>);
-    loop {
-        let query: Vec<(&str, &str)> = after.as_deref().map(|after| ("continue", after)).into_iter().collect();
-        let Page { mut items, go_on } = remote.get(APPROVALS, &query)?;
-        all.append(&mut items);
-        match go_on {
-            Some(place) => after = Some(place),
-            None => return Ok(all),
-        }
+/// All tickets that one may see, and the revision of the first page: at once, or when it is another than one that is known.
+fn tickets(remote: &Remote, known: Option<&str>) -> anyhow::Result<(Vec<Ticket>, String)> {
+    let waiting = known.map(|revision| [("revision", revision), ("waitSeconds", WAIT_SECONDS)]);
+    let Page { items: mut all, go_on: mut after, revision } = remote.get(APPROVALS, waiting.as_ref().map_or(&[], |waiting| waiting))?;
+    while let Some(place) = after {
+        let mut page: Page = remote.get(APPROVALS, &[("continue", &place)])?;
+        all.append(&mut page.items);
+        after = page.go_on;
     }
+    Ok((all, revision))
 }
 
 pub(super) fn list(remote: &Remote, wanted: Wanted, output: Output, watches: bool) -> anyhow::Result<()> {
-    let fitting = || -> anyhow::Result<Vec<Ticket>> { Ok(tickets(remote)?.into_iter().filter(|ticket| wanted.fits(ticket)).collect()) };
-    let mut known = fitting()?;
+    let fitting = |known: Option<&str>| -> anyhow::Result<(Vec<Ticket>, String)> {
+        let (tickets, revision) = tickets(remote, known)?;
+        Ok((tickets.into_iter().filter(|ticket| wanted.fits(ticket)).collect(), revision))
+    };
+    let (mut known, mut revision) = fitting(None)?;
     tell(&known, output)?;
     if known.is_empty() && !watches && output.is_for_people() {
         eprintln!("no tickets of that kind");
@@ -64,13 +68,17 @@ pub(super) fn list(remote: &Remote, wanted: Wanted, output: Output, watches: boo
     if !watches {
         return Ok(());
     }
+    let mut may_wait = true;
     loop {
-        std::thread::sleep(LOOK);
-        // A gateway that starts anew is there again in a moment.
-        let current = match fitting() {
+        std::thread::sleep(PAUSE);
+        // A gateway that starts anew is there again in a moment; one at which as many wait as may answers who does not.
+        let asked = fitting(may_wait.then_some(&revision));
+        may_wait = asked.is_ok();
+        let (current, next) = match asked {
             Ok(current) => current,
             Err(error) => {
                 eprintln!("{error:#}; it is asked again");
+                std::thread::sleep(AFTER_AN_ERROR);
                 continue;
             }
         };
@@ -79,7 +87,7 @@ pub(super) fn list(remote: &Remote, wanted: Wanted, output: Output, watches: boo
         if !new.is_empty() {
             tell(&new, output.with_headers(false))?;
         }
-        known = current;
+        (known, revision) = (current, next);
     }
 }
 

@@ -48,6 +48,9 @@ enum ApprovalCommand {
         output: Output,
     },
     /// Shows a ticket: what would be done, by whom, from where, and who may answer.
+    #[command(after_help = "Examples:
+  postern approval show 4f1c09aa72be
+  postern approval show 4f1c09aa72be -o yaml")]
     Show {
         /// Its id.
         id: String,
@@ -56,6 +59,9 @@ enum ApprovalCommand {
         output: ShowForm,
     },
     /// Lets the operation pass.
+    #[command(after_help = "Examples:
+  postern approval approve 4f1c09aa72be --comment 'as agreed in CHG-17'
+  postern approval approve 4f1c09aa72be --minutes 30    as often as it is asked for, for half an hour")]
     Approve {
         /// Its id.
         id: String,
@@ -67,6 +73,8 @@ enum ApprovalCommand {
         comment: Option<String>,
     },
     /// Refuses the operation.
+    #[command(after_help = "Example:
+  postern approval deny 4f1c09aa72be --comment 'scale it down instead'")]
     Deny(Answered),
     /// Takes back a denial of your own: the ticket is pending again.
     Reopen(Answered),

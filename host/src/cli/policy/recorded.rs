@@ -61,9 +61,6 @@ pub(super) fn operations(place: &RecordingSource, sessions: &[String]) -> anyhow
         if count == 0 {
             bail!("there are no recordings of {session}; `postern session list` shows sessions");
         }
-        for (id, body) in recent(place, session) {
-            bodies.entry((id, true)).or_insert(body);
-        }
         entries.sort_by_key(TimelineItem::micros);
         for entry in entries {
             let chunks = match &entry {
@@ -80,11 +77,11 @@ pub(super) fn operations(place: &RecordingSource, sessions: &[String]) -> anyhow
 }
 
 /// Bodies that a gateway has in memory alone, by the ids of their calls. Where it cannot tell, why is said.
-fn recent(place: &RecordingSource, session: &str) -> HashMap<String, Vec<u8>> {
+pub(super) fn recent(place: &RecordingSource, session: &str) -> HashMap<String, Vec<u8>> {
     match place.recent_bodies(session) {
         Ok(bodies) => bodies.into_iter().map(|kept| (kept.id, kept.body.get().as_bytes().to_vec())).collect(),
         Err(error) => {
-            eprintln!("{}", visible(&format!("bodies in the gateway's memory (sessions.recentBodies): {error:#}")));
+            eprintln!("{}", visible(&format!("bodies in the gateway's memory: {error:#}")));
             HashMap::new()
         }
     }
@@ -133,7 +130,7 @@ impl Lack {
     /// In words.
     fn why(self) -> &'static str {
         match self {
-            Self::Body => "it reads the body, which was not kept (sessions.bodies, sessions.recentBodies)",
+            Self::Body => "it reads the body, which was not kept (sessions.bodies)",
             Self::Objects => "it needs objects beside the operation, which no recording has",
         }
     }
@@ -160,7 +157,7 @@ pub struct Explain {
     id: String,
     #[command(flatten)]
     configured: Configured,
-    /// A kubeconfig of the gateway with an auditor's credential: bodies that it has in memory (sessions.recentBodies) are asked of it.
+    /// A kubeconfig of the gateway with an auditor's credential: bodies that it has in memory (keep: recent) are asked of it.
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
 }

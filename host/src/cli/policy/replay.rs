@@ -1,6 +1,6 @@
 //! `postern policy replay` and `diff`: what another version of a policy would change.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -12,8 +12,9 @@ use super::super::table::{self, printable, row};
 use super::capture::Where;
 use super::check::{hooks, needs, rule_text, some};
 use super::list::sees;
-use super::recorded::{Lack, answered, operations};
+use super::recorded::{Lack, answered, operations, recent};
 use super::{load, name_of, read, tell_written, test};
+use crate::cli::terminal::say;
 use crate::policy::Policy;
 use crate::policy::module;
 use crate::rehearse::{Said, Stage, recorded};
@@ -74,7 +75,12 @@ impl Replay {
         sessions.dedup();
         let (mut all, mut same, mut unread, mut alone, mut unknown) = (0u64, 0u64, 0u64, 0u64, 0u64);
         let mut groups: BTreeMap<[String; 4], Group> = BTreeMap::new();
-        for kept in operations(&place, &sessions)? {
+        // What is in the gateway's memory alone is none of a recording.
+        let mut recent: HashMap<String, Vec<u8>> = sessions.iter().flat_map(|session| recent(&place, session)).collect();
+        for mut kept in operations(&place, &sessions)? {
+            if kept.request.is_none() {
+                kept.request = kept.event["id"].as_str().and_then(|id| recent.remove(id));
+            }
             let Ok(given) = recorded::given(&kept.event, kept.request.as_deref()) else { continue };
             all += 1;
             match Lack::of(&policy, &given).or_else(|| Lack::of(beside.as_ref()?, &given)) {
@@ -125,26 +131,24 @@ impl Replay {
                 serde_json::json!({"count": group.count, "change": change, "verb": verb, "resource": resource, "caller": caller, "example": group.example, "reason": group.reason})
             });
             let told = serde_json::json!({"operations": all, "same": same, "changed": changed, "withoutBody": unread, "withoutObjects": alone, "groups": list.collect::<Vec<_>>()});
-            println!("{}", serde_json::to_string_pretty(&told)?);
+            say!("{}", serde_json::to_string_pretty(&told)?);
             return self.judged(changed);
         }
-        println!("{all} operations of {} sessions: {same} answered the same, {changed} otherwise", sessions.len());
+        say!("{all} operations of {} sessions: {same} answered the same, {changed} otherwise", sessions.len());
         if unread > 0 {
-            println!(
-                "{unread} could not be asked about: the policy reads bodies, and theirs were not kept (sessions.bodies, sessions.recentBodies)"
-            );
+            say!("{unread} could not be asked about: the policy reads bodies, and theirs were not kept (sessions.bodies)");
         }
         if alone > 0 {
-            println!("{alone} could not be asked about: the policy needs objects beside an operation, and no recording has them");
+            say!("{alone} could not be asked about: the policy needs objects beside an operation, and no recording has them");
         }
         if unknown > 0 && unknown == all {
-            println!("no rule of the policy matches any of them");
+            say!("no rule of the policy matches any of them");
         }
         tell_written(&stage);
         if groups.is_empty() {
             return self.judged(changed);
         }
-        println!();
+        say!("");
         let mut rows = vec![row(["COUNT", "CHANGE", "VERB", "RESOURCE", "CALLER", "EXAMPLE", "WHY"])];
         for ([change, verb, resource, caller], group) in &groups {
             rows.push(row([&group.count.to_string(), change, verb, resource, caller, &group.example, &printable(&group.reason)]));
@@ -200,9 +204,9 @@ impl Diff {
             }
         }
         if lines.is_empty() {
-            println!("they do not differ");
+            say!("they do not differ");
         }
-        lines.iter().for_each(|line| println!("{line}"));
+        lines.iter().for_each(|line| say!("{line}"));
         Ok(())
     }
 }

@@ -35,6 +35,19 @@ impl Reach {
     }
 }
 
+/// Asks a registry. Where it is its certificate that is not trusted, or TLS that it does not speak, the option is named that says so.
+fn ask<T: Send>(work: impl Future<Output = anyhow::Result<T>> + Send) -> anyhow::Result<T> {
+    wait(work).map_err(|error| {
+        let why = format!("{error:#}");
+        let hint = match () {
+            () if why.contains("invalid peer certificate") => Some("--ca-file FILE names a CA that is not one of this machine's"),
+            () if why.contains("InvalidContentType") => Some("a registry without TLS is named by --plain-http"),
+            () => None,
+        };
+        hint.map_or(error, |hint| anyhow::anyhow!("{why}; {hint}"))
+    })
+}
+
 /// Puts a module into an OCI registry.
 #[derive(Args)]
 pub struct Push {
@@ -69,7 +82,7 @@ impl Push {
             ("dev.postern.policy.sees".to_owned(), sees(&manifest.capabilities)),
         ]);
         let access = self.reach.access()?;
-        let digest = wait(async {
+        let digest = ask(async {
             let registry = Registry::of(&to, &access)?;
             let digest = registry.push(&to, &bytes, annotations, &inspected.exports).await?;
             if let Some(key) = &key {
@@ -104,7 +117,7 @@ impl Pull {
         let from = reference(&self.reference)?;
         let key = self.key.as_deref().map(PublicKey::read).transpose()?;
         let access = self.reach.access()?;
-        let (pulled, signatures) = wait(async {
+        let (pulled, signatures) = ask(async {
             let registry = Registry::of(&from, &access)?;
             let pulled = registry.pull(&from).await?;
             let signatures = match key {

@@ -184,8 +184,17 @@ impl RecordingSource {
         match self {
             Self::Here { .. } => Ok(Vec::new()),
             Self::There(remote) => {
-                let bodies: Bodies = remote.get(&format!("/postern/v1/sessions/{}/bodies", word(session)?), &[])?;
-                Ok(bodies.items)
+                let path = format!("/postern/v1/sessions/{}/bodies", word(session)?);
+                let (mut all, mut after) = (Vec::new(), None::<String>);
+                loop {
+                    let query: Vec<_> = after.as_deref().map(|after| ("continue", after)).into_iter().collect();
+                    let Bodies { mut items, go_on } = remote.get(&path, &query)?;
+                    all.append(&mut items);
+                    match go_on {
+                        Some(last) if after.as_ref() != Some(&last) => after = Some(last),
+                        _ => return Ok(all),
+                    }
+                }
             }
         }
     }

@@ -1,14 +1,14 @@
-//! The latest bodies of requests, in memory: what policies that are in force read, and no rule keeps. For `policy explain` and `replay`.
+//! The latest bodies of requests, in memory, where rules say so. For `policy explain` and `replay`.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::value::RawValue;
 
-/// What one body takes beside itself, about.
-const OVERHEAD: usize = 128;
+/// What one body is taken to need beside itself: more than it does, so that there are never so many that they are long gone through.
+const OVERHEAD: usize = 1024;
 
-/// The latest bodies, after masking, in so many bytes; the oldest go first.
+/// The latest bodies, after masking, in so many bytes; the oldest go first. Whoever sent them has a quarter of the room, so that nobody pushes out what all others did.
 pub struct RecentBodies {
     most: usize,
     kept: Mutex<Kept>,
@@ -16,13 +16,25 @@ pub struct RecentBodies {
 
 #[derive(Default)]
 struct Kept {
-    bodies: VecDeque<RecentBody>,
+    /// By their numbers, which rise.
+    bodies: BTreeMap<u64, RecentBody>,
+    next: u64,
+    bytes: usize,
+    of_owners: HashMap<Arc<str>, Own>,
+}
+
+/// What is kept of one who sent it.
+#[derive(Default)]
+struct Own {
+    numbers: VecDeque<u64>,
     bytes: usize,
 }
 
 /// The body of a request, after masking.
 #[derive(Clone)]
 pub struct RecentBody {
+    /// Who sent it, with whatever credential.
+    pub owner: Arc<str>,
     /// The session it is of.
     pub session: String,
     /// The id of its audit events.
@@ -31,43 +43,83 @@ pub struct RecentBody {
     pub body: Arc<RawValue>,
 }
 
+/// Some bodies of a session.
+pub struct BodyPage {
+    /// The oldest first.
+    pub bodies: Vec<RecentBody>,
+    /// The number of the last, where there are more.
+    pub go_on: Option<u64>,
+}
+
 impl RecentBody {
     fn size(&self) -> usize {
-        self.session.len() + self.id.len() + self.body.get().len() + OVERHEAD
+        self.owner.len() + self.session.len() + self.id.len() + self.body.get().len() + OVERHEAD
     }
 }
 
 impl RecentBodies {
-    /// Room for so many bytes; none keeps nothing.
+    /// Room for so many bytes.
     pub fn new(most: usize) -> Self {
         Self { most, kept: Mutex::default() }
     }
 
-    /// Whether anything is kept.
-    pub fn is_on(&self) -> bool {
-        self.most > 0
-    }
-
-    /// Keeps a body. One that would take a quarter of the room is left out: it would push out many.
+    /// Keeps a body. One that does not fit into the room of who sent it is left out.
     pub fn keep(&self, body: RecentBody) {
-        let size = body.size();
-        if size > self.most / 4 {
+        let (size, share) = (body.size(), self.most / 4);
+        if size > share {
             return;
         }
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        while kept.bytes + size > self.most
-            && let Some(oldest) = kept.bodies.pop_front()
+        while let Some(own) = kept.of_owners.get(&body.owner).filter(|own| own.bytes + size > share)
+            && let Some(oldest) = own.numbers.front().copied()
         {
-            kept.bytes -= oldest.size();
+            kept.take_out(oldest);
         }
+        while kept.bytes + size > self.most
+            && let Some((oldest, _)) = kept.bodies.first_key_value()
+        {
+            let oldest = *oldest;
+            kept.take_out(oldest);
+        }
+        let number = kept.next;
+        kept.next += 1;
         kept.bytes += size;
-        kept.bodies.push_back(body);
+        let own = kept.of_owners.entry(Arc::clone(&body.owner)).or_default();
+        own.bytes += size;
+        own.numbers.push_back(number);
+        kept.bodies.insert(number, body);
     }
 
-    /// Those of a session, the oldest first.
-    pub fn of(&self, session: &str) -> Vec<RecentBody> {
+    /// Those of a session behind a number, the oldest first: as many as fit into so many bytes, and one at least.
+    pub fn page(&self, session: &str, after: Option<u64>, most: usize) -> BodyPage {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.bodies.iter().filter(|body| body.session == session).cloned().collect()
+        let from = after.map_or(0, |after| after.saturating_add(1));
+        let (mut page, mut bytes, mut last) = (BodyPage { bodies: Vec::new(), go_on: None }, 0, None);
+        for (number, body) in kept.bodies.range(from..).filter(|(_, body)| body.session == session) {
+            bytes += body.size();
+            if bytes > most && !page.bodies.is_empty() {
+                page.go_on = last;
+                break;
+            }
+            page.bodies.push(body.clone());
+            last = Some(*number);
+        }
+        page
+    }
+}
+
+impl Kept {
+    /// Takes out a body that is the oldest of who sent it.
+    fn take_out(&mut self, number: u64) {
+        let Some(body) = self.bodies.remove(&number) else { return };
+        self.bytes -= body.size();
+        if let Some(own) = self.of_owners.get_mut(&body.owner) {
+            own.bytes -= body.size();
+            own.numbers.pop_front();
+            if own.numbers.is_empty() {
+                self.of_owners.remove(&body.owner);
+            }
+        }
     }
 }
 
@@ -76,28 +128,70 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn body(at: usize, size: usize) -> RecentBody {
+    fn body(session: &str, at: usize, size: usize) -> RecentBody {
         let text = RawValue::from_string(format!("\"{}\"", "x".repeat(size))).unwrap();
-        RecentBody { session: "s".into(), id: at.to_string(), body: text.into() }
+        RecentBody { owner: session.into(), session: session.into(), id: at.to_string(), body: text.into() }
+    }
+
+    fn all(recent: &RecentBodies, session: &str) -> Vec<RecentBody> {
+        let (mut all, mut after) = (Vec::new(), None);
+        loop {
+            let mut page = recent.page(session, after, 3000);
+            all.append(&mut page.bodies);
+            match page.go_on {
+                Some(last) => after = Some(last),
+                None => return all,
+            }
+        }
+    }
+
+    #[test]
+    fn a_page_goes_on_behind_what_is_gone_and_many_sessions_of_one_push_out_nobody() {
+        let recent = RecentBodies::new(40_000);
+        recent.keep(body("ann", 0, 100));
+        // One caller, with a token for each request.
+        let by_eve = |at: usize| RecentBody { owner: "eve".into(), ..body(&format!("eve-{at}"), at, 3000) };
+        (1..50).for_each(|at| recent.keep(by_eve(at)));
+        assert_eq!(all(&recent, "ann").len(), 1);
+        let of_bob = |at: usize| body("bob", at, 1000);
+        (50..54).for_each(|at| recent.keep(of_bob(at)));
+        let first = recent.page("bob", None, 3000);
+        assert_eq!((first.bodies.len(), first.go_on.is_some()), (1, true));
+        // What the page ended with is pushed out meanwhile.
+        (54..60).for_each(|at| recent.keep(of_bob(at)));
+        let rest = recent.page("bob", first.go_on, usize::MAX);
+        let ids: Vec<_> = rest.bodies.iter().map(|body| body.id.as_str()).collect();
+        assert_eq!((ids, rest.go_on), (vec!["56", "57", "58", "59"], None));
     }
 
     proptest! {
-        /// There is never more than there is room for, and what there is are the latest, in order.
+        /// There is never more than there is room for, of one who sent them never more than their share, and what there is of it are the latest, in order.
         #[test]
-        fn the_latest_are_kept_within_the_room(most in 0usize..4000, sizes in prop::collection::vec(0usize..1200, 0..60)) {
+        fn the_latest_are_kept_within_the_room(most in 0usize..40_000, sizes in prop::collection::vec((0usize..3, 0usize..6000), 0..80)) {
             let recent = RecentBodies::new(most);
-            for (at, size) in sizes.iter().enumerate() {
-                recent.keep(body(at, *size));
+            for (at, (session, size)) in sizes.iter().enumerate() {
+                recent.keep(body(&session.to_string(), at, *size));
             }
-            let kept = recent.of("s");
-            let bytes: usize = kept.iter().map(RecentBody::size).sum();
+            let mut bytes = 0;
+            for session in ["0", "1", "2"] {
+                let kept = all(&recent, session);
+                let own: usize = kept.iter().map(RecentBody::size).sum();
+                prop_assert!(own <= most / 4);
+                bytes += own;
+                let fits = |at: &usize| sizes[*at].0.to_string() == session && body(session, *at, sizes[*at].1).size() <= most / 4;
+                let taken: Vec<String> = (0..sizes.len()).filter(fits).map(|at| at.to_string()).collect();
+                let ids: Vec<String> = kept.iter().map(|body| body.id.clone()).collect();
+                prop_assert!(taken.ends_with(&ids));
+                // Three sessions have three quarters: none pushes out another's last.
+                prop_assert!(taken.is_empty() || !ids.is_empty());
+            }
             prop_assert!(bytes <= most);
-            let fits = |at: &usize| body(*at, sizes[*at]).size() <= most / 4;
-            let taken: Vec<String> = (0..sizes.len()).filter(fits).map(|at| at.to_string()).collect();
-            let ids: Vec<String> = kept.iter().map(|body| body.id.clone()).collect();
-            prop_assert!(taken.ends_with(&ids));
-            prop_assert!(taken.is_empty() || !ids.is_empty());
-            prop_assert!(recent.of("another").is_empty());
+            let kept = recent.kept.lock().unwrap();
+            prop_assert_eq!(kept.bytes, bytes);
+            prop_assert_eq!(kept.of_owners.values().map(|own| own.bytes).sum::<usize>(), bytes);
+            prop_assert_eq!(kept.of_owners.values().map(|own| own.numbers.len()).sum::<usize>(), kept.bodies.len());
+            drop(kept);
+            prop_assert!(all(&recent, "another").is_empty());
         }
     }
 }

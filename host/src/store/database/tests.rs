@@ -74,3 +74,39 @@ fn a_reader_writes_nothing() {
     let reader = Database::reader(&file).unwrap();
     assert!(wait(reader.call(|connection| Ok(connection.execute("DELETE FROM sessions", [])?))).is_err());
 }
+
+/// What was given up before its turn came is not read; what changes something is done all the same.
+#[test]
+fn what_nobody_waits_for_is_not_read() {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use futures_util::FutureExt;
+
+    let directory = tempfile::tempdir().unwrap();
+    let worker = Database::open(&file(&directory)).unwrap().worker("test", Durability::Disk).unwrap();
+    let (reads, changes) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+    let (go_on, held) = std::sync::mpsc::channel::<()>();
+    let counting = |count: &Arc<AtomicU32>| {
+        let count = Arc::clone(count);
+        move |_: &mut Connection| {
+            count.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        // Each is given to the thread when it is polled once, and dropped then.
+        let mut first = worker.call(move |_| Ok(held.recv()?));
+        assert!((&mut first).now_or_never().is_none());
+        for _ in 0..5 {
+            assert!(worker.read(counting(&reads)).now_or_never().is_none());
+            assert!(worker.call(counting(&changes)).now_or_never().is_none());
+        }
+        let wanted = worker.read(counting(&reads));
+        go_on.send(()).unwrap();
+        first.await.unwrap();
+        wanted.await.unwrap();
+    });
+    assert_eq!((reads.load(Ordering::Relaxed), changes.load(Ordering::Relaxed)), (1, 5));
+}

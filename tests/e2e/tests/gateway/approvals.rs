@@ -1,6 +1,6 @@
 //! An operation waits for somebody else's yes.
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -81,6 +81,52 @@ fn a_delete_waits_is_approved_by_another_and_passes_once() {
     let events = s.events();
     assert!(events.iter().any(|e| e["stage"] == "held" && e["ticket"].is_string()));
     assert!(events.iter().any(|e| e["approvedBy"][0] == "system:serviceaccount:postern:approver" && e["stage"] == "decided"));
+}
+
+/// Who leaves a list open is told as soon as there is something, and asks, and is recorded, seldom.
+#[test]
+fn a_list_is_waited_for_and_not_asked_for_again_and_again() {
+    let settings = "settings: {approvers: ['postern:approver'], resources: [configmaps]}\n";
+    let s = setup(vec![("40-approve", "approve-deletes", settings.into())], "approvals: {tellFirst: false, hold: 20}\n");
+    cluster().apply(&json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "one", "namespace": s.namespace}})).unwrap();
+    let approver = Approver::of(&s);
+    let mut watching = Command::new(testbed::postern());
+    watching.args(["approval", "--kubeconfig", approver.kubeconfig.to_str().unwrap(), "list", "--watch", "-o", "name"]);
+    let mut watching = watching.stdout(Stdio::piped()).spawn().unwrap();
+    let mut told = BufReader::new(watching.stdout.take().unwrap()).lines();
+    let asked = || s.events().iter().filter(|e| e["path"] == "/postern/v1/approvals").count();
+    wait_until("it is asked", Duration::from_secs(15), || Ok(asked() > 0)).unwrap();
+    std::thread::sleep(Duration::from_secs(7));
+    assert_eq!(asked(), 1);
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| s.kubectl(&["delete", "configmap", "one"]));
+        let id = told.next().unwrap().unwrap();
+        approver.run(&["approve", id.trim()]).success();
+        waiting.join().unwrap().success();
+    });
+    // It waits again, and goes away: nobody waits for it, and that is in the log.
+    std::thread::sleep(Duration::from_secs(3));
+    watching.kill().unwrap();
+    watching.wait().unwrap();
+    assert!(asked() <= 4, "once at first, and once for each of what became of the ticket: {}", asked());
+    wait_until("it is gone", Duration::from_secs(5), || {
+        Ok(s.events().iter().any(|e| e["path"] == "/postern/v1/approvals" && e["ended"].is_string()))
+    })
+    .unwrap();
+
+    // As many as may: what the one waited for that went away has its place back.
+    let auditor = crate::api::auditor();
+    let (_, page) = crate::api::get(&s, &auditor, "/postern/v1/approvals");
+    let wait = format!("/postern/v1/approvals?waitSeconds=10&revision={}", page["revision"].as_str().unwrap());
+    let answers: Vec<u16> = std::thread::scope(|scope| {
+        let asked: Vec<_> = (0..12).map(|_| scope.spawn(|| crate::api::get(&s, &auditor, &wait).0)).collect();
+        asked.into_iter().map(|asked| asked.join().unwrap()).collect()
+    });
+    assert_eq!(
+        (answers.iter().filter(|code| **code == 200).count(), answers.iter().filter(|code| **code == 429).count()),
+        (8, 4),
+        "{answers:?}"
+    );
 }
 
 /// kubectl prints nothing while it is held: it is told of a new ticket first, and the same command again waits. Who asks by other means is held from the beginning.

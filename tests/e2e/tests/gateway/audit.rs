@@ -114,11 +114,12 @@ fn what_is_long_is_shown_by_a_pager_that_can_be_left() {
     wait_until("the log has them", Duration::from_secs(10), || Ok(s.events().iter().filter(|e| e["verb"] == "list").count() >= 30))
         .unwrap();
     let clients = testbed::cache().join("clients/python");
-    let at_terminal = |pager: &str, args: &[&str]| {
+    let with = |environment: &[(&str, &str)], args: &[&str]| {
         let mut command = std::process::Command::new(clients.join("venv/bin/python"));
         command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../clients/python/pager.py")).arg("").arg(testbed::postern()).args(args);
-        Ran::new(command.env("POSTERN_PAGER", pager).env_remove("LESS").output().unwrap()).success().to_owned()
+        Ran::new(command.envs(environment.iter().copied()).env_remove("LESS").output().unwrap()).success().to_owned()
     };
+    let at_terminal = |pager: &str, args: &[&str]| with(&[("POSTERN_PAGER", pager)], args);
     let list = ["audit", "list", "--file", text(&log), "--verb", "list"];
     let numbered = at_terminal("cat -n", &list);
     assert!(numbered.contains("ended with 0") && numbered.contains("    31\t"), "the head and thirty events: {numbered}");
@@ -132,6 +133,14 @@ fn what_is_long_is_shown_by_a_pager_that_can_be_left() {
     assert!(fails.contains("ended with 1") && fails.contains("no event of none"), "{fails}");
     let fails = at_terminal("cat -n", &["audit", "show", "none", "--file", text(&log)]);
     assert!(fails.contains("ended with 1") && fails.contains("no event of none"), "{fails}");
+    // Whoever is lent another's rights is given no program with them.
+    for lent in ["SUDO_UID", "DOAS_USER", "PKEXEC_UID"] {
+        let shown = with(&[("POSTERN_PAGER", "echo chosen"), (lent, "1000")], &list);
+        assert!(shown.contains("ended with 0") && shown.contains("list pods") && !shown.contains("chosen"), "{lent}: {shown}");
+    }
+    // A pager that fails at once is no success.
+    let broken = at_terminal("false", &list);
+    assert!(broken.contains("ended with 1"), "{broken}");
     // A gateway that does not answer is not waited for by one who has left.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let kubeconfig = scratch("silent").join("kubeconfig");

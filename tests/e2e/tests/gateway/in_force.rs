@@ -66,10 +66,30 @@ fn settings_without_a_module_and_a_required_policy_that_is_missing_are_told_at_t
     };
     let directory = scratch("gateway");
     alone(&directory);
-    let refused = Gateway::start(cluster(), &directory, &GatewayOptions::default()).err().unwrap();
+    let options = GatewayOptions { policies: no_bulk(), ..GatewayOptions::default() };
+    let refused = Gateway::start(cluster(), &directory, &options).err().unwrap();
     assert!(format!("{refused:#}").contains("the policy 20-alone does not load: its settings are there"), "{refused:#}");
     let checked = postern(&["config", "check", directory.join("postern.yaml").to_str().unwrap()]);
     assert!(checked.failure().contains("20-alone does not load"), "{}", checked.err);
+    // What it left says why, and the next one finds its log whole.
+    let left = postern(&["policy", "list", "--config", directory.join("postern.yaml").to_str().unwrap()]);
+    assert!(
+        left.out.contains("20-alone") && left.out.contains("its settings are there") && !left.out.contains("compiling"),
+        "{}{}",
+        left.out,
+        left.err
+    );
+    assert!(left.out.contains("no-bulk") && !left.out.contains("serving"), "{}", left.out);
+    std::fs::remove_file(directory.join("policies.d/20-alone.yaml")).unwrap();
+    let witness = "audit: {witness: {url: 'https://127.0.0.1:1/heads', caFile: /nonexistent/ca.pem}}\n";
+    let options = GatewayOptions { config: witness.into(), ..GatewayOptions::default() };
+    assert!(Gateway::start(cluster(), &directory, &options).is_err(), "its witness cannot be one");
+    let next = Gateway::start(cluster(), &directory, &GatewayOptions::default()).unwrap();
+    let log = std::fs::read_to_string(next.audit()).unwrap();
+    let stages: Vec<_> = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).collect();
+    assert!(stages.iter().all(|event| event["endUnknown"].is_null() && event["cutOff"].is_null()), "{log}");
+    let stages: Vec<_> = stages.iter().map(|event| event["stage"].as_str().unwrap()).take(3).collect();
+    assert_eq!(stages, ["started", "stopped", "started"], "{log}");
     let required =
         setup_with(GatewayOptions { policies: no_bulk(), guard: ", required: [05-missing]".into(), ..GatewayOptions::default() });
     assert!(required.gateway.log().contains("nothing passes until they are"), "{}", required.gateway.log());
@@ -120,6 +140,8 @@ fn a_configuration_is_checked_as_it_is_served() {
         ("address: '127.0.0.1:0'", "address: 'no address'", "address"),
         ("dataDirectory: data", "dataDirectory: /etc/hostname/data", "/etc/hostname"),
         ("dataDirectory: data", "dataDirectroy: data", "did you mean `dataDirectory`?"),
+        ("dataDirectory: data", "dataDirectory: data\nlimits: {connections: many}", "limits.connections: "),
+        ("dataDirectory: data", "dataDirectory: data\nauditors: {users: ann}", "auditors.users: "),
         ("dataDirectory:", "sessions: {objectStore: {url: 'no-store'}}\ndataDirectory:", "no-store"),
         (&format!("directory: '{policies}'"), "directory: /nonexistent", "nonexistent"),
         (&format!("directory: '{policies}'"), &format!("directory: '{policies}', required: [05-missing]"), "05-missing"),

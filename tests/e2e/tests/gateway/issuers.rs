@@ -57,6 +57,19 @@ fn claims_become_a_user_and_rules_are_kept() {
     assert_eq!(code(&ask(&s, &issuer.token("first", -5, &json!({"tenant": "acme"})))), 200, "within clockSkew");
 }
 
+/// Who waits for a list is answered for as long as their token holds.
+#[test]
+fn a_list_is_waited_for_no_longer_than_a_token_holds() {
+    let issuer = Issuer::start();
+    let s = before(&issuer);
+    let token = issuer.token("first", 6, &json!({"tenant": "acme"}));
+    let (status, page) = crate::api::get(&s, &token, "/postern/v1/approvals");
+    assert_eq!(status, 200, "{page}");
+    let wait = format!("/postern/v1/approvals?waitSeconds=60&revision={}", page["revision"].as_str().unwrap());
+    let (status, told) = crate::api::get(&s, &token, &wait);
+    assert!(status == 401 && told["message"].as_str().unwrap().contains("ended while you waited"), "{status} {told}");
+}
+
 #[test]
 fn keys_are_refreshed_for_an_unknown_one_and_kept_while_the_issuer_is_down() {
     let issuer = Issuer::start();

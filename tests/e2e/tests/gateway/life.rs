@@ -39,11 +39,19 @@ fn a_renewed_certificate_is_served_without_a_restart_and_a_broken_one_is_not() {
 fn a_restart_takes_compiled_policies_from_disk_and_a_changed_one_is_not_run() {
     let directory = scratch("gateway");
     let options = GatewayOptions { policies: vec![("p", "no-bulk-export", String::new())], ..GatewayOptions::default() };
-    let compiled = || {
-        let entry = std::fs::read_dir(directory.join("data/compiled")).unwrap().next().unwrap().unwrap().path();
-        (entry.clone(), std::fs::metadata(&entry).unwrap().modified().unwrap(), std::fs::read(entry).unwrap())
+    let find = || {
+        let mut files = std::fs::read_dir(directory.join("data/compiled")).unwrap().map(|entry| entry.unwrap().path());
+        files.find(|file| file.extension().is_some_and(|kind| kind == "cwasm"))
     };
-    drop(Gateway::start(cluster(), &directory, &options).unwrap());
+    // A gateway serves before it has written what it compiled.
+    let kept = || wait_until("the machine code is kept", Duration::from_secs(20), || Ok(find().is_some())).unwrap();
+    let compiled = || {
+        let file = find().unwrap();
+        (file.clone(), std::fs::metadata(&file).unwrap().modified().unwrap(), std::fs::read(file).unwrap())
+    };
+    let gateway = Gateway::start(cluster(), &directory, &options).unwrap();
+    kept();
+    drop(gateway);
     let (file, first, bytes) = compiled();
     drop(Gateway::start(cluster(), &directory, &options).unwrap());
     assert_eq!(compiled().1, first, "not compiled again");
@@ -54,7 +62,7 @@ fn a_restart_takes_compiled_policies_from_disk_and_a_changed_one_is_not_run() {
     std::fs::write(&file, &changed).unwrap();
     let gateway = Gateway::start(cluster(), &directory, &options).unwrap();
     assert!(gateway.log().contains("was changed by somebody else"), "{}", gateway.log());
-    assert!(compiled().2 != changed, "compiled anew");
+    wait_until("what was compiled anew is kept", Duration::from_secs(20), || Ok(compiled().2 != changed)).unwrap();
     let caller = gateway.kubeconfig("caller", &cluster().token("caller", AUDIENCE).unwrap()).unwrap();
     let refused = Ran::new(Gateway::kubectl(&caller, &["get", "secrets", "-A"]).unwrap());
     assert!(refused.failure().contains("blocked by policy p"), "{}", refused.err);

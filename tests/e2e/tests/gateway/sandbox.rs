@@ -205,18 +205,27 @@ __attribute__((export_name("cabi_realloc"))) void *cabi_realloc(void *old, size_
 fn a_module_of_another_version_of_the_contract_is_told_so() {
     let directory = scratch("version");
     let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("../contract/0.1.0/exercise.wasm");
-    let mut module = std::fs::read(kept).unwrap();
-    let (from, to) = (b"@0.1.0", b"@0.2.0");
-    for at in 0..module.len() - from.len() {
-        if module[at..].starts_with(from) {
-            module[at..at + to.len()].copy_from_slice(to);
+    let pretends = |version: &[u8; 6]| {
+        let mut module = std::fs::read(&kept).unwrap();
+        for at in 0..module.len() - version.len() {
+            if module[at..].starts_with(b"@0.1.0") {
+                module[at..at + version.len()].copy_from_slice(version);
+            }
         }
-    }
-    std::fs::write(directory.join("p.wasm"), module).unwrap();
-    let told = checked(&directory);
-    assert!(told.failure().contains("0.2.0"), "{}", told.err);
+        std::fs::write(directory.join("p.wasm"), module).unwrap();
+        checked(&directory)
+    };
+    // One that says it is of another version than it was built against is not called as if it were.
+    let told = pretends(b"@0.2.0");
+    assert!(told.failure().contains("its hooks are not those of the contract"), "{}", told.err);
+    let told = pretends(b"@0.9.0");
+    assert!(told.failure().contains("0.9.0"), "{}", told.err);
     let file = Ran::new(Gateway::postern(&["policy", "check", directory.join("p.wasm").to_str().unwrap()]).unwrap());
-    assert!(!file.ok && file.out.contains("this gateway speaks postern:policy/policy@0.1.0"), "{}", file.out);
+    assert!(
+        !file.ok && file.out.contains("this gateway speaks postern:policy/policy@0.1.0 and postern:policy/policy@0.2.0"),
+        "{}",
+        file.out
+    );
     // Two modules of one name: one that lies there, and one that its file says is elsewhere.
     std::fs::copy(testbed::policy("read-only"), directory.join("p.wasm")).unwrap();
     put(&directory.join("p.yaml"), format!("source: oci://registry.example/p@sha256:{}\n", "0".repeat(64)).as_bytes());

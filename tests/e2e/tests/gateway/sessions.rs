@@ -291,7 +291,7 @@ fn what_this_gateway_did_not_write_it_does_not_sign() {
 #[test]
 fn no_credential_and_nothing_that_a_rule_keeps_out_is_kept_in_memory() {
     let reads = "settings: {validations: [{expression: \"!has(object.kind) || object.kind != 'Nothing'\", message: never}]}\n";
-    let config = "auditors: {groups: ['postern:approver']}\nsessions: {recentBodies: 1Mi, bodies: [{resources: [pods], keep: metadata}]}\n";
+    let config = "auditors: {groups: ['postern:approver']}\nsessions: {recentBodies: 1Mi, bodies: [{resources: [pods], keep: metadata}, {keep: recent}]}\n";
     let s = setup(vec![("50-reads", "cel-rules", reads.into())], config);
     let post = |path: &str, body: Value| {
         let body = body.to_string();
@@ -319,6 +319,8 @@ fn no_credential_and_nothing_that_a_rule_keeps_out_is_kept_in_memory() {
     post(&format!("{own}/serviceaccounts/default/token"), request);
     let pod = serde_json::json!({"spec": {"containers": [{"name": "hunter2-pod", "image": "registry.example/web:1"}]}});
     post(&format!("{own}/pods"), of("Pod", "v1", pod));
+    // A Secret that is sent to where none is taken.
+    post(&format!("{own}/configmaps"), of("Secret", "v1", serde_json::json!({"data": {"password": "hunter2-elsewhere"}})));
     assert!(post(&format!("{own}/configmaps"), of("ConfigMap", "v1", serde_json::json!({"data": {"a": "plain"}}))).contains(" 201 "));
     let session = id(&s);
     let (status, kept) = crate::api::get(&s, &crate::api::auditor(), &format!("/postern/v1/sessions/{session}/bodies"));

@@ -136,6 +136,9 @@ fn what_one_pushes_another_pulls_and_cosign_agrees_either_way() {
     let mut anonymous = Command::new(testbed::postern());
     anonymous.args(["policy", "pull", &pinned, "--ca-file"]).arg(place.registry.ca()).env("DOCKER_CONFIG", scratch("no-login"));
     assert!(!Ran::new(anonymous.output().unwrap()).ok, "the registry wants a password");
+    let mut stranger = Command::new(testbed::postern());
+    stranger.args(["policy", "pull", &pinned]).env("DOCKER_CONFIG", &place.registry.directory);
+    assert!(Ran::new(stranger.output().unwrap()).failure().contains("--ca-file FILE"), "its CA is not one of this machine's");
     let wrong =
         place.postern(&["policy", "push", testbed::policy("guard-proxy").to_str().unwrap(), &nothing, "--sign", &place.key("acme.pub")]);
     assert!(wrong.failure().contains("PUBLIC KEY is not read"), "{}", wrong.err);

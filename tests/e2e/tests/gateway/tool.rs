@@ -385,7 +385,7 @@ fn recorded_traffic_makes_cases_is_replayed_and_explained() {
 /// A policy is not asked what it would say without what it reads; and what no rule keeps, the gateway may have in memory.
 #[test]
 fn what_was_not_kept_is_told_and_the_latest_bodies_are_in_memory() {
-    let config = "auditors: {groups: ['postern:approver']}\nsessions: {recentBodies: 1Mi}\n";
+    let config = "auditors: {groups: ['postern:approver']}\nsessions: {recentBodies: 1Mi, bodies: [{verbs: [create], resources: [pods], keep: recent}]}\n";
     let s = setup(vec![("20-mask-env", "mask-env", String::new()), ("50-no-latest", "no-latest-tag", String::new())], config);
     let pod = scratch("pod").join("pod.json");
     let made = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "made"},
