@@ -4,6 +4,8 @@
 //! an HMAC under a key only the gateway can read.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::thread::JoinHandle;
 
 use anyhow::Context;
 use aws_lc_rs::{constant_time, hmac};
@@ -28,6 +30,14 @@ pub struct Cache {
     /// Where functions are kept by themselves.
     functions: PathBuf,
     key: hmac::Key,
+    /// What is being written, by its id: tens of megabytes, for which nobody waits who has the policy already.
+    writing: Mutex<Option<(String, JoinHandle<()>)>>,
+}
+
+impl Drop for Cache {
+    fn drop(&mut self) {
+        self.settle();
+    }
 }
 
 /// Compiles on threads that end with it. Compiling takes tens of megabytes, and an allocator keeps what a thread has let go of for that thread.
@@ -41,7 +51,8 @@ impl Cache {
         let directory = data_directory.join("compiled");
         std::fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
         let functions = data_directory.join("functions.compiled");
-        Ok(Self { directory, functions, key: hmac::Key::new(hmac::HMAC_SHA256, &files::secret(&data_directory.join("cache.key"))?) })
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &files::secret(&data_directory.join("cache.key"))?);
+        Ok(Self { directory, functions, key, writing: Mutex::default() })
     }
 
     /// The component compiled from `wasm`: from disk when this gateway compiled it before, compiled now otherwise. `size` is how many bytes its module has.
@@ -61,22 +72,46 @@ impl Cache {
             let _compiling = (size >= LARGE).then(|| runtime.functions.compiling(&self.functions, &self.key));
             Ok(Component::new(&runtime.engine, wasm()?)?)
         })?;
-        let code = component.serialize()?;
-        let mut bytes = self.tag(id, &code, REVISION).as_ref().to_vec();
-        bytes.extend_from_slice(&code);
-        if let Err(error) = files::write_private(&file, &bytes) {
-            tracing::warn!(
-                error = format!("{error:#}"),
-                "the compiled policy could not be kept; it will be compiled again after a restart"
-            );
-        }
+        self.keep(id, file, component.clone());
         Ok(component)
     }
 
+    /// Has it written, once what is being written is.
+    fn keep(&self, id: &str, file: PathBuf, component: Component) {
+        self.settle();
+        let (key, of) = (self.key.clone(), id.to_owned());
+        let write = move || {
+            if let Err(error) = write(&key, &of, &file, &component) {
+                tracing::warn!(
+                    error = format!("{error:#}"),
+                    "the compiled policy could not be kept; it will be compiled again after a restart"
+                );
+            }
+        };
+        match std::thread::Builder::new().name("keep".into()).spawn(write) {
+            Ok(thread) => *self.writing.lock().unwrap_or_else(PoisonError::into_inner) = Some((id.to_owned(), thread)),
+            Err(error) => tracing::warn!(%error, "the compiled policy could not be kept; it will be compiled again after a restart"),
+        }
+    }
+
+    /// Waits until all is written.
+    fn settle(&self) {
+        self.wait(|_| true);
+    }
+
+    /// Waits for what is being written, if it is that. Meanwhile others may ask for what they have.
+    fn wait(&self, is_that: impl FnOnce(&str) -> bool) {
+        let writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner).take_if(|(id, _)| is_that(id));
+        if let Some((_, thread)) = writing {
+            let _ = thread.join();
+        }
+    }
+
     fn load(&self, runtime: &Runtime, id: &str, file: &Path) -> Option<Component> {
+        self.wait(|writing| writing == id);
         let bytes = std::fs::read(file).ok()?;
         let (tag, code) = bytes.split_at_checked(TAG)?;
-        let is_by = |revision| constant_time::verify_slices_are_equal(tag, self.tag(id, code, revision).as_ref()).is_ok();
+        let is_by = |revision| constant_time::verify_slices_are_equal(tag, tagged(&self.key, id, code, revision).as_ref()).is_ok();
         if !is_by(REVISION) {
             if is_by(b"") {
                 tracing::info!(file = %file.display(), "the compiled policy is of an older gateway; it is compiled anew");
@@ -107,14 +142,21 @@ impl Cache {
             }
         }
     }
+}
 
-    fn tag(&self, id: &str, code: &[u8], revision: &[u8]) -> hmac::Tag {
-        let mut context = hmac::Context::with_key(&self.key);
-        context.update(revision);
-        context.update(id.as_bytes());
-        context.update(code);
-        context.sign()
-    }
+fn write(key: &hmac::Key, id: &str, file: &Path, component: &Component) -> anyhow::Result<()> {
+    let code = component.serialize()?;
+    let mut bytes = tagged(key, id, &code, REVISION).as_ref().to_vec();
+    bytes.extend_from_slice(&code);
+    files::write_private(file, &bytes)
+}
+
+fn tagged(key: &hmac::Key, id: &str, code: &[u8], revision: &[u8]) -> hmac::Tag {
+    let mut context = hmac::Context::with_key(key);
+    context.update(revision);
+    context.update(id.as_bytes());
+    context.update(code);
+    context.sign()
 }
 
 #[cfg(test)]
@@ -143,16 +185,24 @@ mod tests {
         };
         let file = data.join("compiled/id.cwasm");
         assert!(compiled() && !compiled(), "kept, and taken");
+        cache.settle();
         let code = std::fs::read(&file).unwrap()[TAG..].to_vec();
-        let by = |revision: &[u8]| [cache.tag("id", &code, revision).as_ref(), &code].concat();
+        let by = |revision: &[u8]| [tagged(&cache.key, "id", &code, revision).as_ref(), &code].concat();
         for revision in [&b""[..], b"another"] {
             std::fs::write(&file, by(revision)).unwrap();
             assert!(compiled() && !compiled(), "{revision:?}");
+            cache.settle();
         }
         let mut changed = by(REVISION);
         *changed.last_mut().unwrap() ^= 1;
         std::fs::write(&file, changed).unwrap();
         assert!(compiled());
+        cache.settle();
+        // Who ends has kept it.
+        std::fs::remove_file(&file).unwrap();
+        assert!(compiled());
+        drop(cache);
+        assert!(file.exists());
         std::fs::remove_dir_all(data).unwrap();
     }
 }

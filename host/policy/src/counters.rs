@@ -5,6 +5,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
+use crate::contract::PolicyOperation;
+use postern_ground::digest;
 use postern_ground::steps::{Rows, wait};
 
 /// Steps in which a window slides.
@@ -28,6 +30,14 @@ pub struct CounterOwner {
     pub cluster: String,
     /// The name of the policy.
     pub policy: String,
+}
+
+impl CounterOwner {
+    /// Where what a caller spends is counted, and by which key: apart from all keys of the policy's own choice, as no policy has a name with a slash in it.
+    pub fn spent(&self, subject: &PolicyOperation, name: &str) -> (Self, String) {
+        let whose = digest::of_parts(&[subject.issuer().as_bytes(), subject.username().as_bytes(), name.as_bytes()]);
+        (Self { cluster: self.cluster.clone(), policy: format!("{}/spend", self.policy) }, digest::hex(&whose))
+    }
 }
 
 /// Which counter it is.

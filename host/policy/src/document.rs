@@ -1,11 +1,13 @@
 //! An object held by the host, which a policy reads through a handle, as far as it was granted to see it.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
 
+use crate::contract::canonical;
 use crate::sight::{self, Sight};
 use postern_mask::path::{Path, normalized, normalized_length};
 
@@ -91,6 +93,42 @@ impl Document {
             if too_much.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         too_much.map_or(Ok(found), |why| Err(wasmtime::Error::msg(why)))
+    }
+
+    /// The first of these [`canonical`] texts that any match of a path is.
+    pub(super) fn is(&self, path: &str, any_of: &[String]) -> Result<Option<usize>, wasmtime::Error> {
+        let path = self.compile(path)?;
+        // By their texts: however many there are, each match is looked up once.
+        let mut places = HashMap::new();
+        for (at, one) in any_of.iter().enumerate() {
+            places.entry(one).or_insert(at);
+        }
+        let (mut first, mut count, mut size) = (None, 0, 0);
+        let _ = path.visit(self.value(Some(&path))?, &mut |_, value| {
+            let text = canonical(value);
+            (count, size) = (count + 1, size + text.len());
+            first = places.get(&text).copied().into_iter().chain(first).min();
+            let is_decided = first == Some(0) || count > MOST_MATCHES || size > MOST_TEXT;
+            if is_decided { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        if first != Some(0) && (count > MOST_MATCHES || size > MOST_TEXT) {
+            return Err(wasmtime::Error::msg("it compares more than 10,000 matches or 8 MiB; ask for less"));
+        }
+        Ok(first)
+    }
+
+    /// How many matches a path has.
+    pub(super) fn matches(&self, path: &str) -> Result<u32, wasmtime::Error> {
+        let path = self.compile(path)?;
+        let mut count = 0;
+        let whole = path.visit(self.value(Some(&path))?, &mut |_, _| {
+            count += 1;
+            if count > MOST_MATCHES { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        match (whole, u32::try_from(count)) {
+            (ControlFlow::Continue(()), Ok(count)) => Ok(count),
+            _ => Err(wasmtime::Error::msg("it counts more than 10,000 matches; ask for less")),
+        }
     }
 
     pub(super) fn json(&self) -> Result<String, wasmtime::Error> {

@@ -7,7 +7,8 @@ use std::collections::hash_map::Entry;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use aws_lc_rs::{constant_time, hmac};
 use postern_ground::files;
@@ -81,17 +82,21 @@ pub(super) struct Compiling<'a> {
 }
 
 impl Functions {
-    /// Begins a compilation with what a file has. A file that somebody else wrote is as good as none.
-    pub(super) fn compiling<'a>(&'a self, file: &Path, key: &'a hmac::Key) -> Compiling<'a> {
+    /// Begins a compilation with what a file has. A file that somebody else wrote is as good as none. It is read while the module is looked at: who asks for a function waits
+    /// until it is.
+    pub(super) fn compiling<'a>(self: &'a Arc<Self>, file: &Path, key: &'a hmac::Key) -> Compiling<'a> {
         let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = std::fs::read(file).ok().and_then(|text| {
-            let known = read(text, key);
-            if known.is_none() {
-                tracing::warn!(file = %file.display(), "compiled functions were changed by somebody else; they are compiled anew");
-            }
-            known
+        let (held, is_held) = sync_channel(0);
+        let (this, from, by) = (Arc::clone(self), file.to_owned(), key.clone());
+        let reading = std::thread::Builder::new().name("functions".into()).spawn(move || {
+            let mut known = this.known.write().unwrap_or_else(PoisonError::into_inner);
+            let _ = held.send(());
+            *known = Some(read_file(&from, &by));
         });
-        *self.known.write().unwrap_or_else(PoisonError::into_inner) = Some(known.unwrap_or_default());
+        match reading {
+            Ok(_) => drop(is_held.recv()),
+            Err(_) => *self.known.write().unwrap_or_else(PoisonError::into_inner) = Some(read_file(file, key)),
+        }
         Compiling { functions: self, file: file.to_owned(), key, _turn: turn }
     }
 }
@@ -132,6 +137,14 @@ impl fmt::Debug for Functions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Functions").finish_non_exhaustive()
     }
+}
+
+fn read_file(file: &Path, key: &hmac::Key) -> Known {
+    let Ok(text) = std::fs::read(file) else { return Known::default() };
+    read(text, key).unwrap_or_else(|| {
+        tracing::warn!(file = %file.display(), "compiled functions were changed by somebody else; they are compiled anew");
+        Known::default()
+    })
 }
 
 /// What is in a file that this gateway wrote; none of any other.
@@ -194,7 +207,7 @@ mod tests {
     fn what_was_compiled_is_known_again_and_what_somebody_changed_is_not() {
         let directory = std::env::temp_dir().join(format!("postern-functions-{}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
-        let (file, functions) = (directory.join("functions"), Functions::default());
+        let (file, functions) = (directory.join("functions"), Arc::new(Functions::default()));
         let key = hmac::Key::new(hmac::HMAC_SHA256, &[7; 32]);
         let [a, b, c] = [1, 2, 3].map(|n| [n; 32]);
         assert!(!functions.insert(&a, b"code".to_vec()) && functions.get(&a).is_none(), "nothing is kept while nothing is compiled");

@@ -8,7 +8,7 @@ use wasmtime::component::Instance;
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap};
 
 use crate::busy::retry_while_busy;
-use crate::contract::v0_1::{self, Prepared};
+use crate::contract::version::Prepared;
 use crate::contract::{Hook, Manifest, PolicyOperation, Verdict, in_a_line};
 use crate::counters::CounterOwner;
 use crate::document::{Body, Document, Seen};
@@ -63,9 +63,9 @@ pub struct HookAnswer {
 pub(super) fn describe(runtime: &Runtime, prepared: &Prepared, limits: CallLimits) -> anyhow::Result<Manifest> {
     let _ticking = runtime.tick_epochs();
     let mut store = store(runtime, HostState::new(limits.memory.0), CallLimits { deadline: limits.deadline.max(LOAD_TIME), ..limits });
-    let instance = retry_while_busy(|| prepared.module().instantiate(&mut store)).map_err(|e| anyhow::anyhow!("{}", explain(&e)))?;
+    let instance = retry_while_busy(|| prepared.linked().instantiate(&mut store)).map_err(|e| anyhow::anyhow!("{}", explain(&e)))?;
     prepared.check(&instance, &mut store).map_err(|e| anyhow::anyhow!("its hooks are not those of the contract: {e:#}"))?;
-    let manifest = v0_1::describe(&instance, &mut store).map_err(|e| anyhow::anyhow!("describe failed: {}", explain(&e)))?;
+    let manifest = prepared.linked().describe(&instance, &mut store).map_err(|e| anyhow::anyhow!("describe failed: {}", explain(&e)))?;
     manifest.checked()
 }
 
@@ -148,6 +148,7 @@ impl Policy {
         store.set_epoch_deadline(ticks(self.limits.deadline));
         let state = store.data_mut();
         state.surroundings = surroundings.clone();
+        state.subject = Some(subject.clone());
         let (resource, subresource) = subject.resource();
         let sight = Sight::new(&self.granted, resource, subresource);
         state.sight = sight;

@@ -47,7 +47,7 @@ pub use stats::{Counts, HookOutcome, Stats};
 pub use stream_instance::StreamInstance;
 
 use contract::Manifest;
-use contract::v0_1::Prepared;
+use contract::version::Prepared;
 use grants::Capability;
 use postern_ground::clock;
 use postern_ground::quantity::ByteSize;

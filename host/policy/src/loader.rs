@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use crate::LONGEST_DEADLINE;
 use crate::contract::in_a_line;
-use crate::contract::v0_1::Prepared;
+use crate::contract::version::Prepared;
 use crate::grants::{Capability, granted};
 use crate::ready::Ready;
 use crate::rules::Rule;
@@ -119,7 +119,7 @@ impl Loader {
         let prepared = Prepared::new(&self.runtime.engine, &component)?;
         let manifest = instance::describe(&self.runtime, &prepared, limits)?;
         let granted = granted(&manifest, file.grants.as_deref())?;
-        let ready = Ready::new(&self.runtime, prepared.module().clone(), limits)?;
+        let ready = Ready::new(&self.runtime, prepared.linked().clone(), limits)?;
         Ok(Policy {
             name: name.to_owned(),
             manifest,

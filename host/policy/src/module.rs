@@ -9,7 +9,8 @@ use wasmtime::component::{Component, Val};
 use wasmtime_wizer::Wizer;
 use wit_component::{ComponentEncoder, DecodedWasm};
 
-use crate::contract::v0_1::{self, HOST_INTERFACES, POLICY_INTERFACE};
+use crate::contract::SPOKEN;
+use crate::contract::version::Version;
 use crate::engine::{Runtime, ticks};
 use crate::fault;
 use crate::instance::limit_host_calls;
@@ -47,21 +48,30 @@ pub(super) struct ConfiguredModule {
 impl InspectedModule {
     /// Why the module cannot serve as a policy, every reason; empty where it can.
     pub fn problems(&self) -> Vec<String> {
-        let granted = |name: &String| HOST_INTERFACES.contains(&name.as_str()) || wasi::is_known(name);
+        let version = self.version();
+        // Of a module that is of no version, it is the newest that it should be.
+        let host = version.unwrap_or(Version::ALL[0]).imports();
+        let granted = |name: &String| host.contains(&name.as_str()) || wasi::is_known(name);
         let mut problems: Vec<String> = self
             .imports
             .iter()
             .filter(|name| !granted(name))
-            .map(|name| format!("it imports {name}, which is not granted; a policy may import {} only", HOST_INTERFACES.join(" and ")))
+            .map(|name| format!("it imports {name}, which is not granted; a policy may import {} only", host.join(" and ")))
             .collect();
-        if !self.exports.iter().any(|name| name == POLICY_INTERFACE) {
+        if version.is_none() {
+            let spoken = SPOKEN.join(" and ");
             let other = self.exports.iter().find(|name| name.starts_with("postern:policy/"));
             problems.push(match other {
-                Some(other) => format!("it exports {other}, and this gateway speaks {POLICY_INTERFACE}: build it against that version"),
-                None => format!("it does not export {POLICY_INTERFACE}"),
+                Some(other) => format!("it exports {other}, and this gateway speaks {spoken}: build it against one of these versions"),
+                None => format!("it does not export {spoken}; a policy exports one of them"),
             });
         }
         problems
+    }
+
+    /// The version of the contract that it was built against.
+    fn version(&self) -> Option<Version> {
+        Version::of(|interface| self.exports.iter().any(|name| name == interface))
     }
 }
 
@@ -122,10 +132,11 @@ pub(super) fn inspect_and_configure(runtime: &Runtime, file: &[u8], settings: &s
     if let Some(problem) = inspected.problems().into_iter().next() {
         bail!(problem);
     }
-    configure(runtime, &wasi::replace(&inspected.component)?, settings, memory)
+    let version = inspected.version().context("it is of no version of the contract")?;
+    configure(runtime, version, &wasi::replace(&inspected.component)?, settings, memory)
 }
 
-fn configure(runtime: &Runtime, component: &[u8], settings: &str, memory: usize) -> anyhow::Result<ConfiguredModule> {
+fn configure(runtime: &Runtime, version: Version, component: &[u8], settings: &str, memory: usize) -> anyhow::Result<ConfiguredModule> {
     let engine = &runtime.configure_engine;
     let _ticking = runtime.tick_epochs();
     let mut store = Store::new(engine, HostState::new(memory));
@@ -133,9 +144,9 @@ fn configure(runtime: &Runtime, component: &[u8], settings: &str, memory: usize)
     store.set_epoch_deadline(ticks(CONFIGURE_TIME));
     limit_host_calls(&mut store);
     let mut wizer = Wizer::new();
-    wizer.init_func(v0_1::configure_call(settings)?).keep_init_func(true);
+    wizer.init_func(version.configure_call(settings)?).keep_init_func(true);
     let instantiate = async |store: &mut Store<HostState>, component: &Component| {
-        let linker = v0_1::linker(engine, component)?;
+        let linker = version.linker(engine, component)?;
         super::busy::retry_while_busy(|| linker.instantiate(&mut *store, component))
     };
     let run = wizer.run_component(&mut store, component, instantiate);

@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use wasmtime::Store;
-use wasmtime::component::{Instance, InstancePre};
+use wasmtime::component::Instance;
 
-use crate::contract::v0_1::describe;
+use crate::contract::version::Linked;
 use crate::engine::ticks;
 use crate::instance::{LOAD_TIME, store};
 use crate::state::HostState;
@@ -35,7 +35,7 @@ const VERY_SLOW: Duration = Duration::from_millis(20);
 
 /// The ready instances of one policy.
 pub(super) struct Ready {
-    module: InstancePre<HostState>,
+    module: Linked,
     limits: CallLimits,
     /// Those that are warm come first.
     kept: Mutex<VecDeque<IdleInstance>>,
@@ -56,7 +56,7 @@ pub(super) type InstancePermit = Arc<()>;
 
 impl Ready {
     /// Sees how long a module takes to be instantiated and to answer.
-    pub(super) fn new(runtime: &Runtime, module: InstancePre<HostState>, limits: CallLimits) -> anyhow::Result<Self> {
+    pub(super) fn new(runtime: &Runtime, module: Linked, limits: CallLimits) -> anyhow::Result<Self> {
         let _ticking = runtime.tick_epochs();
         let mut fastest = Duration::MAX;
         let patient = CallLimits { deadline: LOAD_TIME, ..limits };
@@ -64,7 +64,7 @@ impl Ready {
             let began = Instant::now();
             let mut store = store(runtime, HostState::new(limits.memory.0), patient);
             let instance = module.instantiate(&mut store);
-            let described = instance.and_then(|instance| describe(&instance, &mut store));
+            let described = instance.and_then(|instance| module.describe(&instance, &mut store));
             described.map_err(|error| anyhow::anyhow!("{}", super::instance::explain(&error)))?;
             fastest = fastest.min(began.elapsed());
             if fastest > VERY_SLOW {
@@ -120,7 +120,7 @@ impl Ready {
         let _ticking = runtime.tick_epochs();
         one.store.set_epoch_deadline(ticks(WARMING_TIME));
         // One that does not come to its end in this time, as it did when it was loaded, is not used any more.
-        if describe(&one.instance, &mut one.store).is_err() {
+        if self.module.describe(&one.instance, &mut one.store).is_err() {
             self.failures.fetch_add(1, Ordering::Relaxed);
             return false;
         }
@@ -200,7 +200,7 @@ mod tests {
         let file = PolicyFile { grants: Some(Capability::ALL.to_vec()), ..PolicyFile::default() };
         let policy = loader.load("p", module, file).unwrap();
         let slow = || {
-            let ready = Ready::new(&runtime, policy.component.module().clone(), limits).unwrap();
+            let ready = Ready::new(&runtime, policy.component.linked().clone(), limits).unwrap();
             Ready { is_slow: true, ..ready }
         };
         let many: Vec<Ready> = (0..KEPT_OF_ALL).map(|_| slow()).collect();

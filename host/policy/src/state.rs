@@ -8,7 +8,7 @@ use wasmtime::component::{Resource, ResourceTable};
 
 use crate::Runtime;
 use crate::bound::Bound;
-use crate::contract::Surrounding;
+use crate::contract::{PolicyOperation, Surrounding};
 use crate::counters::CounterOwner;
 use crate::document::{Document, Seen};
 use crate::fault;
@@ -22,6 +22,8 @@ const LONGEST_KEY: usize = 64;
 const LONGEST_VALUE: usize = 1024;
 /// The longest key of a counter.
 const LONGEST_COUNTER: usize = 256;
+/// The most limits that spending is held against at once.
+const MOST_LIMITS: usize = 64;
 
 /// The objects beside an operation, fetched before the call.
 #[derive(Clone, Debug, Default)]
@@ -42,6 +44,8 @@ pub struct HostState {
     pub(super) table: ResourceTable,
     pub(super) annotations: Vec<(String, String)>,
     pub(super) surroundings: Surroundings,
+    /// What the call is about.
+    pub(super) subject: Option<PolicyOperation>,
     /// What the policy sees of them: the Namespace, the stored object, the pod.
     seen: [Seen; 3],
     pub(super) sight: Sight,
@@ -62,6 +66,7 @@ impl HostState {
             table: ResourceTable::new(),
             annotations: Vec::new(),
             surroundings: Surroundings::default(),
+            subject: None,
             seen: Default::default(),
             sight: Sight::Metadata,
             runtime: None,
@@ -100,6 +105,11 @@ impl HostState {
         Ok(self.table.get(handle)?)
     }
 
+    /// The operation of a handle.
+    pub(super) fn operation(&self, handle: &Resource<PolicyOperation>) -> wasmtime::Result<&PolicyOperation> {
+        Ok(self.table.get(handle)?)
+    }
+
     /// The policy wants an object no more.
     pub(super) fn give_up(&mut self, handle: Resource<Document>) -> wasmtime::Result<()> {
         self.table.delete(handle)?;
@@ -128,19 +138,43 @@ impl HostState {
 
     /// Adds to a counter, and says what it stands at.
     pub(super) fn add(&self, key: String, amount: u64, window_seconds: u32) -> wasmtime::Result<u64> {
-        let Some(runtime) = &self.runtime else {
-            return Err(wasmtime::Error::msg("count is there for operations, not for configure or describe"));
-        };
-        let Some(owner) = &self.counts else {
-            return Err(wasmtime::Error::msg("count: its manifest does not name the capability counters"));
-        };
         if key.len() > LONGEST_COUNTER {
             return Err(wasmtime::Error::msg("count: the key is over 256 bytes long"));
         }
+        self.counted("count", window_seconds, amount, |owner| (owner.clone(), key))
+    }
+
+    /// Adds to a counter that is the caller's, and says how many of the limits it is over.
+    pub(super) fn add_for_caller(&self, name: &str, amount: u64, window_seconds: u32, limits: &[u64]) -> wasmtime::Result<u32> {
+        if name.len() > LONGEST_COUNTER {
+            return Err(wasmtime::Error::msg("spend: the name is over 256 bytes long"));
+        }
+        if limits.len() > MOST_LIMITS || limits.windows(2).any(|pair| pair[0] >= pair[1]) {
+            return Err(wasmtime::Error::msg("spend: at most 64 limits are taken, each larger than the one before"));
+        }
+        let Some(subject) = &self.subject else {
+            return Err(wasmtime::Error::msg("spend is there for operations, not for configure or describe"));
+        };
+        let sum = self.counted("spend", window_seconds, amount, |owner| owner.spent(subject, name))?;
+        Ok(limits.iter().filter(|limit| sum > **limit).count() as u32)
+    }
+
+    fn counted(
+        &self,
+        how: &str,
+        window_seconds: u32,
+        amount: u64,
+        place: impl FnOnce(&CounterOwner) -> (CounterOwner, String),
+    ) -> wasmtime::Result<u64> {
+        let Some(runtime) = &self.runtime else {
+            return Err(wasmtime::Error::msg(format!("{how} is there for operations, not for configure or describe")));
+        };
+        let Some(owner) = &self.counts else {
+            return Err(wasmtime::Error::msg(format!("{how}: its manifest does not name the capability counters")));
+        };
         let amount = if self.surroundings.only_asks { 0 } else { amount };
-        runtime
-            .counters
-            .add(owner, key, amount, window_seconds, clock::now())
-            .ok_or_else(|| wasmtime::Error::msg("count: too many counters are kept"))
+        let (owner, key) = place(owner);
+        let sum = runtime.counters.add(&owner, key, amount, window_seconds, clock::now());
+        sum.ok_or_else(|| wasmtime::Error::msg(format!("{how}: too many counters are kept")))
     }
 }

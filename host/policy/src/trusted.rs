@@ -2,16 +2,8 @@
 
 #![allow(unsafe_code)]
 
-use wasmtime::component::{Component, ComponentExportIndex, Func, Instance, Resource, TypedFunc};
-use wasmtime::{Engine, Store};
-
-use crate::contract::v0_1::types::{Channel, ChunkVerdict, Operation, Verdict};
-use crate::document::Document;
-use crate::state::HostState;
-
-type OnRequest<'a> = TypedFunc<(&'a Operation, Option<Resource<Document>>), (Verdict,)>;
-type OnObject<'a> = TypedFunc<(&'a Operation, Resource<Document>), (Verdict,)>;
-type OnChunk<'a> = TypedFunc<(&'a Operation, Channel, &'a [u8]), (ChunkVerdict,)>;
+use wasmtime::Engine;
+use wasmtime::component::Component;
 
 /// A component from machine code that this gateway wrote: its caller has verified an HMAC under a key that only the gateway reads.
 pub(super) fn component(engine: &Engine, authentic: &[u8]) -> wasmtime::Result<Component> {
@@ -19,34 +11,54 @@ pub(super) fn component(engine: &Engine, authentic: &[u8]) -> wasmtime::Result<C
     unsafe { Component::deserialize(engine, authentic) }
 }
 
-/// Checks the types of a component's hooks, once for all its instances.
-pub(super) fn check(
-    on_request: &ComponentExportIndex,
-    on_object: &ComponentExportIndex,
-    on_chunk: &ComponentExportIndex,
-    instance: &Instance,
-    store: &mut Store<HostState>,
-) -> wasmtime::Result<()> {
-    let _: OnRequest<'_> = instance.get_typed_func(&mut *store, on_request)?;
-    let _: OnObject<'_> = instance.get_typed_func(&mut *store, on_object)?;
-    let _: OnChunk<'_> = instance.get_typed_func(&mut *store, on_chunk)?;
-    Ok(())
+/// The hooks of a version of the contract, which differ in what an operation is.
+macro_rules! hooks {
+    ($version:ident, $operation:ty) => {
+        /// The hooks of this version of the contract.
+        pub(super) mod $version {
+            use wasmtime::Store;
+            use wasmtime::component::{ComponentExportIndex, Func, Instance, Resource, TypedFunc};
+
+            use crate::contract::$version::types::{Channel, ChunkVerdict, Verdict};
+            use crate::document::Document;
+            use crate::state::HostState;
+
+            type OnRequest<'a> = TypedFunc<($operation, Option<Resource<Document>>), (Verdict,)>;
+            type OnObject<'a> = TypedFunc<($operation, Resource<Document>), (Verdict,)>;
+            type OnChunk<'a> = TypedFunc<($operation, Channel, &'a [u8]), (ChunkVerdict,)>;
+
+            /// Checks the types of a component's hooks, once for all its instances.
+            pub(crate) fn check(
+                [on_request, on_object, on_chunk]: &[ComponentExportIndex; 3],
+                instance: &Instance,
+                store: &mut Store<HostState>,
+            ) -> wasmtime::Result<()> {
+                let _: OnRequest<'_> = instance.get_typed_func(&mut *store, on_request)?;
+                let _: OnObject<'_> = instance.get_typed_func(&mut *store, on_object)?;
+                let _: OnChunk<'_> = instance.get_typed_func(&mut *store, on_chunk)?;
+                Ok(())
+            }
+
+            /// on-request of an instance.
+            pub(crate) fn on_request<'a>(func: Func) -> OnRequest<'a> {
+                // SAFETY: it is the hook of a component that `check` passed: none is called before it was described, and that checks it.
+                unsafe { TypedFunc::new_unchecked(func) }
+            }
+
+            /// on-object of an instance.
+            pub(crate) fn on_object<'a>(func: Func) -> OnObject<'a> {
+                // SAFETY: as above.
+                unsafe { TypedFunc::new_unchecked(func) }
+            }
+
+            /// on-chunk of an instance.
+            pub(crate) fn on_chunk<'a>(func: Func) -> OnChunk<'a> {
+                // SAFETY: as above.
+                unsafe { TypedFunc::new_unchecked(func) }
+            }
+        }
+    };
 }
 
-/// on-request of an instance.
-pub(super) fn on_request<'a>(func: Func) -> OnRequest<'a> {
-    // SAFETY: it is the hook of a component that `check` passed: none is called before it was described, and that checks it.
-    unsafe { TypedFunc::new_unchecked(func) }
-}
-
-/// on-object of an instance.
-pub(super) fn on_object<'a>(func: Func) -> OnObject<'a> {
-    // SAFETY: as above.
-    unsafe { TypedFunc::new_unchecked(func) }
-}
-
-/// on-chunk of an instance.
-pub(super) fn on_chunk<'a>(func: Func) -> OnChunk<'a> {
-    // SAFETY: as above.
-    unsafe { TypedFunc::new_unchecked(func) }
-}
+hooks!(v0_1, &'a crate::contract::v0_1::types::Operation);
+hooks!(v0_2, Resource<crate::contract::PolicyOperation>);

@@ -148,6 +148,9 @@ impl Directory {
             begun: fingerprint(config),
         });
         let set = this.load();
+        if is_strict && !set.broken.is_empty() {
+            this.tell(&refused(&set));
+        }
         match set.broken.first().filter(|_| is_strict) {
             Some(broken) if broken.name == WHOLE => bail!("{}", broken.error),
             Some(broken) => bail!("the policy {} does not load: {}", broken.name, broken.error),
@@ -368,6 +371,14 @@ impl Directory {
         }
         Ok(files)
     }
+}
+
+/// What is left of a start that was refused: why, for whoever looks, and that nothing serves.
+fn refused(set: &PolicySet) -> PolicyReport {
+    let error = "the gateway did not start: another policy does not load";
+    let loaded = set.policies.iter().map(|policy| Broken { name: policy.name.clone(), error: error.into(), serving_last_good: false });
+    let broken = set.broken.iter().cloned().chain(loaded).collect();
+    PolicyReport::of(&PolicySet { broken, missing: set.missing.clone(), ..PolicySet::default() })
 }
 
 /// What lies in a directory of policies now.

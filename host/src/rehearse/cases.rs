@@ -86,7 +86,7 @@ impl Around {
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Counted {
-    /// Its key.
+    /// Its key, or the name under which the caller spends.
     pub key: String,
     /// Seconds of its window.
     pub window: u32,
@@ -251,7 +251,7 @@ impl Case {
         let began = std::time::Instant::now();
         let given = self.given()?;
         for Counted { key, window, amount } in &self.counted {
-            stage.count(policy, given.subject.cluster(), key, *amount, *window);
+            stage.count(policy, &given.subject, key, *amount, *window);
         }
         let mut rehearsal = stage.decide(std::slice::from_ref(policy), &given);
         let said = rehearsal.said();

@@ -22,7 +22,7 @@ use crate::config::{Policies, Unmatched};
 use crate::decide::{Decider, Ruling, Terms};
 use crate::mask::{PlanCache, Scope, TokenKey};
 use crate::policy::contract::Output;
-use crate::policy::{Cache, CallLimits, CounterOwner, Directory, Hook, HookOutcome, Loader, Policy, PolicySet, Runtime};
+use crate::policy::{Cache, CallLimits, CounterOwner, Directory, Hook, HookOutcome, Loader, Policy, PolicyOperation, PolicySet, Runtime};
 use crate::respond::{Items, Negotiated, Stop, Treatment};
 use crate::stream::filter::Filter;
 use given::RehearsedOperation;
@@ -138,10 +138,12 @@ impl Stage {
         Rehearsal { stage: self, given, ruling }
     }
 
-    /// Has a policy stand at what it counted before.
-    pub fn count(&self, policy: &Policy, cluster: &str, key: &str, amount: u64, window: u32) {
-        let owner = CounterOwner { cluster: cluster.to_owned(), policy: policy.name.clone() };
-        self.loader.runtime.counters.add(&owner, key.to_owned(), amount, window, clock::now());
+    /// Has a policy stand at what it counted before, by a key of its own or by what the caller spends under that name.
+    pub fn count(&self, policy: &Policy, subject: &PolicyOperation, key: &str, amount: u64, window: u32) {
+        let owner = CounterOwner { cluster: subject.cluster().to_owned(), policy: policy.name.clone() };
+        for (owner, key) in [owner.spent(subject, key), (owner, key.to_owned())] {
+            self.loader.runtime.counters.add(&owner, key, amount, window, clock::now());
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! What is derived from the contract: the bindings of the C template, and its page of reference.
+//! What is derived from the contract: the bindings of the C template, and a page of reference for each version.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,8 @@ use wit_bindgen_core::wit_parser::{Docs, Function, Interface, Resolve, Type, Typ
 
 use crate::build::root;
 
-const REFERENCE: &str = "docs/policy-contract.md";
+/// Where each version is written, and its page.
+const REFERENCES: [(&str, &str); 2] = [("wit", "docs/policy-contract.md"), ("wit/0.2", "docs/policy-contract-0.2.md")];
 
 /// Writes them.
 pub(crate) fn write() -> anyhow::Result<()> {
@@ -20,22 +21,26 @@ pub(crate) fn write() -> anyhow::Result<()> {
 
 /// What they are, by their path.
 fn derived() -> anyhow::Result<Vec<(PathBuf, Vec<u8>)>> {
+    let mut derived = Vec::new();
+    for (directory, page) in REFERENCES {
+        let mut resolve = Resolve::default();
+        resolve.push_path(root().join(directory))?;
+        derived.push((root().join(page), reference(&resolve, directory).into_bytes()));
+    }
     let mut resolve = Resolve::default();
     let (package, _) = resolve.push_path(root().join("wit"))?;
-    let reference = reference(&resolve);
     let world = resolve.select_world(&[package], Some("policy-module"))?;
     let options = wit_bindgen_c::Opts { autodrop_borrows: wit_bindgen_c::Enabled::Yes, ..wit_bindgen_c::Opts::default() };
     let mut files = Files::default();
     options.build().generate(&mut resolve, world, &mut files)?;
     let place = root().join("host/templates/c");
-    let mut derived: Vec<_> = files.iter().map(|(name, bytes)| (place.join(name), bytes.to_vec())).collect();
-    derived.push((root().join(REFERENCE), reference.into_bytes()));
+    derived.extend(files.iter().map(|(name, bytes)| (place.join(name), bytes.to_vec())));
     Ok(derived)
 }
 
 /// The contract as a page.
-fn reference(resolve: &Resolve) -> String {
-    let mut page = String::from("<!-- Made from wit/policy.wit by `cargo xtask bindings`. -->\n# The policy contract\n\n");
+fn reference(resolve: &Resolve, directory: &str) -> String {
+    let mut page = format!("<!-- Made from {directory}/policy.wit by `cargo xtask bindings`. -->\n# The policy contract\n\n");
     let package = resolve.packages.iter().find(|(_, package)| package.name.name == "policy").map(|(_, package)| package);
     let Some(package) = package else { return page };
     page += &format!("`{}`\n\n{}\n", package.name, text(&package.docs));

@@ -12,9 +12,10 @@ use testbed::cache;
 use crate::clients;
 
 const KUBERNETES: &str = "1.37.2";
-/// The pack, and one that tests the sandbox.
-const POLICIES: [&str; 18] = [
+/// The pack, one that tests the sandbox, and one that tests what is answered.
+const POLICIES: [&str; 19] = [
     "approve-deletes",
+    "asks",
     "cel-rules",
     "exfiltration-budget",
     "freeze",

@@ -1,16 +1,24 @@
 //! The contract as the gateway speaks it: what a policy is asked about, says of itself, and answers, whatever version of the contract its module was built against.
 //!
-//! Each version is an adapter beside this: generated code, and what makes these types of it. Nothing outside this crate knows there are versions, or sees generated
-//! code; within it that is for what calls an instance. Terms are spelt as `wit/policy.wit` spells them.
+//! Each version is an adapter beside this: generated code, and what makes these types of it; `version` tells them apart, and `questions` answers what may be asked. Nothing outside this crate knows there are versions, or sees generated
+//! code; within it that is for what calls an instance. Terms are spelt as `wit/` spells them.
 
+mod convert;
+mod questions;
 pub(super) mod v0_1;
+pub(super) mod v0_2;
+pub(super) mod version;
+
+use std::sync::Arc;
+
+pub(super) use questions::canonical;
 
 use super::grants::Capability;
 use super::rules::Rule;
 use postern_mask::Mask;
 
 /// The versions of the contract that modules may be built against.
-pub const SPOKEN: [&str; 1] = [v0_1::POLICY_INTERFACE];
+pub const SPOKEN: [&str; 2] = [version::Version::V0_1.interface(), version::Version::V0_2.interface()];
 
 /// One request, decoded: what policies are told.
 #[derive(Clone, Debug, Default)]
@@ -80,19 +88,19 @@ pub struct Command {
     pub tty: bool,
 }
 
-/// An operation as policies are told of it, in the terms of the contract.
+/// An operation as policies are told of it, in the terms of the contract: as 0.1 hands it over, which is all there is to ask about. A clone is the same one.
 #[derive(Clone, Debug)]
-pub struct PolicyOperation(v0_1::types::Operation);
+pub struct PolicyOperation(Arc<v0_1::types::Operation>);
 
 impl PolicyOperation {
     /// Of an operation.
     pub fn new(operation: Operation) -> Self {
-        Self(operation.into())
+        Self(Arc::new(operation.into()))
     }
 
     /// Approvals were asked for, and given.
     pub fn approve(&mut self) {
-        self.0.approved = true;
+        Arc::make_mut(&mut self.0).approved = true;
     }
 
     /// Whether approvals were asked for and given.

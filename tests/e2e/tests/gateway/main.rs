@@ -3,6 +3,7 @@
 mod agents;
 mod api;
 mod approvals;
+mod asked;
 mod attacks;
 mod audit;
 mod authors;
