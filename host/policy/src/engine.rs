@@ -9,13 +9,12 @@ use wasmtime::{CacheStore, Config, Enabled, Engine, InstanceAllocationStrategy, 
 
 use crate::contract::{Hook, PolicyOperation};
 use crate::counters::Counters;
+use crate::deadline::TICK;
 use crate::functions::Functions;
 use crate::ready::{self, InstancePermit, Job, Jobs};
 use postern_ground::clock;
 use postern_ground::slots::{Full, Slot, Slots};
 
-/// How often the epoch moves on while policies are called; deadlines are multiples of it.
-const TICK: Duration = Duration::from_millis(10);
 /// The clock stops after so many ticks without a call: an idle gateway does not wake a hundred times a second.
 const IDLE_TICKS: u32 = 100;
 /// The longest rest: whether anybody is left is looked at then.
@@ -218,11 +217,6 @@ fn keep(runtime: &Weak<Runtime>) {
         drop(this);
         std::thread::sleep(WRITTEN_EVERY);
     }
-}
-
-/// Epochs that last at least `milliseconds`.
-pub(super) fn ticks(milliseconds: u64) -> u64 {
-    milliseconds.div_ceil(TICK.as_millis() as u64) + 1
 }
 
 fn base(details: WasmBacktraceDetails, functions: &Arc<Functions>) -> anyhow::Result<Config> {

@@ -11,8 +11,8 @@ use crate::busy::retry_while_busy;
 use crate::contract::version::Prepared;
 use crate::contract::{Hook, Manifest, PolicyOperation, Verdict, in_a_line};
 use crate::counters::CounterOwner;
+use crate::deadline;
 use crate::document::{Body, Document, Seen};
-use crate::engine::ticks;
 use crate::grants::Capability;
 use crate::sight::Sight;
 use crate::state::{HostState, Surroundings};
@@ -72,7 +72,8 @@ pub(super) fn describe(runtime: &Runtime, prepared: &Prepared, limits: CallLimit
 pub(super) fn store(runtime: &Runtime, state: HostState, limits: CallLimits) -> Store<HostState> {
     let mut store = Store::new(&runtime.engine, state);
     store.limiter(|state| &mut state.limiter);
-    store.set_epoch_deadline(ticks(limits.deadline));
+    deadline::keep(&mut store);
+    deadline::set(&mut store, limits.deadline);
     limit_host_calls(&mut store);
     store
 }
@@ -145,7 +146,7 @@ impl Policy {
         let _ticking = runtime.tick_epochs();
         let began = Instant::now();
         let (mut store, instance) = self.ready.take(runtime);
-        store.set_epoch_deadline(ticks(self.limits.deadline));
+        deadline::set(&mut store, self.limits.deadline);
         let state = store.data_mut();
         state.surroundings = surroundings.clone();
         state.subject = Some(subject.clone());

@@ -9,6 +9,7 @@ mod compiled;
 mod complaints;
 pub mod contract;
 mod counters;
+mod deadline;
 mod document;
 mod engine;
 mod fault;
@@ -115,7 +116,7 @@ pub enum OnFailure {
 /// What one call may use.
 #[derive(Clone, Copy, Debug)]
 pub struct CallLimits {
-    /// Milliseconds.
+    /// Milliseconds of the processor's time.
     pub deadline: u64,
     /// Memory.
     pub memory: ByteSize,

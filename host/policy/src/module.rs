@@ -11,7 +11,8 @@ use wit_component::{ComponentEncoder, DecodedWasm};
 
 use crate::contract::SPOKEN;
 use crate::contract::version::Version;
-use crate::engine::{Runtime, ticks};
+use crate::deadline;
+use crate::engine::Runtime;
 use crate::fault;
 use crate::instance::limit_host_calls;
 use crate::state::HostState;
@@ -141,7 +142,8 @@ fn configure(runtime: &Runtime, version: Version, component: &[u8], settings: &s
     let _ticking = runtime.tick_epochs();
     let mut store = Store::new(engine, HostState::new(memory));
     store.limiter(|state| &mut state.limiter);
-    store.set_epoch_deadline(ticks(CONFIGURE_TIME));
+    deadline::keep(&mut store);
+    deadline::set(&mut store, CONFIGURE_TIME);
     limit_host_calls(&mut store);
     let mut wizer = Wizer::new();
     wizer.init_func(version.configure_call(settings)?).keep_init_func(true);

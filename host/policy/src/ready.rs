@@ -11,7 +11,7 @@ use wasmtime::Store;
 use wasmtime::component::Instance;
 
 use crate::contract::version::Linked;
-use crate::engine::ticks;
+use crate::deadline;
 use crate::instance::{LOAD_TIME, store};
 use crate::state::HostState;
 use crate::{CallLimits, Runtime};
@@ -118,7 +118,7 @@ impl Ready {
         let Some(mut one) = kept.iter().position(|one| !one.is_warm).and_then(|at| kept.remove(at)) else { return false };
         drop(kept);
         let _ticking = runtime.tick_epochs();
-        one.store.set_epoch_deadline(ticks(WARMING_TIME));
+        deadline::set(&mut one.store, WARMING_TIME);
         // One that does not come to its end in this time, as it did when it was loaded, is not used any more.
         if self.module.describe(&one.instance, &mut one.store).is_err() {
             self.failures.fetch_add(1, Ordering::Relaxed);

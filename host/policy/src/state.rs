@@ -10,6 +10,7 @@ use crate::Runtime;
 use crate::bound::Bound;
 use crate::contract::{PolicyOperation, Surrounding};
 use crate::counters::CounterOwner;
+use crate::deadline::Deadline;
 use crate::document::{Document, Seen};
 use crate::fault;
 use crate::sight::Sight;
@@ -41,6 +42,8 @@ pub struct Surroundings {
 /// What a store holds.
 pub struct HostState {
     pub(super) limiter: Bound,
+    /// How long the call may take.
+    pub(super) deadline: Deadline,
     pub(super) table: ResourceTable,
     pub(super) annotations: Vec<(String, String)>,
     pub(super) surroundings: Surroundings,
@@ -63,6 +66,7 @@ impl HostState {
     pub(super) fn new(memory: usize) -> Self {
         Self {
             limiter: Bound::new(memory),
+            deadline: Deadline::new(0),
             table: ResourceTable::new(),
             annotations: Vec::new(),
             surroundings: Surroundings::default(),

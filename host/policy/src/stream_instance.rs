@@ -7,7 +7,7 @@ use wasmtime::Store;
 use wasmtime::component::Instance;
 
 use crate::contract::{ChunkVerdict, Hook, Output, PolicyOperation, in_a_line};
-use crate::engine::ticks;
+use crate::deadline;
 use crate::instance::explain;
 use crate::state::HostState;
 use crate::{HookOutcome, Policy, Runtime};
@@ -55,7 +55,7 @@ impl StreamInstance {
             return Err(why.clone());
         }
         let _ticking = self.runtime.tick_epochs();
-        self.store.set_epoch_deadline(ticks(self.policy.limits.deadline));
+        deadline::set(&mut self.store, self.policy.limits.deadline);
         let began = Instant::now();
         let hooks = &self.policy.component;
         let answer = hooks.on_chunk(&self.instance, &mut self.store, &self.operation, output, data);

@@ -24,6 +24,8 @@ enum Does {
     TrapInConfigure,
     TrapOnObject,
     Loop,
+    /// Computes for as many steps as the object's name says.
+    Work,
     LoopOnObject,
     Allocate,
     AllocateInConfigure,
@@ -155,6 +157,7 @@ impl Policy for Misbehaves {
         match self.0 {
             Does::Trap => panic!("on request"),
             Does::Loop => endless(),
+            Does::Work => work(request.object_name().and_then(|steps| steps.parse().ok()).unwrap_or(0)),
             Does::Allocate => allocate(),
             Does::Recurse => block(format!("{}", recurse(1))),
             Does::AbsurdPath => Verdict::Mask(vec![field("$..[")]),
@@ -267,6 +270,11 @@ fn endless() -> ! {
     loop {
         n = std::hint::black_box(n.wrapping_add(1));
     }
+}
+
+fn work(steps: u64) -> Verdict {
+    (0..steps).for_each(|n| _ = std::hint::black_box(n));
+    allow()
 }
 
 fn allocate() -> ! {

@@ -1,6 +1,7 @@
 //! Policies that fail: nothing passes, nothing else is harmed, and the message names the one that failed.
 
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use e2e::{cluster, code, put, setup};
 use serde_json::{Value, json};
@@ -58,6 +59,39 @@ fn a_policy_that_fails_on_a_request_lets_nothing_pass_and_harms_nobody() {
         Ok(lines.filter(compiled).filter(|line| line["counts"]["failed"] == 1 && line["counts"]["calls"] == 1).count() == cases.len() - 3)
     })
     .unwrap();
+}
+
+/// A call has so much of the processor's time: what others take of it makes no policy fail.
+#[test]
+fn a_machine_with_much_to_do_makes_no_policy_fail() {
+    let s = setup(vec![("work", "misbehaves", misbehaving("work", "work", ""))], "");
+    let asked = |steps: u64| {
+        let began = Instant::now();
+        let answer = s.get(&format!("/api/v1/namespaces/work/configmaps/{steps}"), "");
+        (began.elapsed(), answer)
+    };
+    // A third of what it is allowed.
+    let mut steps = 1 << 20;
+    while (0..3).map(|_| asked(steps).0).min() < Some(Duration::from_millis(30)) {
+        steps += steps / 2;
+    }
+    let done = AtomicBool::new(false);
+    let answers: Vec<(Duration, String)> = std::thread::scope(|scope| {
+        for _ in 0..6 * std::thread::available_parallelism().map_or(2, usize::from) {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+        let answers = (0..5).map(|_| asked(steps)).collect();
+        done.store(true, Ordering::Relaxed);
+        answers
+    });
+    for (took, answer) in &answers {
+        assert_eq!(code(answer), 404, "{steps} steps, after {took:?}: {answer}");
+    }
+    assert!(answers.iter().any(|(took, _)| *took > Duration::from_millis(100)), "the machine was not busy: {answers:?}");
 }
 
 #[test]
