@@ -24,6 +24,11 @@ impl Document<'_> {
         }
     }
 
+    /// The host's handle: in WebAssembly there is always one.
+    pub(crate) fn of_host(&self) -> &Held {
+        self.held().expect("in WebAssembly the host holds every object")
+    }
+
     /// The first match of a path.
     pub fn get(&self, path: &str) -> Option<Value> {
         match self.held() {
@@ -60,6 +65,33 @@ impl Document<'_> {
         self.select(path).into_iter().filter_map(text).collect()
     }
 
+    /// Which of these values any match of a path is, the first of them.
+    pub fn is<V: Clone + Into<Value>>(&self, path: &str, any_of: &[V]) -> Option<usize> {
+        if any_of.is_empty() {
+            return None;
+        }
+        let values = any_of.iter().map(|value| value.clone().into());
+        match self.held() {
+            Ok(document) => {
+                let texts: Vec<String> = values.map(|value| value.to_string()).collect();
+                let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+                document.is(path, &texts).map(|at| at as usize)
+            }
+            Err(value) => {
+                let found = native(path, value);
+                values.into_iter().position(|one| found.iter().any(|(_, value)| same(value, &one)))
+            }
+        }
+    }
+
+    /// How many matches a path has.
+    pub fn matches(&self, path: &str) -> usize {
+        match self.held() {
+            Ok(document) => document.matches(path) as usize,
+            Err(value) => native(path, value).len(),
+        }
+    }
+
     /// Bytes of it, as it came.
     pub fn size(&self) -> u64 {
         match self.held() {
@@ -81,6 +113,20 @@ impl Document<'_> {
 fn native(path: &str, value: &Value) -> Vec<(String, Value)> {
     let path = serde_json_path::JsonPath::parse(path).unwrap_or_else(|error| panic!("{path} is no path: {error}"));
     path.query_located(value).into_iter().map(|found| (found.location().to_string(), found.node().clone())).collect()
+}
+
+/// Whether two values are the same: numbers as numbers, however they are written.
+pub(crate) fn same(one: &Value, other: &Value) -> bool {
+    match (one, other) {
+        (Value::Number(one), Value::Number(other)) => {
+            one == other || !(one.is_i64() && other.is_i64()) && one.as_f64().is_some_and(|one| other.as_f64() == Some(one))
+        }
+        (Value::Array(one), Value::Array(other)) => one.len() == other.len() && one.iter().zip(other).all(|(one, other)| same(one, other)),
+        (Value::Object(one), Value::Object(other)) => {
+            one.len() == other.len() && one.iter().all(|(key, one)| other.get(key).is_some_and(|other| same(one, other)))
+        }
+        _ => one == other,
+    }
 }
 
 #[cfg(target_arch = "wasm32")]

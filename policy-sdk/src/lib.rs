@@ -37,7 +37,7 @@
 //!         if request.is_in(&self.0.groups) {
 //!             return allow();
 //!         }
-//!         block(format!("{} may not delete", request.caller.username)).hint("ask the platform team")
+//!         block(format!("{} may not delete", request.caller.username())).hint("ask the platform team")
 //!     }
 //! }
 //!
@@ -56,11 +56,14 @@
 #[doc(hidden)]
 pub mod bindings {
     wit_bindgen::generate!({
-        path: "../wit",
+        path: "../wit/0.2",
         world: "policy-module",
+        ownership: Borrowing { duplicate_if_necessary: true },
         pub_export_macro: true,
         default_bindings_module: "postern_policy_sdk::bindings",
         additional_derives: [PartialEq],
+        // It holds handles, of which none is like another.
+        additional_derives_ignore: ["amount"],
     });
 }
 mod document;
@@ -75,13 +78,15 @@ mod shapes;
 mod verdict;
 
 pub use bindings::postern::policy::types::{
-    Approval, Caller, Capabilities, Channel, ChunkVerdict, Command, Comparison, Condition, Denial, Hooks, Manifest, Mask, Operation, Rule,
-    Selector, Surrounding, Target, Transform, Verdict,
+    Approval, Capabilities, Channel, ChunkVerdict, Command, Comparison, Condition, Denial, Hooks, Manifest, Mask, Rule, Selector, Surrounding,
+    Text, Transform, Verdict,
 };
 pub use document::Document;
 #[doc(hidden)]
 pub use output::write_line;
-pub use request::{Host, Request};
+#[doc(hidden)]
+pub use request::Host;
+pub use request::{Amount, Caller, Request};
 pub use review::Review;
 #[doc(hidden)]
 pub use schemars;

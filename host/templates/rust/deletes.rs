@@ -41,7 +41,7 @@ impl Policy for Deletes {
         if request.is_in(&self.0.groups) {
             return allow();
         }
-        block(format!("{} may not delete", request.caller.username)).hint(format!("ask one of {}", self.0.groups.join(", ")))
+        block(format!("{} may not delete", request.caller.username())).hint(format!("ask one of {}", self.0.groups.join(", ")))
     }
 }
 

@@ -41,13 +41,13 @@ impl Policy for Commands {
 
     fn on_request(&self, request: &Request) -> Verdict {
         // attach has no words: what it reaches runs already.
-        let command = request.command.as_ref().and_then(|command| command.argv.first());
-        if command.is_some_and(|command| self.0.commands.contains(command)) {
+        let command = request.command().and_then(|command| command.argv.into_iter().next());
+        if command.as_ref().is_some_and(|command| self.0.commands.contains(command)) {
             // And what it writes shows no value of the Secrets that the pod uses.
             return mask([pod_secrets()]);
         }
         let what = command.map_or("attaches to".into(), |command| format!("runs {command} in"));
-        let reason = format!("{} {what} {}", request.caller.username, request.object_name().unwrap_or_default());
+        let reason = format!("{} {what} {}", request.caller.username(), request.object_name().unwrap_or_default());
         require_approval(reason, self.0.approvers.clone()).into()
     }
 }

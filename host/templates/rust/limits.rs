@@ -38,10 +38,10 @@ impl Policy for Limits {
     }
 
     fn on_request(&self, request: &Request) -> Verdict {
-        if request.dry_run {
+        if request.dry_run() {
             return allow();
         }
-        let so_far = request.count(&request.caller.username, 1, 60);
+        let so_far = request.count(&request.caller.username(), 1, 60);
         if so_far <= self.0.per_minute {
             return allow();
         }

@@ -49,8 +49,8 @@ impl Policy for Teams {
     }
 
     fn on_request(&self, request: &Request) -> Verdict {
-        let verb = request.verb.as_str();
-        if request.is_in(&self.0.groups) || ["get", "list", "watch"].contains(&verb) {
+        let verb = request.verb();
+        if ["get", "list", "watch"].contains(&verb.as_str()) || request.is_in(&self.0.groups) {
             return allow();
         }
         if verb == "deletecollection" {
@@ -68,7 +68,7 @@ impl Policy for Teams {
         match request.body().and_then(|body| self.team_of(body)) {
             None => block(format!("what is created needs the label {label}")).hint(format!("put {label}: YOUR-TEAM into metadata.labels")),
             Some(team) if request.is_in(&[&team]) => allow(),
-            Some(team) => block(format!("{} is not of the team {team}", request.caller.username)),
+            Some(team) => block(format!("{} is not of the team {team}", request.caller.username())),
         }
     }
 

@@ -71,18 +71,19 @@ impl Policy for ApproveDeletes {
     }
 
     fn on_request(&self, request: &Request) -> Verdict {
-        if request.dry_run {
+        if request.dry_run() {
             return allow();
         }
-        let name = request.object_name().unwrap_or("(all)");
         let Settings { approvers, required, valid_seconds, resources, .. } = &self.0;
-        let (resource, is_unsafe) = (request.resource(), is_unsafe(request));
+        let (resource, verb) = (request.resource(), request.verb());
+        let is_unsafe = is_unsafe(request, &verb);
         let is_eviction = matches!(resource.as_str(), "pods/eviction" | "evictionrequests");
         let is_named = resources.iter().any(|named| is_of(named, &resource));
         if !is_unsafe && !is_eviction && !is_named {
             return allow();
         }
-        let what = if is_unsafe { "delete without reading" } else { &request.verb };
+        let what = if is_unsafe { "delete without reading" } else { &verb };
+        let name = request.object_name().unwrap_or_else(|| "(all)".into());
         require_approval(format!("{what} of {resource} {name} needs an approval"), approvers.clone())
             .required(*required)
             .valid_seconds(*valid_seconds)
@@ -99,11 +100,11 @@ fn is_of(named: &str, resource: &str) -> bool {
 }
 
 /// Whether a delete is to go on though the object cannot be read (KEP-3926): by its query, or by its body.
-fn is_unsafe(request: &Request) -> bool {
+fn is_unsafe(request: &Request, verb: &str) -> bool {
     const OPTION: &str = "ignoreStoreReadErrorWithClusterBreakingPotential";
-    let asked = |value: &str| !matches!(value, "" | "0" | "false" | "False" | "FALSE" | "f" | "F");
-    matches!(request.verb.as_str(), "delete" | "deletecollection")
-        && (request.query_values(OPTION).any(asked)
+    let asked = |value: &String| !matches!(value.as_str(), "" | "0" | "false" | "False" | "FALSE" | "f" | "F");
+    matches!(verb, "delete" | "deletecollection")
+        && (request.query_values(OPTION).iter().any(asked)
             || request
                 .body()
                 .and_then(|body| body.get(&format!("$.{OPTION}")))

@@ -91,26 +91,18 @@ impl ExfiltrationBudget {
     }
 
     /// Adds to what the caller has taken, and says what that is over.
-    fn add(&self, request: &Request, what: What, amount: u64) -> Option<Over> {
-        let Budget { approve, block } = self.budget(what);
-        // A key has 256 bytes at most.
-        let name: String = request.caller.username.chars().take(50).collect();
-        let key = format!("{} {name} {} {}", what.name(), request.caller.username.len(), short(&request.caller.issuer));
-        let taken = request.count(&key, amount, self.0.window_seconds);
-        let text = |limit| format!("{taken} {} in {} seconds are over the budget of {limit}", what.name(), self.0.window_seconds);
-        match (approve, block) {
-            (_, block @ 1..) if taken > block => Some(Over::Block(text(block))),
-            (approve @ 1.., _) if taken > approve && self.0.approvers.is_empty() => Some(Over::Block(text(approve))),
-            (approve @ 1.., _) if taken > approve => Some(Over::Approve(text(approve))),
-            _ => None,
+    fn add<'a>(&self, request: &Request, what: What, amount: impl Into<Amount<'a>>) -> Option<Over> {
+        let (budget, window) = (self.budget(what), self.0.window_seconds);
+        let mut limits: Vec<u64> = [budget.approve, budget.block].into_iter().filter(|limit| *limit > 0).collect();
+        limits.dedup();
+        if limits.is_empty() {
+            return None;
         }
+        let passed = request.spend(what.name(), amount, window, &limits).checked_sub(1)?;
+        let reason = format!("over the budget of {} {} in {window} seconds", limits[passed], what.name());
+        let is_last = limits[passed] == budget.block || self.0.approvers.is_empty();
+        Some(if is_last { Over::Block(reason) } else { Over::Approve(reason) })
     }
-}
-
-/// Enough of an issuer to tell it from others.
-fn short(issuer: &str) -> String {
-    let hash = issuer.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-    format!("{hash:x}")
 }
 
 impl Policy for ExfiltrationBudget {
@@ -155,7 +147,7 @@ impl Policy for ExfiltrationBudget {
         }
         let mut wanted = None;
         for what in What::ALL {
-            match self.add(request, what, 0) {
+            match self.add(request, what, Amount::Number(0)) {
                 Some(Over::Block(reason)) => return block(reason).hint("wait, or ask the owners of the gateway for a larger budget"),
                 Some(Over::Approve(reason)) => wanted = wanted.or(Some(reason)),
                 None => {}
@@ -171,14 +163,14 @@ impl Policy for ExfiltrationBudget {
         if !self.applies(request) {
             return allow();
         }
-        let values = match request.resource().as_str() {
-            "secrets" => object.select("$.data.*").len() as u64,
-            _ => 0,
+        let values = match request.is(Text::Kind, &["secrets"]) {
+            true => Amount::Matches(object, "$.data.*"),
+            false => Amount::Number(0),
         };
-        for (what, amount) in [(What::SecretValues, values), (What::Objects, 1), (What::Bytes, object.size())] {
+        for (what, amount) in [(What::SecretValues, values), (What::Objects, Amount::Number(1)), (What::Bytes, Amount::SizeOf(object))] {
             match self.add(request, what, amount) {
                 Some(Over::Block(reason)) => return terminate(reason).hint("ask for less at a time, or wait"),
-                Some(Over::Approve(reason)) if !request.approved => {
+                Some(Over::Approve(reason)) if !request.approved() => {
                     return terminate(reason).hint("run the same command again to ask for an approval");
                 }
                 _ => {}
@@ -194,7 +186,7 @@ impl Policy for ExfiltrationBudget {
         let end = |reason: String, hint: &str| ChunkVerdict::Terminate(Denial { reason, hint: Some(hint.into()) });
         match self.add(request, What::Bytes, data.len() as u64) {
             Some(Over::Block(reason)) => end(reason, "wait, or take less"),
-            Some(Over::Approve(reason)) if !request.approved => end(reason, "run the same command again to ask for an approval"),
+            Some(Over::Approve(reason)) if !request.approved() => end(reason, "run the same command again to ask for an approval"),
             _ => forward(),
         }
     }
@@ -224,7 +216,7 @@ mod tests {
         assert_eq!(list.ask_object(&policy, secret(6)), allow());
         assert_eq!(list.ask_object(&policy, secret(4)), allow());
         let cut = list.ask_object(&policy, secret(1));
-        assert!(matches!(cut, Verdict::Terminate(_)) && cut.reason().unwrap().contains("11 values of Secrets"), "{cut:?}");
+        assert!(matches!(cut, Verdict::Terminate(_)) && cut.reason().unwrap().contains("budget of 10 values of Secrets"), "{cut:?}");
         assert!(list.ask(&policy).is_block(), "and nothing more goes");
         assert_eq!(list.by("bob", &[]).ask(&policy), allow(), "others have budgets of their own");
     }

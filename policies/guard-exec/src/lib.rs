@@ -112,11 +112,10 @@ impl Policy for GuardExec {
     }
 
     fn on_request(&self, request: &Request) -> Verdict {
-        let Some(target) = &request.target else { return allow() };
-        if let Some(namespace) = target.namespace.as_ref().filter(|n| self.settings.deny_namespaces.contains(n)) {
-            return block(format!("nothing is run in the namespace {namespace}")).hint("ask the platform team");
+        if let Some(at) = request.which(Text::Namespace, &self.settings.deny_namespaces) {
+            return block(format!("nothing is run in the namespace {}", self.settings.deny_namespaces[at])).hint("ask the platform team");
         }
-        match target.subresource.as_deref() {
+        match request.get(Text::Subresource).as_deref() {
             Some("attach") if self.settings.deny_attach => return block("attach is not allowed").hint("use kubectl logs"),
             Some("portforward") if self.settings.deny_port_forward => {
                 return block("port-forward is not allowed").hint("expose a Service");
@@ -127,12 +126,12 @@ impl Policy for GuardExec {
             Some("exec") => {}
             _ => return allow(),
         }
-        let Some(argv) = request.command.as_ref().map(|c| &c.argv).filter(|argv| !argv.is_empty()) else {
+        let Some(argv) = request.command().map(|command| command.argv).filter(|argv| !argv.is_empty()) else {
             return block("an exec without a command").hint("write the command after --");
         };
         let program = name_of(&argv[0]);
         if self.settings.deny_shells
-            && let Some(shell) = shell_in(argv)
+            && let Some(shell) = shell_in(&argv)
         {
             return block(format!("the shell {shell} is not allowed")).hint("run the command itself: kubectl exec POD -- COMMAND");
         }

@@ -60,13 +60,12 @@ impl Policy for GuardSecretRefs {
 
     fn on_request(&self, request: &Request) -> Verdict {
         let Some(body) = request.body() else { return allow() };
-        let namespace = request.namespace().unwrap_or_default();
-        let entries: Vec<&Entry> = self
+                let entries: Vec<&Entry> = self
             .0
             .allow
             .iter()
             .filter(|entry| entry.groups.is_empty() || request.caller.is_in(&entry.groups))
-            .filter(|entry| entry.namespaces.is_empty() || entry.namespaces.iter().any(|pattern| glob(pattern, namespace)))
+            .filter(|entry| entry.namespaces.is_empty() || request.like(Text::Namespace, &entry.namespaces).is_some())
             .collect();
         let may = |name: &str| entries.iter().flat_map(|entry| &entry.secrets).any(|pattern| glob(pattern, name));
         match references(&body.json()).into_iter().find(|name| !may(name)) {

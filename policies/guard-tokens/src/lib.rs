@@ -48,9 +48,9 @@ impl Policy for GuardTokens {
     }
 
     fn on_request(&self, request: &Request) -> Verdict {
-        let may = request.caller.is_in(&self.0.groups);
         let hint = "ask to be put in a group of guard-tokens' groups";
-        match (request.resource().as_str(), request.body()) {
+        let resource = request.resource();
+        match (resource.as_str(), request.body()) {
             ("secrets", Some(body)) => match body.text("$.type") {
                 Some(kind) if kind == "kubernetes.io/service-account-token" => {
                     block("a ServiceAccount token in a Secret never ends").hint("kubectl create token makes one that does")
@@ -58,7 +58,9 @@ impl Policy for GuardTokens {
                 _ => allow(),
             },
             ("secrets", None) => allow(),
-            _ if !may => block(format!("{} of {} issues a credential", request.verb, request.resource())).hint(hint),
+            _ if !request.caller.is_in(&self.0.groups) => {
+                block(format!("{} of {resource} issues a credential", request.verb())).hint(hint)
+            }
             (_, Some(body)) => {
                 let longest = self.0.longest_seconds;
                 match body.get("$.spec.expirationSeconds").and_then(|seconds| seconds.as_u64()) {

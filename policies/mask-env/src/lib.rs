@@ -50,9 +50,10 @@ impl Policy for MaskEnv {
         if request.caller.is_in(&self.0.unmasked_groups) {
             return allow();
         }
-        let Some(target) = &request.target else { return allow() };
-        let pods = PODS.iter().filter(|(resource, _)| *resource == target.resource);
-        let masks: Vec<Mask> = pods
+        let masks: Vec<Mask> = request
+            .which(Text::Resource, &PODS.map(|(resource, _)| resource))
+            .map(|at| PODS[at])
+            .into_iter()
             .flat_map(|(_, spec)| {
                 let kinds = ["containers", "initContainers", "ephemeralContainers"];
                 // A token, so that whoever reads, compares and writes sees what changed.

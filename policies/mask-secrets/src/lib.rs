@@ -6,6 +6,8 @@
 use postern_policy_sdk::*;
 
 const HELM: &str = "helm.sh/release.v1";
+/// A release by its name, and the label by which releases are looked for.
+const RELEASES: [&str; 2] = ["sh.helm.release.v1.*", "*owner=helm*"];
 /// Where a container's output comes back.
 const STREAMS: [&str; 3] = ["pods/exec", "pods/attach", "pods/log"];
 /// What a container left when it ended: its last words, or the end of its log (`terminationMessagePolicy`); and, while it waits, the output of a hook that failed
@@ -84,8 +86,7 @@ impl Policy for MaskSecrets {
         if request.caller.is_in(unmasked_groups) {
             return allow();
         }
-        let Some(target) = &request.target else { return allow() };
-        let is_stream = STREAMS.contains(&request.resource().as_str());
+        let is_stream = request.is(Text::Kind, &STREAMS);
         let how = match how {
             Some(How::Redact) => Transform::Redact,
             Some(How::Tokenize) => Transform::Tokenize,
@@ -102,18 +103,17 @@ impl Policy for MaskSecrets {
         if is_stream {
             return if *hides_pod_secrets { mask([pod_secrets().how(how)]) } else { allow() };
         }
-        let of_fields = fields.iter().filter(|f| f.resource == target.resource).flat_map(|f| &f.paths);
+        let of_fields = fields.iter().filter(|f| request.is(Text::Resource, &[&f.resource])).flat_map(|f| &f.paths);
         let mut masks: Vec<Mask> = of_fields.map(|path| field(path).how(how)).collect();
         if *hides_pod_secrets {
-            masks.extend(of_what_was_written(target).into_iter().map(|mask| mask.how(how)));
+            masks.extend(of_what_was_written(request).into_iter().map(|mask| mask.how(how)));
         }
-        if target.resource != "secrets" || !target.api_group.is_empty() {
+        if !request.is(Text::Resource, &["secrets"]) || !request.is(Text::ApiGroup, &[""]) {
             return masks.into();
         }
         let helm = request.caller.is_in(helm_groups);
-        let is_release = |text: &str| text.starts_with("sh.helm.release.v1.") || text.contains("owner=helm");
-        let asks_for_release = request.object_name().is_some_and(is_release)
-            || ["labelSelector", "fieldSelector"].iter().any(|key| request.query_values(key).any(is_release));
+        let asks_for_release = request.like(Text::Name, &RELEASES).is_some()
+            || ["labelSelector", "fieldSelector"].iter().any(|key| request.query_like(key, &RELEASES).is_some());
         if asks_for_release && !helm {
             return block("Helm releases hold every value of a chart and are given whole or not at all")
                 .hint("ask to be put in a group of mask-secrets' helmGroups");
@@ -127,10 +127,10 @@ impl Policy for MaskSecrets {
 }
 
 /// What hides what a container wrote, where it is kept in an object.
-fn of_what_was_written(target: &Target) -> Vec<Mask> {
-    match (target.api_group.as_str(), target.resource.as_str()) {
-        ("", "pods") => vec![field(LAST_WORDS)],
-        ("" | "events.k8s.io", "events") => {
+fn of_what_was_written(request: &Request) -> Vec<Mask> {
+    match request.which(Text::Resource, &["pods", "events"]) {
+        Some(0) if request.is(Text::ApiGroup, &[""]) => vec![field(LAST_WORDS)],
+        Some(1) if request.is(Text::ApiGroup, &["", "events.k8s.io"]) => {
             SAID.into_iter().flat_map(|said| QUOTING.map(|reason| field(said).when("$.reason", reason))).collect()
         }
         _ => Vec::new(),

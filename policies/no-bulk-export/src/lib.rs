@@ -46,16 +46,17 @@ impl Policy for NoBulkExport {
     }
 
     fn on_request(&self, request: &Request) -> Verdict {
-        let resource = request.resource();
         if request.caller.is_in(&self.0.exempt_groups) {
             return allow();
         }
-        if request.namespace().is_none() && request.verb != "get" {
-            return block(format!("{} of {resource} over all namespaces is not allowed", request.verb))
+        if !request.has(Text::Namespace) && !request.is(Text::Verb, &["get"]) {
+            let resource = request.resource();
+            return block(format!("{} of {resource} over all namespaces is not allowed", request.verb()))
                 .hint(format!("name one namespace: kubectl get {resource} -n NAMESPACE"));
         }
-        match request.object_name().and_then(|name| self.0.names.iter().find(|pattern| glob(pattern, name))) {
-            Some(pattern) => block(format!("{resource} named {pattern} are not given out")).hint("ask the owners of the namespace"),
+        match request.like(Text::Name, &self.0.names) {
+            Some(at) => block(format!("{} named {} are not given out", request.resource(), self.0.names[at]))
+                .hint("ask the owners of the namespace"),
             None => allow(),
         }
     }

@@ -28,8 +28,8 @@ impl Policy for NoLatestTag {
     }
 
     fn on_request(&self, request: &Request) -> Verdict {
-        let excepted = request.namespace().is_some_and(|namespace| self.0.except_namespaces.iter().any(|n| n == namespace));
-        let Some(body) = request.body().filter(|_| !excepted) else { return allow() };
+        let is_excepted = request.is(Text::Namespace, &self.0.except_namespaces);
+        let Some(body) = request.body().filter(|_| !is_excepted) else { return allow() };
         let Images { named, moved } = images(&body.json());
         if let Some(place) = moved.first() {
             return block(format!("the patch moves something to {place}, and which image that is cannot be told"))

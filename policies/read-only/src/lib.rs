@@ -40,14 +40,14 @@ impl Policy for ReadOnly {
     fn on_request(&self, request: &Request) -> Verdict {
         let Settings { groups, except_groups } = &self.0;
         let is_for = (groups.is_empty() || request.caller.is_in(groups)) && !request.caller.is_in(except_groups);
-        let asks = request.target.as_ref().is_some_and(|t| {
-            matches!(&*t.api_group, "authorization.k8s.io" | "authentication.k8s.io") && QUESTIONS.contains(&&*t.resource)
-        });
-        if !is_for || request.dry_run || asks {
+        let asks = || {
+            request.is(Text::Resource, &QUESTIONS) && request.is(Text::ApiGroup, &["authorization.k8s.io", "authentication.k8s.io"])
+        };
+        if !is_for || request.dry_run() || asks() {
             return allow();
         }
-        let what = if request.resource().is_empty() { request.path.clone() } else { request.resource() };
-        block(format!("you may look and change nothing, and {} of {what} changes something", request.verb))
+        let what = request.get(Text::Kind).unwrap_or_else(|| request.path());
+        block(format!("you may look and change nothing, and {} of {what} changes something", request.verb()))
             .hint("try it with --dry-run=server, or ask somebody who may")
     }
 }

@@ -176,8 +176,8 @@ impl Policy for Misbehaves {
                 }
                 Verdict::Allow
             }
-            Does::Budget if request.verb == "create" => {
-                let count = request.count(&request.caller.username, 1, 3600);
+            Does::Budget if request.is(Text::Verb, &["create"]) => {
+                let count = request.count(&request.caller.username(), 1, 3600);
                 if count > 3 { block(format!("{count} creates in an hour are over the budget")) } else { allow() }
             }
             Does::LookAround => {
@@ -216,7 +216,7 @@ impl Policy for Misbehaves {
             Does::ManyConditions => Verdict::Mask(vec![(0..10_000).fold(field("$.data"), |mask, _| mask.when("$.kind", "ConfigMap"))]),
             Does::LongPattern => text(&format!("*{}", "\u{1}".repeat(64 << 10))),
             Does::CatastrophicPattern => text("(x+x+)+y"),
-            Does::BehaveInCheck if request.id != "check" => panic!("in earnest"),
+            Does::BehaveInCheck if request.id() != "check" => panic!("in earnest"),
             Does::ReadBody => match request.body().map(|body| body.get("$.data.ok")) {
                 Some(Some(ok)) if ok == "yes" => Verdict::Allow,
                 Some(_) => block("the body does not say ok").hint("say it"),

@@ -47,6 +47,8 @@ enum Template {
 type File = (&'static str, &'static str);
 
 const WIT: File = ("wit/policy.wit", include_str!("../../../../wit/policy.wit"));
+/// What the library for Rust is built for.
+const WIT_0_2: File = ("wit/0.2/policy.wit", include_str!("../../../../wit/0.2/policy.wit"));
 
 const RUST: [File; 12] = [
     ("Cargo.toml", include_str!("../../../templates/rust/Cargo.toml.txt")),
@@ -190,7 +192,7 @@ impl New {
         let page = format!("{}{}", each_template!(self.template, "about/", ".md"), page).replace("policy-source", source);
         let workflow = include_str!("../../../templates/about/policy.yml").replace("policy-setup", begins.setup);
         let made: [(&str, &str); 6] = [
-            WIT,
+            if matches!(self.lang, Language::Rust) { WIT_0_2 } else { WIT },
             ("cases.yaml", each_template!(self.template, "about/", ".cases.yaml")),
             ("cases.schema.json", &CaseFile::schema()),
             (&format!("{}.yaml", self.name), each_template!(self.template, "about/", ".yaml")),
