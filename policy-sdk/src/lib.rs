@@ -78,8 +78,8 @@ mod shapes;
 mod verdict;
 
 pub use bindings::postern::policy::types::{
-    Approval, Capabilities, Channel, ChunkVerdict, Command, Comparison, Condition, Denial, Hooks, Manifest, Mask, Rule, Selector, Surrounding,
-    Text, Transform, Verdict,
+    Approval, Capabilities, Channel, ChunkVerdict, Command, Comparison, Condition, Denial, Hooks, Manifest, Mask, Rule, Selector,
+    Surrounding, Text, Transform, Verdict,
 };
 pub use document::Document;
 #[doc(hidden)]

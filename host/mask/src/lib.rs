@@ -22,7 +22,7 @@ mod token;
 pub use json::{Unreadable, member};
 pub use literals::Literals;
 pub use placeholder::{MARKER, Transform};
-pub use plan::{Condition, Mask, MaskCounts, Plan, Selector};
+pub use plan::{Condition, InvalidMask, Mask, MaskCounts, Plan, Selector};
 pub use plan_cache::PlanCache;
 pub use restore::{Stored, Unrestorable};
 pub use rows::RowObject;

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::hash::RandomState;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,7 @@ const WINDOW: Duration = Duration::from_secs(10);
 
 /// Compiles the masks that policies answer with, and keeps the plans, in bounded memory and time for each policy.
 pub struct PlanCache {
+    number: u64,
     key: TokenKey,
     none: Arc<Plan>,
     policies: Mutex<HashMap<String, Arc<OfPolicy>>>,
@@ -139,12 +141,19 @@ impl PlanCache {
     /// Begins with none. `key` is what tokens are made with.
     pub fn new(key: TokenKey) -> Self {
         let none = Arc::new(Plan::none(&key));
-        Self { key, none, policies: Mutex::default(), combined: plans() }
+        static MADE: AtomicU64 = AtomicU64::new(0);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        Self { number, key, none, policies: Mutex::default(), combined: plans() }
     }
 
     /// The plan that hides nothing.
     pub fn none(&self) -> Arc<Plan> {
         Arc::clone(&self.none)
+    }
+
+    /// Which of all that were made it is: no other has this number.
+    pub fn number(&self) -> u64 {
+        self.number
     }
 
     /// The plan of the masks that a policy answered with: kept, or compiled now. An error is an invalid answer of it, or says that it has used up the time that its

@@ -14,22 +14,28 @@ pub(super) struct Bound {
     tables: usize,
     /// Bytes of all memories. They never shrink.
     pub(super) memory: usize,
+    /// Whether it was refused more.
+    pub(super) was_refused: bool,
 }
 
 impl Bound {
     /// So much memory.
     pub(super) fn new(most: usize) -> Self {
-        Self { most, tables: 0, memory: 0 }
+        Self { most, tables: 0, memory: 0, was_refused: false }
     }
 }
 
 impl ResourceLimiter for Bound {
     fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> Result<bool> {
-        Ok(grow(&mut self.memory, current, desired, self.most))
+        let grows = grow(&mut self.memory, current, desired, self.most);
+        self.was_refused |= !grows;
+        Ok(grows)
     }
 
     fn table_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> Result<bool> {
-        Ok(grow(&mut self.tables, current, desired, MOST_TABLE_ELEMENTS))
+        let grows = grow(&mut self.tables, current, desired, MOST_TABLE_ELEMENTS);
+        self.was_refused |= !grows;
+        Ok(grows)
     }
 
     fn instances(&self) -> usize {

@@ -12,6 +12,7 @@ use crate::counters::Counters;
 use crate::deadline::TICK;
 use crate::functions::Functions;
 use crate::ready::{self, InstancePermit, Job, Jobs};
+use crate::remember::Budget;
 use postern_ground::clock;
 use postern_ground::slots::{Full, Slot, Slots};
 
@@ -40,6 +41,8 @@ pub struct Runtime {
     pub(super) functions: Arc<Functions>,
     /// What policies have counted.
     pub counters: Counters,
+    /// How much may be remembered of what they say.
+    pub(super) budget: Arc<Budget>,
     clock: Clock,
     jobs: OnceLock<Jobs>,
     /// Who is told what policies write, where they are tried by their author.
@@ -120,6 +123,7 @@ impl Runtime {
             configure_engine: Engine::new(&base(details, &functions)?)?,
             functions,
             counters,
+            budget: Arc::default(),
             clock: Clock::default(),
             jobs: OnceLock::new(),
             author: OnceLock::new(),

@@ -14,6 +14,7 @@ use crate::counters::CounterOwner;
 use crate::deadline;
 use crate::document::{Body, Document, Seen};
 use crate::grants::Capability;
+use crate::remember::{Decision, NotDeterministic, Run};
 use crate::sight::Sight;
 use crate::state::{HostState, Surroundings};
 use crate::stream_instance::StreamInstance;
@@ -44,7 +45,7 @@ pub struct Call<'a> {
 #[derive(Debug)]
 pub struct HookAnswer {
     /// The verdict, or why there is none.
-    pub verdict: Result<Verdict, String>,
+    pub verdict: Result<Arc<Verdict>, String>,
     /// The masks of its verdict, compiled; none of another verdict.
     pub plan: Option<Arc<Plan>>,
     /// Facts for the audit event.
@@ -88,9 +89,56 @@ pub(super) fn limit_host_calls(store: &mut Store<HostState>) {
 impl Policy {
     /// Calls on-request in a fresh instance.
     pub fn call_on_request(&self, runtime: &Arc<Runtime>, call: &Call<'_>) -> HookAnswer {
-        let (answer, left) = self.call(runtime, call, Hook::OnRequest, |instance, store| self.on_request_in(instance, store, call));
+        if let Some(answer) = self.recall(call) {
+            return answer;
+        }
+        let hook = |instance: &Instance, store: &mut Store<HostState>| {
+            store.data_mut().run = self.remembered.is_on().then(Run::default);
+            self.on_request_in(instance, store, call)
+        };
+        let (answer, mut left) = self.call(runtime, call, Hook::OnRequest, hook);
+        if let Some((store, _)) = &mut left {
+            self.learn(call, store, &answer);
+        }
         self.done(runtime, left);
         answer
+    }
+
+    /// What it is known to say, where its module need not be asked.
+    fn recall(&self, call: &Call<'_>) -> Option<HookAnswer> {
+        if !self.remembered.is_on() {
+            return None;
+        }
+        let began = Instant::now();
+        let decision = self.remembered.recall(call.subject, call.body.is_some())?;
+        let (verdict, plan, exhausted) = match decision.plan(&self.name, call.plans) {
+            Ok(plan) => (Ok(Arc::clone(&decision.verdict)), plan, false),
+            // Another cluster's, or compiled so long ago that it is kept no more.
+            Err(error) => (Err(in_a_line(error.to_string())), None, error.is_exhausted()),
+        };
+        let took = began.elapsed();
+        if !call.surroundings.only_asks {
+            self.stats.add_remembered(Hook::OnRequest, HookOutcome::of(&verdict), took);
+        }
+        Some(HookAnswer { verdict, plan, annotations: decision.annotations.clone(), memory: 0, exhausted, began, took })
+    }
+
+    /// Takes in what a run came to, where nothing speaks against its being known by what it asked: it came to its end in half its time, and had all the memory
+    /// that it asked for.
+    fn learn(&self, call: &Call<'_>, store: &mut Store<HostState>, answer: &HookAnswer) {
+        let state = store.data_mut();
+        let (Some(run), Ok(verdict)) = (state.run.take(), &answer.verdict) else { return };
+        let is_hurried = answer.took > Duration::from_millis(self.limits.deadline) / 2;
+        if is_hurried || state.limiter.was_refused {
+            return;
+        }
+        let decision = Decision::new(Arc::clone(verdict), answer.annotations.clone());
+        if let Err(NotDeterministic) = self.remembered.learn(call.subject, call.body.is_some(), run, decision) {
+            tracing::warn!(
+                policy = %self.name,
+                "the policy said two things of the same answers: it is not deterministic, and is asked about each operation from now on"
+            );
+        }
     }
 
     /// Calls on-request, and the instance goes on to look at the stream that follows. Of a policy without on-request the verdict is allow.
@@ -176,7 +224,7 @@ impl Policy {
                     if error.is_exhausted() { error.to_string() } else { format!("it returned a mask that is none: {error}") }
                 })?);
             }
-            Ok(verdict)
+            Ok(Arc::new(verdict))
         });
         if !surroundings.only_asks {
             self.stats.add(which, HookOutcome::of(&verdict), took);

@@ -21,6 +21,7 @@ mod locked;
 pub mod module;
 mod observed;
 mod ready;
+mod remember;
 pub mod rules;
 mod sight;
 mod state;
@@ -41,6 +42,7 @@ use loader::redacted;
 pub use loader::{Loader, PolicyFile};
 pub use locked::Locked;
 pub use observed::ObservedOutcomes;
+pub use remember::{Remember, Remembering};
 pub use rules::Addressed;
 pub use sight::holds_credentials;
 pub use state::Surroundings;
@@ -48,7 +50,7 @@ pub use stats::{Counts, HookOutcome, Stats};
 pub use stream_instance::StreamInstance;
 
 use contract::Manifest;
-use contract::version::Prepared;
+use contract::version::{Prepared, Version};
 use grants::Capability;
 use postern_ground::clock;
 use postern_ground::quantity::ByteSize;
@@ -87,6 +89,7 @@ pub struct Policy {
     /// What it has done since it was loaded.
     pub stats: Stats,
     complaints: complaints::Complaints,
+    remembered: remember::Remembered,
     /// What its file sets: that is not said in the log.
     settings: Option<serde_json::Value>,
 }
@@ -132,6 +135,22 @@ impl Policy {
     /// Whether it may read the bodies of requests.
     pub fn reads_bodies(&self) -> bool {
         self.has(Hook::OnRequest) && self.granted.contains(&Capability::Bodies)
+    }
+
+    /// Whether its verdicts are remembered.
+    pub fn remembering(&self) -> Remembering {
+        match self.remembered.how() {
+            _ if self.component.version() == Version::V0_1 => Remembering::Contract,
+            _ if self.remembered.is_spoilt() => Remembering::NotDeterministic,
+            Remember::On => Remembering::On,
+            Remember::PerCaller => Remembering::PerCaller,
+            Remember::Off => Remembering::Off,
+        }
+    }
+
+    /// How many ways to a verdict of it are known.
+    pub fn known_paths(&self) -> usize {
+        self.remembered.paths()
     }
 
     /// Whether it has a hook, and is called by it.

@@ -10,9 +10,10 @@ use serde::Deserialize;
 
 use crate::LONGEST_DEADLINE;
 use crate::contract::in_a_line;
-use crate::contract::version::Prepared;
+use crate::contract::version::{Prepared, Version};
 use crate::grants::{Capability, granted};
 use crate::ready::Ready;
+use crate::remember::{Remember, Remembered};
 use crate::rules::Rule;
 use crate::{Cache, CallLimits, Mode, OnFailure, Policy, Runtime, Stats, instance, module, wasi};
 use postern_ground::digest::{self, of_blob};
@@ -33,6 +34,8 @@ pub struct Loader {
     pub cache: Cache,
     /// Milliseconds a call may take, and the memory it may use, unless a policy's file says less.
     pub limits: CallLimits,
+    /// Whether verdicts are remembered, unless a policy's file says otherwise.
+    pub remember: Remember,
 }
 
 /// `NAME.yaml` beside `NAME.wasm`.
@@ -53,6 +56,8 @@ pub struct PolicyFile {
     pub limits: Limits,
     /// What it may see and do.
     pub grants: Option<Vec<Capability>>,
+    /// Whether its verdicts are remembered.
+    pub remember: Option<Remember>,
     /// Where its module is, when it does not lie beside: `oci://registry/repository@sha256:...`.
     pub source: Option<String>,
 }
@@ -120,6 +125,9 @@ impl Loader {
         let manifest = instance::describe(&self.runtime, &prepared, limits)?;
         let granted = granted(&manifest, file.grants.as_deref())?;
         let ready = Ready::new(&self.runtime, prepared.linked().clone(), limits)?;
+        // What a module of 0.1 read of an operation cannot be known; and who tries a policy wants to see it run.
+        let is_known_by_its_questions = prepared.version() != Version::V0_1 && self.runtime.author.get().is_none();
+        let remember = if is_known_by_its_questions { file.remember.unwrap_or(self.remember) } else { Remember::Off };
         Ok(Policy {
             name: name.to_owned(),
             manifest,
@@ -137,6 +145,7 @@ impl Loader {
             ready: Arc::new(ready),
             stats: Stats::default(),
             complaints: Default::default(),
+            remembered: Remembered::new(remember, Arc::clone(&self.runtime.budget)),
             settings: file.settings.clone(),
         })
     }

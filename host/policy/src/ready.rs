@@ -186,6 +186,7 @@ pub(super) fn begin(runtime: impl Fn() -> Option<Arc<Runtime>> + Send + 'static)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::remember::Remember;
     use crate::{Cache, Counters, Loader, PolicyFile, grants::Capability};
     use postern_ground::quantity::ByteSize;
 
@@ -195,7 +196,7 @@ mod tests {
         std::fs::create_dir_all(&data).unwrap();
         let limits = CallLimits { deadline: 1000, memory: ByteSize(64 << 20) };
         let runtime = Runtime::start(limits.memory.0, Counters::default()).unwrap();
-        let loader = Loader { runtime: Arc::clone(&runtime), cache: Cache::open(&data).unwrap(), limits };
+        let loader = Loader { runtime: Arc::clone(&runtime), cache: Cache::open(&data).unwrap(), limits, remember: Remember::Off };
         let module = include_bytes!("../../../tests/contract/0.1.0/exercise.wasm");
         let file = PolicyFile { grants: Some(Capability::ALL.to_vec()), ..PolicyFile::default() };
         let policy = loader.load("p", module, file).unwrap();

@@ -8,11 +8,13 @@ use wasmtime::component::{Resource, ResourceTable};
 
 use crate::Runtime;
 use crate::bound::Bound;
+use crate::contract::asked::{Answered, Question};
 use crate::contract::{PolicyOperation, Surrounding};
 use crate::counters::CounterOwner;
 use crate::deadline::Deadline;
 use crate::document::{Document, Seen};
 use crate::fault;
+use crate::remember::Run;
 use crate::sight::Sight;
 use crate::wasi::{self, Output};
 use postern_ground::clock;
@@ -59,6 +61,8 @@ pub struct HostState {
     pub(super) wasi_calls: BTreeSet<String>,
     /// What it wrote to standard output and error.
     pub(super) output: Output,
+    /// What it asks, where that may come to be remembered.
+    pub(super) run: Option<Run>,
 }
 
 impl HostState {
@@ -77,6 +81,7 @@ impl HostState {
             counts: None,
             wasi_calls: BTreeSet::new(),
             output: Output::default(),
+            run: None,
         }
     }
 
@@ -107,6 +112,28 @@ impl HostState {
     /// The object of a handle.
     pub(super) fn document(&self, handle: &Resource<Document>) -> wasmtime::Result<&Document> {
         Ok(self.table.get(handle)?)
+    }
+
+    /// Asks the operation of a handle.
+    pub(super) fn ask<T>(
+        &mut self,
+        handle: &Resource<PolicyOperation>,
+        question: Question,
+        take: impl FnOnce(Answered<'_>) -> wasmtime::Result<T>,
+    ) -> wasmtime::Result<T> {
+        let operation = self.operation(handle)?.clone();
+        let answered = question.answer(&operation).map_err(wasmtime::Error::msg)?;
+        if let Some(run) = &mut self.run {
+            run.note(question, &answered);
+        }
+        take(answered)
+    }
+
+    /// The run asks what is another thing each time, or does something: it is not remembered.
+    pub(super) fn leave(&mut self, what: &'static str) {
+        if let Some(run) = &mut self.run {
+            run.leave(what);
+        }
     }
 
     /// The operation of a handle.

@@ -1,5 +1,6 @@
 //! What a policy has done since it was loaded: how often it was asked, what it said, and how long that took.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ pub struct Stats {
     verdicts: [[AtomicU64; HookOutcome::ALL.len()]; Hook::ALL.len()],
     nanoseconds: [AtomicU64; Hook::ALL.len()],
     durations: [AtomicU64; CLASSES],
+    remembered: AtomicU64,
 }
 
 /// What a call of a hook came to.
@@ -41,8 +43,8 @@ impl HookOutcome {
     pub const ALL: [Self; 6] = [Self::Allow, Self::Mask, Self::Block, Self::RequireApproval, Self::Terminate, Self::Failed];
 
     /// What a verdict on an operation or an object comes to; an error is why there is none.
-    pub fn of(verdict: &Result<Verdict, String>) -> Self {
-        match verdict {
+    pub fn of(verdict: &Result<Arc<Verdict>, String>) -> Self {
+        match verdict.as_deref() {
             Ok(Verdict::Allow) => Self::Allow,
             Ok(Verdict::Mask(_)) => Self::Mask,
             Ok(Verdict::Block(_)) => Self::Block,
@@ -93,6 +95,8 @@ pub struct Counts {
     pub terminate: u64,
     /// Not answered.
     pub failed: u64,
+    /// Answered from memory, of all of these.
+    pub remembered: u64,
     /// Nanoseconds that half of the calls took at most.
     pub p50: u64,
     /// Nanoseconds that 99 of 100 calls took at most.
@@ -101,7 +105,12 @@ pub struct Counts {
 
 impl Default for Stats {
     fn default() -> Self {
-        Self { verdicts: Default::default(), nanoseconds: Default::default(), durations: [const { AtomicU64::new(0) }; CLASSES] }
+        Self {
+            verdicts: Default::default(),
+            nanoseconds: Default::default(),
+            durations: [const { AtomicU64::new(0) }; CLASSES],
+            remembered: AtomicU64::new(0),
+        }
     }
 }
 
@@ -110,6 +119,17 @@ impl Stats {
         self.verdicts[hook as usize][outcome as usize].fetch_add(1, Ordering::Relaxed);
         self.nanoseconds[hook as usize].fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
         self.durations[class_of(took)].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a call that was answered from memory.
+    pub(super) fn add_remembered(&self, hook: Hook, outcome: HookOutcome, took: Duration) {
+        self.remembered.fetch_add(1, Ordering::Relaxed);
+        self.add(hook, outcome, took);
+    }
+
+    /// How many calls were answered from memory.
+    pub fn remembered(&self) -> u64 {
+        self.remembered.load(Ordering::Relaxed)
     }
 
     /// How many calls of a hook came to this.
@@ -137,7 +157,18 @@ impl Stats {
             });
             class.map_or(0, upper_end)
         };
-        Counts { calls, allow, mask, block, require_approval, terminate, failed, p50: quantile(50), p99: quantile(99) }
+        Counts {
+            calls,
+            allow,
+            mask,
+            block,
+            require_approval,
+            terminate,
+            failed,
+            remembered: self.remembered(),
+            p50: quantile(50),
+            p99: quantile(99),
+        }
     }
 }
 

@@ -15,6 +15,8 @@ use anyhow::{Context, bail};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::policy::Remember;
+
 pub use audit::{Audit, Rotation, Witness};
 pub use authentication::{
     Authentication, ClaimMappings, ClaimValidationRule, ExtraMapping, Issuer, JwtAuthenticator, PrefixedClaimOrExpression,
@@ -130,6 +132,8 @@ pub struct Policies {
     pub deadline_milliseconds: u64,
     /// Memory one instance of a policy may use, unless its own file says otherwise.
     pub memory: ByteSize,
+    /// Whether verdicts are remembered, unless a policy's own file says otherwise.
+    pub remember: Remember,
     /// Keys whose signatures are trusted. Where there is one, every policy must be signed by one of them.
     pub trusted: Vec<TrustedKey>,
     /// How OCI registries are reached, for policies whose file names a `source` in one. Credentials are those of the docker configuration
@@ -168,6 +172,7 @@ impl Default for Policies {
             unmatched: Unmatched::Allow,
             deadline_milliseconds: 100,
             memory: ByteSize(64 << 20),
+            remember: Remember::On,
             trusted: Vec::new(),
             registries: Registries::default(),
         }

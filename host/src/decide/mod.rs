@@ -130,7 +130,7 @@ impl Decider<'_> {
             };
             gathered.record(policy, HookOutcome::of(&verdict), said, answer.annotations, asked);
             match policy.in_force(verdict, answer.exhausted) {
-                Ok(verdict) => gathered.take(policy, verdict.unwrap_or(Verdict::Allow), answer.plan),
+                Ok(verdict) => gathered.take(policy, verdict.as_deref().unwrap_or(&Verdict::Allow), answer.plan),
                 Err(why) => {
                     let why = format!("the policy {} failed, so nothing passed: {why}", policy.name);
                     return Ruling::refuse(Refusal::internal(why), gathered.terms);
@@ -199,7 +199,7 @@ impl Gathered {
         });
     }
 
-    fn take(&mut self, policy: &Policy, verdict: Verdict, plan: Option<Arc<Plan>>) {
+    fn take(&mut self, policy: &Policy, verdict: &Verdict, plan: Option<Arc<Plan>>) {
         match verdict {
             Verdict::Allow => {}
             Verdict::Mask(_) => {
@@ -211,13 +211,13 @@ impl Gathered {
             }
             Verdict::RequireApproval(approval) => self.requirements.push(Requirement {
                 policy: policy.name.clone(),
-                reason: approval.reason,
-                approvers: approval.approvers,
+                reason: approval.reason.clone(),
+                approvers: approval.approvers.clone(),
                 required: approval.required,
                 valid_seconds: approval.valid_seconds,
             }),
             Verdict::Block(denial) | Verdict::Terminate(denial) => {
-                self.refusal = Some(Refusal::forbidden(blocked_by(&policy.name, &denial)));
+                self.refusal = Some(Refusal::forbidden(blocked_by(&policy.name, denial)));
             }
         }
     }

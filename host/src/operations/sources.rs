@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::gateway::Gateway;
 use crate::metrics::{Kind, Sample, Source};
-use crate::policy::{Hook, HookOutcome};
+use crate::policy::{Hook, HookOutcome, Remembering};
 use crate::telemetry::Fate;
 
 /// All sources of a gateway.
@@ -70,6 +70,7 @@ impl Source for Policies {
             return Vec::new();
         }
         let (mut calls, mut seconds, mut states) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut remembered, mut paths, mut spoilt) = (Vec::new(), Vec::new(), Vec::new());
         for (cluster, directory) in &directories {
             // Policies of one cluster alone are told apart from those that all share.
             let with = |labels: Vec<(&'static str, String)>| -> Vec<_> {
@@ -91,6 +92,15 @@ impl Source for Policies {
                         seconds.push((of(hook), policy.stats.took(hook).as_secs_f64()));
                     }
                 }
+                let of_policy = with(vec![("policy", policy.name.clone())]);
+                match policy.remembering() {
+                    Remembering::On | Remembering::PerCaller => {
+                        remembered.push((of_policy.clone(), policy.stats.remembered() as f64));
+                        paths.push((of_policy, policy.known_paths() as f64));
+                    }
+                    Remembering::NotDeterministic => spoilt.push((of_policy, 1.0)),
+                    Remembering::Off | Remembering::Contract => {}
+                }
             }
             let counts =
                 [("in-force", set.policies.len()), ("broken", set.broken.len()), ("missing", set.missing.len()), ("gone", set.gone.len())];
@@ -106,6 +116,24 @@ impl Source for Policies {
                 values: calls,
             },
             Sample { name: "postern_policy_call_seconds", help: "Seconds that calls of policies took", kind, values: seconds },
+            Sample {
+                name: "postern_policy_remembered_calls",
+                help: "Calls of policies that were answered from memory, of all calls",
+                kind,
+                values: remembered,
+            },
+            Sample {
+                name: "postern_policy_known_paths",
+                help: "Ways to a verdict of a policy that are known",
+                kind: Kind::Gauge,
+                values: paths,
+            },
+            Sample {
+                name: "postern_policy_not_deterministic",
+                help: "Policies that said two things of the same answers: nothing of them is remembered",
+                kind: Kind::Gauge,
+                values: spoilt,
+            },
             Sample { name: "postern_policies", help: "Policies, by whether they are in force", kind: Kind::Gauge, values: states },
             Sample::of("postern_policy_reloads", "How often the policy directory was read anew", kind, reloads as f64),
         ]

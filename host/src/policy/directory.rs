@@ -134,7 +134,7 @@ impl Directory {
         is_strict: bool,
     ) -> anyhow::Result<Arc<Self>> {
         let limits = CallLimits { deadline: config.deadline_milliseconds, memory: config.memory };
-        let loader = Loader { runtime, cache, limits };
+        let loader = Loader { runtime, cache, limits, remember: config.remember };
         let origin = Origin::new(config, data_directory)?;
         let this = Arc::new(Self {
             loader,

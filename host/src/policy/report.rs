@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::grants::Capability;
-use super::{Counts, Locked, Mode, OnFailure, PolicySet};
+use super::{Counts, Locked, Mode, OnFailure, PolicySet, Remembering};
 use crate::clock::timestamp;
 use crate::files;
 use crate::share::lock;
@@ -48,6 +48,9 @@ pub struct Line {
     /// What it has done since it was loaded.
     #[serde(default)]
     pub counts: Counts,
+    /// Whether its verdicts are remembered, and why not.
+    #[serde(default)]
+    pub remember: Remembering,
     /// Whose signature its module carries; none where none was asked for.
     #[serde(default)]
     pub signer: Option<String>,
@@ -104,6 +107,7 @@ impl Line {
             on_failure: OnFailure::default(),
             granted: Vec::new(),
             counts: Counts::default(),
+            remember: Remembering::default(),
             signer: None,
             summary: String::new(),
             error: Some(error),
@@ -129,6 +133,7 @@ impl PolicyReport {
                 on_failure: policy.on_failure,
                 granted: policy.granted.clone(),
                 counts: policy.stats.counts(),
+                remember: policy.remembering(),
                 signer: policy.signer.clone(),
                 summary: policy.manifest.summary.clone(),
                 error: error(&policy.name),

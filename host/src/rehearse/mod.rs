@@ -89,7 +89,7 @@ impl Stage {
         let limits = CallLimits { deadline: policies.deadline_milliseconds, memory: policies.memory };
         let cache = cache()?;
         cache.prune(&[]);
-        let loader = Loader { runtime: Runtime::start_for_author(limits.memory.0)?, cache, limits };
+        let loader = Loader { runtime: Runtime::start_for_author(limits.memory.0)?, cache, limits, remember: policies.remember };
         let written: Arc<Mutex<VecDeque<PolicyOutput>>> = Arc::default();
         let kept = Arc::clone(&written);
         loader.runtime.tell_author(move |said| {

@@ -50,7 +50,7 @@ impl Treatment {
         let Some(runtime) = &self.runtime else { return Ok(Some(None)) };
         let answer = policy.call_on_object(runtime, &self.subject, &self.plans, Arc::clone(object), size);
         let (exhausted, plan) = (answer.exhausted, answer.plan);
-        let wanted = answer.verdict.and_then(|verdict| Wanted::of(verdict, plan));
+        let wanted = answer.verdict.and_then(|verdict| Wanted::of(&verdict, plan));
         if policy.mode == Mode::Observe {
             observed.add(&policy.name, outcome(&wanted));
             return Ok(Some(None));
@@ -74,12 +74,12 @@ enum Wanted {
 }
 
 impl Wanted {
-    fn of(verdict: Verdict, plan: Option<Arc<Plan>>) -> Result<Self, String> {
+    fn of(verdict: &Verdict, plan: Option<Arc<Plan>>) -> Result<Self, String> {
         Ok(match verdict {
             Verdict::Allow => Self::Nothing,
             // No object waits for an approval: one that is asked for was a failure.
             Verdict::Block(_) | Verdict::RequireApproval(_) => Self::Hidden,
-            Verdict::Terminate(denial) => Self::Ended(denial),
+            Verdict::Terminate(denial) => Self::Ended(denial.clone()),
             Verdict::Mask(_) => Self::Masks(plan.ok_or("its masks are not there")?),
         })
     }

@@ -60,7 +60,7 @@ impl Policy for GuardSecretRefs {
 
     fn on_request(&self, request: &Request) -> Verdict {
         let Some(body) = request.body() else { return allow() };
-                let entries: Vec<&Entry> = self
+        let entries: Vec<&Entry> = self
             .0
             .allow
             .iter()

@@ -58,9 +58,7 @@ impl Policy for GuardTokens {
                 _ => allow(),
             },
             ("secrets", None) => allow(),
-            _ if !request.caller.is_in(&self.0.groups) => {
-                block(format!("{} of {resource} issues a credential", request.verb())).hint(hint)
-            }
+            _ if !request.caller.is_in(&self.0.groups) => block(format!("{} of {resource} issues a credential", request.verb())).hint(hint),
             (_, Some(body)) => {
                 let longest = self.0.longest_seconds;
                 match body.get("$.spec.expirationSeconds").and_then(|seconds| seconds.as_u64()) {

@@ -40,9 +40,8 @@ impl Policy for ReadOnly {
     fn on_request(&self, request: &Request) -> Verdict {
         let Settings { groups, except_groups } = &self.0;
         let is_for = (groups.is_empty() || request.caller.is_in(groups)) && !request.caller.is_in(except_groups);
-        let asks = || {
-            request.is(Text::Resource, &QUESTIONS) && request.is(Text::ApiGroup, &["authorization.k8s.io", "authentication.k8s.io"])
-        };
+        let asks =
+            || request.is(Text::Resource, &QUESTIONS) && request.is(Text::ApiGroup, &["authorization.k8s.io", "authentication.k8s.io"]);
         if !is_for || request.dry_run() || asks() {
             return allow();
         }

@@ -37,6 +37,8 @@ struct Effort {
     megabytes: usize,
     /// Events of an audit log that is asked.
     events: u64,
+    /// Pods that are asked for by name.
+    names: u64,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -45,9 +47,27 @@ fn main() -> anyhow::Result<()> {
     let only: Vec<&String> = arguments.iter().filter(|a| !a.starts_with("--")).collect();
     let against = arguments.iter().find_map(|a| a.strip_prefix("--against=")).map(PathBuf::from);
     let mut effort = if quick {
-        Effort { round: Duration::from_secs(1), rounds: 1, secrets: 200, watches: 50, large: 10, megabytes: 10, events: 100_000 }
+        Effort {
+            round: Duration::from_secs(1),
+            rounds: 1,
+            secrets: 200,
+            watches: 50,
+            large: 10,
+            megabytes: 10,
+            events: 100_000,
+            names: 100,
+        }
     } else {
-        Effort { round: Duration::from_secs(4), rounds: 3, secrets: 2000, watches: 1000, large: 1250, megabytes: 100, events: 10_000_000 }
+        Effort {
+            round: Duration::from_secs(4),
+            rounds: 3,
+            secrets: 2000,
+            watches: 1000,
+            large: 1250,
+            megabytes: 100,
+            events: 10_000_000,
+            names: 5_000,
+        }
     };
     if let Some(rounds) = arguments.iter().find_map(|a| a.strip_prefix("--rounds=")) {
         effort.rounds = rounds.parse().context("--rounds: a number is expected")?;
@@ -109,6 +129,10 @@ async fn run(effort: Effort, against: Option<PathBuf>, wanted: impl Fn(&str) -> 
     if wanted("loaded") {
         progress("loaded");
         policies::loaded(&bed, effort, &mut report).await?;
+    }
+    if wanted("remembered") {
+        progress("remembered");
+        policies::remembered(&bed, effort, &mut report).await?;
     }
     if wanted("observed") {
         progress("observed");

@@ -1,5 +1,6 @@
 //! What policies cost: by how many are loaded, and by what they are written in.
 
+use std::cell::Cell;
 use std::path::Path;
 use std::process::Command;
 use std::rc::Rc;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use anyhow::bail;
 use bytes::Bytes;
 use hyper::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 use testbed::GatewayOptions;
 
 use crate::Effort;
@@ -32,6 +33,54 @@ pub(crate) async fn loaded(bed: &Bed, effort: Effort, report: &mut Report) -> an
     }
     let ask = |_| (Method::GET, "/api/v1/namespaces/default/pods/web".to_owned(), Bytes::new());
     compare(&subjects, effort, report, "loaded", 8, Rc::new(ask)).await
+}
+
+/// One, three and ten policies asked about a GET of one of many pods, the first of which masks it: as they are remembered, and as they are asked each time.
+pub(crate) async fn remembered(bed: &Bed, effort: Effort, report: &mut Report) -> anyhow::Result<()> {
+    bed.namespace("bench-names").await?;
+    let mut admin = bed.admin.connect().await?;
+    let environment: Vec<Value> = (0..10).map(|n| json!({"name": format!("KEY_{n}"), "value": "x".repeat(40)})).collect();
+    for n in 0..effort.names {
+        let container = json!({"name": "c", "image": "registry.example/app:1", "env": environment});
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": format!("p{n}")}, "spec": {"containers": [container]}});
+        admin.call(Method::POST, "/api/v1/namespaces/bench-names/pods", Bytes::from(pod.to_string())).await?;
+    }
+    let (mut gateways, mut subjects) = (Vec::new(), Vec::new());
+    for (name, asked, remember) in [
+        ("none", 0, "on"),
+        ("1-remembered", 1, "on"),
+        ("1-asked", 1, "off"),
+        ("3-remembered", 3, "on"),
+        ("3-asked", 3, "off"),
+        ("10-remembered", 10, "on"),
+        ("10-asked", 10, "off"),
+    ] {
+        let policies = (0..asked).map(|n| {
+            let file: &'static str = format!("{n:03}").leak();
+            match n {
+                0 => (file, "mask-env", format!("remember: {remember}\n")),
+                n => (file, "no-bulk-export", format!("settings: {{resources: [pods], names: ['none-{n}-*']}}\nremember: {remember}\n")),
+            }
+        });
+        let (gateway, subject) = bed.gateway(name, GatewayOptions { policies: policies.collect(), ..GatewayOptions::default() })?;
+        gateways.push(gateway);
+        subjects.push(subject);
+    }
+    let (number, names) = (Cell::new(0), effort.names);
+    let ask = move |_| {
+        number.set(number.get() + 1);
+        (Method::GET, format!("/api/v1/namespaces/bench-names/pods/p{}", number.get() % names), Bytes::new())
+    };
+    compare(&subjects, effort, report, "remembered", 8, Rc::new(ask)).await?;
+    for (gateway, subject) in gateways.iter().zip(&subjects) {
+        let config = gateway.directory.join("postern.yaml").display().to_string();
+        let list = testbed::Gateway::postern(&["policy", "list", "--json", "--config", &config])?;
+        let list: Value = serde_json::from_slice(&list.stdout)?;
+        let sum =
+            |what: &str| list["policies"].as_array().into_iter().flatten().filter_map(|line| line["counts"][what].as_f64()).sum::<f64>();
+        eprintln!("  {}: {:.2} % of the calls were answered from memory", subject.name, 100.0 * sum("remembered") / sum("calls").max(1.0));
+    }
+    Ok(())
 }
 
 /// on-request of a policy in each language, one call after another and a pause apart: a request is a call, and memory that of one instance. The first time

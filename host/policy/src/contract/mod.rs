@@ -3,8 +3,9 @@
 //! Each version is an adapter beside this: generated code, and what makes these types of it; `version` tells them apart, and `questions` answers what may be asked. Nothing outside this crate knows there are versions, or sees generated
 //! code; within it that is for what calls an instance. Terms are spelt as `wit/` spells them.
 
+pub(super) mod asked;
 mod convert;
-mod questions;
+pub(super) mod questions;
 pub(super) mod v0_1;
 pub(super) mod v0_2;
 pub(super) mod version;
@@ -206,7 +207,7 @@ pub struct Manifest {
 }
 
 /// What a policy answers about an operation, or an object.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Nothing against it.
     Allow,
@@ -232,7 +233,7 @@ pub enum ChunkVerdict {
 }
 
 /// Why something is refused. Both are one line, and not long: they go into messages and headers.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Denial {
     /// Why.
     pub reason: String,
@@ -248,7 +249,7 @@ impl std::fmt::Display for Denial {
 }
 
 /// What an operation waits for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Approval {
     /// Shown to the caller and the approver: one line.
     pub reason: String,

@@ -12,7 +12,7 @@ const MOST_ASKED: usize = 1_000;
 const MOST_TEXT: usize = 1 << 20;
 
 /// A text of an operation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Text {
     /// The verb.
     Verb,

@@ -17,7 +17,7 @@ fn mask() -> Mask {
 
 #[test]
 fn a_hook_answers_what_it_may_and_anything_else_is_a_failure() {
-    let of = |verdict: Verdict, hook| verdict.of_hook(hook).map(|verdict| crate::HookOutcome::of(&Ok(verdict)).name());
+    let of = |verdict: Verdict, hook| verdict.of_hook(hook).map(|verdict| crate::HookOutcome::of(&Ok(Arc::new(verdict))).name());
     for hook in [Hook::OnRequest, Hook::OnObject] {
         assert_eq!(of(Verdict::Allow, hook), Ok("allow"));
         assert_eq!(of(Verdict::Mask(vec![mask()]), hook), Ok("mask"));

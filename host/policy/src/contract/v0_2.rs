@@ -3,6 +3,7 @@
 use wasmtime::component::{HasSelf, Instance, InstancePre, Linker, Resource};
 use wasmtime::{Error, Store};
 
+use super::asked::{Answered, Question};
 use super::convert::conversions;
 use super::questions::{Text, bounded, few, values};
 use super::version::Hooks;
@@ -123,39 +124,68 @@ impl From<&v0_1::types::Command> for types::Command {
 }
 
 /// An answer as the contract writes it. A list has at most a thousand entries.
-fn place(at: Option<usize>) -> wasmtime::Result<Option<u32>> {
+fn index(at: Option<usize>) -> wasmtime::Result<Option<u32>> {
     Ok(at.map(u32::try_from).transpose()?)
+}
+
+fn place(answered: Answered<'_>) -> wasmtime::Result<Option<u32>> {
+    if let Answered::Place(at) = answered { index(at) } else { Err(mistaken()) }
+}
+
+fn flag(answered: Answered<'_>) -> wasmtime::Result<bool> {
+    if let Answered::Flag(flag) = answered { Ok(flag) } else { Err(mistaken()) }
+}
+
+fn text(answered: Answered<'_>) -> wasmtime::Result<Option<String>> {
+    if let Answered::Text(text) = answered { Ok(text.map(Into::into)) } else { Err(mistaken()) }
+}
+
+fn texts(answered: Answered<'_>) -> wasmtime::Result<Vec<String>> {
+    if let Answered::Texts(texts) = answered { Ok(texts.into_iter().map(Into::into).collect()) } else { Err(mistaken()) }
+}
+
+fn pairs(answered: Answered<'_>) -> wasmtime::Result<Vec<(String, String)>> {
+    if let Answered::Pairs(pairs) = answered { Ok(pairs.to_vec()) } else { Err(mistaken()) }
+}
+
+/// Each question has answers of one kind; what would not be of it is a fault of the gateway's, and fails the call.
+fn mistaken() -> Error {
+    Error::msg("the question was answered with something else")
 }
 
 impl types::Host for HostState {}
 
 impl types::HostOperation for HostState {
     fn in_groups(&mut self, operation: Resource<PolicyOperation>, any_of: Vec<String>) -> wasmtime::Result<Option<u32>> {
-        place(self.operation(&operation)?.in_groups(bounded(&any_of).map_err(Error::msg)?))
+        bounded(&any_of).map_err(Error::msg)?;
+        self.ask(&operation, Question::InGroups(any_of), place)
     }
 
     fn is(&mut self, operation: Resource<PolicyOperation>, what: types::Text, any_of: Vec<String>) -> wasmtime::Result<Option<u32>> {
-        place(self.operation(&operation)?.is(what.into(), bounded(&any_of).map_err(Error::msg)?))
+        bounded(&any_of).map_err(Error::msg)?;
+        self.ask(&operation, Question::Is(what.into(), any_of), place)
     }
 
     fn like(&mut self, operation: Resource<PolicyOperation>, what: types::Text, globs: Vec<String>) -> wasmtime::Result<Option<u32>> {
-        place(self.operation(&operation)?.like(what.into(), bounded(&globs).map_err(Error::msg)?))
+        bounded(&globs).map_err(Error::msg)?;
+        self.ask(&operation, Question::Like(what.into(), globs), place)
     }
 
     fn query_like(&mut self, operation: Resource<PolicyOperation>, key: String, globs: Vec<String>) -> wasmtime::Result<Option<u32>> {
-        place(self.operation(&operation)?.query_like(&key, bounded(&globs).map_err(Error::msg)?))
+        bounded(&globs).map_err(Error::msg)?;
+        self.ask(&operation, Question::QueryLike(key, globs), place)
     }
 
     fn claim_is(&mut self, operation: Resource<PolicyOperation>, name: String, any_of: Vec<String>) -> wasmtime::Result<Option<u32>> {
-        place(self.operation(&operation)?.claim_is(&name, &values(&any_of).map_err(Error::msg)?))
+        self.ask(&operation, Question::ClaimIs(name, values(&any_of).map_err(Error::msg)?), place)
     }
 
     fn claim_has(&mut self, operation: Resource<PolicyOperation>, name: String, any_of: Vec<String>) -> wasmtime::Result<Option<u32>> {
-        place(self.operation(&operation)?.claim_has(&name, &values(&any_of).map_err(Error::msg)?))
+        self.ask(&operation, Question::ClaimHas(name, values(&any_of).map_err(Error::msg)?), place)
     }
 
     fn has(&mut self, operation: Resource<PolicyOperation>, what: types::Text) -> wasmtime::Result<bool> {
-        Ok(self.operation(&operation)?.text(what.into()).is_some())
+        self.ask(&operation, Question::Has(what.into()), flag)
     }
 
     fn at(
@@ -165,54 +195,58 @@ impl types::HostOperation for HostState {
         period: u32,
         offset: i32,
     ) -> wasmtime::Result<Option<u32>> {
-        place(self.operation(&operation)?.at(few(&windows).map_err(Error::msg)?, period, offset).map_err(Error::msg)?)
+        few(&windows).map_err(Error::msg)?;
+        self.ask(&operation, Question::At(windows, period, offset), place)
     }
 
     fn dry_run(&mut self, operation: Resource<PolicyOperation>) -> wasmtime::Result<bool> {
-        Ok(self.operation(&operation)?.is_dry_run())
+        self.ask(&operation, Question::DryRun, flag)
     }
 
     fn approved(&mut self, operation: Resource<PolicyOperation>) -> wasmtime::Result<bool> {
-        Ok(self.operation(&operation)?.is_approved())
+        self.ask(&operation, Question::Approved, flag)
     }
 
     fn is_command(&mut self, operation: Resource<PolicyOperation>) -> wasmtime::Result<bool> {
-        Ok(self.operation(&operation)?.command().is_some())
+        self.ask(&operation, Question::IsCommand, flag)
     }
 
     fn get(&mut self, operation: Resource<PolicyOperation>, what: types::Text) -> wasmtime::Result<Option<String>> {
-        Ok(self.operation(&operation)?.text(what.into()).map(Into::into))
+        self.ask(&operation, Question::Get(what.into()), text)
     }
 
     fn groups(&mut self, operation: Resource<PolicyOperation>) -> wasmtime::Result<Vec<String>> {
-        Ok(self.operation(&operation)?.groups().to_vec())
+        self.ask(&operation, Question::Groups, texts)
     }
 
     fn claim(&mut self, operation: Resource<PolicyOperation>, name: String) -> wasmtime::Result<Option<String>> {
-        Ok(self.operation(&operation)?.claim(&name).map(Into::into))
+        self.ask(&operation, Question::Claim(name), text)
     }
 
     fn claims(&mut self, operation: Resource<PolicyOperation>) -> wasmtime::Result<Vec<(String, String)>> {
-        Ok(self.operation(&operation)?.claims().to_vec())
+        self.ask(&operation, Question::Claims, pairs)
     }
 
     fn query(&mut self, operation: Resource<PolicyOperation>, key: String) -> wasmtime::Result<Vec<String>> {
-        Ok(self.operation(&operation)?.query(&key).map(Into::into).collect())
+        self.ask(&operation, Question::Query(key), texts)
     }
 
     fn queries(&mut self, operation: Resource<PolicyOperation>) -> wasmtime::Result<Vec<(String, String)>> {
-        Ok(self.operation(&operation)?.queries().to_vec())
+        self.ask(&operation, Question::Queries, pairs)
     }
 
     fn command(&mut self, operation: Resource<PolicyOperation>) -> wasmtime::Result<Option<types::Command>> {
+        self.leave("operation.command");
         Ok(self.operation(&operation)?.command().map(Into::into))
     }
 
     fn id(&mut self, operation: Resource<PolicyOperation>) -> wasmtime::Result<String> {
+        self.leave("operation.id");
         Ok(self.operation(&operation)?.id().into())
     }
 
     fn received_at(&mut self, operation: Resource<PolicyOperation>) -> wasmtime::Result<u64> {
+        self.leave("operation.received-at");
         Ok(self.operation(&operation)?.received_at())
     }
 
@@ -223,26 +257,32 @@ impl types::HostOperation for HostState {
 
 impl types::HostDocument for HostState {
     fn get(&mut self, document: Resource<Document>, path: String) -> wasmtime::Result<Option<String>> {
+        self.leave("document.get");
         self.document(&document)?.get(&path)
     }
 
     fn select(&mut self, document: Resource<Document>, path: String) -> wasmtime::Result<Vec<(String, String)>> {
+        self.leave("document.select");
         self.document(&document)?.select(&path)
     }
 
     fn is(&mut self, document: Resource<Document>, path: String, any_of: Vec<String>) -> wasmtime::Result<Option<u32>> {
-        place(self.document(&document)?.is(&path, &values(&any_of).map_err(Error::msg)?)?)
+        self.leave("document.is");
+        index(self.document(&document)?.is(&path, &values(&any_of).map_err(Error::msg)?)?)
     }
 
     fn matches(&mut self, document: Resource<Document>, path: String) -> wasmtime::Result<u32> {
+        self.leave("document.matches");
         self.document(&document)?.matches(&path)
     }
 
     fn json(&mut self, document: Resource<Document>) -> wasmtime::Result<String> {
+        self.leave("document.json");
         self.document(&document)?.json()
     }
 
     fn size(&mut self, document: Resource<Document>) -> wasmtime::Result<u64> {
+        self.leave("document.size");
         self.document(&document)?.size()
     }
 
@@ -253,6 +293,7 @@ impl types::HostDocument for HostState {
 
 impl host::Host for HostState {
     fn look_around(&mut self, which: types::Surrounding) -> wasmtime::Result<Option<Resource<Document>>> {
+        self.leave("look-around");
         self.surrounding(which.into()).map(|object| self.keep(object)).transpose()
     }
 
@@ -261,10 +302,12 @@ impl host::Host for HostState {
     }
 
     fn count(&mut self, key: String, amount: u64, window_seconds: u32) -> wasmtime::Result<u64> {
+        self.leave("count");
         self.add(key, amount, window_seconds)
     }
 
     fn spend(&mut self, name: String, amount: host::Amount, window_seconds: u32, limits: Vec<u64>) -> wasmtime::Result<u32> {
+        self.leave("spend");
         let amount = match amount {
             host::Amount::Number(amount) => amount,
             host::Amount::SizeOf(document) => self.document(&document)?.size()?,

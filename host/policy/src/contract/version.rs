@@ -118,6 +118,11 @@ impl Prepared {
         Ok(Self { linked: Linked { version, module }, hooks })
     }
 
+    /// The version of the contract it was built against.
+    pub(crate) fn version(&self) -> Version {
+        self.linked.version
+    }
+
     /// What is instantiated.
     pub(crate) fn linked(&self) -> &Linked {
         &self.linked

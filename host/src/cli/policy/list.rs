@@ -13,7 +13,7 @@ use crate::cli::terminal::say;
 use crate::config::Config;
 use crate::policy::grants::Capability;
 use crate::policy::report::{Line, PolicyReport, PolicyState};
-use crate::policy::{Locked, PolicyFile};
+use crate::policy::{Locked, PolicyFile, Remembering};
 
 /// How often it is looked whether what is waited for is there.
 const LOOK: Duration = Duration::from_millis(200);
@@ -133,7 +133,7 @@ fn show(report: &PolicyReport, output: Output) -> anyhow::Result<()> {
 
 /// What is told of each policy.
 const COLUMNS: [&str; 9] = ["NAME", "STATE", "VERSION", "MODE", "CALLS", "MASK", "BLOCK", "FAILED", "SUMMARY"];
-const MORE_COLUMNS: [&str; 6] = ["MODULE", "SIGNER", "ON-FAILURE", "SEES", "APPROVAL", "P99"];
+const MORE_COLUMNS: [&str; 7] = ["MODULE", "SIGNER", "ON-FAILURE", "SEES", "APPROVAL", "REMEMBERED", "P99"];
 
 /// Lists policies; below them why some do not load.
 pub(super) fn print(lines: &[Line], output: Output) -> anyhow::Result<()> {
@@ -144,6 +144,9 @@ pub(super) fn print(lines: &[Line], output: Output) -> anyhow::Result<()> {
             say!("{} is being compiled since {}", line.name, printable(since));
         } else if let Some(error) = &line.error {
             say!("{} does not load: {}", line.name, printable(error));
+        }
+        if line.remember == Remembering::NotDeterministic {
+            say!("{} is not deterministic: it said two things of the same answers, and nothing of it is remembered", line.name);
         }
     }
     Ok(())
@@ -174,9 +177,22 @@ fn listed(line: &Line) -> anyhow::Result<Listed> {
             format!("{:?}", line.on_failure).to_lowercase(),
             sees(&line.granted),
             approval,
+            remembered(line),
             duration(line.counts.p99),
         ],
     })
+}
+
+/// How many of a hundred calls were answered from memory, or why none are.
+fn remembered(line: &Line) -> String {
+    match line.remember {
+        Remembering::On | Remembering::PerCaller => {
+            (line.counts.remembered * 100).checked_div(line.counts.calls).map_or_else(|| "-".into(), |percent| format!("{percent}%"))
+        }
+        Remembering::Off => "off".into(),
+        Remembering::Contract => "contract".into(),
+        Remembering::NotDeterministic => "never".into(),
+    }
 }
 
 /// What a policy may see and do, in a word or two.

@@ -33,6 +33,7 @@ mod pack;
 mod parity;
 mod policies;
 mod proxies;
+mod remembered;
 mod repair;
 mod rights;
 mod sandbox;

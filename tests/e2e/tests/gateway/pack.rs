@@ -130,8 +130,7 @@ fn a_budget_holds_within_an_answer_and_over_it_somebody_is_asked() {
     assert_eq!([get().success(), get().success()], ["YWRtaW4=", "YWRtaW4="]);
     let cut = get();
     assert!(
-        cut.failure().contains("over the budget of 4 values of Secrets in 3600 seconds")
-            && cut.err.contains("run the same command again"),
+        cut.failure().contains("over the budget of 4 values of Secrets in 3600 seconds") && cut.err.contains("run the same command again"),
         "{}",
         cut.err
     );
@@ -166,10 +165,5 @@ fn a_budget_holds_within_an_answer_and_over_it_somebody_is_asked() {
     // What a container writes counts as bytes, and ends in the middle.
     let bytes = setup(vec![("60-budget", "exfiltration-budget", settings.to_owned())], "");
     let ran = bytes.kubectl(&["exec", "web", "--", "head", "-c", "20000000", "/dev/zero"]);
-    assert!(
-        !ran.ok && ran.out.len() < 20_000_000 && ran.err.contains("bytes in 3600 seconds"),
-        "{} {}",
-        ran.out.len(),
-        ran.err
-    );
+    assert!(!ran.ok && ran.out.len() < 20_000_000 && ran.err.contains("bytes in 3600 seconds"), "{} {}", ran.out.len(), ran.err);
 }

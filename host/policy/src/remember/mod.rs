@@ -1,0 +1,243 @@
+//! What policies are known to say. A module is deterministic: the same answers to its questions give the same verdict. So what it asked and was answered is kept,
+//! and an operation that gives all the same answers is decided without running it.
+//!
+//! A verdict that is remembered is one that this module gave twice for exactly these answers. What has another answer each time (the id, the time, a command), what
+//! does something (`count`, `spend`), and what is read in documents ends it: such a run is never remembered. docs/decisions/0016 says why each rule is there.
+
+mod budget;
+mod once;
+mod run;
+mod tree;
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use postern_mask::{InvalidMask, Mask, Plan, PlanCache, Selector};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::contract::{PolicyOperation, Verdict};
+pub(crate) use budget::Budget;
+use once::{Again, Once};
+pub(crate) use run::Run;
+use tree::{Look, Root, Taken, Tree};
+
+/// Of so many operations that are decided from memory one is asked all the same.
+const ASKED_AGAIN: u64 = 1_000;
+
+/// Whether verdicts of a policy are remembered.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Remember {
+    /// They are.
+    #[default]
+    On,
+    /// Each operation is asked about.
+    Off,
+    /// They are, for each caller apart: what one asked makes nothing faster for another.
+    PerCaller,
+}
+
+/// Whether verdicts of a policy are remembered, and why not.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Remembering {
+    /// They are.
+    On,
+    /// They are, for each caller apart.
+    PerCaller,
+    /// They are not, as it is set.
+    #[default]
+    Off,
+    /// They are not: it is a module of contract 0.1, and nobody knows what it read.
+    Contract,
+    /// They are not any more: it said two things of the same answers.
+    NotDeterministic,
+}
+
+/// What was decided at the end of a path.
+#[derive(Debug)]
+pub(crate) struct Decision {
+    /// The verdict, checked.
+    pub(crate) verdict: Arc<Verdict>,
+    /// Facts for the audit event.
+    pub(crate) annotations: Vec<(String, String)>,
+    /// Its masks as they were compiled last, and where.
+    plan: Mutex<Option<(u64, Arc<Plan>)>>,
+}
+
+impl PartialEq for Decision {
+    fn eq(&self, other: &Self) -> bool {
+        self.verdict == other.verdict && self.annotations == other.annotations
+    }
+}
+
+impl Decision {
+    /// Of a run.
+    pub(crate) fn new(verdict: Arc<Verdict>, annotations: Vec<(String, String)>) -> Self {
+        Self { verdict, annotations, plan: Mutex::default() }
+    }
+
+    /// The plan of its masks, compiled where another cluster's are not; none of another verdict.
+    pub(crate) fn plan(&self, policy: &str, plans: &PlanCache) -> Result<Option<Arc<Plan>>, InvalidMask> {
+        let Verdict::Mask(masks) = &*self.verdict else { return Ok(None) };
+        let mut kept = self.plan.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((of, plan)) = &*kept
+            && *of == plans.number()
+        {
+            return Ok(Some(Arc::clone(plan)));
+        }
+        let plan = plans.of_policy(policy, masks)?;
+        *kept = Some((plans.number(), Arc::clone(&plan)));
+        Ok(Some(plan))
+    }
+
+    fn size(&self) -> usize {
+        let text = |text: &String| size_of::<String>() + text.len();
+        let mask = |mask: &Mask| {
+            let what = match &mask.what {
+                Selector::Field(text) | Selector::Text(text) => text.len(),
+                Selector::PodSecrets => 0,
+            };
+            size_of::<Mask>() + what + mask.when.iter().map(|when| size_of_val(when) + when.path.len() + when.value.len()).sum::<usize>()
+        };
+        let verdict = match &*self.verdict {
+            Verdict::Allow => 0,
+            Verdict::Mask(masks) => masks.iter().map(mask).sum(),
+            Verdict::Block(denial) | Verdict::Terminate(denial) => text(&denial.reason) + denial.hint.as_ref().map_or(0, text),
+            Verdict::RequireApproval(approval) => text(&approval.reason) + approval.approvers.iter().map(text).sum::<usize>(),
+        };
+        size_of::<Self>() + verdict + self.annotations.iter().map(|(key, value)| text(key) + text(value)).sum::<usize>()
+    }
+}
+
+/// What is remembered of one policy, since it was loaded.
+#[derive(Debug)]
+pub(crate) struct Remembered {
+    how: Remember,
+    budget: Arc<Budget>,
+    hasher: RandomState,
+    tree: RwLock<Tree>,
+    once: Mutex<Once>,
+    /// Operations that were decided from memory, and that were not, since it began to learn.
+    hits: AtomicU64,
+    misses: AtomicU64,
+    /// It said two things of the same answers, and is asked each time.
+    is_spoilt: AtomicBool,
+}
+
+/// That a policy said two things of the same answers.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct NotDeterministic;
+
+impl Remembered {
+    /// Nothing yet.
+    pub(crate) fn new(how: Remember, budget: Arc<Budget>) -> Self {
+        Self {
+            how,
+            budget,
+            hasher: RandomState::new(),
+            tree: RwLock::default(),
+            once: Mutex::default(),
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+            is_spoilt: AtomicBool::new(false),
+        }
+    }
+
+    /// How it is set.
+    pub(crate) fn how(&self) -> Remember {
+        self.how
+    }
+
+    /// Whether anything is remembered, or may come to be.
+    pub(crate) fn is_on(&self) -> bool {
+        self.how != Remember::Off && !self.is_spoilt()
+    }
+
+    /// Whether it was found to say two things of the same answers.
+    pub(crate) fn is_spoilt(&self) -> bool {
+        self.is_spoilt.load(Ordering::Relaxed)
+    }
+
+    /// How many paths are known.
+    pub(crate) fn paths(&self) -> usize {
+        self.tree.read().unwrap_or_else(PoisonError::into_inner).paths
+    }
+
+    fn root<'a>(&self, of: &'a PolicyOperation, has_body: bool) -> Root<'a> {
+        let caller = (self.how == Remember::PerCaller).then(|| (of.issuer(), of.username()));
+        Root { cluster: of.cluster(), has_body, caller }
+    }
+
+    /// What the policy is known to say of an operation.
+    pub(crate) fn recall(&self, of: &PolicyOperation, has_body: bool) -> Option<Arc<Decision>> {
+        let tree = self.tree.read().unwrap_or_else(PoisonError::into_inner);
+        let decision = tree.walk(&self.root(of, has_body), of)?;
+        // Now and then it is asked though it is known: a module that changes its mind is found.
+        let is_due = self.hits.fetch_add(1, Ordering::Relaxed) % ASKED_AGAIN == ASKED_AGAIN - 1;
+        (!is_due).then(|| Arc::clone(decision))
+    }
+
+    /// Takes in what a run asked and came to.
+    pub(crate) fn learn(&self, of: &PolicyOperation, has_body: bool, run: Run, decision: Decision) -> Result<(), NotDeterministic> {
+        if run.open().is_some() || !self.is_on() {
+            return Ok(());
+        }
+        let misses = self.misses.fetch_add(1, Ordering::Relaxed);
+        let (root, caller) = (self.root(of, has_body), self.hasher.hash_one((of.cluster(), of.issuer(), of.username())));
+        let decision = Arc::new(decision);
+        let (steps, bytes, look) = {
+            let tree = self.tree.read().unwrap_or_else(PoisonError::into_inner);
+            let steps = tree.shared(run.steps);
+            let (bytes, look) = (tree.size(&steps) + decision.size(), tree.look(caller, &root, &steps, &decision));
+            (steps, bytes, look)
+        };
+        let again = match look {
+            Look::Known => return Ok(()),
+            Look::New { .. } => {
+                self.once.lock().unwrap_or_else(PoisonError::into_inner).see(caller, &root.kept(), &steps, bytes, &decision)
+            }
+            Look::Differs => Again::Differs,
+        };
+        match again {
+            Again::First => return Ok(()),
+            Again::Differs => {}
+            Again::Same => {
+                let mut tree = self.tree.write().unwrap_or_else(PoisonError::into_inner);
+                match tree.insert(&self.budget, caller, &root, &steps, &decision) {
+                    Taken::In => return Ok(()),
+                    Taken::Full => {
+                        // One that helps less often than not is learnt anew: what is asked today may be something else.
+                        if tree.is_old() && self.hits.load(Ordering::Relaxed) < misses {
+                            tree.clear(&self.budget);
+                            self.hits.store(0, Ordering::Relaxed);
+                            self.misses.store(0, Ordering::Relaxed);
+                        }
+                        return Ok(());
+                    }
+                    Taken::Differs => {}
+                }
+            }
+        }
+        self.forget();
+        Err(NotDeterministic)
+    }
+
+    /// It is asked each time from now on.
+    fn forget(&self) {
+        self.is_spoilt.store(true, Ordering::Relaxed);
+        self.tree.write().unwrap_or_else(PoisonError::into_inner).clear(&self.budget);
+        *self.once.lock().unwrap_or_else(PoisonError::into_inner) = Once::default();
+    }
+}
+
+impl Drop for Remembered {
+    fn drop(&mut self) {
+        self.tree.get_mut().unwrap_or_else(PoisonError::into_inner).clear(&self.budget);
+    }
+}
+
+#[cfg(test)]
+mod tests;

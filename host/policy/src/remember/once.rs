@@ -1,0 +1,64 @@
+//! Runs that were seen once: what is asked only once never comes to be remembered, and a run that is seen twice has shown that it says the same.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::Decision;
+use super::tree::{OwnedRoot, Step};
+
+/// Places: what one caller asks pushes out what callers of the same place have asked, and no others.
+const PLACES: usize = 16;
+/// The most runs of a place, and bytes of them.
+const MOST: usize = 32;
+const MOST_BYTES: usize = 32 << 10;
+
+/// Runs of one policy that were seen once.
+#[derive(Debug, Default)]
+pub(super) struct Once([Place; PLACES]);
+
+#[derive(Debug, Default)]
+struct Place {
+    runs: VecDeque<Seen>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Seen {
+    root: OwnedRoot,
+    steps: Vec<Step>,
+    decision: Arc<Decision>,
+    bytes: usize,
+}
+
+/// What is known of a run.
+pub(super) enum Again {
+    /// It was not seen before, or that is forgotten.
+    First,
+    /// It was, and said the same.
+    Same,
+    /// It was, and said something else.
+    Differs,
+}
+
+impl Once {
+    /// A run of a caller. One that was seen before is taken out: it is in the tree from now on, or was in vain.
+    pub(super) fn see(&mut self, caller: u64, root: &OwnedRoot, steps: &[Step], bytes: usize, decision: &Arc<Decision>) -> Again {
+        let place = &mut self.0[caller as usize % PLACES];
+        if let Some(at) = place.runs.iter().position(|seen| seen.root == *root && seen.steps == steps)
+            && let Some(seen) = place.runs.remove(at)
+        {
+            place.bytes -= seen.bytes;
+            return if seen.decision == *decision { Again::Same } else { Again::Differs };
+        }
+        if bytes > MOST_BYTES {
+            return Again::First;
+        }
+        while place.runs.len() >= MOST || place.bytes + bytes > MOST_BYTES {
+            let Some(oldest) = place.runs.pop_front() else { break };
+            place.bytes -= oldest.bytes;
+        }
+        place.bytes += bytes;
+        place.runs.push_back(Seen { root: root.clone(), steps: steps.to_vec(), decision: Arc::clone(decision), bytes });
+        Again::First
+    }
+}

@@ -1,0 +1,243 @@
+//! The questions of one policy as a tree: the first is always the same, each answer leads to the next, and at the end stands what was decided.
+
+use std::collections::hash_map::RandomState;
+use std::collections::{HashMap, HashSet};
+use std::hash::BuildHasher;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::Decision;
+use super::budget::Budget;
+use crate::contract::PolicyOperation;
+use crate::contract::asked::{Answer, Question};
+
+/// The most answers to one question that lead on, and how many of those that are values one caller may have brought: names are the caller's to invent.
+const MOST_WAYS: usize = 64;
+const MOST_WAYS_OF_ONE: usize = MOST_WAYS / 4;
+/// How long a tree that takes no more in stays as it is.
+const LEARNT_FOR: Duration = Duration::from_secs(3600);
+
+/// A question and its answer.
+pub(super) type Step = (Arc<Question>, Answer);
+
+/// Where a run begins: what it may know without a question. What one cluster asks leads to nothing that another has learnt.
+#[derive(Clone, Copy, Debug, Hash)]
+pub(super) struct Root<'a> {
+    pub(super) cluster: &'a str,
+    pub(super) has_body: bool,
+    /// Issuer and name, where each caller has a tree of their own.
+    pub(super) caller: Option<(&'a str, &'a str)>,
+}
+
+/// The same, kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct OwnedRoot {
+    cluster: Box<str>,
+    has_body: bool,
+    caller: Option<(Box<str>, Box<str>)>,
+}
+
+impl Root<'_> {
+    pub(super) fn kept(&self) -> OwnedRoot {
+        let caller = self.caller.map(|(issuer, name)| (issuer.into(), name.into()));
+        OwnedRoot { cluster: self.cluster.into(), has_body: self.has_body, caller }
+    }
+
+    fn is(&self, kept: &OwnedRoot) -> bool {
+        let caller = kept.caller.as_ref().map(|(issuer, name)| (&**issuer, &**name));
+        self.cluster == &*kept.cluster && self.has_body == kept.has_body && self.caller == caller
+    }
+}
+
+/// What follows from the answers so far.
+#[derive(Debug)]
+enum Node {
+    /// The next question.
+    Asks(Arc<Question>, Vec<Way>),
+    /// There is none.
+    Decided(Arc<Decision>),
+}
+
+/// An answer, and where it leads.
+#[derive(Debug)]
+struct Way {
+    answer: Answer,
+    next: Node,
+    /// Whose operation brought it.
+    by: u64,
+}
+
+/// All that is remembered of one policy.
+#[derive(Debug)]
+pub(super) struct Tree {
+    hasher: RandomState,
+    /// By the hash of where they begin, each with that itself.
+    roots: HashMap<u64, Vec<(OwnedRoot, Node)>>,
+    /// Each question once, however often it stands in the tree.
+    questions: HashSet<Arc<Question>>,
+    /// Bytes, by whose operations brought them.
+    taken: HashMap<u64, usize>,
+    begun: Instant,
+    pub(super) paths: usize,
+}
+
+/// What a run is beside those that are known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Look {
+    /// Another, that goes along with them as far as the answers are the same; and whether the question where it leaves them takes one more answer.
+    New {
+        /// Whether it does.
+        has_room: bool,
+    },
+    /// One of them.
+    Known,
+    /// Not one of the same policy: the same answers led to another question, or to another decision.
+    Differs,
+}
+
+/// What became of a path that was to be taken in.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// It is in the tree.
+    In,
+    /// There is no room for it.
+    Full,
+    /// It differs from what is known.
+    Differs,
+}
+
+impl Default for Tree {
+    fn default() -> Self {
+        Self {
+            hasher: RandomState::new(),
+            roots: HashMap::new(),
+            questions: HashSet::new(),
+            taken: HashMap::new(),
+            begun: Instant::now(),
+            paths: 0,
+        }
+    }
+}
+
+impl Tree {
+    /// What was decided of an operation that gives all the answers of a path; none where its answers lead off those that are known.
+    pub(super) fn walk(&self, root: &Root<'_>, of: &PolicyOperation) -> Option<&Arc<Decision>> {
+        let mut node = self.begin(root)?;
+        loop {
+            match node {
+                Node::Decided(decision) => return Some(decision),
+                Node::Asks(question, ways) => {
+                    let answered = question.answer(of).ok()?;
+                    node = &ways.iter().find(|way| answered.is(&way.answer))?.next;
+                }
+            }
+        }
+    }
+
+    fn begin(&self, root: &Root<'_>) -> Option<&Node> {
+        let begun = self.roots.get(&self.hasher.hash_one(root))?;
+        begun.iter().find(|(kept, _)| root.is(kept)).map(|(_, node)| node)
+    }
+
+    /// The steps of a run, with the questions that are known already.
+    pub(super) fn shared(&self, steps: Vec<(Question, Answer)>) -> Vec<Step> {
+        let shared = |(question, answer)| (self.questions.get(&question).cloned().unwrap_or_else(|| Arc::new(question)), answer);
+        steps.into_iter().map(shared).collect()
+    }
+
+    /// Bytes that steps have beside what the tree has of them.
+    pub(super) fn size(&self, steps: &[Step]) -> usize {
+        steps.iter().map(|(question, answer)| answer_size(answer) + self.new_question(question)).sum()
+    }
+
+    fn new_question(&self, question: &Arc<Question>) -> usize {
+        if self.questions.contains(question) { 0 } else { question.size() + size_of::<Arc<Question>>() }
+    }
+
+    /// What a run for a caller is beside those that are known.
+    pub(super) fn look(&self, caller: u64, root: &Root<'_>, steps: &[Step], decision: &Decision) -> Look {
+        let Some(mut node) = self.begin(root) else { return Look::New { has_room: true } };
+        for (question, answer) in steps {
+            let Node::Asks(asked, ways) = node else { return Look::Differs };
+            if asked != question {
+                return Look::Differs;
+            }
+            match ways.iter().find(|way| way.answer == *answer) {
+                Some(way) => node = &way.next,
+                None => return Look::New { has_room: has_room(ways, answer, caller) },
+            }
+        }
+        match node {
+            Node::Decided(known) if **known == *decision => Look::Known,
+            _ => Look::Differs,
+        }
+    }
+
+    /// Takes a path in, for a caller.
+    pub(super) fn insert(&mut self, budget: &Budget, caller: u64, root: &Root<'_>, steps: &[Step], decision: &Arc<Decision>) -> Taken {
+        let bytes = self.size(steps) + decision.size() + size_of::<OwnedRoot>();
+        match self.look(caller, root, steps, decision) {
+            Look::Differs => return Taken::Differs,
+            Look::Known => return Taken::In,
+            Look::New { has_room } if !has_room || !budget.take(caller, bytes) => return Taken::Full,
+            Look::New { .. } => {}
+        }
+        *self.taken.entry(caller).or_default() += bytes;
+        self.questions.extend(steps.iter().map(|(question, _)| Arc::clone(question)));
+        let begun = self.roots.entry(self.hasher.hash_one(root)).or_default();
+        let at = begun.iter().position(|(kept, _)| root.is(kept));
+        match at.and_then(|at| begun.get_mut(at)) {
+            Some((_, node)) => node.add(caller, steps, decision),
+            None => begun.push((root.kept(), Node::of(caller, steps, decision))),
+        }
+        self.paths += 1;
+        Taken::In
+    }
+
+    /// Whether it has been as it is for so long that it may be learnt anew.
+    pub(super) fn is_old(&self) -> bool {
+        self.begun.elapsed() >= LEARNT_FOR
+    }
+
+    /// Forgets everything.
+    pub(super) fn clear(&mut self, budget: &Budget) {
+        budget.give_back(std::mem::take(&mut self.taken));
+        *self = Self::default();
+    }
+}
+
+impl Node {
+    /// A path that nothing else goes along with.
+    fn of(by: u64, steps: &[Step], decision: &Arc<Decision>) -> Self {
+        let last = Self::Decided(Arc::clone(decision));
+        let asks = |next, (question, answer): &Step| Self::Asks(Arc::clone(question), vec![Way { answer: answer.clone(), next, by }]);
+        steps.iter().rev().fold(last, asks)
+    }
+
+    /// Adds a path that agrees with those that are there.
+    fn add(&mut self, by: u64, steps: &[Step], decision: &Arc<Decision>) {
+        let (Self::Asks(_, ways), [(_, answer), rest @ ..]) = (self, steps) else { return };
+        match ways.iter().position(|way| way.answer == *answer) {
+            Some(at) => ways[at].next.add(by, rest, decision),
+            None => ways.push(Way { answer: answer.clone(), next: Self::of(by, rest, decision), by }),
+        }
+    }
+}
+
+/// Whether a question takes one more answer.
+fn has_room(ways: &[Way], answer: &Answer, caller: u64) -> bool {
+    let is_value = !matches!(answer, Answer::Place(_) | Answer::Flag(_));
+    let is_greedy = || is_value && ways.iter().filter(|way| way.by == caller).count() >= MOST_WAYS_OF_ONE;
+    ways.len() < MOST_WAYS && !is_greedy()
+}
+
+fn answer_size(answer: &Answer) -> usize {
+    size_of::<Way>()
+        + size_of::<Vec<Way>>()
+        + match answer {
+            Answer::Place(_) | Answer::Flag(_) | Answer::Text(None) => 0,
+            Answer::Text(Some(text)) => text.len(),
+            Answer::Texts(texts) => texts.iter().map(|text| size_of::<Box<str>>() + text.len()).sum(),
+            Answer::Pairs(pairs) => pairs.iter().map(|(name, value)| 2 * size_of::<Box<str>>() + name.len() + value.len()).sum(),
+        }
+}

@@ -1,0 +1,139 @@
+//! What policies are known to say: decided without running them, as they would have said it.
+
+use std::time::Duration;
+
+use e2e::{Setup, cluster, code, put, setup};
+use serde_json::{Value, json};
+use testbed::{AUDIENCE, wait_until};
+
+use crate::tool::{postern, text};
+
+/// What the gateway says of a policy, once it has been asked so often.
+fn told(s: &Setup, policy: &str, calls: u64) -> Value {
+    let config = s.gateway.directory.join("postern.yaml");
+    let mut found = Value::Null;
+    wait_until("the calls are told", Duration::from_secs(20), || {
+        let list: Value = serde_json::from_str(postern(&["policy", "list", "--json", "--config", text(&config)]).success())?;
+        found = list["policies"].as_array().into_iter().flatten().find(|line| line["name"] == policy).cloned().unwrap_or_default();
+        Ok(found["counts"]["calls"].as_u64() >= Some(calls))
+    })
+    .unwrap();
+    found
+}
+
+fn asks(questions: Value, more: &str) -> String {
+    format!("settings: {}\nrules: [{{resources: [configmaps], verbs: [get, delete]}}]\n{more}", json!({"request": questions}))
+}
+
+#[test]
+fn what_is_known_is_decided_as_the_module_would_and_recorded_as_if_it_had() {
+    let tests =
+        json!([{"in-groups": ["postern:caller", "sre"]}, {"is": ["verb", ["get"]]}, {"get": "name"}, {"annotate": ["asked", "yes"]}]);
+    let s = setup(vec![("10-asks", "asks", asks(tests, ""))], "");
+    let get = |name: &str| s.get(&format!("/api/v1/namespaces/{}/configmaps/{name}", s.namespace), "");
+    // One path for each name, whoever asks and for what: the first two of each run the module.
+    let first = ["a", "b"].map(get);
+    for _ in 0..9 {
+        for (name, first) in ["a", "b"].iter().zip(&first) {
+            let answer = get(name);
+            assert!(code(&answer) == 403 && answer.contains("10-asks: Some("), "{answer}");
+            let why = |answer: &str| answer.split("blocked by").nth(1).map(str::to_owned);
+            assert_eq!(why(&answer), why(first), "the same each time");
+        }
+    }
+    let line = told(&s, "10-asks", 20);
+    let counts = &line["counts"];
+    assert_eq!(
+        (&line["remember"], &counts["calls"], &counts["block"], &counts["remembered"]),
+        (&json!("on"), &json!(20), &json!(20), &json!(16)),
+        "{line}"
+    );
+    for event in s.events().iter().filter(|event| event["verdict"] == "block") {
+        let by = &event["policies"][0];
+        assert_eq!((&by["policy"], &by["annotations"][0]), (&json!("10-asks"), &json!(["asked", "yes"])), "{event}");
+    }
+}
+
+#[test]
+fn each_policy_is_remembered_as_its_file_says() {
+    let tests = json!([{"is": ["verb", ["get"]]}]);
+    let observed = |questions: &Value, more: &str| asks(questions.clone(), &format!("mode: observe\n{more}"));
+    let s = setup(
+        vec![
+            ("10-on", "asks", observed(&tests, "")),
+            ("20-off", "asks", observed(&tests, "remember: off\n")),
+            ("30-own", "asks", observed(&tests, "remember: per-caller\n")),
+            ("40-id", "asks", observed(&json!([{"is": ["verb", ["get"]]}, "id"]), "")),
+            ("50-counts", "asks", observed(&json!([{"count": ["k", 1, 60]}]), "")),
+            ("60-around", "asks", "settings: {request: [{look-around: namespace}], needs: [namespace]}\nrules: [{resources: [configmaps], verbs: [get]}]\nmode: observe\n".into()),
+            ("70-told", "rate-limit", "mode: observe\n".into()),
+        ],
+        "",
+    );
+    let other = s.gateway.kubeconfig("other", &cluster().token("approver", AUDIENCE).unwrap()).unwrap();
+    for _ in 0..5 {
+        s.kubectl(&["get", "configmap", "kube-root-ca.crt"]).success();
+    }
+    for _ in 0..3 {
+        s.kubectl_of(&other, &["get", "configmap", "kube-root-ca.crt"]);
+    }
+    for (policy, how, remembered) in [
+        ("10-on", "on", 6),
+        ("20-off", "off", 0),
+        ("30-own", "per-caller", 4),
+        ("40-id", "on", 0),
+        ("50-counts", "on", 0),
+        ("60-around", "on", 0),
+    ] {
+        let line = told(&s, policy, 8);
+        let counts = (&line["counts"]["remembered"], &line["counts"]["calls"]);
+        assert_eq!((&line["remember"], counts), (&json!(how), (&json!(remembered), &json!(8))), "{line}");
+    }
+    // What a module of contract 0.1 read of an operation nobody knows.
+    let line = told(&s, "70-told", 8);
+    assert_eq!((&line["remember"], &line["counts"]["remembered"]), (&json!("contract"), &json!(0)), "{line}");
+    let config = s.gateway.directory.join("postern.yaml");
+    let list = postern(&["policy", "list", "-o", "wide", "--config", text(&config)]);
+    assert!(list.success().contains("REMEMBERED") && list.out.contains(" 75% ") && list.out.contains(" off "), "{}", list.out);
+}
+
+/// Under load, what settings say that changed is what holds, from the first operation after they are in force.
+#[test]
+fn a_verdict_goes_with_the_settings_that_gave_it() {
+    let s = setup(vec![("10-closed", "no-bulk-export", "settings: {names: ['kube-*'], resources: [configmaps]}\n".into())], "");
+    let file = s.gateway.directory.join("policies.d/10-closed.yaml");
+    let get = || code(&s.get(&format!("/api/v1/namespaces/{}/configmaps/kube-root-ca.crt", s.namespace), ""));
+    for (settings, expected) in [("names: ['kube-*']", 403), ("names: ['other-*']", 200), ("names: ['kube-root-*']", 403)] {
+        put(&file, format!("settings: {{{settings}, resources: [configmaps]}}\n").as_bytes());
+        wait_until("the settings are in force", Duration::from_secs(60), || Ok(get() == expected)).unwrap();
+        assert!((0..50).all(|_| get() == expected), "{settings}");
+    }
+    assert!(told(&s, "10-closed", 50)["counts"]["remembered"].as_u64() > Some(40));
+}
+
+#[test]
+fn a_policy_that_changes_its_mind_is_found_and_never_remembered_again() {
+    let s = setup(
+        vec![("10-moody", "misbehaves", "settings: {does: slow-in-describe}\nrules: [{resources: [configmaps], verbs: [get]}]\n".into())],
+        "",
+    );
+    let get = || s.get(&format!("/api/v1/namespaces/{}/configmaps/a", s.namespace), "");
+    // An instance that was made warm knows that it was asked before. There are few of them.
+    wait_until("both are said", Duration::from_secs(60), || {
+        std::thread::scope(|scope| (0..32).for_each(|_| drop(scope.spawn(&get))));
+        Ok(s.gateway.log().contains("it is not deterministic"))
+    })
+    .unwrap();
+    let calls = told(&s, "10-moody", 1)["counts"]["calls"].as_u64().unwrap();
+    for _ in 0..20 {
+        get();
+    }
+    let line = told(&s, "10-moody", calls + 20);
+    let remembered = line["counts"]["remembered"].clone();
+    assert_eq!(line["remember"], "not-deterministic", "{line}");
+    (0..20).for_each(|_| drop(get()));
+    assert_eq!(told(&s, "10-moody", calls + 40)["counts"]["remembered"], remembered, "it is asked each time");
+    let config = s.gateway.directory.join("postern.yaml");
+    let list = postern(&["policy", "list", "--config", text(&config)]);
+    assert!(list.success().contains("10-moody is not deterministic"), "{}", list.out);
+}
