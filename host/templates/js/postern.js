@@ -1,5 +1,5 @@
 // Between the contract (wit/policy.wit) and a policy: what it is asked with, and short ways to answer.
-import { annotate, count, lookAround } from 'postern:policy/host@0.1.0';
+import { annotate, count, lookAround, spend } from 'postern:policy/host@0.2.0';
 
 /** Nothing against it. */
 export const allow = () => ({ tag: 'allow' });
@@ -73,35 +73,157 @@ export const replace = (data) => ({ tag: 'replace', val: data });
 /** Ends the stream, and the caller is told why. */
 export const endStream = (reason, hint) => ({ tag: 'terminate', val: { reason, hint } });
 
-/** An operation, its body, and what the host offers. */
-class Request {
-  constructor(operation, body) {
-    Object.assign(this, operation);
-    this.body = body && new Document(body);
+const json = (values) => values.map((value) => JSON.stringify(value));
+
+/** Who asks. Each thing that is read of it is a question to the host: what is not asked decides nothing. */
+class Caller {
+  #operation;
+  constructor(operation) {
+    this.#operation = operation;
   }
-  /** `pods`, `pods/exec`; empty where no resource is addressed. */
-  get resource() {
-    const target = this.target;
-    return target ? target.resource + (target.subresource ? `/${target.subresource}` : '') : '';
+  /** The name of the caller, used for audit and for Kubernetes. */
+  get username() {
+    return this.#operation.get('username') ?? '';
   }
-  get namespace() {
-    return this.target?.namespace;
+  /** The verified issuer of the caller's credential. */
+  get issuer() {
+    return this.#operation.get('issuer') ?? '';
   }
-  get objectName() {
-    return this.target?.name;
+  /** The groups that the caller's claims or certificate give. isIn says less. */
+  get groups() {
+    return this.#operation.groups();
+  }
+  /** All verified claims of the caller's token, as [name, JSON text]. */
+  get claims() {
+    return this.#operation.claims();
   }
   /** Whether the caller is in one of these groups. */
   isIn(groups) {
-    return groups.some((group) => this.caller.groups.includes(group));
+    return this.groupOf(groups) !== undefined;
+  }
+  /** Which of these groups the caller is in, the first of them. */
+  groupOf(groups) {
+    return groups.length ? this.#operation.inGroups(groups) : undefined;
+  }
+  /** A verified claim of the caller's token; none of one that the token has twice. */
+  claim(name) {
+    const found = this.#operation.claim(name);
+    return found === undefined ? undefined : JSON.parse(found);
+  }
+  /** Which of these values a claim is. */
+  claimIs(name, anyOf) {
+    return anyOf.length ? this.#operation.claimIs(name, json(anyOf)) : undefined;
+  }
+  /** Which of these values a claim that is a list has, the first of them. */
+  claimHas(name, anyOf) {
+    return anyOf.length ? this.#operation.claimHas(name, json(anyOf)) : undefined;
+  }
+}
+
+/** An operation, its body, and what the host offers. Each thing that is read of it is a question to the host: tests say less than values. */
+class Request {
+  #operation;
+  constructor(operation, body) {
+    this.#operation = operation;
+    this.caller = new Caller(operation);
+    this.body = body && new Document(body);
+  }
+  /** Whether a text is one of these: verb, kind ('pods/exec'), resource, subresource, api-group, api-version, namespace, name, place ('NAMESPACE/NAME'), path,
+   * cluster, username, issuer, container. */
+  is(what, anyOf) {
+    return this.which(what, anyOf) !== undefined;
+  }
+  /** Which of these a text is. */
+  which(what, anyOf) {
+    return anyOf.length ? this.#operation.is(what, anyOf) : undefined;
+  }
+  /** The first of these that a text matches: '*' stands for any characters, for none and for '/' too. */
+  like(what, globs) {
+    return globs.length ? this.#operation.like(what, globs) : undefined;
+  }
+  /** Whether there is such a text. */
+  has(what) {
+    return this.#operation.has(what);
+  }
+  /** A text, or none. */
+  get(what) {
+    return this.#operation.get(what);
+  }
+  /** 'get', 'list', 'create', 'delete'; a lower-case HTTP method where no resource is addressed. */
+  get verb() {
+    return this.get('verb') ?? '';
+  }
+  /** `pods`, `pods/exec`; empty where no resource is addressed. */
+  get resource() {
+    return this.get('kind') ?? '';
+  }
+  get namespace() {
+    return this.get('namespace');
+  }
+  get objectName() {
+    return this.get('name');
+  }
+  /** The normalised path. */
+  get path() {
+    return this.get('path') ?? '';
+  }
+  /** The name that the gateway's configuration gives the cluster. */
+  get cluster() {
+    return this.get('cluster') ?? '';
+  }
+  /** Whether kube-apiserver is asked to change nothing, and would obey. */
+  get dryRun() {
+    return this.#operation.dryRun();
+  }
+  /** Whether approvals were asked for, and given: in onObject and onChunk of an operation that waited. */
+  get approved() {
+    return this.#operation.approved();
+  }
+  /** Whether it opens a stream into a container. */
+  get isCommand() {
+    return this.#operation.isCommand();
+  }
+  /** What opens a stream into a container: container, argv, stdin, tty; none for everything but exec and attach. */
+  get command() {
+    return this.#operation.command();
+  }
+  /** When the gateway accepted the request, in Unix milliseconds. `at` says less. */
+  get receivedAt() {
+    return Number(this.#operation.receivedAt());
+  }
+  /** The id of its audit events. */
+  get id() {
+    return this.#operation.id();
+  }
+  /** The first window [from, until) in which the request was accepted, in seconds since 1970 in UTC with `offset` added; with a `period` they begin anew each time
+   * so many seconds have passed. */
+  at(windows, period = 0, offset = 0) {
+    const seconds = windows.map((window) => window.map(BigInt));
+    return windows.length ? this.#operation.at(seconds, period, offset) : undefined;
+  }
+  /** Whether the caller is in one of these groups. */
+  isIn(groups) {
+    return this.caller.isIn(groups);
+  }
+  /** The decoded query, in order, keys repeated as they came: [key, value]. */
+  get query() {
+    return this.#operation.queries();
+  }
+  /** Every value of a query parameter. */
+  queryValues(key) {
+    return this.#operation.query(key);
   }
   /** The first value of a query parameter. */
   queryValue(key) {
-    return this.query.find(([name]) => name === key)?.[1];
+    return this.queryValues(key)[0];
+  }
+  /** The first of these that any value of a query parameter matches: to refuse by one, not to let pass by it. */
+  queryLike(key, globs) {
+    return globs.length ? this.#operation.queryLike(key, globs) : undefined;
   }
   /** A verified claim of the caller's token. */
   claim(name) {
-    const found = this.caller.claims.find(([key]) => key === name);
-    return found && JSON.parse(found[1]);
+    return this.caller.claim(name);
   }
   /** One of the objects that `needs` names: namespace, stored, pod. */
   around(which) {
@@ -115,6 +237,11 @@ class Request {
   /** Adds to a counter and returns what was counted in the last `windowSeconds`; 0 asks without counting. */
   count(key, amount, windowSeconds) {
     return Number(count(key, BigInt(amount), windowSeconds));
+  }
+  /** Adds to a counter of that name that is the caller's own, and says how many of the limits, each larger than the one before, what was added in the last
+   * `windowSeconds` is over. */
+  spend(name, amount, windowSeconds, limits) {
+    return spend(name, { tag: 'number', val: BigInt(amount) }, windowSeconds, BigUint64Array.from(limits, BigInt));
   }
 }
 
@@ -140,6 +267,14 @@ class Document {
   /** Every text that a path matches. */
   texts(path) {
     return this.select(path).map(([, value]) => value).filter((value) => typeof value === 'string');
+  }
+  /** Which of these values any match of a path is, the first of them. */
+  is(path, anyOf) {
+    return anyOf.length ? this.document.is(path, json(anyOf)) : undefined;
+  }
+  /** How many matches a path has. */
+  matches(path) {
+    return this.document.matches(path);
   }
   /** All of it. */
   json() {

@@ -111,43 +111,170 @@ def rule(
     return types.Rule(verbs or [], api_groups or [], resources or [], namespaces or [])
 
 
+class Caller:
+    """Who asks. Each thing that is read of it is a question to the host: what is not asked decides nothing."""
+
+    def __init__(self, operation: types.Operation):
+        self._operation = operation
+
+    @property
+    def username(self) -> str:
+        """The name of the caller, used for audit and for Kubernetes."""
+        return self._operation.get(types.Text.USERNAME) or ""
+
+    @property
+    def issuer(self) -> str:
+        """The verified issuer of the caller's credential."""
+        return self._operation.get(types.Text.ISSUER) or ""
+
+    @property
+    def groups(self) -> list[str]:
+        """The groups that the caller's claims or certificate give. `is_in` says less."""
+        return self._operation.groups()
+
+    @property
+    def claims(self) -> list[tuple[str, str]]:
+        """All verified claims of the caller's token, as JSON texts."""
+        return self._operation.claims()
+
+    def is_in(self, groups: list[str]) -> bool:
+        """Whether the caller is in one of these groups."""
+        return self.group_of(groups) is not None
+
+    def group_of(self, groups: list[str]) -> Optional[int]:
+        """Which of these groups the caller is in, the first of them."""
+        return self._operation.in_groups(groups) if groups else None
+
+    def claim(self, name: str) -> Any:
+        """A verified claim of the caller's token; none of one that the token has twice."""
+        found = self._operation.claim(name)
+        return None if found is None else json.loads(found)
+
+    def claim_is(self, name: str, any_of: list[Any]) -> Optional[int]:
+        """Which of these values a claim is."""
+        return self._operation.claim_is(name, [json.dumps(one) for one in any_of]) if any_of else None
+
+    def claim_has(self, name: str, any_of: list[Any]) -> Optional[int]:
+        """Which of these values a claim that is a list has, the first of them."""
+        return self._operation.claim_has(name, [json.dumps(one) for one in any_of]) if any_of else None
+
+
 class Request:
-    """An operation, its body, and what the host offers. The fields of the operation are its own."""
+    """An operation, its body, and what the host offers. Each thing that is read of it is a question to the host: tests say less than values."""
 
     def __init__(self, operation: types.Operation, body: Optional[types.Document] = None):
-        self.operation = operation
+        self._operation = operation
+        self.caller = Caller(operation)
         self.body = None if body is None else Document(body)
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.operation, name)
+    def is_(self, what: str, any_of: list[str]) -> bool:
+        """Whether a text is one of these: verb, kind (`pods/exec`), resource, subresource, api-group, api-version, namespace, name, place (`NAMESPACE/NAME`), path, cluster, username, issuer, container."""
+        return self.which(what, any_of) is not None
+
+    def which(self, what: str, any_of: list[str]) -> Optional[int]:
+        """Which of these a text is."""
+        return self._operation.is_(_text(what), any_of) if any_of else None
+
+    def like(self, what: str, globs: list[str]) -> Optional[int]:
+        """The first of these that a text matches: `*` stands for any characters, for none and for `/` too."""
+        return self._operation.like(_text(what), globs) if globs else None
+
+    def has(self, what: str) -> bool:
+        """Whether there is such a text."""
+        return self._operation.has(_text(what))
+
+    def get(self, what: str) -> Optional[str]:
+        """A text, or none."""
+        return self._operation.get(_text(what))
+
+    @property
+    def verb(self) -> str:
+        """`get`, `list`, `create`, `delete`; a lower-case HTTP method where no resource is addressed."""
+        return self.get("verb") or ""
 
     @property
     def resource(self) -> str:
         """`pods`, `pods/exec`; empty where no resource is addressed."""
-        target = self.operation.target
-        if target is None:
-            return ""
-        return target.resource + (f"/{target.subresource}" if target.subresource else "")
+        return self.get("kind") or ""
 
     @property
     def namespace(self) -> Optional[str]:
-        return None if self.operation.target is None else self.operation.target.namespace
+        """The namespace addressed; none for what has none and for lists over all of them."""
+        return self.get("namespace")
 
     @property
     def object_name(self) -> Optional[str]:
-        return None if self.operation.target is None else self.operation.target.name
+        """The object's name; none for lists."""
+        return self.get("name")
+
+    @property
+    def path(self) -> str:
+        """The normalised path."""
+        return self.get("path") or ""
+
+    @property
+    def cluster(self) -> str:
+        """The name that the gateway's configuration gives the cluster."""
+        return self.get("cluster") or ""
+
+    @property
+    def dry_run(self) -> bool:
+        """Whether kube-apiserver is asked to change nothing, and would obey."""
+        return self._operation.dry_run()
+
+    @property
+    def approved(self) -> bool:
+        """Whether approvals were asked for, and given: in on_object and on_chunk of an operation that waited."""
+        return self._operation.approved()
+
+    @property
+    def is_command(self) -> bool:
+        """Whether it opens a stream into a container."""
+        return self._operation.is_command()
+
+    @property
+    def command(self) -> Optional[types.Command]:
+        """What opens a stream into a container: container, argv, stdin, tty; none for everything but exec and attach."""
+        return self._operation.command()
+
+    @property
+    def received_at(self) -> int:
+        """When the gateway accepted the request, in Unix milliseconds. `at` says less."""
+        return self._operation.received_at()
+
+    @property
+    def id(self) -> str:
+        """The id of its audit events."""
+        return self._operation.id()
+
+    def at(self, windows: list[tuple[int, int]], period: int = 0, offset: int = 0) -> Optional[int]:
+        """The first window [from, until) in which the request was accepted, in seconds since 1970 in UTC with `offset` added; with a `period` they begin anew each time so many seconds have passed."""
+        return self._operation.at(windows, period, offset) if windows else None
 
     def is_in(self, groups: list[str]) -> bool:
         """Whether the caller is in one of these groups."""
-        return any(group in self.operation.caller.groups for group in groups)
-
-    def query_value(self, key: str) -> Optional[str]:
-        """The first value of a query parameter."""
-        return next((value for name, value in self.operation.query if name == key), None)
+        return self.caller.is_in(groups)
 
     def claim(self, name: str) -> Any:
         """A verified claim of the caller's token."""
-        return next((json.loads(value) for key, value in self.operation.caller.claims if key == name), None)
+        return self.caller.claim(name)
+
+    @property
+    def query(self) -> list[tuple[str, str]]:
+        """The decoded query, in order, keys repeated as they came."""
+        return self._operation.queries()
+
+    def query_values(self, key: str) -> list[str]:
+        """Every value of a query parameter."""
+        return self._operation.query(key)
+
+    def query_value(self, key: str) -> Optional[str]:
+        """The first value of a query parameter."""
+        return next(iter(self.query_values(key)), None)
+
+    def query_like(self, key: str, globs: list[str]) -> Optional[int]:
+        """The first of these that any value of a query parameter matches: to refuse by one, not to let pass by it."""
+        return self._operation.query_like(key, globs) if globs else None
 
     def around(self, which: str) -> "Optional[Document]":
         """One of the objects that `needs` names: namespace, stored, pod."""
@@ -161,6 +288,14 @@ class Request:
     def count(self, key: str, amount: int, window_seconds: int) -> int:
         """Adds to a counter and returns what was counted in the last `window_seconds`; 0 asks without counting."""
         return host.count(key, amount, window_seconds)
+
+    def spend(self, name: str, amount: int, window_seconds: int, limits: list[int]) -> int:
+        """Adds to a counter of that name that is the caller's own, and says how many of the limits, each larger than the one before, what was added in the last `window_seconds` is over."""
+        return host.spend(name, host.Amount_Number(amount), window_seconds, limits)
+
+
+def _text(name: str) -> types.Text:
+    return types.Text[name.upper().replace("-", "_")]
 
 
 class Document:
@@ -186,6 +321,14 @@ class Document:
     def texts(self, path: str) -> list[str]:
         """Every text that a path matches."""
         return [value for _, value in self.select(path) if isinstance(value, str)]
+
+    def is_(self, path: str, any_of: list[Any]) -> Optional[int]:
+        """Which of these values any match of a path is, the first of them."""
+        return self._document.is_(path, [json.dumps(one) for one in any_of]) if any_of else None
+
+    def matches(self, path: str) -> int:
+        """How many matches a path has."""
+        return self._document.matches(path)
 
     def json(self) -> Any:
         """All of it."""

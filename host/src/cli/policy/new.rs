@@ -47,8 +47,9 @@ enum Template {
 type File = (&'static str, &'static str);
 
 const WIT: File = ("wit/policy.wit", include_str!("../../../../wit/policy.wit"));
-/// What the library for Rust is built for.
-const WIT_0_2: File = ("wit/0.2/policy.wit", include_str!("../../../../wit/0.2/policy.wit"));
+/// What the libraries of most languages are built for; Rust's has it where the repository has it.
+const WIT_0_2: File = ("wit/policy.wit", include_str!("../../../../wit/0.2/policy.wit"));
+const WIT_OF_RUST: File = ("wit/0.2/policy.wit", WIT_0_2.1);
 
 const RUST: [File; 12] = [
     ("Cargo.toml", include_str!("../../../templates/rust/Cargo.toml.txt")),
@@ -126,6 +127,15 @@ const C_SETUP: &str =
     "    - uses: actions/setup-python@v5 # Zig, which compiles it, comes as a Python package\n      with: {python-version: '3.12'}";
 
 impl Language {
+    /// The contract that its library is built for.
+    fn contract(self) -> File {
+        match self {
+            Self::Rust => WIT_OF_RUST,
+            Self::Js | Self::Python => WIT_0_2,
+            Self::C | Self::Zig | Self::Go => WIT,
+        }
+    }
+
     fn beginning(self, template: Template) -> Beginning {
         let with_c = |own: &[File]| own.iter().chain(&C_SHARED).copied().collect();
         match self {
@@ -192,7 +202,7 @@ impl New {
         let page = format!("{}{}", each_template!(self.template, "about/", ".md"), page).replace("policy-source", source);
         let workflow = include_str!("../../../templates/about/policy.yml").replace("policy-setup", begins.setup);
         let made: [(&str, &str); 6] = [
-            if matches!(self.lang, Language::Rust) { WIT_0_2 } else { WIT },
+            self.lang.contract(),
             ("cases.yaml", each_template!(self.template, "about/", ".cases.yaml")),
             ("cases.schema.json", &CaseFile::schema()),
             (&format!("{}.yaml", self.name), each_template!(self.template, "about/", ".yaml")),

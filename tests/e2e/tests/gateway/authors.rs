@@ -36,7 +36,7 @@ const JS: Failing = Failing {
     file: "policy.js",
     changes: &[(
         "    if (request.isIn(settings.groups)) return allow();\n",
-        "    console.log('asked about', request.target.name);\n    if (request.target.name === 'boom') return settings.nothing.there;\n    if (request.isIn(settings.groups)) return allow();\n",
+        "    console.log('asked about', request.objectName);\n    if (request.objectName === 'boom') return settings.nothing.there;\n    if (request.isIn(settings.groups)) return allow();\n",
     )],
     fault: "TypeError: can't access property \"there\", settings.nothing is undefined (policy.js:LINE:",
     at: "settings.nothing.there",
