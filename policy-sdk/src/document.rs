@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::guest::Held;
+use crate::request::first_of;
 
 /// A Kubernetes object. Paths are RFC 9535 JSONPath, as far as the contract has it.
 pub enum Document<'a> {
@@ -67,19 +68,14 @@ impl Document<'_> {
 
     /// Which of these values any match of a path is, the first of them.
     pub fn is<V: Clone + Into<Value>>(&self, path: &str, any_of: &[V]) -> Option<usize> {
-        if any_of.is_empty() {
-            return None;
-        }
-        let values = any_of.iter().map(|value| value.clone().into());
         match self.held() {
             Ok(document) => {
-                let texts: Vec<String> = values.map(|value| value.to_string()).collect();
-                let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-                document.is(path, &texts).map(|at| at as usize)
+                let texts: Vec<String> = any_of.iter().map(|value| value.clone().into().to_string()).collect();
+                first_of(&texts, |texts| document.is(path, texts))
             }
             Err(value) => {
                 let found = native(path, value);
-                values.into_iter().position(|one| found.iter().any(|(_, value)| same(value, &one)))
+                any_of.iter().map(|one| one.clone().into()).position(|one| found.iter().any(|(_, value)| same(value, &one)))
             }
         }
     }
@@ -119,7 +115,12 @@ fn native(path: &str, value: &Value) -> Vec<(String, Value)> {
 pub(crate) fn same(one: &Value, other: &Value) -> bool {
     match (one, other) {
         (Value::Number(one), Value::Number(other)) => {
-            one == other || !(one.is_i64() && other.is_i64()) && one.as_f64().is_some_and(|one| other.as_f64() == Some(one))
+            // A whole number that is written with a fraction is that number, as far as a fraction tells it.
+            let whole = |number: &serde_json::Number| {
+                let float = number.as_f64().filter(|float| number.is_f64() && float.fract() == 0.0 && float.abs() < i64::MAX as f64);
+                float.map_or_else(|| number.as_i64(), |float| Some(float as i64))
+            };
+            one == other || whole(one).is_some_and(|one| whole(other) == Some(one))
         }
         (Value::Array(one), Value::Array(other)) => one.len() == other.len() && one.iter().zip(other).all(|(one, other)| same(one, other)),
         (Value::Object(one), Value::Object(other)) => {

@@ -70,17 +70,19 @@ pub trait Host {
     fn spend(&self, name: &str, amount: Amount<'_>, window_seconds: u32, limits: &[u64]) -> u32;
 }
 
-/// Asks about a list; an empty one fits nothing, and is not asked about.
-fn first_of<S: AsRef<str>>(list: &[S], ask: impl FnOnce(&[&str]) -> Option<u32>) -> Option<usize> {
-    if list.is_empty() {
-        return None;
-    }
-    let texts: Vec<&str> = list.iter().map(AsRef::as_ref).collect();
-    ask(&texts).map(|at| at as usize)
+/// The most entries of a list that the host is asked about at once.
+const MOST_ASKED: usize = 1_000;
+
+/// Asks about a list, a part of a long one at a time; an empty one fits nothing, and is not asked about.
+pub(crate) fn first_of<S: AsRef<str>>(list: &[S], ask: impl Fn(&[&str]) -> Option<u32>) -> Option<usize> {
+    list.chunks(MOST_ASKED).enumerate().find_map(|(part, list)| {
+        let texts: Vec<&str> = list.iter().map(AsRef::as_ref).collect();
+        ask(&texts).map(|at| part * MOST_ASKED + at as usize)
+    })
 }
 
 /// The same for values, which the host takes as JSON texts.
-fn first_value<V: Clone + Into<Value>>(list: &[V], ask: impl FnOnce(&[&str]) -> Option<u32>) -> Option<usize> {
+fn first_value<V: Clone + Into<Value>>(list: &[V], ask: impl Fn(&[&str]) -> Option<u32>) -> Option<usize> {
     let texts: Vec<String> = list.iter().map(|value| value.clone().into().to_string()).collect();
     first_of(&texts, ask)
 }
@@ -169,10 +171,10 @@ impl<'a> Request<'a> {
     /// The first window [from, until) in which the request was accepted, in seconds since 1970 in UTC with `offset` added; with a `period` they begin anew each time
     /// so many seconds have passed.
     pub fn at(&self, windows: &[(u64, u64)], period: u32, offset: i32) -> Option<usize> {
-        if windows.is_empty() {
-            return None;
-        }
-        self.asked.at(windows, period, offset).map(|at| at as usize)
+        windows
+            .chunks(MOST_ASKED)
+            .enumerate()
+            .find_map(|(part, windows)| self.asked.at(windows, period, offset).map(|at| part * MOST_ASKED + at as usize))
     }
 
     /// When the gateway accepted the request, in Unix milliseconds. [`at`](Self::at) says less.

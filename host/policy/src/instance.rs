@@ -104,23 +104,27 @@ impl Policy {
         answer
     }
 
+    /// How much it may see of what is in an operation.
+    fn sight(&self, subject: &PolicyOperation) -> Sight {
+        let (resource, subresource) = subject.resource();
+        Sight::new(&self.granted, resource, subresource)
+    }
+
     /// What it is known to say, where its module need not be asked.
     fn recall(&self, call: &Call<'_>) -> Option<HookAnswer> {
         if !self.remembered.is_on() {
             return None;
         }
         let began = Instant::now();
-        let decision = self.remembered.recall(call.subject, call.body.is_some())?;
-        let (verdict, plan, exhausted) = match decision.plan(&self.name, call.plans) {
-            Ok(plan) => (Ok(Arc::clone(&decision.verdict)), plan, false),
-            // Another cluster's, or compiled so long ago that it is kept no more.
-            Err(error) => (Err(in_a_line(error.to_string())), None, error.is_exhausted()),
-        };
+        let decision = self.remembered.recall(call.subject, call.body.is_some(), self.sight(call.subject))?;
+        // Masks that are compiled no more, and for which there is no time, are the module's to answer for.
+        let plan = decision.plan(&self.name, call.plans).ok()?;
+        let verdict = Ok(Arc::clone(&decision.verdict));
         let took = began.elapsed();
         if !call.surroundings.only_asks {
             self.stats.add_remembered(Hook::OnRequest, HookOutcome::of(&verdict), took);
         }
-        Some(HookAnswer { verdict, plan, annotations: decision.annotations.clone(), memory: 0, exhausted, began, took })
+        Some(HookAnswer { verdict, plan, annotations: decision.annotations.clone(), memory: 0, exhausted: false, began, took })
     }
 
     /// Takes in what a run came to, where nothing speaks against its being known by what it asked: it came to its end in half its time, and had all the memory
@@ -133,7 +137,7 @@ impl Policy {
             return;
         }
         let decision = Decision::new(Arc::clone(verdict), answer.annotations.clone());
-        if let Err(NotDeterministic) = self.remembered.learn(call.subject, call.body.is_some(), run, decision) {
+        if let Err(NotDeterministic) = self.remembered.learn(call.subject, call.body.is_some(), self.sight(call.subject), run, decision) {
             tracing::warn!(
                 policy = %self.name,
                 "the policy said two things of the same answers: it is not deterministic, and is asked about each operation from now on"
@@ -198,8 +202,7 @@ impl Policy {
         let state = store.data_mut();
         state.surroundings = surroundings.clone();
         state.subject = Some(subject.clone());
-        let (resource, subresource) = subject.resource();
-        let sight = Sight::new(&self.granted, resource, subresource);
+        let sight = self.sight(subject);
         state.sight = sight;
         state.counts = self
             .granted

@@ -11,7 +11,7 @@ use postern_mask::path::Path;
 use postern_mask::{MARKER, Mask};
 
 /// How much of an object shows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Sight {
     /// What kind of thing it is, and its metadata without annotations.
     Metadata,

@@ -95,7 +95,9 @@ pub struct Counts {
     pub terminate: u64,
     /// Not answered.
     pub failed: u64,
-    /// Answered from memory, of all of these.
+    /// Calls of on-request.
+    pub requests: u64,
+    /// Of these, answered from memory.
     pub remembered: u64,
     /// Nanoseconds that half of the calls took at most.
     pub p50: u64,
@@ -146,6 +148,7 @@ impl Stats {
     pub fn counts(&self) -> Counts {
         let [allow, mask, block, require_approval, terminate, failed] =
             HookOutcome::ALL.map(|outcome| Hook::ALL.iter().map(|hook| self.count(*hook, outcome)).sum());
+        let requests = HookOutcome::ALL.map(|outcome| self.count(Hook::OnRequest, outcome)).iter().sum();
         let durations: Vec<u64> = self.durations.iter().map(|count| count.load(Ordering::Relaxed)).collect();
         let calls: u64 = durations.iter().sum();
         let quantile = |per_hundred: u64| {
@@ -165,6 +168,7 @@ impl Stats {
             require_approval,
             terminate,
             failed,
+            requests,
             remembered: self.remembered(),
             p50: quantile(50),
             p99: quantile(99),

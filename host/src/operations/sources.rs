@@ -93,14 +93,14 @@ impl Source for Policies {
                     }
                 }
                 let of_policy = with(vec![("policy", policy.name.clone())]);
-                match policy.remembering() {
-                    Remembering::On | Remembering::PerCaller => {
-                        remembered.push((of_policy.clone(), policy.stats.remembered() as f64));
-                        paths.push((of_policy, policy.known_paths() as f64));
-                    }
-                    Remembering::NotDeterministic => spoilt.push((of_policy, 1.0)),
-                    Remembering::Off | Remembering::Contract => {}
-                }
+                let is_spoilt = match policy.remembering() {
+                    Remembering::On | Remembering::PerCaller => false,
+                    Remembering::NotDeterministic => true,
+                    Remembering::Off | Remembering::Contract => continue,
+                };
+                remembered.push((of_policy.clone(), policy.stats.remembered() as f64));
+                paths.push((of_policy.clone(), policy.known_paths() as f64));
+                spoilt.push((of_policy, f64::from(u8::from(is_spoilt))));
             }
             let counts =
                 [("in-force", set.policies.len()), ("broken", set.broken.len()), ("missing", set.missing.len()), ("gone", set.gone.len())];

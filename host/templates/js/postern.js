@@ -75,6 +75,15 @@ export const endStream = (reason, hint) => ({ tag: 'terminate', val: { reason, h
 
 const json = (values) => values.map((value) => JSON.stringify(value));
 
+/** Asks about a list, a part of a long one at a time; an empty one fits nothing, and is not asked about. */
+const first = (anyOf, ask) => {
+  for (let begin = 0; begin < anyOf.length; begin += 1000) {
+    const found = ask(anyOf.slice(begin, begin + 1000));
+    if (found !== undefined) return begin + found;
+  }
+  return undefined;
+};
+
 /** Who asks. Each thing that is read of it is a question to the host: what is not asked decides nothing. */
 class Caller {
   #operation;
@@ -103,7 +112,7 @@ class Caller {
   }
   /** Which of these groups the caller is in, the first of them. */
   groupOf(groups) {
-    return groups.length ? this.#operation.inGroups(groups) : undefined;
+    return first(groups, (part) => this.#operation.inGroups(part));
   }
   /** A verified claim of the caller's token; none of one that the token has twice. */
   claim(name) {
@@ -112,11 +121,11 @@ class Caller {
   }
   /** Which of these values a claim is. */
   claimIs(name, anyOf) {
-    return anyOf.length ? this.#operation.claimIs(name, json(anyOf)) : undefined;
+    return first(json(anyOf), (part) => this.#operation.claimIs(name, part));
   }
   /** Which of these values a claim that is a list has, the first of them. */
   claimHas(name, anyOf) {
-    return anyOf.length ? this.#operation.claimHas(name, json(anyOf)) : undefined;
+    return first(json(anyOf), (part) => this.#operation.claimHas(name, part));
   }
 }
 
@@ -135,11 +144,11 @@ class Request {
   }
   /** Which of these a text is. */
   which(what, anyOf) {
-    return anyOf.length ? this.#operation.is(what, anyOf) : undefined;
+    return first(anyOf, (part) => this.#operation.is(what, part));
   }
   /** The first of these that a text matches: '*' stands for any characters, for none and for '/' too. */
   like(what, globs) {
-    return globs.length ? this.#operation.like(what, globs) : undefined;
+    return first(globs, (part) => this.#operation.like(what, part));
   }
   /** Whether there is such a text. */
   has(what) {
@@ -199,7 +208,7 @@ class Request {
    * so many seconds have passed. */
   at(windows, period = 0, offset = 0) {
     const seconds = windows.map((window) => window.map(BigInt));
-    return windows.length ? this.#operation.at(seconds, period, offset) : undefined;
+    return first(seconds, (part) => this.#operation.at(part, period, offset));
   }
   /** Whether the caller is in one of these groups. */
   isIn(groups) {
@@ -219,7 +228,7 @@ class Request {
   }
   /** The first of these that any value of a query parameter matches: to refuse by one, not to let pass by it. */
   queryLike(key, globs) {
-    return globs.length ? this.#operation.queryLike(key, globs) : undefined;
+    return first(globs, (part) => this.#operation.queryLike(key, part));
   }
   /** A verified claim of the caller's token. */
   claim(name) {
@@ -270,7 +279,7 @@ class Document {
   }
   /** Which of these values any match of a path is, the first of them. */
   is(path, anyOf) {
-    return anyOf.length ? this.document.is(path, json(anyOf)) : undefined;
+    return first(json(anyOf), (part) => this.document.is(path, part));
   }
   /** How many matches a path has. */
   matches(path) {

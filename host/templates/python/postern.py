@@ -111,6 +111,19 @@ def rule(
     return types.Rule(verbs or [], api_groups or [], resources or [], namespaces or [])
 
 
+def _first(any_of: list[Any], ask: Any) -> Optional[int]:
+    """Asks about a list, a part of a long one at a time; an empty one fits nothing, and is not asked about."""
+    for begin in range(0, len(any_of), 1000):
+        found = ask(any_of[begin : begin + 1000])
+        if found is not None:
+            return begin + found
+    return None
+
+
+def _json(values: list[Any]) -> list[str]:
+    return [json.dumps(value) for value in values]
+
+
 class Caller:
     """Who asks. Each thing that is read of it is a question to the host: what is not asked decides nothing."""
 
@@ -143,7 +156,7 @@ class Caller:
 
     def group_of(self, groups: list[str]) -> Optional[int]:
         """Which of these groups the caller is in, the first of them."""
-        return self._operation.in_groups(groups) if groups else None
+        return _first(groups, self._operation.in_groups)
 
     def claim(self, name: str) -> Any:
         """A verified claim of the caller's token; none of one that the token has twice."""
@@ -152,11 +165,11 @@ class Caller:
 
     def claim_is(self, name: str, any_of: list[Any]) -> Optional[int]:
         """Which of these values a claim is."""
-        return self._operation.claim_is(name, [json.dumps(one) for one in any_of]) if any_of else None
+        return _first(_json(any_of), lambda part: self._operation.claim_is(name, part))
 
     def claim_has(self, name: str, any_of: list[Any]) -> Optional[int]:
         """Which of these values a claim that is a list has, the first of them."""
-        return self._operation.claim_has(name, [json.dumps(one) for one in any_of]) if any_of else None
+        return _first(_json(any_of), lambda part: self._operation.claim_has(name, part))
 
 
 class Request:
@@ -173,11 +186,11 @@ class Request:
 
     def which(self, what: str, any_of: list[str]) -> Optional[int]:
         """Which of these a text is."""
-        return self._operation.is_(_text(what), any_of) if any_of else None
+        return _first(any_of, lambda part: self._operation.is_(_text(what), part))
 
     def like(self, what: str, globs: list[str]) -> Optional[int]:
         """The first of these that a text matches: `*` stands for any characters, for none and for `/` too."""
-        return self._operation.like(_text(what), globs) if globs else None
+        return _first(globs, lambda part: self._operation.like(_text(what), part))
 
     def has(self, what: str) -> bool:
         """Whether there is such a text."""
@@ -249,7 +262,7 @@ class Request:
 
     def at(self, windows: list[tuple[int, int]], period: int = 0, offset: int = 0) -> Optional[int]:
         """The first window [from, until) in which the request was accepted, in seconds since 1970 in UTC with `offset` added; with a `period` they begin anew each time so many seconds have passed."""
-        return self._operation.at(windows, period, offset) if windows else None
+        return _first(windows, lambda part: self._operation.at(part, period, offset))
 
     def is_in(self, groups: list[str]) -> bool:
         """Whether the caller is in one of these groups."""
@@ -274,7 +287,7 @@ class Request:
 
     def query_like(self, key: str, globs: list[str]) -> Optional[int]:
         """The first of these that any value of a query parameter matches: to refuse by one, not to let pass by it."""
-        return self._operation.query_like(key, globs) if globs else None
+        return _first(globs, lambda part: self._operation.query_like(key, part))
 
     def around(self, which: str) -> "Optional[Document]":
         """One of the objects that `needs` names: namespace, stored, pod."""
@@ -324,7 +337,7 @@ class Document:
 
     def is_(self, path: str, any_of: list[Any]) -> Optional[int]:
         """Which of these values any match of a path is, the first of them."""
-        return self._document.is_(path, [json.dumps(one) for one in any_of]) if any_of else None
+        return _first(_json(any_of), lambda part: self._document.is_(path, part))
 
     def matches(self, path: str) -> int:
         """How many matches a path has."""

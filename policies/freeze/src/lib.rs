@@ -45,14 +45,16 @@ impl Policy for Freeze {
     const SUMMARY: &'static str = "Closes changes for a time";
 
     fn new(settings: Settings) -> Result<Self, String> {
-        let at = |text: &str| -> Result<u64, String> {
+        // What ends within a second ends with it.
+        let at = |text: &str, is_end: bool| -> Result<u64, String> {
             let time = OffsetDateTime::parse(text, &Rfc3339)
                 .map_err(|error| format!("windows: {text:?} is no time ({error}); write 2026-12-20T00:00:00Z"))?;
-            u64::try_from(time.unix_timestamp()).map_err(|_| format!("windows: {text:?} is before 1970"))
+            let seconds = time.unix_timestamp() + i64::from(is_end && time.nanosecond() > 0);
+            u64::try_from(seconds).map_err(|_| format!("windows: {text:?} is before 1970"))
         };
         let mut windows = Vec::new();
         for window in &settings.windows {
-            let (from, until) = (at(&window.from)?, at(&window.until)?);
+            let (from, until) = (at(&window.from, false)?, at(&window.until, true)?);
             if from >= until {
                 return Err(format!("windows: {} is not before {}", window.from, window.until));
             }

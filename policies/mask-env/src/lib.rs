@@ -50,10 +50,10 @@ impl Policy for MaskEnv {
         if request.caller.is_in(&self.0.unmasked_groups) {
             return allow();
         }
-        let masks: Vec<Mask> = request
-            .which(Text::Resource, &PODS.map(|(resource, _)| resource))
-            .map(|at| PODS[at])
-            .into_iter()
+        let Some(at) = request.which(Text::Resource, &PODS.map(|(resource, _)| resource)) else { return allow() };
+        // What was last applied of an owner stands in a second place.
+        let pods = PODS.iter().filter(|(resource, _)| *resource == PODS[at].0);
+        let masks: Vec<Mask> = pods
             .flat_map(|(_, spec)| {
                 let kinds = ["containers", "initContainers", "ephemeralContainers"];
                 // A token, so that whoever reads, compares and writes sees what changed.

@@ -1,6 +1,7 @@
 //! How much may be remembered: of all policies together, and by what one caller asks.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, PoisonError};
 
 /// Bytes of all that is remembered.
@@ -10,7 +11,10 @@ const OF_ONE: usize = ALL / 8;
 
 /// What is taken of it.
 #[derive(Debug, Default)]
-pub(crate) struct Budget(Mutex<Taken>);
+pub(crate) struct Budget {
+    hasher: RandomState,
+    taken: Mutex<Taken>,
+}
 
 #[derive(Debug, Default)]
 struct Taken {
@@ -18,22 +22,37 @@ struct Taken {
     callers: HashMap<u64, usize>,
 }
 
+impl Taken {
+    fn has_room(&self, caller: u64, bytes: usize) -> bool {
+        self.all + bytes <= ALL && self.callers.get(&caller).copied().unwrap_or(0) + bytes <= OF_ONE
+    }
+}
+
 impl Budget {
+    /// Whose share it is: one and the same for all policies and clusters.
+    pub(super) fn caller(&self, issuer: &str, username: &str) -> u64 {
+        self.hasher.hash_one((issuer, username))
+    }
+
+    /// Whether there is room for so many bytes of a caller.
+    pub(super) fn has_room(&self, caller: u64, bytes: usize) -> bool {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner).has_room(caller, bytes)
+    }
+
     /// Takes so many bytes for a caller, where there is room.
     pub(super) fn take(&self, caller: u64, bytes: usize) -> bool {
-        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = taken.callers.get(&caller).copied().unwrap_or(0);
-        if taken.all + bytes > ALL || own + bytes > OF_ONE {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if !taken.has_room(caller, bytes) {
             return false;
         }
         taken.all += bytes;
-        taken.callers.insert(caller, own + bytes);
+        *taken.callers.entry(caller).or_default() += bytes;
         true
     }
 
     /// Gives back what was taken for callers.
     pub(super) fn give_back(&self, callers: HashMap<u64, usize>) {
-        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         for (caller, bytes) in callers {
             taken.all = taken.all.saturating_sub(bytes);
             let left = taken.callers.get(&caller).map_or(0, |own| own.saturating_sub(bytes));
@@ -48,7 +67,7 @@ impl Budget {
     /// Bytes that are taken.
     #[cfg(test)]
     pub(super) fn taken(&self) -> usize {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).all
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner).all
     }
 }
 

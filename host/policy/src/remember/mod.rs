@@ -9,15 +9,15 @@ mod once;
 mod run;
 mod tree;
 
-use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use postern_mask::{InvalidMask, Mask, Plan, PlanCache, Selector};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::contract::{PolicyOperation, Verdict};
+use crate::sight::Sight;
 pub(crate) use budget::Budget;
 use once::{Again, Once};
 pub(crate) use run::Run;
@@ -63,8 +63,8 @@ pub(crate) struct Decision {
     pub(crate) verdict: Arc<Verdict>,
     /// Facts for the audit event.
     pub(crate) annotations: Vec<(String, String)>,
-    /// Its masks as they were compiled last, and where.
-    plan: Mutex<Option<(u64, Arc<Plan>)>>,
+    /// Its masks as they were compiled last, and where: as long as they are kept there.
+    plan: Mutex<Option<(u64, Weak<Plan>)>>,
 }
 
 impl PartialEq for Decision {
@@ -85,11 +85,12 @@ impl Decision {
         let mut kept = self.plan.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((of, plan)) = &*kept
             && *of == plans.number()
+            && let Some(plan) = plan.upgrade()
         {
-            return Ok(Some(Arc::clone(plan)));
+            return Ok(Some(plan));
         }
         let plan = plans.of_policy(policy, masks)?;
-        *kept = Some((plans.number(), Arc::clone(&plan)));
+        *kept = Some((plans.number(), Arc::downgrade(&plan)));
         Ok(Some(plan))
     }
 
@@ -117,7 +118,6 @@ impl Decision {
 pub(crate) struct Remembered {
     how: Remember,
     budget: Arc<Budget>,
-    hasher: RandomState,
     tree: RwLock<Tree>,
     once: Mutex<Once>,
     /// Operations that were decided from memory, and that were not, since it began to learn.
@@ -137,7 +137,6 @@ impl Remembered {
         Self {
             how,
             budget,
-            hasher: RandomState::new(),
             tree: RwLock::default(),
             once: Mutex::default(),
             hits: AtomicU64::new(0),
@@ -166,63 +165,78 @@ impl Remembered {
         self.tree.read().unwrap_or_else(PoisonError::into_inner).paths
     }
 
-    fn root<'a>(&self, of: &'a PolicyOperation, has_body: bool) -> Root<'a> {
+    fn root<'a>(&self, of: &'a PolicyOperation, has_body: bool, sight: Sight) -> Root<'a> {
         let caller = (self.how == Remember::PerCaller).then(|| (of.issuer(), of.username()));
-        Root { cluster: of.cluster(), has_body, caller }
+        Root { cluster: of.cluster(), has_body, sight, caller }
     }
 
-    /// What the policy is known to say of an operation.
-    pub(crate) fn recall(&self, of: &PolicyOperation, has_body: bool) -> Option<Arc<Decision>> {
-        let tree = self.tree.read().unwrap_or_else(PoisonError::into_inner);
-        let decision = tree.walk(&self.root(of, has_body), of)?;
+    /// What the policy is known to say of an operation, of which it may see so much.
+    pub(crate) fn recall(&self, of: &PolicyOperation, has_body: bool, sight: Sight) -> Option<Arc<Decision>> {
+        // The questions are answered under no lock.
+        let first = self.tree.read().unwrap_or_else(PoisonError::into_inner).first(&self.root(of, has_body, sight))?;
+        let decision = first.walk(of)?;
         // Now and then it is asked though it is known: a module that changes its mind is found.
         let is_due = self.hits.fetch_add(1, Ordering::Relaxed) % ASKED_AGAIN == ASKED_AGAIN - 1;
         (!is_due).then(|| Arc::clone(decision))
     }
 
     /// Takes in what a run asked and came to.
-    pub(crate) fn learn(&self, of: &PolicyOperation, has_body: bool, run: Run, decision: Decision) -> Result<(), NotDeterministic> {
+    pub(crate) fn learn(
+        &self,
+        of: &PolicyOperation,
+        has_body: bool,
+        sight: Sight,
+        run: Run,
+        decision: Decision,
+    ) -> Result<(), NotDeterministic> {
         if run.open().is_some() || !self.is_on() {
             return Ok(());
         }
-        let misses = self.misses.fetch_add(1, Ordering::Relaxed);
-        let (root, caller) = (self.root(of, has_body), self.hasher.hash_one((of.cluster(), of.issuer(), of.username())));
+        let (root, caller) = (self.root(of, has_body, sight), self.budget.caller(of.issuer(), of.username()));
         let decision = Arc::new(decision);
         let (steps, bytes, look) = {
             let tree = self.tree.read().unwrap_or_else(PoisonError::into_inner);
             let steps = tree.shared(run.steps);
-            let (bytes, look) = (tree.size(&steps) + decision.size(), tree.look(caller, &root, &steps, &decision));
+            let (bytes, look) = (tree.size(&root, &steps) + decision.size(), tree.look(caller, &root, &steps, &decision));
             (steps, bytes, look)
         };
         let again = match look {
             Look::Known => return Ok(()),
+            Look::New { has_room } if !has_room || !self.budget.has_room(caller, bytes) => return self.refused(),
             Look::New { .. } => {
                 self.once.lock().unwrap_or_else(PoisonError::into_inner).see(caller, &root.kept(), &steps, bytes, &decision)
             }
             Look::Differs => Again::Differs,
         };
         match again {
-            Again::First => return Ok(()),
+            Again::First => {
+                self.misses.fetch_add(1, Ordering::Relaxed);
+                return Ok(());
+            }
             Again::Differs => {}
             Again::Same => {
                 let mut tree = self.tree.write().unwrap_or_else(PoisonError::into_inner);
-                match tree.insert(&self.budget, caller, &root, &steps, &decision) {
-                    Taken::In => return Ok(()),
-                    Taken::Full => {
-                        // One that helps less often than not is learnt anew: what is asked today may be something else.
-                        if tree.is_old() && self.hits.load(Ordering::Relaxed) < misses {
-                            tree.clear(&self.budget);
-                            self.hits.store(0, Ordering::Relaxed);
-                            self.misses.store(0, Ordering::Relaxed);
-                        }
-                        return Ok(());
-                    }
+                // What was found meanwhile holds.
+                match if self.is_spoilt() { Taken::In } else { tree.insert(&self.budget, caller, &root, &steps, &decision) } {
+                    Taken::In | Taken::Full => return Ok(()),
                     Taken::Differs => {}
                 }
             }
         }
         self.forget();
         Err(NotDeterministic)
+    }
+
+    /// There is no room for it. A tree that is old and helps less often than not is learnt anew: what is asked today may be something else.
+    fn refused(&self) -> Result<(), NotDeterministic> {
+        let misses = self.misses.fetch_add(1, Ordering::Relaxed) + 1;
+        if self.hits.load(Ordering::Relaxed) >= misses || !self.tree.read().unwrap_or_else(PoisonError::into_inner).is_old() {
+            return Ok(());
+        }
+        self.tree.write().unwrap_or_else(PoisonError::into_inner).clear(&self.budget);
+        self.hits.store(0, Ordering::Relaxed);
+        self.misses.store(0, Ordering::Relaxed);
+        Ok(())
     }
 
     /// It is asked each time from now on.

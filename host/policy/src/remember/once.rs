@@ -1,6 +1,5 @@
 //! Runs that were seen once: what is asked only once never comes to be remembered, and a run that is seen twice has shown that it says the same.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::Decision;
@@ -9,8 +8,8 @@ use super::tree::{OwnedRoot, Step};
 /// Places: what one caller asks pushes out what callers of the same place have asked, and no others.
 const PLACES: usize = 16;
 /// The most runs of a place, and bytes of them.
-const MOST: usize = 32;
-const MOST_BYTES: usize = 32 << 10;
+const MOST: usize = 64;
+const MOST_BYTES: usize = 64 << 10;
 
 /// Runs of one policy that were seen once.
 #[derive(Debug, Default)]
@@ -18,8 +17,10 @@ pub(super) struct Once([Place; PLACES]);
 
 #[derive(Debug, Default)]
 struct Place {
-    runs: VecDeque<Seen>,
+    runs: Vec<Seen>,
     bytes: usize,
+    /// Which is pushed out next, as good as at random.
+    out: usize,
 }
 
 #[derive(Debug)]
@@ -44,9 +45,8 @@ impl Once {
     /// A run of a caller. One that was seen before is taken out: it is in the tree from now on, or was in vain.
     pub(super) fn see(&mut self, caller: u64, root: &OwnedRoot, steps: &[Step], bytes: usize, decision: &Arc<Decision>) -> Again {
         let place = &mut self.0[caller as usize % PLACES];
-        if let Some(at) = place.runs.iter().position(|seen| seen.root == *root && seen.steps == steps)
-            && let Some(seen) = place.runs.remove(at)
-        {
+        if let Some(at) = place.runs.iter().position(|seen| seen.root == *root && seen.steps == steps) {
+            let seen = place.runs.swap_remove(at);
             place.bytes -= seen.bytes;
             return if seen.decision == *decision { Again::Same } else { Again::Differs };
         }
@@ -54,11 +54,13 @@ impl Once {
             return Again::First;
         }
         while place.runs.len() >= MOST || place.bytes + bytes > MOST_BYTES {
-            let Some(oldest) = place.runs.pop_front() else { break };
-            place.bytes -= oldest.bytes;
+            // Not the oldest: of a round of operations that is longer than there is room each would be gone when it comes again.
+            place.out = place.out.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let seen = place.runs.swap_remove((place.out >> 33) % place.runs.len());
+            place.bytes -= seen.bytes;
         }
         place.bytes += bytes;
-        place.runs.push_back(Seen { root: root.clone(), steps: steps.to_vec(), decision: Arc::clone(decision), bytes });
+        place.runs.push(Seen { root: root.clone(), steps: steps.to_vec(), decision: Arc::clone(decision), bytes });
         Again::First
     }
 }

@@ -6,6 +6,7 @@ use super::*;
 use crate::contract::asked::{Answered, Question};
 use crate::contract::questions::Text;
 use crate::contract::{Caller, Denial, Operation, Target};
+use crate::sight::Sight;
 
 /// Numbers that look random, the same for the same seed.
 struct Dice(u64);
@@ -119,12 +120,12 @@ fn compare(seed: u64, how: Remember, operations: usize) -> usize {
     for _ in 0..operations {
         let (of, has_body) = (operation(&mut dice), dice.throw(2) == 0);
         let (run, says) = program.run(&of, has_body);
-        match memory.recall(&of, has_body) {
+        match memory.recall(&of, has_body, Sight::Metadata) {
             Some(remembered) => {
                 assert_eq!(*remembered, says, "of {of:?}");
                 known += 1;
             }
-            None => memory.learn(&of, has_body, run, says).expect("it is deterministic"),
+            None => memory.learn(&of, has_body, Sight::Metadata, run, says).expect("it is deterministic"),
         }
     }
     assert!(!memory.is_spoilt());
@@ -169,7 +170,7 @@ const NAME: [Question; 1] = [Question::Get(Text::Name)];
 /// Has a path seen twice.
 fn learn(memory: &Remembered, of: &PolicyOperation, says: &str) {
     for _ in 0..2 {
-        memory.learn(of, false, run(of, &NAME), decision(says)).unwrap();
+        memory.learn(of, false, Sight::Metadata, run(of, &NAME), decision(says)).unwrap();
     }
 }
 
@@ -177,18 +178,18 @@ fn learn(memory: &Remembered, of: &PolicyOperation, says: &str) {
 fn what_was_said_once_is_not_remembered_and_what_was_said_twice_is() {
     let (memory, _) = remembered(Remember::On);
     let web = of("ann", "web");
-    memory.learn(&web, false, run(&web, &NAME), decision("1")).unwrap();
-    assert!(memory.recall(&web, false).is_none());
-    memory.learn(&web, false, run(&web, &NAME), decision("1")).unwrap();
-    assert_eq!(memory.recall(&of("bob", "web"), false).as_deref(), Some(&decision("1")), "whoever asks");
-    assert!(memory.recall(&web, true).is_none(), "a body is another beginning");
-    assert!(memory.recall(&of("ann", "db"), false).is_none(), "and so is another name");
+    memory.learn(&web, false, Sight::Metadata, run(&web, &NAME), decision("1")).unwrap();
+    assert!(memory.recall(&web, false, Sight::Metadata).is_none());
+    memory.learn(&web, false, Sight::Metadata, run(&web, &NAME), decision("1")).unwrap();
+    assert_eq!(memory.recall(&of("bob", "web"), false, Sight::Metadata).as_deref(), Some(&decision("1")), "whoever asks");
+    assert!(memory.recall(&web, true, Sight::Metadata).is_none(), "a body is another beginning");
+    assert!(memory.recall(&of("ann", "db"), false, Sight::Metadata).is_none(), "and so is another name");
     let (memory, _) = remembered(Remember::PerCaller);
     learn(&memory, &web, "1");
-    assert!(memory.recall(&web, false).is_some() && memory.recall(&of("bob", "web"), false).is_none());
+    assert!(memory.recall(&web, false, Sight::Metadata).is_some() && memory.recall(&of("bob", "web"), false, Sight::Metadata).is_none());
     let (memory, _) = remembered(Remember::Off);
     learn(&memory, &web, "1");
-    assert!(memory.recall(&web, false).is_none());
+    assert!(memory.recall(&web, false, Sight::Metadata).is_none());
 }
 
 #[test]
@@ -198,13 +199,13 @@ fn who_says_two_things_of_the_same_answers_is_never_remembered_again() {
     let kind = [Question::Get(Text::Kind)];
     for (twice, asks, says) in [(false, &NAME, "2"), (true, &NAME, "2"), (true, &kind, "1")] {
         let (memory, budget) = remembered(Remember::On);
-        memory.learn(&web, false, run(&web, &NAME), decision("1")).unwrap();
+        memory.learn(&web, false, Sight::Metadata, run(&web, &NAME), decision("1")).unwrap();
         if twice {
-            memory.learn(&web, false, run(&web, &NAME), decision("1")).unwrap();
+            memory.learn(&web, false, Sight::Metadata, run(&web, &NAME), decision("1")).unwrap();
         }
-        assert_eq!(memory.learn(&web, false, run(&web, asks), decision(says)), Err(NotDeterministic));
+        assert_eq!(memory.learn(&web, false, Sight::Metadata, run(&web, asks), decision(says)), Err(NotDeterministic));
         learn(&memory, &web, "1");
-        assert!(memory.is_spoilt() && memory.recall(&web, false).is_none() && budget.taken() == 0);
+        assert!(memory.is_spoilt() && memory.recall(&web, false, Sight::Metadata).is_none() && budget.taken() == 0);
     }
 }
 
@@ -213,8 +214,8 @@ fn one_in_a_thousand_is_asked_again() {
     let (memory, _) = remembered(Remember::On);
     let web = of("ann", "web");
     learn(&memory, &web, "1");
-    assert_eq!((0..10_000).filter(|_| memory.recall(&web, false).is_none()).count(), 10);
-    memory.learn(&web, false, run(&web, &NAME), decision("1")).unwrap();
+    assert_eq!((0..10_000).filter(|_| memory.recall(&web, false, Sight::Metadata).is_none()).count(), 10);
+    memory.learn(&web, false, Sight::Metadata, run(&web, &NAME), decision("1")).unwrap();
     assert_eq!(memory.paths(), 1, "what is known is not learnt again");
 }
 
@@ -226,7 +227,7 @@ fn names_that_are_invented_push_nothing_out() {
     for n in 0..10_000 {
         learn(&memory, &of("eve", &format!("{n:0>900}")), "1");
     }
-    assert!(memory.recall(&web, false).is_some() && memory.paths() == 17, "a question takes 16 answers of one caller");
+    assert!(memory.recall(&web, false, Sight::Metadata).is_some() && memory.paths() == 17, "a question takes 16 answers of one caller");
     for n in 0..100 {
         learn(&memory, &of(&format!("eve-{n}"), &n.to_string()), "1");
     }
@@ -237,7 +238,7 @@ fn names_that_are_invented_push_nothing_out() {
     let twice = [Question::Get(Text::Name), Question::Get(Text::Verb)];
     let learn = |of: &PolicyOperation, verb: &[Question]| {
         for _ in 0..2 {
-            memory.learn(of, false, run(of, verb), decision("1")).unwrap();
+            memory.learn(of, false, Sight::Metadata, run(of, verb), decision("1")).unwrap();
         }
     };
     let twice = [&twice[..], &[Question::Get(Text::Path)]].concat();
@@ -254,7 +255,55 @@ fn names_that_are_invented_push_nothing_out() {
     }
     assert!((1000 << 10..=1 << 20).contains(&budget.taken()), "{}", budget.taken());
     learn(&of("ann", "web"), &twice);
-    assert!(memory.recall(&of("ann", "web"), false).is_some(), "others have room");
+    assert!(memory.recall(&of("ann", "web"), false, Sight::Metadata).is_some(), "others have room");
+}
+
+/// A mask is held against what the policy may see, which another resource changes though the policy did not ask for it.
+#[test]
+fn what_may_be_seen_is_where_a_path_begins() {
+    let (memory, _) = remembered(Remember::On);
+    let web = of("ann", "web");
+    learn(&memory, &web, "1");
+    assert!(memory.recall(&web, false, Sight::Bodies).is_none() && memory.recall(&web, false, Sight::Metadata).is_some());
+}
+
+#[test]
+fn one_caller_has_one_share_whatever_policies_and_clusters_there_are() {
+    let budget = Arc::new(Budget::default());
+    let policies: Vec<Remembered> = (0..8).map(|_| Remembered::new(Remember::On, Arc::clone(&budget))).collect();
+    let questions = [Question::Get(Text::Name), Question::Get(Text::Verb)];
+    for n in 0..16 * 16 * 2 {
+        let (cluster, part) = (["one", "other"][n % 2].to_owned(), |at: u32| format!("{:0>900}", n / 2 / 16_usize.pow(at) % 16));
+        let caller = Caller { username: "eve".into(), ..Caller::default() };
+        let target = Some(Target { name: Some(part(1)), ..Target::default() });
+        let of = PolicyOperation::new(Operation { cluster, verb: part(0), caller, target, ..Operation::default() });
+        for memory in policies.iter().flat_map(|memory| [memory; 2]) {
+            memory.learn(&of, false, Sight::Metadata, run(&of, &questions), decision("1")).unwrap();
+        }
+    }
+    assert!((1000 << 10..=1 << 20).contains(&budget.taken()), "{}", budget.taken());
+}
+
+/// A client that asks for more things in turn than wait to be seen again.
+#[test]
+fn a_long_round_of_operations_comes_to_be_known() {
+    let (memory, _) = remembered(Remember::On);
+    let groups: Vec<Vec<String>> = (0..8).map(|n| vec![format!("g{n}")]).collect();
+    let questions: Vec<Question> = groups.iter().map(|group| Question::InGroups(group.clone())).collect();
+    let asks = |n: usize| {
+        let groups = (0..8).filter(|bit| n >> bit & 1 == 1).map(|bit| format!("g{bit}")).collect();
+        PolicyOperation::new(Operation { caller: Caller { groups, ..Caller::default() }, ..Operation::default() })
+    };
+    let known = |_| {
+        (0..200).filter(|n| {
+            let of = asks(*n);
+            let known = memory.recall(&of, false, Sight::Metadata).is_some();
+            memory.learn(&of, false, Sight::Metadata, run(&of, &questions), decision("1")).unwrap();
+            known
+        })
+    };
+    let last = (0..40).map(|round| known(round).count()).last();
+    assert!(last > Some(150), "{last:?} of 200 are known after forty rounds");
 }
 
 #[test]
@@ -272,8 +321,8 @@ fn a_run_that_asks_what_no_memory_answers_is_not_remembered() {
     ] {
         assert!(run.open().is_some_and(|what| what.contains(why)), "{why}");
         let (memory, _) = remembered(Remember::On);
-        memory.learn(of, false, run, decision("1")).unwrap();
-        assert!(memory.recall(of, false).is_none() && memory.paths() == 0);
+        memory.learn(of, false, Sight::Metadata, run, decision("1")).unwrap();
+        assert!(memory.recall(of, false, Sight::Metadata).is_none() && memory.paths() == 0);
     }
     assert!(matches!(Question::Approved.answer(&web), Ok(Answered::Flag(false))));
 }

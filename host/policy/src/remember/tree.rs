@@ -10,8 +10,9 @@ use super::Decision;
 use super::budget::Budget;
 use crate::contract::PolicyOperation;
 use crate::contract::asked::{Answer, Question};
+use crate::sight::Sight;
 
-/// The most answers to one question that lead on, and how many of those that are values one caller may have brought: names are the caller's to invent.
+/// The most answers to one question that lead on, and how many of them one caller may have brought: names are the caller's to invent.
 const MOST_WAYS: usize = 64;
 const MOST_WAYS_OF_ONE: usize = MOST_WAYS / 4;
 /// How long a tree that takes no more in stays as it is.
@@ -25,6 +26,8 @@ pub(super) type Step = (Arc<Question>, Answer);
 pub(super) struct Root<'a> {
     pub(super) cluster: &'a str,
     pub(super) has_body: bool,
+    /// What the policy may see, which its masks are held against.
+    pub(super) sight: Sight,
     /// Issuer and name, where each caller has a tree of their own.
     pub(super) caller: Option<(&'a str, &'a str)>,
 }
@@ -34,24 +37,29 @@ pub(super) struct Root<'a> {
 pub(super) struct OwnedRoot {
     cluster: Box<str>,
     has_body: bool,
+    sight: Sight,
     caller: Option<(Box<str>, Box<str>)>,
 }
 
 impl Root<'_> {
     pub(super) fn kept(&self) -> OwnedRoot {
         let caller = self.caller.map(|(issuer, name)| (issuer.into(), name.into()));
-        OwnedRoot { cluster: self.cluster.into(), has_body: self.has_body, caller }
+        OwnedRoot { cluster: self.cluster.into(), has_body: self.has_body, sight: self.sight, caller }
+    }
+
+    fn size(&self) -> usize {
+        size_of::<OwnedRoot>() + self.cluster.len() + self.caller.map_or(0, |(issuer, name)| issuer.len() + name.len())
     }
 
     fn is(&self, kept: &OwnedRoot) -> bool {
         let caller = kept.caller.as_ref().map(|(issuer, name)| (&**issuer, &**name));
-        self.cluster == &*kept.cluster && self.has_body == kept.has_body && self.caller == caller
+        self.cluster == &*kept.cluster && self.has_body == kept.has_body && self.sight == kept.sight && self.caller == caller
     }
 }
 
 /// What follows from the answers so far.
-#[derive(Debug)]
-enum Node {
+#[derive(Clone, Debug)]
+pub(super) enum Node {
     /// The next question.
     Asks(Arc<Question>, Vec<Way>),
     /// There is none.
@@ -59,10 +67,10 @@ enum Node {
 }
 
 /// An answer, and where it leads.
-#[derive(Debug)]
-struct Way {
+#[derive(Clone, Debug)]
+pub(super) struct Way {
     answer: Answer,
-    next: Node,
+    next: Arc<Node>,
     /// Whose operation brought it.
     by: u64,
 }
@@ -72,7 +80,7 @@ struct Way {
 pub(super) struct Tree {
     hasher: RandomState,
     /// By the hash of where they begin, each with that itself.
-    roots: HashMap<u64, Vec<(OwnedRoot, Node)>>,
+    roots: HashMap<u64, Vec<(OwnedRoot, Arc<Node>)>>,
     /// Each question once, however often it stands in the tree.
     questions: HashSet<Arc<Question>>,
     /// Bytes, by whose operations brought them.
@@ -120,21 +128,12 @@ impl Default for Tree {
 }
 
 impl Tree {
-    /// What was decided of an operation that gives all the answers of a path; none where its answers lead off those that are known.
-    pub(super) fn walk(&self, root: &Root<'_>, of: &PolicyOperation) -> Option<&Arc<Decision>> {
-        let mut node = self.begin(root)?;
-        loop {
-            match node {
-                Node::Decided(decision) => return Some(decision),
-                Node::Asks(question, ways) => {
-                    let answered = question.answer(of).ok()?;
-                    node = &ways.iter().find(|way| answered.is(&way.answer))?.next;
-                }
-            }
-        }
+    /// The first question of those that begin there, to be walked from while others learn.
+    pub(super) fn first(&self, root: &Root<'_>) -> Option<Arc<Node>> {
+        self.begin(root).cloned()
     }
 
-    fn begin(&self, root: &Root<'_>) -> Option<&Node> {
+    fn begin(&self, root: &Root<'_>) -> Option<&Arc<Node>> {
         let begun = self.roots.get(&self.hasher.hash_one(root))?;
         begun.iter().find(|(kept, _)| root.is(kept)).map(|(_, node)| node)
     }
@@ -145,9 +144,9 @@ impl Tree {
         steps.into_iter().map(shared).collect()
     }
 
-    /// Bytes that steps have beside what the tree has of them.
-    pub(super) fn size(&self, steps: &[Step]) -> usize {
-        steps.iter().map(|(question, answer)| answer_size(answer) + self.new_question(question)).sum()
+    /// Bytes that a path has beside what the tree has of its questions.
+    pub(super) fn size(&self, root: &Root<'_>, steps: &[Step]) -> usize {
+        root.size() + steps.iter().map(|(question, answer)| answer_size(answer) + self.new_question(question)).sum::<usize>()
     }
 
     fn new_question(&self, question: &Arc<Question>) -> usize {
@@ -158,7 +157,7 @@ impl Tree {
     pub(super) fn look(&self, caller: u64, root: &Root<'_>, steps: &[Step], decision: &Decision) -> Look {
         let Some(mut node) = self.begin(root) else { return Look::New { has_room: true } };
         for (question, answer) in steps {
-            let Node::Asks(asked, ways) = node else { return Look::Differs };
+            let Node::Asks(asked, ways) = &**node else { return Look::Differs };
             if asked != question {
                 return Look::Differs;
             }
@@ -167,7 +166,7 @@ impl Tree {
                 None => return Look::New { has_room: has_room(ways, answer, caller) },
             }
         }
-        match node {
+        match &**node {
             Node::Decided(known) if **known == *decision => Look::Known,
             _ => Look::Differs,
         }
@@ -175,7 +174,7 @@ impl Tree {
 
     /// Takes a path in, for a caller.
     pub(super) fn insert(&mut self, budget: &Budget, caller: u64, root: &Root<'_>, steps: &[Step], decision: &Arc<Decision>) -> Taken {
-        let bytes = self.size(steps) + decision.size() + size_of::<OwnedRoot>();
+        let bytes = self.size(root, steps) + decision.size();
         match self.look(caller, root, steps, decision) {
             Look::Differs => return Taken::Differs,
             Look::Known => return Taken::In,
@@ -187,8 +186,8 @@ impl Tree {
         let begun = self.roots.entry(self.hasher.hash_one(root)).or_default();
         let at = begun.iter().position(|(kept, _)| root.is(kept));
         match at.and_then(|at| begun.get_mut(at)) {
-            Some((_, node)) => node.add(caller, steps, decision),
-            None => begun.push((root.kept(), Node::of(caller, steps, decision))),
+            Some((_, node)) => Arc::make_mut(node).add(caller, steps, decision),
+            None => begun.push((root.kept(), Arc::new(Node::of(caller, steps, decision)))),
         }
         self.paths += 1;
         Taken::In
@@ -207,10 +206,26 @@ impl Tree {
 }
 
 impl Node {
+    /// What was decided of an operation that gives all the answers of a path from here; none where its answers lead off those that are known.
+    pub(super) fn walk(&self, of: &PolicyOperation) -> Option<&Arc<Decision>> {
+        let mut node = self;
+        loop {
+            match node {
+                Self::Decided(decision) => return Some(decision),
+                Self::Asks(question, ways) => {
+                    let answered = question.answer(of).ok()?;
+                    node = &ways.iter().find(|way| answered.is(&way.answer))?.next;
+                }
+            }
+        }
+    }
+
     /// A path that nothing else goes along with.
     fn of(by: u64, steps: &[Step], decision: &Arc<Decision>) -> Self {
         let last = Self::Decided(Arc::clone(decision));
-        let asks = |next, (question, answer): &Step| Self::Asks(Arc::clone(question), vec![Way { answer: answer.clone(), next, by }]);
+        let asks = |next, (question, answer): &Step| {
+            Self::Asks(Arc::clone(question), vec![Way { answer: answer.clone(), next: Arc::new(next), by }])
+        };
         steps.iter().rev().fold(last, asks)
     }
 
@@ -218,17 +233,18 @@ impl Node {
     fn add(&mut self, by: u64, steps: &[Step], decision: &Arc<Decision>) {
         let (Self::Asks(_, ways), [(_, answer), rest @ ..]) = (self, steps) else { return };
         match ways.iter().position(|way| way.answer == *answer) {
-            Some(at) => ways[at].next.add(by, rest, decision),
-            None => ways.push(Way { answer: answer.clone(), next: Self::of(by, rest, decision), by }),
+            // Who walks there now goes on as it was.
+            Some(at) => Arc::make_mut(&mut ways[at].next).add(by, rest, decision),
+            None => ways.push(Way { answer: answer.clone(), next: Arc::new(Self::of(by, rest, decision)), by }),
         }
     }
 }
 
 /// Whether a question takes one more answer.
 fn has_room(ways: &[Way], answer: &Answer, caller: u64) -> bool {
-    let is_value = !matches!(answer, Answer::Place(_) | Answer::Flag(_));
-    let is_greedy = || is_value && ways.iter().filter(|way| way.by == caller).count() >= MOST_WAYS_OF_ONE;
-    ways.len() < MOST_WAYS && !is_greedy()
+    // Which of a list is the policy's to invent, as long as the list is.
+    let of_one = if matches!(answer, Answer::Place(_) | Answer::Flag(_)) { 2 * MOST_WAYS_OF_ONE } else { MOST_WAYS_OF_ONE };
+    ways.len() < MOST_WAYS && ways.iter().filter(|way| way.by == caller).count() < of_one
 }
 
 fn answer_size(answer: &Answer) -> usize {

@@ -183,11 +183,11 @@ fn listed(line: &Line) -> anyhow::Result<Listed> {
     })
 }
 
-/// How many of a hundred calls were answered from memory, or why none are.
+/// How many of a hundred calls of on-request were answered from memory, or why none are.
 fn remembered(line: &Line) -> String {
     match line.remember {
         Remembering::On | Remembering::PerCaller => {
-            (line.counts.remembered * 100).checked_div(line.counts.calls).map_or_else(|| "-".into(), |percent| format!("{percent}%"))
+            (line.counts.remembered * 100).checked_div(line.counts.requests).map_or_else(|| "-".into(), |percent| format!("{percent}%"))
         }
         Remembering::Off => "off".into(),
         Remembering::Contract => "contract".into(),
