@@ -92,6 +92,9 @@ pub struct Counted {
     pub window: u32,
     /// What it stands at.
     pub amount: u64,
+    /// The caller who spent it; the one who asks when this is not said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub username: Option<String>,
 }
 
 /// What is expected: a verdict, and as much of the rest as matters.
@@ -246,12 +249,23 @@ impl Case {
         self.operation.given(self.body.as_ref(), around).context("operation")
     }
 
+    /// The same by another caller.
+    fn by(&self, username: &str) -> Self {
+        let mut other = self.clone();
+        other.operation.caller.username = username.to_owned();
+        other
+    }
+
     /// Tries it with a policy that was loaded.
     pub fn try_policy(&self, stage: &Stage, policy: &Arc<Policy>) -> anyhow::Result<Tried> {
         let began = std::time::Instant::now();
         let given = self.given()?;
-        for Counted { key, window, amount } in &self.counted {
-            stage.count(policy, &given.subject, key, *amount, *window);
+        for Counted { key, window, amount, username } in &self.counted {
+            let of = match username {
+                Some(username) => Some(self.by(username).given()?.subject),
+                None => None,
+            };
+            stage.count(policy, of.as_ref().unwrap_or(&given.subject), key, *amount, *window);
         }
         let mut rehearsal = stage.decide(std::slice::from_ref(policy), &given);
         let said = rehearsal.said();

@@ -71,11 +71,12 @@ fn each_policy_is_remembered_as_its_file_says() {
         "",
     );
     let other = s.gateway.kubeconfig("other", &cluster().token("approver", AUDIENCE).unwrap()).unwrap();
+    s.direct(&["create", "configmap", "kept"]).success();
     for _ in 0..5 {
-        s.kubectl(&["get", "configmap", "kube-root-ca.crt"]).success();
+        s.kubectl(&["get", "configmap", "kept"]).success();
     }
     for _ in 0..3 {
-        s.kubectl_of(&other, &["get", "configmap", "kube-root-ca.crt"]);
+        s.kubectl_of(&other, &["get", "configmap", "kept"]);
     }
     for (policy, how, remembered) in [
         ("10-on", "on", 6),
@@ -100,10 +101,11 @@ fn each_policy_is_remembered_as_its_file_says() {
 /// Under load, what settings say that changed is what holds, from the first operation after they are in force.
 #[test]
 fn a_verdict_goes_with_the_settings_that_gave_it() {
-    let s = setup(vec![("10-closed", "no-bulk-export", "settings: {names: ['kube-*'], resources: [configmaps]}\n".into())], "");
+    let s = setup(vec![("10-closed", "no-bulk-export", "settings: {names: ['kept-*'], resources: [configmaps]}\n".into())], "");
     let file = s.gateway.directory.join("policies.d/10-closed.yaml");
-    let get = || code(&s.get(&format!("/api/v1/namespaces/{}/configmaps/kube-root-ca.crt", s.namespace), ""));
-    for (settings, expected) in [("names: ['kube-*']", 403), ("names: ['other-*']", 200), ("names: ['kube-root-*']", 403)] {
+    s.direct(&["create", "configmap", "kept-a"]).success();
+    let get = || code(&s.get(&format!("/api/v1/namespaces/{}/configmaps/kept-a", s.namespace), ""));
+    for (settings, expected) in [("names: ['kept-*']", 403), ("names: ['other-*']", 200), ("names: ['kept-a*']", 403)] {
         put(&file, format!("settings: {{{settings}, resources: [configmaps]}}\n").as_bytes());
         wait_until("the settings are in force", Duration::from_secs(60), || Ok(get() == expected)).unwrap();
         assert!((0..50).all(|_| get() == expected), "{settings}");
