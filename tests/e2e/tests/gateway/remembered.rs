@@ -87,7 +87,7 @@ fn each_policy_is_remembered_as_its_file_says() {
         ("60-around", "on", 0),
     ] {
         let line = told(&s, policy, 8);
-        let counts = (&line["counts"]["remembered"], &line["counts"]["calls"]);
+        let counts = (&line["counts"]["remembered"], &line["counts"]["requests"]);
         assert_eq!((&line["remember"], counts), (&json!(how), (&json!(remembered), &json!(8))), "{line}");
     }
     // What a module of contract 0.1 read of an operation nobody knows.
