@@ -1,5 +1,6 @@
 //! Rules without programming: expressions in CEL, as ValidatingAdmissionPolicy writes them, over every request.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use cel::{Context, Env, Program, Value};
@@ -85,6 +86,8 @@ pub struct CelRules {
     validations: Vec<Compiled>,
     rules: Vec<Compiled>,
     reads: Reads,
+    /// Which fields of the request; none where that cannot be told from the expressions.
+    fields: Option<BTreeSet<String>>,
 }
 
 struct Compiled {
@@ -137,7 +140,11 @@ impl Policy for CelRules {
             })
         };
         let reads = Reads { object: names("object"), old_object: names("oldObject"), namespace: names("namespaceObject") };
-        Ok(Self { settings, env, validations, rules, reads })
+        let texts = settings.validations.iter().flat_map(|v| [Some(&v.expression), v.message_expression.as_ref()]);
+        let texts = texts.chain(settings.rules.iter().flat_map(|r| [Some(&r.when), r.message_expression.as_ref()]));
+        let fields = texts.flatten().map(|text| fields_of_request(text)).collect::<Option<Vec<_>>>();
+        let fields = fields.map(|fields| fields.into_iter().flatten().collect());
+        Ok(Self { settings, env, validations, rules, reads, fields })
     }
 
     fn rules(&self) -> Vec<Rule> {
@@ -154,7 +161,7 @@ impl Policy for CelRules {
         let mut context = Context::with_env(Arc::clone(&self.env));
         let review = Review::new(request);
         let mut set = |name: &str, value: serde_json::Value| context.add_variable_from_value(name, to_cel(&value));
-        set("request", review.request());
+        set("request", review.request_with(|name| self.fields.as_ref().is_none_or(|fields| fields.contains(name))));
         set("params", self.settings.params.clone());
         if self.reads.object {
             set("object", review.object());
@@ -190,6 +197,24 @@ impl Policy for CelRules {
         }
         together(approvals, masks)
     }
+}
+
+/// The fields of `request` that an expression names; none where it may read others: where what follows is not a dot and a name.
+fn fields_of_request(expression: &str) -> Option<Vec<String>> {
+    const VARIABLE: &str = "request";
+    let is_of_name = |c: char| c.is_alphanumeric() || c == '_';
+    let mut fields = Vec::new();
+    for (at, _) in expression.match_indices(VARIABLE) {
+        let (before, after) = (&expression[..at], &expression[at + VARIABLE.len()..]);
+        // A part of another name.
+        if before.ends_with(is_of_name) || after.starts_with(is_of_name) {
+            continue;
+        }
+        let field = after.trim_start().strip_prefix('.')?.trim_start();
+        let end = field.find(|c| !is_of_name(c)).unwrap_or(field.len());
+        (end > 0).then(|| fields.push(field[..end].to_owned()))?;
+    }
+    Some(fields)
 }
 
 /// One verdict for what several rules ask. A policy gives one: what cannot be said in one is refused, and never left out.
@@ -252,6 +277,23 @@ mod tests {
 
     fn policy(settings: serde_json::Value) -> CelRules {
         kit::policy(&settings.to_string()).unwrap()
+    }
+
+    #[test]
+    fn only_the_fields_that_expressions_name_are_asked_about() {
+        let fields = |expression: &str| fields_of_request(expression).map(|fields| fields.join(" "));
+        for (expression, named) in [
+            ("request.name == 'x' && request . userInfo.username != 'eve'", Some("name userInfo")),
+            ("has(request.subResource) ? my_request : requests.size()", Some("subResource")),
+            ("object.spec.replicas < 5", Some("")),
+            ("request['na' + 'me'] == 'x'", None),
+            ("size(request) > 0", None),
+            ("request.?name == 'x'", None),
+            ("request.`name` == 'x'", None),
+            ("'what a request says'", None),
+        ] {
+            assert_eq!(fields(expression).as_deref(), named, "{expression}");
+        }
     }
 
     #[test]
