@@ -122,7 +122,7 @@ fn a_policy_that_changes_its_mind_is_found_and_never_remembered_again() {
     let get = || s.get(&format!("/api/v1/namespaces/{}/configmaps/a", s.namespace), "");
     // An instance that was made warm knows that it was asked before. There are few of them.
     wait_until("both are said", Duration::from_secs(60), || {
-        std::thread::scope(|scope| (0..32).for_each(|_| drop(scope.spawn(&get))));
+        std::thread::scope(|scope| (0..32).for_each(|_| drop(scope.spawn(get))));
         Ok(s.gateway.log().contains("it is not deterministic"))
     })
     .unwrap();
