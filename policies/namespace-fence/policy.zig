@@ -1,5 +1,4 @@
 // namespace-fence: some callers reach their own namespaces and nothing beside them.
-const std = @import("std");
 const c = @import("postern.zig"); // made of postern.h by `zig translate-c`
 
 var groups: c.texts_t = undefined;
@@ -23,7 +22,13 @@ export const policy = c.struct_policy{
 };
 
 /// What every client asks for before it does anything, and holds no object of the cluster's.
-const discovery = [_][]const u8{ "/api", "/apis", "/openapi", "/version", "/healthz", "/livez", "/readyz" };
+const discovery = [_:null]?[*:0]const u8{
+    "/api", "/api/*", "/apis", "/apis/*", "/openapi", "/openapi/*", "/version", "/version/*",
+    "/healthz", "/healthz/*", "/livez", "/livez/*", "/readyz", "/readyz/*",
+};
+const reviews = [_:null]?[*:0]const u8{ "authorization.k8s.io", "authentication.k8s.io" };
+const own = [_:null]?[*:0]const u8{"self*"};
+const reads = [_:null]?[*:0]const u8{ "get", "list", "watch" };
 
 fn configure(why: [*c]c.text_t) callconv(.c) bool {
     if (namespaces.len > 0) return true;
@@ -36,42 +41,26 @@ fn onRequest(request: [*c]const c.request_t) callconv(.c) c.verdict_t {
 }
 
 fn passes(request: *const c.request_t) bool {
-    const operation = request.operation.*;
     if (groups.len > 0 and !c.request_is_in(request, groups)) return true;
-    if (!operation.target.is_some) return isDiscovery(slice(operation.path));
-    const target = operation.target.val;
-    if (target.namespace_.is_some) return c.texts_have(namespaces, target.namespace_.val);
+    if (!c.request_has(request, c.TEXT_KIND)) return c.request_like(request, c.TEXT_PATH, list(&discovery), null);
+    if (c.request_has(request, c.TEXT_NAMESPACE)) return c.request_is(request, c.TEXT_NAMESPACE, namespaces, null);
     // What a caller may do is asked with a review, which every client does: it changes nothing and shows nothing of others.
-    const group = slice(target.api_group);
-    if (std.mem.eql(u8, group, "authorization.k8s.io") or std.mem.eql(u8, group, "authentication.k8s.io")) {
-        return std.mem.startsWith(u8, slice(target.resource), "self");
-    }
-    const verb = slice(operation.verb);
-    const reads = std.mem.eql(u8, verb, "get") or std.mem.eql(u8, verb, "list") or std.mem.eql(u8, verb, "watch");
-    return reads and c.texts_have(cluster_resources, c.request_resource(request));
+    if (c.request_is(request, c.TEXT_API_GROUP, list(&reviews), null)) return c.request_like(request, c.TEXT_RESOURCE, list(&own), null);
+    return c.request_is(request, c.TEXT_VERB, list(&reads), null) and c.request_is(request, c.TEXT_KIND, cluster_resources, null);
 }
 
-fn isDiscovery(path: []const u8) bool {
-    for (discovery) |known| {
-        if (!std.mem.startsWith(u8, path, known)) continue;
-        if (path.len == known.len or path[known.len] == '/') return true;
-    }
-    return false;
+fn list(of: [*c]const [*c]const u8) c.texts_t {
+    return c.texts(of);
 }
 
 fn refuse(request: *const c.request_t) c.verdict_t {
-    const operation = request.operation.*;
     const joined = c.texts_joined(namespaces);
-    const what = if (operation.target.is_some) c.request_resource(request) else operation.path;
+    const what = if (c.request_has(request, c.TEXT_KIND)) c.request_resource(request) else c.request_path(request);
     const hint = c.text_format("name one of these namespaces: %.*s", length(joined), joined.ptr);
     const reason = "%.*s of %.*s is outside the namespaces of %.*s";
-    const verb = operation.verb;
-    const username = operation.caller.username;
+    const verb = c.request_verb(request);
+    const username = c.request_username(request);
     return c.block(c.text_format(reason, length(verb), verb.ptr, length(what), what.ptr, length(username), username.ptr), hint);
-}
-
-fn slice(text: c.text_t) []const u8 {
-    return if (text.len == 0) "" else text.ptr[0..text.len];
 }
 
 fn length(text: c.text_t) c_int {

@@ -63,7 +63,7 @@ var policy = postern.Policy[Settings]{
 		return rules
 	},
 	OnRequest: func(request *postern.Request, settings *Settings) postern.Verdict {
-		if request.IsIn(settings.ExemptGroups) || request.Verb != "create" && request.Around(postern.Stored) != nil {
+		if request.IsIn(settings.ExemptGroups) || !request.Is(postern.TextVerb, "create") && request.Around(postern.Stored) != nil {
 			return postern.Allow()
 		}
 		name := nameOf(request)
@@ -93,8 +93,8 @@ func nameOf(request *postern.Request) string {
 }
 
 func (a Agreement) binds(request *postern.Request) bool {
-	return slices.Contains(a.Resources, request.Resource()) &&
-		(len(a.Namespaces) == 0 || slices.Contains(a.Namespaces, request.Namespace()))
+	return request.Is(postern.TextKind, a.Resources...) &&
+		(len(a.Namespaces) == 0 || request.Is(postern.TextNamespace, a.Namespaces...))
 }
 
 func (a Agreement) told() string {

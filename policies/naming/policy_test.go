@@ -13,7 +13,7 @@ func TestWhatIsMadeIsCalledAsAgreed(t *testing.T) {
 		t.Fatal(err)
 	}
 	said := func(verb, name, body string) string {
-		request := &postern.Request{Operation: postern.Operation{Verb: verb, Target: &postern.Target{Resource: "namespaces", Name: name}}}
+		request := postern.NewRequest(postern.Operation{Verb: verb, Resource: "namespaces", Name: name}, nil)
 		if body != "" {
 			request.Body = postern.NewDocument(body)
 		}

@@ -11,16 +11,9 @@ static const struct setting SETTINGS[] = {
 };
 
 static bool over(const request_t *request, const char *what, uint64_t limit, verdict_t *verdict) {
-  if (!limit) return false;
-  // A key has 256 bytes at most: of a longer name its beginning and its length stand for it.
-  text_t name = request->operation->caller.username;
-  int shown = name.len > 200 ? 200 : (int)name.len;
-  // Between two characters of UTF-8: half of one would be no key.
-  while (shown > 0 && (size_t)shown < name.len && (name.ptr[shown] & 0xc0) == 0x80) shown--;
-  text_t key = text_format("%s %.*s %zu", what, shown, (const char *)name.ptr, name.len);
-  uint64_t so_far = request_count(request, key, 1, 60);
-  if (so_far <= limit) return false;
-  text_t reason = text_format("%llu %s in a minute are over the limit of %llu", (unsigned long long)so_far, what, (unsigned long long)limit);
+  // Each caller has a counter of their own.
+  if (!limit || !request_spend(request, what, 1, 60, 1, &limit)) return false;
+  text_t reason = text_format("more than %llu %s in a minute", (unsigned long long)limit, what);
   *verdict = block(reason, text("wait a minute, or ask for fewer objects at a time"));
   return true;
 }
@@ -28,7 +21,7 @@ static bool over(const request_t *request, const char *what, uint64_t limit, ver
 static verdict_t on_request(const request_t *request) {
   verdict_t verdict = allow();
   if (request_is_in(request, exempt_groups)) return verdict;
-  if (request->operation->command.is_some && over(request, "commands", exec_per_minute, &verdict)) return verdict;
+  if (request_is_command(request) && over(request, "commands", exec_per_minute, &verdict)) return verdict;
   over(request, "requests", per_minute, &verdict);
   return verdict;
 }

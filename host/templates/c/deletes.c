@@ -16,7 +16,7 @@ static const struct rule RULES[] = {
 // Before anything reaches the cluster.
 static verdict_t on_request(const request_t *request) {
   if (request_is_in(request, groups)) return allow();
-  text_t reason = text_format("%.*s may not delete", SHOWN(request->operation->caller.username));
+  text_t reason = text_format("%.*s may not delete", SHOWN(request_username(request)));
   return block(reason, text_format("ask one of %.*s", SHOWN(texts_joined(groups))));
 }
 

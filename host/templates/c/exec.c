@@ -17,11 +17,12 @@ static const struct rule RULES[] = {
 
 // Before anything reaches the cluster.
 static verdict_t on_request(const request_t *request) {
-  text_t username = request->operation->caller.username, name = request_object_name(request);
+  text_t username = request_username(request), name = request_object_name(request);
+  command_t asked;
   // attach has no words: what it reaches runs already.
-  if (!request->operation->command.is_some || !request->operation->command.val.argv.len)
+  if (!request_command(request, &asked) || !asked.argv.len)
     return require_approval(text_format("%.*s attaches to %.*s", SHOWN(username), SHOWN(name)), approvers, 1, 3600);
-  text_t command = request->operation->command.val.argv.ptr[0];
+  text_t command = asked.argv.ptr[0];
   if (texts_have(commands, command)) {
     // And what it writes shows no value of the Secrets that the pod uses.
     const mask_t hidden = pod_secrets();

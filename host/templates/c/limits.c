@@ -15,8 +15,8 @@ static const struct rule RULES[] = {
 
 // Before anything reaches the cluster.
 static verdict_t on_request(const request_t *request) {
-  if (request->operation->dry_run) return allow();
-  unsigned long long so_far = request_count(request, request->operation->caller.username, 1, 60), limit = per_minute;
+  if (request_dry_run(request)) return allow();
+  unsigned long long so_far = request_count(request, request_username(request), 1, 60), limit = per_minute;
   if (so_far <= limit) return allow();
   return block(text_format("%llu changes in a minute are over the limit of %llu", so_far, limit), text("wait a minute"));
 }

@@ -23,26 +23,25 @@ static text_t team_of(document_t document) {
 
 static bool is_of(const request_t *request, text_t team) { return request_is_in(request, (texts_t){&team, 1}); }
 
-static bool verb_is(const request_t *request, const char *verb) { return text_is(request->operation->verb, verb); }
+static bool verb_is(const request_t *request, const char *const *verbs) { return request_is(request, TEXT_VERB, texts(verbs), NULL); }
 
 // Before anything reaches the cluster.
 static verdict_t on_request(const request_t *request) {
-  const bool reads = verb_is(request, "get") || verb_is(request, "list") || verb_is(request, "watch");
-  if (reads || request_is_in(request, groups)) return allow();
-  if (verb_is(request, "deletecollection"))
+  if (verb_is(request, LIST("get", "list", "watch")) || request_is_in(request, groups)) return allow();
+  if (verb_is(request, LIST("deletecollection")))
     return block(text("many objects at once may be of several teams"), text("delete them by name"));
   document_t stored;
   const bool is_there = request_around(request, STORED, &stored);
   text_t owner = is_there ? team_of(stored) : text("");
   if (owner.len && !is_of(request, owner)) return block(text_format("it is of the team %.*s", SHOWN(owner)), text(""));
   // A patch creates what is not there, by server-side apply.
-  if (verb_is(request, "delete") || (is_there && verb_is(request, "patch"))) return allow();
+  if (verb_is(request, LIST("delete")) || (is_there && verb_is(request, LIST("patch")))) return allow();
   text_t team = request->body ? team_of(*request->body) : text("");
   if (!team.len)
     return block(text_format("what is created needs the label %.*s", SHOWN(label)),
                  text_format("put %.*s: YOUR-TEAM into metadata.labels", SHOWN(label)));
   if (is_of(request, team)) return allow();
-  return block(text_format("%.*s is not of the team %.*s", SHOWN(request->operation->caller.username), SHOWN(team)), text(""));
+  return block(text_format("%.*s is not of the team %.*s", SHOWN(request_username(request)), SHOWN(team)), text(""));
 }
 
 // Each object that comes back: of a get, a list, a watch, a change. What is blocked here is left out.

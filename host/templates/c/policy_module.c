@@ -3,34 +3,103 @@
 #include <stdlib.h>
 #include <string.h>
 
-// Imported Functions from `postern:policy/types@0.1.0`
+// Imported Functions from `postern:policy/types@0.2.0`
 
-__attribute__((__import_module__("postern:policy/types@0.1.0"), __import_name__("[method]document.get")))
+__attribute__((__import_module__("postern:policy/types@0.2.0"), __import_name__("[method]operation.in-groups")))
+extern void __wasm_import_postern_policy_types_method_operation_in_groups(int32_t, uint8_t *, size_t, uint8_t *);
+
+__attribute__((__import_module__("postern:policy/types@0.2.0"), __import_name__("[method]operation.is")))
+extern void __wasm_import_postern_policy_types_method_operation_is(int32_t, int32_t, uint8_t *, size_t, uint8_t *);
+
+__attribute__((__import_module__("postern:policy/types@0.2.0"), __import_name__("[method]operation.like")))
+extern void __wasm_import_postern_policy_types_method_operation_like(int32_t, int32_t, uint8_t *, size_t, uint8_t *);
+
+__attribute__((__import_module__("postern:policy/types@0.2.0"), __import_name__("[method]operation.query-like")))
+extern void __wasm_import_postern_policy_types_method_operation_query_like(int32_t, uint8_t *, size_t, uint8_t *, size_t, uint8_t *);
+
+__attribute__((__import_module__("postern:policy/types@0.2.0"), __import_name__("[method]operation.claim-is")))
+extern void __wasm_import_postern_policy_types_method_operation_claim_is(int32_t, uint8_t *, size_t, uint8_t *, size_t, uint8_t *);
+
+__attribute__((__import_module__("postern:policy/types@0.2.0"), __import_name__("[method]operation.claim-has")))
+extern void __wasm_import_postern_policy_types_method_operation_claim_has(int32_t, uint8_t *, size_t, uint8_t *, size_t, uint8_t *);
+
+__attribute__((__import_module__("postern:policy/types@0.2.0"), __import_name__("[method]operation.has")))
+extern int32_t __wasm_import_postern_policy_types_method_operation_has(int32_t, int32_t);
+
+__attribute__((__import_module__("postern:policy/types@0.2.0"), __import_name__("[method]operation.at")))
+extern void __wasm_import_postern_policy_types_method_operation_at(int32_t, uint8_t *, size_t, int32_t, int32_t, uint8_t *);
+
+__attribute__((__import_module__("postern:policy/types@0.2.0"), __import_name__("[method]operation.dry-run")))
+extern int32_t __wasm_import_postern_policy_types_method_operation_dry_run(int32_t);
+
+__attribute__((__import_module__("postern:policy/types@0.2.0"), __import_name__("[method]operation.approved")))
+extern int32_t __wasm_import_postern_policy_types_method_operation_approved(int32_t);
+
+__attribute__((__import_module__("postern:policy/types@0.2.0"), __import_name__("[method]operation.is-command")))
+extern int32_t __wasm_import_postern_policy_types_method_operation_is_command(int32_t);
+
+__attribute__((__import_module__("postern:policy/types@0.2.0"), __import_name__("[method]operation.get")))
+extern void __wasm_import_postern_policy_types_method_operation_get(int32_t, int32_t, uint8_t *);
+
+__attribute__((__import_module__("postern:policy/types@0.2.0"), __import_name__("[method]operation.groups")))
+extern void __wasm_import_postern_policy_types_method_operation_groups(int32_t, uint8_t *);
+
+__attribute__((__import_module__("postern:policy/types@0.2.0"), __import_name__("[method]operation.claim")))
+extern void __wasm_import_postern_policy_types_method_operation_claim(int32_t, uint8_t *, size_t, uint8_t *);
+
+__attribute__((__import_module__("postern:policy/types@0.2.0"), __import_name__("[method]operation.claims")))
+extern void __wasm_import_postern_policy_types_method_operation_claims(int32_t, uint8_t *);
+
+__attribute__((__import_module__("postern:policy/types@0.2.0"), __import_name__("[method]operation.query")))
+extern void __wasm_import_postern_policy_types_method_operation_query(int32_t, uint8_t *, size_t, uint8_t *);
+
+__attribute__((__import_module__("postern:policy/types@0.2.0"), __import_name__("[method]operation.queries")))
+extern void __wasm_import_postern_policy_types_method_operation_queries(int32_t, uint8_t *);
+
+__attribute__((__import_module__("postern:policy/types@0.2.0"), __import_name__("[method]operation.command")))
+extern void __wasm_import_postern_policy_types_method_operation_command(int32_t, uint8_t *);
+
+__attribute__((__import_module__("postern:policy/types@0.2.0"), __import_name__("[method]operation.id")))
+extern void __wasm_import_postern_policy_types_method_operation_id(int32_t, uint8_t *);
+
+__attribute__((__import_module__("postern:policy/types@0.2.0"), __import_name__("[method]operation.received-at")))
+extern int64_t __wasm_import_postern_policy_types_method_operation_received_at(int32_t);
+
+__attribute__((__import_module__("postern:policy/types@0.2.0"), __import_name__("[method]document.get")))
 extern void __wasm_import_postern_policy_types_method_document_get(int32_t, uint8_t *, size_t, uint8_t *);
 
-__attribute__((__import_module__("postern:policy/types@0.1.0"), __import_name__("[method]document.select")))
+__attribute__((__import_module__("postern:policy/types@0.2.0"), __import_name__("[method]document.select")))
 extern void __wasm_import_postern_policy_types_method_document_select(int32_t, uint8_t *, size_t, uint8_t *);
 
-__attribute__((__import_module__("postern:policy/types@0.1.0"), __import_name__("[method]document.json")))
+__attribute__((__import_module__("postern:policy/types@0.2.0"), __import_name__("[method]document.is")))
+extern void __wasm_import_postern_policy_types_method_document_is(int32_t, uint8_t *, size_t, uint8_t *, size_t, uint8_t *);
+
+__attribute__((__import_module__("postern:policy/types@0.2.0"), __import_name__("[method]document.matches")))
+extern int32_t __wasm_import_postern_policy_types_method_document_matches(int32_t, uint8_t *, size_t);
+
+__attribute__((__import_module__("postern:policy/types@0.2.0"), __import_name__("[method]document.json")))
 extern void __wasm_import_postern_policy_types_method_document_json(int32_t, uint8_t *);
 
-__attribute__((__import_module__("postern:policy/types@0.1.0"), __import_name__("[method]document.size")))
+__attribute__((__import_module__("postern:policy/types@0.2.0"), __import_name__("[method]document.size")))
 extern int64_t __wasm_import_postern_policy_types_method_document_size(int32_t);
 
-// Imported Functions from `postern:policy/host@0.1.0`
+// Imported Functions from `postern:policy/host@0.2.0`
 
-__attribute__((__import_module__("postern:policy/host@0.1.0"), __import_name__("look-around")))
+__attribute__((__import_module__("postern:policy/host@0.2.0"), __import_name__("look-around")))
 extern void __wasm_import_postern_policy_host_look_around(int32_t, uint8_t *);
 
-__attribute__((__import_module__("postern:policy/host@0.1.0"), __import_name__("annotate")))
+__attribute__((__import_module__("postern:policy/host@0.2.0"), __import_name__("annotate")))
 extern void __wasm_import_postern_policy_host_annotate(uint8_t *, size_t, uint8_t *, size_t);
 
-__attribute__((__import_module__("postern:policy/host@0.1.0"), __import_name__("count")))
+__attribute__((__import_module__("postern:policy/host@0.2.0"), __import_name__("count")))
 extern int64_t __wasm_import_postern_policy_host_count(uint8_t *, size_t, int64_t, int32_t);
 
-// Exported Functions from `postern:policy/policy@0.1.0`
+__attribute__((__import_module__("postern:policy/host@0.2.0"), __import_name__("spend")))
+extern int32_t __wasm_import_postern_policy_host_spend(uint8_t *, size_t, int32_t, int64_t, uint8_t *, size_t, int32_t, uint8_t *, size_t);
 
-__attribute__((__weak__, __export_name__("cabi_post_postern:policy/policy@0.1.0#describe")))
+// Exported Functions from `postern:policy/policy@0.2.0`
+
+__attribute__((__weak__, __export_name__("cabi_post_postern:policy/policy@0.2.0#describe")))
 void __wasm_export_exports_postern_policy_policy_describe_post_return(uint8_t * arg0) {
   if ((*((size_t*) (arg0 + sizeof(void*)))) > 0) {
     free(*((uint8_t **) (arg0 + 0)));
@@ -112,7 +181,7 @@ void __wasm_export_exports_postern_policy_policy_describe_post_return(uint8_t * 
   }
 }
 
-__attribute__((__weak__, __export_name__("cabi_post_postern:policy/policy@0.1.0#configure")))
+__attribute__((__weak__, __export_name__("cabi_post_postern:policy/policy@0.2.0#configure")))
 void __wasm_export_exports_postern_policy_policy_configure_post_return(uint8_t * arg0) {
   switch ((int32_t) (int32_t) *((uint8_t*) (arg0 + 0))) {
     case 0: {
@@ -127,7 +196,7 @@ void __wasm_export_exports_postern_policy_policy_configure_post_return(uint8_t *
   }
 }
 
-__attribute__((__weak__, __export_name__("cabi_post_postern:policy/policy@0.1.0#on-request")))
+__attribute__((__weak__, __export_name__("cabi_post_postern:policy/policy@0.2.0#on-request")))
 void __wasm_export_exports_postern_policy_policy_on_request_post_return(uint8_t * arg0) {
   switch ((int32_t) (int32_t) *((uint8_t*) (arg0 + 0))) {
     case 0: {
@@ -232,7 +301,7 @@ void __wasm_export_exports_postern_policy_policy_on_request_post_return(uint8_t 
   }
 }
 
-__attribute__((__weak__, __export_name__("cabi_post_postern:policy/policy@0.1.0#on-object")))
+__attribute__((__weak__, __export_name__("cabi_post_postern:policy/policy@0.2.0#on-object")))
 void __wasm_export_exports_postern_policy_policy_on_object_post_return(uint8_t * arg0) {
   switch ((int32_t) (int32_t) *((uint8_t*) (arg0 + 0))) {
     case 0: {
@@ -337,7 +406,7 @@ void __wasm_export_exports_postern_policy_policy_on_object_post_return(uint8_t *
   }
 }
 
-__attribute__((__weak__, __export_name__("cabi_post_postern:policy/policy@0.1.0#on-chunk")))
+__attribute__((__weak__, __export_name__("cabi_post_postern:policy/policy@0.2.0#on-chunk")))
 void __wasm_export_exports_postern_policy_policy_on_chunk_post_return(uint8_t * arg0) {
   switch ((int32_t) (int32_t) *((uint8_t*) (arg0 + 0))) {
     case 0: {
@@ -391,6 +460,12 @@ static uint8_t RET_AREA[(14*sizeof(void*))];
 
 // Helper Functions
 
+void policy_module_option_string_free(policy_module_option_string_t *ptr) {
+  if (ptr->is_some) {
+    policy_module_string_free(&ptr->val);
+  }
+}
+
 void policy_module_list_string_free(policy_module_list_string_t *ptr) {
   size_t list_len = ptr->len;
   if (list_len > 0) {
@@ -402,73 +477,23 @@ void policy_module_list_string_free(policy_module_list_string_t *ptr) {
   }
 }
 
-void policy_module_tuple2_string_string_free(policy_module_tuple2_string_string_t *ptr) {
-  policy_module_string_free(&ptr->f0);
-  policy_module_string_free(&ptr->f1);
-}
-
-void policy_module_list_tuple2_string_string_free(policy_module_list_tuple2_string_string_t *ptr) {
-  size_t list_len = ptr->len;
-  if (list_len > 0) {
-    policy_module_tuple2_string_string_t *list_ptr = ptr->ptr;
-    for (size_t i = 0; i < list_len; i++) {
-      policy_module_tuple2_string_string_free(&list_ptr[i]);
-    }
-    free(list_ptr);
-  }
-}
-
-void postern_policy_types_caller_free(postern_policy_types_caller_t *ptr) {
-  policy_module_string_free(&ptr->username);
-  policy_module_list_string_free(&ptr->groups);
-  policy_module_string_free(&ptr->issuer);
-  policy_module_list_tuple2_string_string_free(&ptr->claims);
-}
-
-void policy_module_option_string_free(policy_module_option_string_t *ptr) {
-  if (ptr->is_some) {
-    policy_module_string_free(&ptr->val);
-  }
-}
-
-void postern_policy_types_target_free(postern_policy_types_target_t *ptr) {
-  policy_module_string_free(&ptr->api_group);
-  policy_module_string_free(&ptr->api_version);
-  policy_module_string_free(&ptr->resource);
-  policy_module_option_string_free(&ptr->subresource);
-  policy_module_option_string_free(&ptr->namespace_);
-  policy_module_option_string_free(&ptr->name);
-}
-
 void postern_policy_types_command_free(postern_policy_types_command_t *ptr) {
   policy_module_option_string_free(&ptr->container);
   policy_module_list_string_free(&ptr->argv);
 }
 
-void postern_policy_types_option_target_free(postern_policy_types_option_target_t *ptr) {
-  if (ptr->is_some) {
-    postern_policy_types_target_free(&ptr->val);
-  }
+__attribute__((__import_module__("postern:policy/types@0.2.0"), __import_name__("[resource-drop]operation")))
+extern void __wasm_import_postern_policy_types_operation_drop(int32_t handle);
+
+void postern_policy_types_operation_drop_own(postern_policy_types_own_operation_t handle) {
+  __wasm_import_postern_policy_types_operation_drop(handle.__handle);
 }
 
-void postern_policy_types_option_command_free(postern_policy_types_option_command_t *ptr) {
-  if (ptr->is_some) {
-    postern_policy_types_command_free(&ptr->val);
-  }
+postern_policy_types_borrow_operation_t postern_policy_types_borrow_operation(postern_policy_types_own_operation_t arg) {
+  return (postern_policy_types_borrow_operation_t) { arg.__handle };
 }
 
-void postern_policy_types_operation_free(postern_policy_types_operation_t *ptr) {
-  policy_module_string_free(&ptr->id);
-  policy_module_string_free(&ptr->cluster);
-  postern_policy_types_caller_free(&ptr->caller);
-  policy_module_string_free(&ptr->verb);
-  postern_policy_types_option_target_free(&ptr->target);
-  policy_module_string_free(&ptr->path);
-  policy_module_list_tuple2_string_string_free(&ptr->query);
-  postern_policy_types_option_command_free(&ptr->command);
-}
-
-__attribute__((__import_module__("postern:policy/types@0.1.0"), __import_name__("[resource-drop]document")))
+__attribute__((__import_module__("postern:policy/types@0.2.0"), __import_name__("[resource-drop]document")))
 extern void __wasm_import_postern_policy_types_document_drop(int32_t handle);
 
 void postern_policy_types_document_drop_own(postern_policy_types_own_document_t handle) {
@@ -624,13 +649,75 @@ void postern_policy_types_chunk_verdict_free(postern_policy_types_chunk_verdict_
   }
 }
 
+void policy_module_option_u32_free(policy_module_option_u32_t *ptr) {
+  if (ptr->is_some) {
+  }
+}
+
+void policy_module_list_tuple2_u64_u64_free(policy_module_list_tuple2_u64_u64_t *ptr) {
+  size_t list_len = ptr->len;
+  if (list_len > 0) {
+    policy_module_tuple2_u64_u64_t *list_ptr = ptr->ptr;
+    for (size_t i = 0; i < list_len; i++) {
+    }
+    free(list_ptr);
+  }
+}
+
+void policy_module_tuple2_string_string_free(policy_module_tuple2_string_string_t *ptr) {
+  policy_module_string_free(&ptr->f0);
+  policy_module_string_free(&ptr->f1);
+}
+
+void policy_module_list_tuple2_string_string_free(policy_module_list_tuple2_string_string_t *ptr) {
+  size_t list_len = ptr->len;
+  if (list_len > 0) {
+    policy_module_tuple2_string_string_t *list_ptr = ptr->ptr;
+    for (size_t i = 0; i < list_len; i++) {
+      policy_module_tuple2_string_string_free(&list_ptr[i]);
+    }
+    free(list_ptr);
+  }
+}
+
+void postern_policy_types_option_command_free(postern_policy_types_option_command_t *ptr) {
+  if (ptr->is_some) {
+    postern_policy_types_command_free(&ptr->val);
+  }
+}
+
+void postern_policy_host_tuple2_borrow_document_string_free(postern_policy_host_tuple2_borrow_document_string_t *ptr) {
+  policy_module_string_free(&ptr->f1);
+}
+
+void postern_policy_host_amount_free(postern_policy_host_amount_t *ptr) {
+  switch ((int32_t) ptr->tag) {
+    case 0: {
+      break;
+    }
+    case 1: {
+      break;
+    }
+    case 2: {
+      postern_policy_host_tuple2_borrow_document_string_free(&ptr->val.matches);
+      break;
+    }
+  }
+}
+
 void postern_policy_host_option_own_document_free(postern_policy_host_option_own_document_t *ptr) {
   if (ptr->is_some) {
   }
 }
 
-void exports_postern_policy_policy_operation_free(exports_postern_policy_policy_operation_t *ptr) {
-  postern_policy_types_operation_free(ptr);
+void policy_module_list_u64_free(policy_module_list_u64_t *ptr) {
+  size_t list_len = ptr->len;
+  if (list_len > 0) {
+    uint64_t *list_ptr = ptr->ptr;
+    for (size_t i = 0; i < list_len; i++) {
+    }
+    free(list_ptr);
+  }
 }
 
 void exports_postern_policy_policy_verdict_free(exports_postern_policy_policy_verdict_t *ptr) {
@@ -684,6 +771,299 @@ void policy_module_string_free(policy_module_string_t *ret) {
 
 // Component Adapters
 
+bool postern_policy_types_method_operation_in_groups(postern_policy_types_borrow_operation_t self, policy_module_list_string_t *any_of, uint32_t *ret) {
+  __attribute__((__aligned__(4)))
+  uint8_t ret_area[8];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_postern_policy_types_method_operation_in_groups((self).__handle, (uint8_t *) (*any_of).ptr, (*any_of).len, ptr);
+  policy_module_option_u32_t option;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      option.is_some = false;
+      break;
+    }
+    case 1: {
+      option.is_some = true;
+      option.val = (uint32_t) (*((int32_t*) (ptr + 4)));
+      break;
+    }
+  }
+  *ret = option.val;
+  return option.is_some;
+}
+
+bool postern_policy_types_method_operation_is(postern_policy_types_borrow_operation_t self, postern_policy_types_text_t what, policy_module_list_string_t *any_of, uint32_t *ret) {
+  __attribute__((__aligned__(4)))
+  uint8_t ret_area[8];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_postern_policy_types_method_operation_is((self).__handle, (int32_t) what, (uint8_t *) (*any_of).ptr, (*any_of).len, ptr);
+  policy_module_option_u32_t option;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      option.is_some = false;
+      break;
+    }
+    case 1: {
+      option.is_some = true;
+      option.val = (uint32_t) (*((int32_t*) (ptr + 4)));
+      break;
+    }
+  }
+  *ret = option.val;
+  return option.is_some;
+}
+
+bool postern_policy_types_method_operation_like(postern_policy_types_borrow_operation_t self, postern_policy_types_text_t what, policy_module_list_string_t *globs, uint32_t *ret) {
+  __attribute__((__aligned__(4)))
+  uint8_t ret_area[8];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_postern_policy_types_method_operation_like((self).__handle, (int32_t) what, (uint8_t *) (*globs).ptr, (*globs).len, ptr);
+  policy_module_option_u32_t option;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      option.is_some = false;
+      break;
+    }
+    case 1: {
+      option.is_some = true;
+      option.val = (uint32_t) (*((int32_t*) (ptr + 4)));
+      break;
+    }
+  }
+  *ret = option.val;
+  return option.is_some;
+}
+
+bool postern_policy_types_method_operation_query_like(postern_policy_types_borrow_operation_t self, policy_module_string_t *key, policy_module_list_string_t *globs, uint32_t *ret) {
+  __attribute__((__aligned__(4)))
+  uint8_t ret_area[8];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_postern_policy_types_method_operation_query_like((self).__handle, (uint8_t *) (*key).ptr, (*key).len, (uint8_t *) (*globs).ptr, (*globs).len, ptr);
+  policy_module_option_u32_t option;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      option.is_some = false;
+      break;
+    }
+    case 1: {
+      option.is_some = true;
+      option.val = (uint32_t) (*((int32_t*) (ptr + 4)));
+      break;
+    }
+  }
+  *ret = option.val;
+  return option.is_some;
+}
+
+bool postern_policy_types_method_operation_claim_is(postern_policy_types_borrow_operation_t self, policy_module_string_t *name, policy_module_list_string_t *any_of, uint32_t *ret) {
+  __attribute__((__aligned__(4)))
+  uint8_t ret_area[8];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_postern_policy_types_method_operation_claim_is((self).__handle, (uint8_t *) (*name).ptr, (*name).len, (uint8_t *) (*any_of).ptr, (*any_of).len, ptr);
+  policy_module_option_u32_t option;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      option.is_some = false;
+      break;
+    }
+    case 1: {
+      option.is_some = true;
+      option.val = (uint32_t) (*((int32_t*) (ptr + 4)));
+      break;
+    }
+  }
+  *ret = option.val;
+  return option.is_some;
+}
+
+bool postern_policy_types_method_operation_claim_has(postern_policy_types_borrow_operation_t self, policy_module_string_t *name, policy_module_list_string_t *any_of, uint32_t *ret) {
+  __attribute__((__aligned__(4)))
+  uint8_t ret_area[8];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_postern_policy_types_method_operation_claim_has((self).__handle, (uint8_t *) (*name).ptr, (*name).len, (uint8_t *) (*any_of).ptr, (*any_of).len, ptr);
+  policy_module_option_u32_t option;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      option.is_some = false;
+      break;
+    }
+    case 1: {
+      option.is_some = true;
+      option.val = (uint32_t) (*((int32_t*) (ptr + 4)));
+      break;
+    }
+  }
+  *ret = option.val;
+  return option.is_some;
+}
+
+bool postern_policy_types_method_operation_has(postern_policy_types_borrow_operation_t self, postern_policy_types_text_t what) {
+  int32_t ret = __wasm_import_postern_policy_types_method_operation_has((self).__handle, (int32_t) what);
+  return ret;
+}
+
+bool postern_policy_types_method_operation_at(postern_policy_types_borrow_operation_t self, policy_module_list_tuple2_u64_u64_t *windows, uint32_t period, int32_t offset, uint32_t *ret) {
+  __attribute__((__aligned__(4)))
+  uint8_t ret_area[8];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_postern_policy_types_method_operation_at((self).__handle, (uint8_t *) (*windows).ptr, (*windows).len, (int32_t) (period), offset, ptr);
+  policy_module_option_u32_t option;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      option.is_some = false;
+      break;
+    }
+    case 1: {
+      option.is_some = true;
+      option.val = (uint32_t) (*((int32_t*) (ptr + 4)));
+      break;
+    }
+  }
+  *ret = option.val;
+  return option.is_some;
+}
+
+bool postern_policy_types_method_operation_dry_run(postern_policy_types_borrow_operation_t self) {
+  int32_t ret = __wasm_import_postern_policy_types_method_operation_dry_run((self).__handle);
+  return ret;
+}
+
+bool postern_policy_types_method_operation_approved(postern_policy_types_borrow_operation_t self) {
+  int32_t ret = __wasm_import_postern_policy_types_method_operation_approved((self).__handle);
+  return ret;
+}
+
+bool postern_policy_types_method_operation_is_command(postern_policy_types_borrow_operation_t self) {
+  int32_t ret = __wasm_import_postern_policy_types_method_operation_is_command((self).__handle);
+  return ret;
+}
+
+bool postern_policy_types_method_operation_get(postern_policy_types_borrow_operation_t self, postern_policy_types_text_t what, policy_module_string_t *ret) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(3*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_postern_policy_types_method_operation_get((self).__handle, (int32_t) what, ptr);
+  policy_module_option_string_t option;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      option.is_some = false;
+      break;
+    }
+    case 1: {
+      option.is_some = true;
+      option.val = (policy_module_string_t) { (uint8_t*)(*((uint8_t **) (ptr + sizeof(void*)))), (*((size_t*) (ptr + (2*sizeof(void*))))) };
+      break;
+    }
+  }
+  *ret = option.val;
+  return option.is_some;
+}
+
+void postern_policy_types_method_operation_groups(postern_policy_types_borrow_operation_t self, policy_module_list_string_t *ret) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(2*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_postern_policy_types_method_operation_groups((self).__handle, ptr);
+  *ret = (policy_module_list_string_t) { (policy_module_string_t*)(*((uint8_t **) (ptr + 0))), (*((size_t*) (ptr + sizeof(void*)))) };
+}
+
+bool postern_policy_types_method_operation_claim(postern_policy_types_borrow_operation_t self, policy_module_string_t *name, policy_module_string_t *ret) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(3*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_postern_policy_types_method_operation_claim((self).__handle, (uint8_t *) (*name).ptr, (*name).len, ptr);
+  policy_module_option_string_t option;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      option.is_some = false;
+      break;
+    }
+    case 1: {
+      option.is_some = true;
+      option.val = (policy_module_string_t) { (uint8_t*)(*((uint8_t **) (ptr + sizeof(void*)))), (*((size_t*) (ptr + (2*sizeof(void*))))) };
+      break;
+    }
+  }
+  *ret = option.val;
+  return option.is_some;
+}
+
+void postern_policy_types_method_operation_claims(postern_policy_types_borrow_operation_t self, policy_module_list_tuple2_string_string_t *ret) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(2*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_postern_policy_types_method_operation_claims((self).__handle, ptr);
+  *ret = (policy_module_list_tuple2_string_string_t) { (policy_module_tuple2_string_string_t*)(*((uint8_t **) (ptr + 0))), (*((size_t*) (ptr + sizeof(void*)))) };
+}
+
+void postern_policy_types_method_operation_query(postern_policy_types_borrow_operation_t self, policy_module_string_t *key, policy_module_list_string_t *ret) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(2*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_postern_policy_types_method_operation_query((self).__handle, (uint8_t *) (*key).ptr, (*key).len, ptr);
+  *ret = (policy_module_list_string_t) { (policy_module_string_t*)(*((uint8_t **) (ptr + 0))), (*((size_t*) (ptr + sizeof(void*)))) };
+}
+
+void postern_policy_types_method_operation_queries(postern_policy_types_borrow_operation_t self, policy_module_list_tuple2_string_string_t *ret) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(2*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_postern_policy_types_method_operation_queries((self).__handle, ptr);
+  *ret = (policy_module_list_tuple2_string_string_t) { (policy_module_tuple2_string_string_t*)(*((uint8_t **) (ptr + 0))), (*((size_t*) (ptr + sizeof(void*)))) };
+}
+
+bool postern_policy_types_method_operation_command(postern_policy_types_borrow_operation_t self, postern_policy_types_command_t *ret) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(7*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_postern_policy_types_method_operation_command((self).__handle, ptr);
+  postern_policy_types_option_command_t option0;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      option0.is_some = false;
+      break;
+    }
+    case 1: {
+      option0.is_some = true;
+      policy_module_option_string_t option;
+      switch ((int32_t) *((uint8_t*) (ptr + sizeof(void*)))) {
+        case 0: {
+          option.is_some = false;
+          break;
+        }
+        case 1: {
+          option.is_some = true;
+          option.val = (policy_module_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+      }
+
+      option0.val = (postern_policy_types_command_t) {
+        (policy_module_option_string_t) option,
+        (policy_module_list_string_t) (policy_module_list_string_t) { (policy_module_string_t*)(*((uint8_t **) (ptr + (4*sizeof(void*))))), (*((size_t*) (ptr + (5*sizeof(void*))))) },
+        (bool) (int32_t) *((uint8_t*) (ptr + (6*sizeof(void*)))),
+        (bool) (int32_t) *((uint8_t*) (ptr + (1+6*sizeof(void*)))),
+      };
+      break;
+    }
+  }
+  *ret = option0.val;
+  return option0.is_some;
+}
+
+void postern_policy_types_method_operation_id(postern_policy_types_borrow_operation_t self, policy_module_string_t *ret) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(2*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_postern_policy_types_method_operation_id((self).__handle, ptr);
+  *ret = (policy_module_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 0))), (*((size_t*) (ptr + sizeof(void*)))) };
+}
+
+uint64_t postern_policy_types_method_operation_received_at(postern_policy_types_borrow_operation_t self) {
+  int64_t ret = __wasm_import_postern_policy_types_method_operation_received_at((self).__handle);
+  return (uint64_t) (ret);
+}
+
 bool postern_policy_types_method_document_get(postern_policy_types_borrow_document_t self, policy_module_string_t *path, policy_module_string_t *ret) {
   __attribute__((__aligned__(sizeof(void*))))
   uint8_t ret_area[(3*sizeof(void*))];
@@ -711,6 +1091,32 @@ void postern_policy_types_method_document_select(postern_policy_types_borrow_doc
   uint8_t *ptr = (uint8_t *) &ret_area;
   __wasm_import_postern_policy_types_method_document_select((self).__handle, (uint8_t *) (*path).ptr, (*path).len, ptr);
   *ret = (policy_module_list_tuple2_string_string_t) { (policy_module_tuple2_string_string_t*)(*((uint8_t **) (ptr + 0))), (*((size_t*) (ptr + sizeof(void*)))) };
+}
+
+bool postern_policy_types_method_document_is(postern_policy_types_borrow_document_t self, policy_module_string_t *path, policy_module_list_string_t *any_of, uint32_t *ret) {
+  __attribute__((__aligned__(4)))
+  uint8_t ret_area[8];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_postern_policy_types_method_document_is((self).__handle, (uint8_t *) (*path).ptr, (*path).len, (uint8_t *) (*any_of).ptr, (*any_of).len, ptr);
+  policy_module_option_u32_t option;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      option.is_some = false;
+      break;
+    }
+    case 1: {
+      option.is_some = true;
+      option.val = (uint32_t) (*((int32_t*) (ptr + 4)));
+      break;
+    }
+  }
+  *ret = option.val;
+  return option.is_some;
+}
+
+uint32_t postern_policy_types_method_document_matches(postern_policy_types_borrow_document_t self, policy_module_string_t *path) {
+  int32_t ret = __wasm_import_postern_policy_types_method_document_matches((self).__handle, (uint8_t *) (*path).ptr, (*path).len);
+  return (uint32_t) (ret);
 }
 
 void postern_policy_types_method_document_json(postern_policy_types_borrow_document_t self, policy_module_string_t *ret) {
@@ -756,7 +1162,42 @@ uint64_t postern_policy_host_count(policy_module_string_t *key, uint64_t amount,
   return (uint64_t) (ret);
 }
 
-__attribute__((__export_name__("postern:policy/policy@0.1.0#describe")))
+uint32_t postern_policy_host_spend(policy_module_string_t *name, postern_policy_host_amount_t *amount, uint32_t window_seconds, policy_module_list_u64_t *limits) {
+  int32_t variant;
+  int64_t variant2;
+  uint8_t * variant3;
+  size_t variant4;
+  switch ((int32_t) (*amount).tag) {
+    case 0: {
+      const uint64_t *payload = &(*amount).val.number;
+      variant = 0;
+      variant2 = (int64_t) (*payload);
+      variant3 = 0;
+      variant4 = 0;
+      break;
+    }
+    case 1: {
+      const postern_policy_host_borrow_document_t *payload0 = &(*amount).val.size_of;
+      variant = 1;
+      variant2 = (int64_t) (*payload0).__handle;
+      variant3 = 0;
+      variant4 = 0;
+      break;
+    }
+    case 2: {
+      const postern_policy_host_tuple2_borrow_document_string_t *payload1 = &(*amount).val.matches;
+      variant = 2;
+      variant2 = (int64_t) ((*payload1).f0).__handle;
+      variant3 = (uint8_t *) ((*payload1).f1).ptr;
+      variant4 = ((*payload1).f1).len;
+      break;
+    }
+  }
+  int32_t ret = __wasm_import_postern_policy_host_spend((uint8_t *) (*name).ptr, (*name).len, variant, variant2, variant3, variant4, (int32_t) (window_seconds), (uint8_t *) (*limits).ptr, (*limits).len);
+  return (uint32_t) (ret);
+}
+
+__attribute__((__export_name__("postern:policy/policy@0.2.0#describe")))
 uint8_t * __wasm_export_exports_postern_policy_policy_describe(void) {
   exports_postern_policy_policy_manifest_t ret;
   exports_postern_policy_policy_describe(&ret);
@@ -778,7 +1219,7 @@ uint8_t * __wasm_export_exports_postern_policy_policy_describe(void) {
   return ptr;
 }
 
-__attribute__((__export_name__("postern:policy/policy@0.1.0#configure")))
+__attribute__((__export_name__("postern:policy/policy@0.2.0#configure")))
 uint8_t * __wasm_export_exports_postern_policy_policy_configure(uint8_t * arg, size_t arg0) {
   policy_module_string_t arg1 = (policy_module_string_t) { (uint8_t*)(arg), (arg0) };
   exports_postern_policy_policy_result_void_string_t ret;
@@ -798,130 +1239,27 @@ uint8_t * __wasm_export_exports_postern_policy_policy_configure(uint8_t * arg, s
   return ptr;
 }
 
-__attribute__((__export_name__("postern:policy/policy@0.1.0#on-request")))
-uint8_t * __wasm_export_exports_postern_policy_policy_on_request(uint8_t * arg) {
+__attribute__((__export_name__("postern:policy/policy@0.2.0#on-request")))
+uint8_t * __wasm_export_exports_postern_policy_policy_on_request(int32_t arg, int32_t arg0, int32_t arg1) {
   int32_t borrow = 0;
-  postern_policy_types_option_target_t option2;
-  switch ((int32_t) *((uint8_t*) (arg + (8+14*sizeof(void*))))) {
+  int32_t borrow2 = 0;
+  borrow = arg;
+  exports_postern_policy_policy_option_borrow_document_t option;
+  switch (arg0) {
     case 0: {
-      option2.is_some = false;
+      option.is_some = false;
       break;
     }
     case 1: {
-      option2.is_some = true;
-      policy_module_option_string_t option;
-      switch ((int32_t) *((uint8_t*) (arg + (8+21*sizeof(void*))))) {
-        case 0: {
-          option.is_some = false;
-          break;
-        }
-        case 1: {
-          option.is_some = true;
-          option.val = (policy_module_string_t) { (uint8_t*)(*((uint8_t **) (arg + (8+22*sizeof(void*))))), (*((size_t*) (arg + (8+23*sizeof(void*))))) };
-          break;
-        }
-      }
-      policy_module_option_string_t option0;
-      switch ((int32_t) *((uint8_t*) (arg + (8+24*sizeof(void*))))) {
-        case 0: {
-          option0.is_some = false;
-          break;
-        }
-        case 1: {
-          option0.is_some = true;
-          option0.val = (policy_module_string_t) { (uint8_t*)(*((uint8_t **) (arg + (8+25*sizeof(void*))))), (*((size_t*) (arg + (8+26*sizeof(void*))))) };
-          break;
-        }
-      }
-      policy_module_option_string_t option1;
-      switch ((int32_t) *((uint8_t*) (arg + (8+27*sizeof(void*))))) {
-        case 0: {
-          option1.is_some = false;
-          break;
-        }
-        case 1: {
-          option1.is_some = true;
-          option1.val = (policy_module_string_t) { (uint8_t*)(*((uint8_t **) (arg + (8+28*sizeof(void*))))), (*((size_t*) (arg + (8+29*sizeof(void*))))) };
-          break;
-        }
-      }
+      option.is_some = true;
+      borrow2 = arg1;
 
-      option2.val = (postern_policy_types_target_t) {
-        (policy_module_string_t) (policy_module_string_t) { (uint8_t*)(*((uint8_t **) (arg + (8+15*sizeof(void*))))), (*((size_t*) (arg + (8+16*sizeof(void*))))) },
-        (policy_module_string_t) (policy_module_string_t) { (uint8_t*)(*((uint8_t **) (arg + (8+17*sizeof(void*))))), (*((size_t*) (arg + (8+18*sizeof(void*))))) },
-        (policy_module_string_t) (policy_module_string_t) { (uint8_t*)(*((uint8_t **) (arg + (8+19*sizeof(void*))))), (*((size_t*) (arg + (8+20*sizeof(void*))))) },
-        (policy_module_option_string_t) option,
-        (policy_module_option_string_t) option0,
-        (policy_module_option_string_t) option1,
-      };
+      option.val = (exports_postern_policy_policy_borrow_document_t) { arg1 };
       break;
     }
   }
-  postern_policy_types_option_command_t option4;
-  switch ((int32_t) *((uint8_t*) (arg + (8+35*sizeof(void*))))) {
-    case 0: {
-      option4.is_some = false;
-      break;
-    }
-    case 1: {
-      option4.is_some = true;
-      policy_module_option_string_t option3;
-      switch ((int32_t) *((uint8_t*) (arg + (8+36*sizeof(void*))))) {
-        case 0: {
-          option3.is_some = false;
-          break;
-        }
-        case 1: {
-          option3.is_some = true;
-          option3.val = (policy_module_string_t) { (uint8_t*)(*((uint8_t **) (arg + (8+37*sizeof(void*))))), (*((size_t*) (arg + (8+38*sizeof(void*))))) };
-          break;
-        }
-      }
-
-      option4.val = (postern_policy_types_command_t) {
-        (policy_module_option_string_t) option3,
-        (policy_module_list_string_t) (policy_module_list_string_t) { (policy_module_string_t*)(*((uint8_t **) (arg + (8+39*sizeof(void*))))), (*((size_t*) (arg + (8+40*sizeof(void*))))) },
-        (bool) (int32_t) *((uint8_t*) (arg + (8+41*sizeof(void*)))),
-        (bool) (int32_t) *((uint8_t*) (arg + (9+41*sizeof(void*)))),
-      };
-      break;
-    }
-  }
-  exports_postern_policy_policy_option_borrow_document_t option5;
-  switch ((int32_t) *((uint8_t*) (arg + (16+42*sizeof(void*))))) {
-    case 0: {
-      option5.is_some = false;
-      break;
-    }
-    case 1: {
-      option5.is_some = true;
-      borrow = *((int32_t*) (arg + (20+42*sizeof(void*))));
-
-      option5.val = (exports_postern_policy_policy_borrow_document_t) { *((int32_t*) (arg + (20+42*sizeof(void*)))) };
-      break;
-    }
-  }
-  exports_postern_policy_policy_operation_t arg6 = (postern_policy_types_operation_t) {
-    (policy_module_string_t) (policy_module_string_t) { (uint8_t*)(*((uint8_t **) (arg + 0))), (*((size_t*) (arg + sizeof(void*)))) },
-    (policy_module_string_t) (policy_module_string_t) { (uint8_t*)(*((uint8_t **) (arg + (2*sizeof(void*))))), (*((size_t*) (arg + (3*sizeof(void*))))) },
-    (uint64_t) (uint64_t) (*((int64_t*) (arg + (4*sizeof(void*))))),
-    (postern_policy_types_caller_t) (postern_policy_types_caller_t) {
-      (policy_module_string_t) (policy_module_string_t) { (uint8_t*)(*((uint8_t **) (arg + (8+4*sizeof(void*))))), (*((size_t*) (arg + (8+5*sizeof(void*))))) },
-      (policy_module_list_string_t) (policy_module_list_string_t) { (policy_module_string_t*)(*((uint8_t **) (arg + (8+6*sizeof(void*))))), (*((size_t*) (arg + (8+7*sizeof(void*))))) },
-      (policy_module_string_t) (policy_module_string_t) { (uint8_t*)(*((uint8_t **) (arg + (8+8*sizeof(void*))))), (*((size_t*) (arg + (8+9*sizeof(void*))))) },
-      (policy_module_list_tuple2_string_string_t) (policy_module_list_tuple2_string_string_t) { (policy_module_tuple2_string_string_t*)(*((uint8_t **) (arg + (8+10*sizeof(void*))))), (*((size_t*) (arg + (8+11*sizeof(void*))))) },
-    },
-    (policy_module_string_t) (policy_module_string_t) { (uint8_t*)(*((uint8_t **) (arg + (8+12*sizeof(void*))))), (*((size_t*) (arg + (8+13*sizeof(void*))))) },
-    (postern_policy_types_option_target_t) option2,
-    (policy_module_string_t) (policy_module_string_t) { (uint8_t*)(*((uint8_t **) (arg + (8+30*sizeof(void*))))), (*((size_t*) (arg + (8+31*sizeof(void*))))) },
-    (policy_module_list_tuple2_string_string_t) (policy_module_list_tuple2_string_string_t) { (policy_module_tuple2_string_string_t*)(*((uint8_t **) (arg + (8+32*sizeof(void*))))), (*((size_t*) (arg + (8+33*sizeof(void*))))) },
-    (bool) (int32_t) *((uint8_t*) (arg + (8+34*sizeof(void*)))),
-    (postern_policy_types_option_command_t) option4,
-    (bool) (int32_t) *((uint8_t*) (arg + (8+42*sizeof(void*)))),
-  };
   exports_postern_policy_policy_verdict_t ret;
-  exports_postern_policy_policy_on_request(&arg6, option5.is_some ? &(option5.val) : NULL, &ret);
-  free(arg);
+  exports_postern_policy_policy_on_request((exports_postern_policy_policy_borrow_operation_t) { arg }, option.is_some ? &(option.val) : NULL, &ret);
   uint8_t *ptr = (uint8_t *) &RET_AREA;
   switch ((int32_t) (ret).tag) {
     case 0: {
@@ -929,15 +1267,41 @@ uint8_t * __wasm_export_exports_postern_policy_policy_on_request(uint8_t * arg) 
       break;
     }
     case 1: {
-      const postern_policy_types_list_mask_t *payload7 = &(ret).val.mask;
+      const postern_policy_types_list_mask_t *payload3 = &(ret).val.mask;
       *((int8_t*)(ptr + 0)) = 1;
-      *((size_t*)(ptr + (2*sizeof(void*)))) = (*payload7).len;
-      *((uint8_t **)(ptr + sizeof(void*))) = (uint8_t *) (*payload7).ptr;
+      *((size_t*)(ptr + (2*sizeof(void*)))) = (*payload3).len;
+      *((uint8_t **)(ptr + sizeof(void*))) = (uint8_t *) (*payload3).ptr;
       break;
     }
     case 2: {
-      const postern_policy_types_denial_t *payload15 = &(ret).val.block;
+      const postern_policy_types_denial_t *payload11 = &(ret).val.block;
       *((int8_t*)(ptr + 0)) = 2;
+      *((size_t*)(ptr + (2*sizeof(void*)))) = ((*payload11).reason).len;
+      *((uint8_t **)(ptr + sizeof(void*))) = (uint8_t *) ((*payload11).reason).ptr;
+      if (((*payload11).hint).is_some) {
+        const policy_module_string_t *payload13 = &((*payload11).hint).val;
+        *((int8_t*)(ptr + (3*sizeof(void*)))) = 1;
+        *((size_t*)(ptr + (5*sizeof(void*)))) = (*payload13).len;
+        *((uint8_t **)(ptr + (4*sizeof(void*)))) = (uint8_t *) (*payload13).ptr;
+      } else {
+        *((int8_t*)(ptr + (3*sizeof(void*)))) = 0;
+      }
+      break;
+    }
+    case 3: {
+      const postern_policy_types_approval_t *payload14 = &(ret).val.require_approval;
+      *((int8_t*)(ptr + 0)) = 3;
+      *((size_t*)(ptr + (2*sizeof(void*)))) = ((*payload14).reason).len;
+      *((uint8_t **)(ptr + sizeof(void*))) = (uint8_t *) ((*payload14).reason).ptr;
+      *((size_t*)(ptr + (4*sizeof(void*)))) = ((*payload14).approvers).len;
+      *((uint8_t **)(ptr + (3*sizeof(void*)))) = (uint8_t *) ((*payload14).approvers).ptr;
+      *((int32_t*)(ptr + (5*sizeof(void*)))) = (int32_t) ((*payload14).required);
+      *((int32_t*)(ptr + (4+5*sizeof(void*)))) = (int32_t) ((*payload14).valid_seconds);
+      break;
+    }
+    case 4: {
+      const postern_policy_types_denial_t *payload15 = &(ret).val.terminate;
+      *((int8_t*)(ptr + 0)) = 4;
       *((size_t*)(ptr + (2*sizeof(void*)))) = ((*payload15).reason).len;
       *((uint8_t **)(ptr + sizeof(void*))) = (uint8_t *) ((*payload15).reason).ptr;
       if (((*payload15).hint).is_some) {
@@ -950,150 +1314,24 @@ uint8_t * __wasm_export_exports_postern_policy_policy_on_request(uint8_t * arg) 
       }
       break;
     }
-    case 3: {
-      const postern_policy_types_approval_t *payload18 = &(ret).val.require_approval;
-      *((int8_t*)(ptr + 0)) = 3;
-      *((size_t*)(ptr + (2*sizeof(void*)))) = ((*payload18).reason).len;
-      *((uint8_t **)(ptr + sizeof(void*))) = (uint8_t *) ((*payload18).reason).ptr;
-      *((size_t*)(ptr + (4*sizeof(void*)))) = ((*payload18).approvers).len;
-      *((uint8_t **)(ptr + (3*sizeof(void*)))) = (uint8_t *) ((*payload18).approvers).ptr;
-      *((int32_t*)(ptr + (5*sizeof(void*)))) = (int32_t) ((*payload18).required);
-      *((int32_t*)(ptr + (4+5*sizeof(void*)))) = (int32_t) ((*payload18).valid_seconds);
-      break;
-    }
-    case 4: {
-      const postern_policy_types_denial_t *payload19 = &(ret).val.terminate;
-      *((int8_t*)(ptr + 0)) = 4;
-      *((size_t*)(ptr + (2*sizeof(void*)))) = ((*payload19).reason).len;
-      *((uint8_t **)(ptr + sizeof(void*))) = (uint8_t *) ((*payload19).reason).ptr;
-      if (((*payload19).hint).is_some) {
-        const policy_module_string_t *payload21 = &((*payload19).hint).val;
-        *((int8_t*)(ptr + (3*sizeof(void*)))) = 1;
-        *((size_t*)(ptr + (5*sizeof(void*)))) = (*payload21).len;
-        *((uint8_t **)(ptr + (4*sizeof(void*)))) = (uint8_t *) (*payload21).ptr;
-      } else {
-        *((int8_t*)(ptr + (3*sizeof(void*)))) = 0;
-      }
-      break;
-    }
   }
   if (borrow != 0) {
-    __wasm_import_postern_policy_types_document_drop(borrow);
+    __wasm_import_postern_policy_types_operation_drop(borrow);
+  }
+  if (borrow2 != 0) {
+    __wasm_import_postern_policy_types_document_drop(borrow2);
   }
   return ptr;
 }
 
-__attribute__((__export_name__("postern:policy/policy@0.1.0#on-object")))
-uint8_t * __wasm_export_exports_postern_policy_policy_on_object(uint8_t * arg) {
+__attribute__((__export_name__("postern:policy/policy@0.2.0#on-object")))
+uint8_t * __wasm_export_exports_postern_policy_policy_on_object(int32_t arg, int32_t arg0) {
   int32_t borrow = 0;
-  postern_policy_types_option_target_t option2;
-  switch ((int32_t) *((uint8_t*) (arg + (8+14*sizeof(void*))))) {
-    case 0: {
-      option2.is_some = false;
-      break;
-    }
-    case 1: {
-      option2.is_some = true;
-      policy_module_option_string_t option;
-      switch ((int32_t) *((uint8_t*) (arg + (8+21*sizeof(void*))))) {
-        case 0: {
-          option.is_some = false;
-          break;
-        }
-        case 1: {
-          option.is_some = true;
-          option.val = (policy_module_string_t) { (uint8_t*)(*((uint8_t **) (arg + (8+22*sizeof(void*))))), (*((size_t*) (arg + (8+23*sizeof(void*))))) };
-          break;
-        }
-      }
-      policy_module_option_string_t option0;
-      switch ((int32_t) *((uint8_t*) (arg + (8+24*sizeof(void*))))) {
-        case 0: {
-          option0.is_some = false;
-          break;
-        }
-        case 1: {
-          option0.is_some = true;
-          option0.val = (policy_module_string_t) { (uint8_t*)(*((uint8_t **) (arg + (8+25*sizeof(void*))))), (*((size_t*) (arg + (8+26*sizeof(void*))))) };
-          break;
-        }
-      }
-      policy_module_option_string_t option1;
-      switch ((int32_t) *((uint8_t*) (arg + (8+27*sizeof(void*))))) {
-        case 0: {
-          option1.is_some = false;
-          break;
-        }
-        case 1: {
-          option1.is_some = true;
-          option1.val = (policy_module_string_t) { (uint8_t*)(*((uint8_t **) (arg + (8+28*sizeof(void*))))), (*((size_t*) (arg + (8+29*sizeof(void*))))) };
-          break;
-        }
-      }
-
-      option2.val = (postern_policy_types_target_t) {
-        (policy_module_string_t) (policy_module_string_t) { (uint8_t*)(*((uint8_t **) (arg + (8+15*sizeof(void*))))), (*((size_t*) (arg + (8+16*sizeof(void*))))) },
-        (policy_module_string_t) (policy_module_string_t) { (uint8_t*)(*((uint8_t **) (arg + (8+17*sizeof(void*))))), (*((size_t*) (arg + (8+18*sizeof(void*))))) },
-        (policy_module_string_t) (policy_module_string_t) { (uint8_t*)(*((uint8_t **) (arg + (8+19*sizeof(void*))))), (*((size_t*) (arg + (8+20*sizeof(void*))))) },
-        (policy_module_option_string_t) option,
-        (policy_module_option_string_t) option0,
-        (policy_module_option_string_t) option1,
-      };
-      break;
-    }
-  }
-  postern_policy_types_option_command_t option4;
-  switch ((int32_t) *((uint8_t*) (arg + (8+35*sizeof(void*))))) {
-    case 0: {
-      option4.is_some = false;
-      break;
-    }
-    case 1: {
-      option4.is_some = true;
-      policy_module_option_string_t option3;
-      switch ((int32_t) *((uint8_t*) (arg + (8+36*sizeof(void*))))) {
-        case 0: {
-          option3.is_some = false;
-          break;
-        }
-        case 1: {
-          option3.is_some = true;
-          option3.val = (policy_module_string_t) { (uint8_t*)(*((uint8_t **) (arg + (8+37*sizeof(void*))))), (*((size_t*) (arg + (8+38*sizeof(void*))))) };
-          break;
-        }
-      }
-
-      option4.val = (postern_policy_types_command_t) {
-        (policy_module_option_string_t) option3,
-        (policy_module_list_string_t) (policy_module_list_string_t) { (policy_module_string_t*)(*((uint8_t **) (arg + (8+39*sizeof(void*))))), (*((size_t*) (arg + (8+40*sizeof(void*))))) },
-        (bool) (int32_t) *((uint8_t*) (arg + (8+41*sizeof(void*)))),
-        (bool) (int32_t) *((uint8_t*) (arg + (9+41*sizeof(void*)))),
-      };
-      break;
-    }
-  }
-  borrow = *((int32_t*) (arg + (16+42*sizeof(void*))));
-  exports_postern_policy_policy_operation_t arg5 = (postern_policy_types_operation_t) {
-    (policy_module_string_t) (policy_module_string_t) { (uint8_t*)(*((uint8_t **) (arg + 0))), (*((size_t*) (arg + sizeof(void*)))) },
-    (policy_module_string_t) (policy_module_string_t) { (uint8_t*)(*((uint8_t **) (arg + (2*sizeof(void*))))), (*((size_t*) (arg + (3*sizeof(void*))))) },
-    (uint64_t) (uint64_t) (*((int64_t*) (arg + (4*sizeof(void*))))),
-    (postern_policy_types_caller_t) (postern_policy_types_caller_t) {
-      (policy_module_string_t) (policy_module_string_t) { (uint8_t*)(*((uint8_t **) (arg + (8+4*sizeof(void*))))), (*((size_t*) (arg + (8+5*sizeof(void*))))) },
-      (policy_module_list_string_t) (policy_module_list_string_t) { (policy_module_string_t*)(*((uint8_t **) (arg + (8+6*sizeof(void*))))), (*((size_t*) (arg + (8+7*sizeof(void*))))) },
-      (policy_module_string_t) (policy_module_string_t) { (uint8_t*)(*((uint8_t **) (arg + (8+8*sizeof(void*))))), (*((size_t*) (arg + (8+9*sizeof(void*))))) },
-      (policy_module_list_tuple2_string_string_t) (policy_module_list_tuple2_string_string_t) { (policy_module_tuple2_string_string_t*)(*((uint8_t **) (arg + (8+10*sizeof(void*))))), (*((size_t*) (arg + (8+11*sizeof(void*))))) },
-    },
-    (policy_module_string_t) (policy_module_string_t) { (uint8_t*)(*((uint8_t **) (arg + (8+12*sizeof(void*))))), (*((size_t*) (arg + (8+13*sizeof(void*))))) },
-    (postern_policy_types_option_target_t) option2,
-    (policy_module_string_t) (policy_module_string_t) { (uint8_t*)(*((uint8_t **) (arg + (8+30*sizeof(void*))))), (*((size_t*) (arg + (8+31*sizeof(void*))))) },
-    (policy_module_list_tuple2_string_string_t) (policy_module_list_tuple2_string_string_t) { (policy_module_tuple2_string_string_t*)(*((uint8_t **) (arg + (8+32*sizeof(void*))))), (*((size_t*) (arg + (8+33*sizeof(void*))))) },
-    (bool) (int32_t) *((uint8_t*) (arg + (8+34*sizeof(void*)))),
-    (postern_policy_types_option_command_t) option4,
-    (bool) (int32_t) *((uint8_t*) (arg + (8+42*sizeof(void*)))),
-  };
+  int32_t borrow1 = 0;
+  borrow = arg;
+  borrow1 = arg0;
   exports_postern_policy_policy_verdict_t ret;
-  exports_postern_policy_policy_on_object(&arg5, (exports_postern_policy_policy_borrow_document_t) { *((int32_t*) (arg + (16+42*sizeof(void*)))) }, &ret);
-  free(arg);
+  exports_postern_policy_policy_on_object((exports_postern_policy_policy_borrow_operation_t) { arg }, (exports_postern_policy_policy_borrow_document_t) { arg0 }, &ret);
   uint8_t *ptr = (uint8_t *) &RET_AREA;
   switch ((int32_t) (ret).tag) {
     case 0: {
@@ -1101,15 +1339,41 @@ uint8_t * __wasm_export_exports_postern_policy_policy_on_object(uint8_t * arg) {
       break;
     }
     case 1: {
-      const postern_policy_types_list_mask_t *payload6 = &(ret).val.mask;
+      const postern_policy_types_list_mask_t *payload2 = &(ret).val.mask;
       *((int8_t*)(ptr + 0)) = 1;
-      *((size_t*)(ptr + (2*sizeof(void*)))) = (*payload6).len;
-      *((uint8_t **)(ptr + sizeof(void*))) = (uint8_t *) (*payload6).ptr;
+      *((size_t*)(ptr + (2*sizeof(void*)))) = (*payload2).len;
+      *((uint8_t **)(ptr + sizeof(void*))) = (uint8_t *) (*payload2).ptr;
       break;
     }
     case 2: {
-      const postern_policy_types_denial_t *payload14 = &(ret).val.block;
+      const postern_policy_types_denial_t *payload10 = &(ret).val.block;
       *((int8_t*)(ptr + 0)) = 2;
+      *((size_t*)(ptr + (2*sizeof(void*)))) = ((*payload10).reason).len;
+      *((uint8_t **)(ptr + sizeof(void*))) = (uint8_t *) ((*payload10).reason).ptr;
+      if (((*payload10).hint).is_some) {
+        const policy_module_string_t *payload12 = &((*payload10).hint).val;
+        *((int8_t*)(ptr + (3*sizeof(void*)))) = 1;
+        *((size_t*)(ptr + (5*sizeof(void*)))) = (*payload12).len;
+        *((uint8_t **)(ptr + (4*sizeof(void*)))) = (uint8_t *) (*payload12).ptr;
+      } else {
+        *((int8_t*)(ptr + (3*sizeof(void*)))) = 0;
+      }
+      break;
+    }
+    case 3: {
+      const postern_policy_types_approval_t *payload13 = &(ret).val.require_approval;
+      *((int8_t*)(ptr + 0)) = 3;
+      *((size_t*)(ptr + (2*sizeof(void*)))) = ((*payload13).reason).len;
+      *((uint8_t **)(ptr + sizeof(void*))) = (uint8_t *) ((*payload13).reason).ptr;
+      *((size_t*)(ptr + (4*sizeof(void*)))) = ((*payload13).approvers).len;
+      *((uint8_t **)(ptr + (3*sizeof(void*)))) = (uint8_t *) ((*payload13).approvers).ptr;
+      *((int32_t*)(ptr + (5*sizeof(void*)))) = (int32_t) ((*payload13).required);
+      *((int32_t*)(ptr + (4+5*sizeof(void*)))) = (int32_t) ((*payload13).valid_seconds);
+      break;
+    }
+    case 4: {
+      const postern_policy_types_denial_t *payload14 = &(ret).val.terminate;
+      *((int8_t*)(ptr + 0)) = 4;
       *((size_t*)(ptr + (2*sizeof(void*)))) = ((*payload14).reason).len;
       *((uint8_t **)(ptr + sizeof(void*))) = (uint8_t *) ((*payload14).reason).ptr;
       if (((*payload14).hint).is_some) {
@@ -1122,149 +1386,23 @@ uint8_t * __wasm_export_exports_postern_policy_policy_on_object(uint8_t * arg) {
       }
       break;
     }
-    case 3: {
-      const postern_policy_types_approval_t *payload17 = &(ret).val.require_approval;
-      *((int8_t*)(ptr + 0)) = 3;
-      *((size_t*)(ptr + (2*sizeof(void*)))) = ((*payload17).reason).len;
-      *((uint8_t **)(ptr + sizeof(void*))) = (uint8_t *) ((*payload17).reason).ptr;
-      *((size_t*)(ptr + (4*sizeof(void*)))) = ((*payload17).approvers).len;
-      *((uint8_t **)(ptr + (3*sizeof(void*)))) = (uint8_t *) ((*payload17).approvers).ptr;
-      *((int32_t*)(ptr + (5*sizeof(void*)))) = (int32_t) ((*payload17).required);
-      *((int32_t*)(ptr + (4+5*sizeof(void*)))) = (int32_t) ((*payload17).valid_seconds);
-      break;
-    }
-    case 4: {
-      const postern_policy_types_denial_t *payload18 = &(ret).val.terminate;
-      *((int8_t*)(ptr + 0)) = 4;
-      *((size_t*)(ptr + (2*sizeof(void*)))) = ((*payload18).reason).len;
-      *((uint8_t **)(ptr + sizeof(void*))) = (uint8_t *) ((*payload18).reason).ptr;
-      if (((*payload18).hint).is_some) {
-        const policy_module_string_t *payload20 = &((*payload18).hint).val;
-        *((int8_t*)(ptr + (3*sizeof(void*)))) = 1;
-        *((size_t*)(ptr + (5*sizeof(void*)))) = (*payload20).len;
-        *((uint8_t **)(ptr + (4*sizeof(void*)))) = (uint8_t *) (*payload20).ptr;
-      } else {
-        *((int8_t*)(ptr + (3*sizeof(void*)))) = 0;
-      }
-      break;
-    }
   }
   if (borrow != 0) {
-    __wasm_import_postern_policy_types_document_drop(borrow);
+    __wasm_import_postern_policy_types_operation_drop(borrow);
+  }
+  if (borrow1 != 0) {
+    __wasm_import_postern_policy_types_document_drop(borrow1);
   }
   return ptr;
 }
 
-__attribute__((__export_name__("postern:policy/policy@0.1.0#on-chunk")))
-uint8_t * __wasm_export_exports_postern_policy_policy_on_chunk(uint8_t * arg) {
-  postern_policy_types_option_target_t option2;
-  switch ((int32_t) *((uint8_t*) (arg + (8+14*sizeof(void*))))) {
-    case 0: {
-      option2.is_some = false;
-      break;
-    }
-    case 1: {
-      option2.is_some = true;
-      policy_module_option_string_t option;
-      switch ((int32_t) *((uint8_t*) (arg + (8+21*sizeof(void*))))) {
-        case 0: {
-          option.is_some = false;
-          break;
-        }
-        case 1: {
-          option.is_some = true;
-          option.val = (policy_module_string_t) { (uint8_t*)(*((uint8_t **) (arg + (8+22*sizeof(void*))))), (*((size_t*) (arg + (8+23*sizeof(void*))))) };
-          break;
-        }
-      }
-      policy_module_option_string_t option0;
-      switch ((int32_t) *((uint8_t*) (arg + (8+24*sizeof(void*))))) {
-        case 0: {
-          option0.is_some = false;
-          break;
-        }
-        case 1: {
-          option0.is_some = true;
-          option0.val = (policy_module_string_t) { (uint8_t*)(*((uint8_t **) (arg + (8+25*sizeof(void*))))), (*((size_t*) (arg + (8+26*sizeof(void*))))) };
-          break;
-        }
-      }
-      policy_module_option_string_t option1;
-      switch ((int32_t) *((uint8_t*) (arg + (8+27*sizeof(void*))))) {
-        case 0: {
-          option1.is_some = false;
-          break;
-        }
-        case 1: {
-          option1.is_some = true;
-          option1.val = (policy_module_string_t) { (uint8_t*)(*((uint8_t **) (arg + (8+28*sizeof(void*))))), (*((size_t*) (arg + (8+29*sizeof(void*))))) };
-          break;
-        }
-      }
-
-      option2.val = (postern_policy_types_target_t) {
-        (policy_module_string_t) (policy_module_string_t) { (uint8_t*)(*((uint8_t **) (arg + (8+15*sizeof(void*))))), (*((size_t*) (arg + (8+16*sizeof(void*))))) },
-        (policy_module_string_t) (policy_module_string_t) { (uint8_t*)(*((uint8_t **) (arg + (8+17*sizeof(void*))))), (*((size_t*) (arg + (8+18*sizeof(void*))))) },
-        (policy_module_string_t) (policy_module_string_t) { (uint8_t*)(*((uint8_t **) (arg + (8+19*sizeof(void*))))), (*((size_t*) (arg + (8+20*sizeof(void*))))) },
-        (policy_module_option_string_t) option,
-        (policy_module_option_string_t) option0,
-        (policy_module_option_string_t) option1,
-      };
-      break;
-    }
-  }
-  postern_policy_types_option_command_t option4;
-  switch ((int32_t) *((uint8_t*) (arg + (8+35*sizeof(void*))))) {
-    case 0: {
-      option4.is_some = false;
-      break;
-    }
-    case 1: {
-      option4.is_some = true;
-      policy_module_option_string_t option3;
-      switch ((int32_t) *((uint8_t*) (arg + (8+36*sizeof(void*))))) {
-        case 0: {
-          option3.is_some = false;
-          break;
-        }
-        case 1: {
-          option3.is_some = true;
-          option3.val = (policy_module_string_t) { (uint8_t*)(*((uint8_t **) (arg + (8+37*sizeof(void*))))), (*((size_t*) (arg + (8+38*sizeof(void*))))) };
-          break;
-        }
-      }
-
-      option4.val = (postern_policy_types_command_t) {
-        (policy_module_option_string_t) option3,
-        (policy_module_list_string_t) (policy_module_list_string_t) { (policy_module_string_t*)(*((uint8_t **) (arg + (8+39*sizeof(void*))))), (*((size_t*) (arg + (8+40*sizeof(void*))))) },
-        (bool) (int32_t) *((uint8_t*) (arg + (8+41*sizeof(void*)))),
-        (bool) (int32_t) *((uint8_t*) (arg + (9+41*sizeof(void*)))),
-      };
-      break;
-    }
-  }
-  exports_postern_policy_policy_operation_t arg5 = (postern_policy_types_operation_t) {
-    (policy_module_string_t) (policy_module_string_t) { (uint8_t*)(*((uint8_t **) (arg + 0))), (*((size_t*) (arg + sizeof(void*)))) },
-    (policy_module_string_t) (policy_module_string_t) { (uint8_t*)(*((uint8_t **) (arg + (2*sizeof(void*))))), (*((size_t*) (arg + (3*sizeof(void*))))) },
-    (uint64_t) (uint64_t) (*((int64_t*) (arg + (4*sizeof(void*))))),
-    (postern_policy_types_caller_t) (postern_policy_types_caller_t) {
-      (policy_module_string_t) (policy_module_string_t) { (uint8_t*)(*((uint8_t **) (arg + (8+4*sizeof(void*))))), (*((size_t*) (arg + (8+5*sizeof(void*))))) },
-      (policy_module_list_string_t) (policy_module_list_string_t) { (policy_module_string_t*)(*((uint8_t **) (arg + (8+6*sizeof(void*))))), (*((size_t*) (arg + (8+7*sizeof(void*))))) },
-      (policy_module_string_t) (policy_module_string_t) { (uint8_t*)(*((uint8_t **) (arg + (8+8*sizeof(void*))))), (*((size_t*) (arg + (8+9*sizeof(void*))))) },
-      (policy_module_list_tuple2_string_string_t) (policy_module_list_tuple2_string_string_t) { (policy_module_tuple2_string_string_t*)(*((uint8_t **) (arg + (8+10*sizeof(void*))))), (*((size_t*) (arg + (8+11*sizeof(void*))))) },
-    },
-    (policy_module_string_t) (policy_module_string_t) { (uint8_t*)(*((uint8_t **) (arg + (8+12*sizeof(void*))))), (*((size_t*) (arg + (8+13*sizeof(void*))))) },
-    (postern_policy_types_option_target_t) option2,
-    (policy_module_string_t) (policy_module_string_t) { (uint8_t*)(*((uint8_t **) (arg + (8+30*sizeof(void*))))), (*((size_t*) (arg + (8+31*sizeof(void*))))) },
-    (policy_module_list_tuple2_string_string_t) (policy_module_list_tuple2_string_string_t) { (policy_module_tuple2_string_string_t*)(*((uint8_t **) (arg + (8+32*sizeof(void*))))), (*((size_t*) (arg + (8+33*sizeof(void*))))) },
-    (bool) (int32_t) *((uint8_t*) (arg + (8+34*sizeof(void*)))),
-    (postern_policy_types_option_command_t) option4,
-    (bool) (int32_t) *((uint8_t*) (arg + (8+42*sizeof(void*)))),
-  };
-  policy_module_list_u8_t arg6 = (policy_module_list_u8_t) { (uint8_t*)(*((uint8_t **) (arg + (16+43*sizeof(void*))))), (*((size_t*) (arg + (16+44*sizeof(void*))))) };
+__attribute__((__export_name__("postern:policy/policy@0.2.0#on-chunk")))
+uint8_t * __wasm_export_exports_postern_policy_policy_on_chunk(int32_t arg, int32_t arg0, uint8_t * arg1, size_t arg2) {
+  int32_t borrow = 0;
+  borrow = arg;
+  policy_module_list_u8_t arg3 = (policy_module_list_u8_t) { (uint8_t*)(arg1), (arg2) };
   exports_postern_policy_policy_chunk_verdict_t ret;
-  exports_postern_policy_policy_on_chunk(&arg5, (int32_t) *((uint8_t*) (arg + (16+42*sizeof(void*)))), &arg6, &ret);
-  free(arg);
+  exports_postern_policy_policy_on_chunk((exports_postern_policy_policy_borrow_operation_t) { arg }, arg0, &arg3, &ret);
   uint8_t *ptr = (uint8_t *) &RET_AREA;
   switch ((int32_t) (ret).tag) {
     case 0: {
@@ -1272,27 +1410,30 @@ uint8_t * __wasm_export_exports_postern_policy_policy_on_chunk(uint8_t * arg) {
       break;
     }
     case 1: {
-      const policy_module_list_u8_t *payload7 = &(ret).val.replace;
+      const policy_module_list_u8_t *payload4 = &(ret).val.replace;
       *((int8_t*)(ptr + 0)) = 1;
-      *((size_t*)(ptr + (2*sizeof(void*)))) = (*payload7).len;
-      *((uint8_t **)(ptr + sizeof(void*))) = (uint8_t *) (*payload7).ptr;
+      *((size_t*)(ptr + (2*sizeof(void*)))) = (*payload4).len;
+      *((uint8_t **)(ptr + sizeof(void*))) = (uint8_t *) (*payload4).ptr;
       break;
     }
     case 2: {
-      const postern_policy_types_denial_t *payload8 = &(ret).val.terminate;
+      const postern_policy_types_denial_t *payload5 = &(ret).val.terminate;
       *((int8_t*)(ptr + 0)) = 2;
-      *((size_t*)(ptr + (2*sizeof(void*)))) = ((*payload8).reason).len;
-      *((uint8_t **)(ptr + sizeof(void*))) = (uint8_t *) ((*payload8).reason).ptr;
-      if (((*payload8).hint).is_some) {
-        const policy_module_string_t *payload10 = &((*payload8).hint).val;
+      *((size_t*)(ptr + (2*sizeof(void*)))) = ((*payload5).reason).len;
+      *((uint8_t **)(ptr + sizeof(void*))) = (uint8_t *) ((*payload5).reason).ptr;
+      if (((*payload5).hint).is_some) {
+        const policy_module_string_t *payload7 = &((*payload5).hint).val;
         *((int8_t*)(ptr + (3*sizeof(void*)))) = 1;
-        *((size_t*)(ptr + (5*sizeof(void*)))) = (*payload10).len;
-        *((uint8_t **)(ptr + (4*sizeof(void*)))) = (uint8_t *) (*payload10).ptr;
+        *((size_t*)(ptr + (5*sizeof(void*)))) = (*payload7).len;
+        *((uint8_t **)(ptr + (4*sizeof(void*)))) = (uint8_t *) (*payload7).ptr;
       } else {
         *((int8_t*)(ptr + (3*sizeof(void*)))) = 0;
       }
       break;
     }
+  }
+  if (borrow != 0) {
+    __wasm_import_postern_policy_types_operation_drop(borrow);
   }
   return ptr;
 }

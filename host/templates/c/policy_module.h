@@ -14,53 +14,49 @@ typedef struct policy_module_string_t {
   size_t len;
 } policy_module_string_t;
 
-typedef struct {
-  policy_module_string_t *ptr;
-  size_t len;
-} policy_module_list_string_t;
+// The texts of an operation. What is of a resource, of an object or of a command is none where there is no such thing, and no test fits it: an operation over
+// all namespaces has none of them and reaches each, and what is created by a body has its name there. Whoever refuses by a namespace or a name asks `has` too.
+typedef uint8_t postern_policy_types_text_t;
 
-typedef struct {
-  policy_module_string_t f0;
-  policy_module_string_t f1;
-} policy_module_tuple2_string_string_t;
-
-typedef struct {
-  policy_module_tuple2_string_string_t *ptr;
-  size_t len;
-} policy_module_list_tuple2_string_string_t;
-
-// The authenticated caller. The credential itself never crosses into a policy.
-typedef struct postern_policy_types_caller_t {
-  // The name used for audit and for Kubernetes, for example `repo:acme/shop:ref:refs/heads/main`.
-  policy_module_string_t   username;
-  // The groups its claims or its certificate give.
-  policy_module_list_string_t   groups;
-  // The verified issuer of the credential: an OIDC issuer's URL, or `x509:` and the issuer of a client certificate.
-  policy_module_string_t   issuer;
-  // The verified claims of its token, each value as JSON text; empty for a client certificate.
-  policy_module_list_tuple2_string_string_t   claims;
-} postern_policy_types_caller_t;
+// get, list, watch, create, update, patch, delete, deletecollection, or a lower-case HTTP method where no resource is addressed. exec, attach and
+// port-forward are `create` however they arrive.
+#define POSTERN_POLICY_TYPES_TEXT_VERB 0
+// The resource as RBAC writes it: `pods`, or with its subresource `pods/exec`.
+#define POSTERN_POLICY_TYPES_TEXT_KIND 1
+// The API group; empty for the core group.
+#define POSTERN_POLICY_TYPES_TEXT_API_GROUP 2
+// The API version, for example `v1`.
+#define POSTERN_POLICY_TYPES_TEXT_API_VERSION 3
+// The resource in the plural, for example `pods`.
+#define POSTERN_POLICY_TYPES_TEXT_RESOURCE 4
+// The subresource, for example `exec`, `log`, `scale` or `status`.
+#define POSTERN_POLICY_TYPES_TEXT_SUBRESOURCE 5
+// The namespace; none for what has none and for lists over all of them. Of a Namespace it is its own name.
+#define POSTERN_POLICY_TYPES_TEXT_NAMESPACE 6
+// The object's name, or the one a field selector requires.
+#define POSTERN_POLICY_TYPES_TEXT_NAME 7
+// Namespace and name, `NAMESPACE/NAME`: `NAMESPACE/` without a name, `/NAME` without a namespace, none without both.
+#define POSTERN_POLICY_TYPES_TEXT_PLACE 8
+// The normalised path.
+#define POSTERN_POLICY_TYPES_TEXT_PATH 9
+// The name the gateway's configuration gives the cluster.
+#define POSTERN_POLICY_TYPES_TEXT_CLUSTER 10
+// The name of the caller, used for audit and for Kubernetes, for example `repo:acme/shop:ref:refs/heads/main`.
+#define POSTERN_POLICY_TYPES_TEXT_USERNAME 11
+// The verified issuer of the caller's credential: an OIDC issuer's URL, or `x509:` and the issuer of a client certificate.
+#define POSTERN_POLICY_TYPES_TEXT_ISSUER 12
+// The container that a command is for; none leaves the choice to the API server.
+#define POSTERN_POLICY_TYPES_TEXT_CONTAINER 13
 
 typedef struct {
   bool is_some;
   policy_module_string_t val;
 } policy_module_option_string_t;
 
-// The Kubernetes resource an operation addresses, as kube-apiserver's own RequestInfo names it.
-typedef struct postern_policy_types_target_t {
-  // The API group; empty for the core group.
-  policy_module_string_t   api_group;
-  // The API version, for example `v1`.
-  policy_module_string_t   api_version;
-  // The resource in the plural, for example `pods`.
-  policy_module_string_t   resource;
-  // The subresource, for example `exec`, `log`, `scale` or `status`.
-  policy_module_option_string_t   subresource;
-  // The namespace; none for what has none and for lists over all of them. Of a Namespace it is its own name.
-  policy_module_option_string_t   namespace_;
-  // The object's name, or the one a field selector requires.
-  policy_module_option_string_t   name;
-} postern_policy_types_target_t;
+typedef struct {
+  policy_module_string_t *ptr;
+  size_t len;
+} policy_module_list_string_t;
 
 // What opens a stream into a container: the query of `pods/exec` or `pods/attach`.
 typedef struct postern_policy_types_command_t {
@@ -74,43 +70,13 @@ typedef struct postern_policy_types_command_t {
   bool   tty;
 } postern_policy_types_command_t;
 
-typedef struct {
-  bool is_some;
-  postern_policy_types_target_t val;
-} postern_policy_types_option_target_t;
+typedef struct postern_policy_types_own_operation_t {
+  int32_t __handle;
+} postern_policy_types_own_operation_t;
 
-typedef struct {
-  bool is_some;
-  postern_policy_types_command_t val;
-} postern_policy_types_option_command_t;
-
-// One request, decoded.
-typedef struct postern_policy_types_operation_t {
-  // The id of its audit events.
-  policy_module_string_t   id;
-  // The name the gateway's configuration gives the cluster.
-  policy_module_string_t   cluster;
-  // Unix milliseconds at which the gateway accepted the request: the only clock a policy has.
-  uint64_t   received_at;
-  // Who is asking.
-  postern_policy_types_caller_t   caller;
-  // get, list, watch, create, update, patch, delete, deletecollection, or a lower-case HTTP method when `target` is none. exec, attach and
-  // port-forward are `create` however they arrive.
-  policy_module_string_t   verb;
-  // What is addressed; none for `/healthz`, `/version`, discovery, OpenAPI and paths nobody knows.
-  postern_policy_types_option_target_t   target;
-  // The normalised path.
-  policy_module_string_t   path;
-  // The decoded query, in order, keys repeated as they came.
-  policy_module_list_tuple2_string_string_t   query;
-  // Whether kube-apiserver is asked to change nothing, and would obey.
-  bool   dry_run;
-  // What opens a stream into a container; none for everything but exec and attach.
-  postern_policy_types_option_command_t   command;
-  // Whether approvals were asked for, and given: true in on-object and on-chunk of an operation that waited. on-request is asked again at the release,
-  // and never sees it.
-  bool   approved;
-} postern_policy_types_operation_t;
+typedef struct postern_policy_types_borrow_operation_t {
+  int32_t __handle;
+} postern_policy_types_borrow_operation_t;
 
 typedef struct postern_policy_types_own_document_t {
   int32_t __handle;
@@ -242,7 +208,7 @@ typedef struct postern_policy_types_verdict_t {
 
 // Which operations the hooks are called for; an empty list means any. An operation over all namespaces touches each of them.
 typedef struct postern_policy_types_rule_t {
-  // Verbs, as `operation.verb` has them.
+  // Verbs, as the text `verb` of an operation.
   policy_module_list_string_t   verbs;
   // API groups; the core group is the empty text.
   policy_module_list_string_t   api_groups;
@@ -272,7 +238,7 @@ typedef uint8_t postern_policy_types_capabilities_t;
 #define POSTERN_POLICY_TYPES_CAPABILITIES_SECRET_VALUES (1 << 1)
 // What containers write: on-chunk. Where this is asked for and not granted the policy does not load.
 #define POSTERN_POLICY_TYPES_CAPABILITIES_STREAMS (1 << 2)
-// `count`. Where this is asked for and not granted the policy does not load.
+// `count` and `spend`. Where this is asked for and not granted the policy does not load.
 #define POSTERN_POLICY_TYPES_CAPABILITIES_COUNTERS (1 << 3)
 
 // An object beside the operation that a policy may ask for.
@@ -348,7 +314,61 @@ typedef struct postern_policy_types_chunk_verdict_t {
 // The stream ends, and the caller is told why.
 #define POSTERN_POLICY_TYPES_CHUNK_VERDICT_TERMINATE 2
 
+typedef struct {
+  bool is_some;
+  uint32_t val;
+} policy_module_option_u32_t;
+
+typedef struct {
+  uint64_t f0;
+  uint64_t f1;
+} policy_module_tuple2_u64_u64_t;
+
+typedef struct {
+  policy_module_tuple2_u64_u64_t *ptr;
+  size_t len;
+} policy_module_list_tuple2_u64_u64_t;
+
+typedef struct {
+  policy_module_string_t f0;
+  policy_module_string_t f1;
+} policy_module_tuple2_string_string_t;
+
+typedef struct {
+  policy_module_tuple2_string_string_t *ptr;
+  size_t len;
+} policy_module_list_tuple2_string_string_t;
+
+typedef struct {
+  bool is_some;
+  postern_policy_types_command_t val;
+} postern_policy_types_option_command_t;
+
 typedef postern_policy_types_surrounding_t postern_policy_host_surrounding_t;
+
+typedef postern_policy_types_borrow_document_t postern_policy_host_borrow_document_t;
+
+typedef struct {
+  postern_policy_host_borrow_document_t f0;
+  policy_module_string_t f1;
+} postern_policy_host_tuple2_borrow_document_string_t;
+
+// What is added to a counter.
+typedef struct postern_policy_host_amount_t {
+  uint8_t tag;
+  union {
+    uint64_t     number;
+    postern_policy_host_borrow_document_t     size_of;
+    postern_policy_host_tuple2_borrow_document_string_t     matches;
+  } val;
+} postern_policy_host_amount_t;
+
+// So much; 0 asks, and adds nothing.
+#define POSTERN_POLICY_HOST_AMOUNT_NUMBER 0
+// The bytes of an object, as `document.size` tells them.
+#define POSTERN_POLICY_HOST_AMOUNT_SIZE_OF 1
+// How many matches a path has in an object, as `document.matches` tells it.
+#define POSTERN_POLICY_HOST_AMOUNT_MATCHES 2
 
 typedef postern_policy_types_own_document_t postern_policy_host_own_document_t;
 
@@ -357,7 +377,10 @@ typedef struct {
   postern_policy_host_own_document_t val;
 } postern_policy_host_option_own_document_t;
 
-typedef postern_policy_types_operation_t exports_postern_policy_policy_operation_t;
+typedef struct {
+  uint64_t *ptr;
+  size_t len;
+} policy_module_list_u64_t;
 
 typedef postern_policy_types_verdict_t exports_postern_policy_policy_verdict_t;
 
@@ -374,6 +397,8 @@ typedef struct {
   } val;
 } exports_postern_policy_policy_result_void_string_t;
 
+typedef postern_policy_types_borrow_operation_t exports_postern_policy_policy_borrow_operation_t;
+
 typedef postern_policy_types_borrow_document_t exports_postern_policy_policy_borrow_document_t;
 
 typedef struct {
@@ -381,17 +406,67 @@ typedef struct {
   exports_postern_policy_policy_borrow_document_t val;
 } exports_postern_policy_policy_option_borrow_document_t;
 
-// Imported Functions from `postern:policy/types@0.1.0`
+// Imported Functions from `postern:policy/types@0.2.0`
+// The first of these groups that the caller is in, of those that their claims or certificate give.
+extern bool postern_policy_types_method_operation_in_groups(postern_policy_types_borrow_operation_t self, policy_module_list_string_t *any_of, uint32_t *ret);
+// The first that the text is.
+extern bool postern_policy_types_method_operation_is(postern_policy_types_borrow_operation_t self, postern_policy_types_text_t what, policy_module_list_string_t *any_of, uint32_t *ret);
+// The first that the text matches, from its beginning to its end: `*` stands for any characters, none and `/` included; all else for itself.
+extern bool postern_policy_types_method_operation_like(postern_policy_types_borrow_operation_t self, postern_policy_types_text_t what, policy_module_list_string_t *globs, uint32_t *ret);
+// The first that any value of a key of the query matches. Where a key is there twice kube-apiserver takes its first value: who lets something pass by a
+// value asks `query`.
+extern bool postern_policy_types_method_operation_query_like(postern_policy_types_borrow_operation_t self, policy_module_string_t *key, policy_module_list_string_t *globs, uint32_t *ret);
+// The first that a verified claim of the token is: JSON texts, compared as values. None of a client certificate, nor of a claim that the
+// token has twice: which of them holds nobody could say.
+extern bool postern_policy_types_method_operation_claim_is(postern_policy_types_borrow_operation_t self, policy_module_string_t *name, policy_module_list_string_t *any_of, uint32_t *ret);
+// The first that a claim has among its elements, where it is a list.
+extern bool postern_policy_types_method_operation_claim_has(postern_policy_types_borrow_operation_t self, policy_module_string_t *name, policy_module_list_string_t *any_of, uint32_t *ret);
+// Whether there is such a text.
+extern bool postern_policy_types_method_operation_has(postern_policy_types_borrow_operation_t self, postern_policy_types_text_t what);
+// The first window [from, until) in which the request was accepted. Seconds since 1970 in UTC, with `offset` added; with a `period` they begin anew each
+// time so many have passed (86,400: a day; 604,800: a week, which begins on a Thursday), and a window that ends before it begins goes on into the next. One that
+// goes beyond its period traps.
+extern bool postern_policy_types_method_operation_at(postern_policy_types_borrow_operation_t self, policy_module_list_tuple2_u64_u64_t *windows, uint32_t period, int32_t offset, uint32_t *ret);
+// Whether kube-apiserver is asked to change nothing, and would obey.
+extern bool postern_policy_types_method_operation_dry_run(postern_policy_types_borrow_operation_t self);
+// Whether approvals were asked for, and given: true in on-object and on-chunk of an operation that waited. on-request is asked again at the release, and
+// never sees it.
+extern bool postern_policy_types_method_operation_approved(postern_policy_types_borrow_operation_t self);
+// Whether it opens a stream into a container: exec and attach.
+extern bool postern_policy_types_method_operation_is_command(postern_policy_types_borrow_operation_t self);
+// A text, or none.
+extern bool postern_policy_types_method_operation_get(postern_policy_types_borrow_operation_t self, postern_policy_types_text_t what, policy_module_string_t *ret);
+// The groups that the caller's claims or certificate give.
+extern void postern_policy_types_method_operation_groups(postern_policy_types_borrow_operation_t self, policy_module_list_string_t *ret);
+// A verified claim of the caller's token as JSON text, or none.
+extern bool postern_policy_types_method_operation_claim(postern_policy_types_borrow_operation_t self, policy_module_string_t *name, policy_module_string_t *ret);
+// All of them; empty for a client certificate.
+extern void postern_policy_types_method_operation_claims(postern_policy_types_borrow_operation_t self, policy_module_list_tuple2_string_string_t *ret);
+// The decoded values of a key of the query, in order.
+extern void postern_policy_types_method_operation_query(postern_policy_types_borrow_operation_t self, policy_module_string_t *key, policy_module_list_string_t *ret);
+// The decoded query, in order, keys repeated as they came.
+extern void postern_policy_types_method_operation_queries(postern_policy_types_borrow_operation_t self, policy_module_list_tuple2_string_string_t *ret);
+// What opens a stream into a container; none for everything but exec and attach.
+extern bool postern_policy_types_method_operation_command(postern_policy_types_borrow_operation_t self, postern_policy_types_command_t *ret);
+// The id of its audit events.
+extern void postern_policy_types_method_operation_id(postern_policy_types_borrow_operation_t self, policy_module_string_t *ret);
+// Unix milliseconds at which the gateway accepted the request: the only clock a policy has.
+extern uint64_t postern_policy_types_method_operation_received_at(postern_policy_types_borrow_operation_t self);
 // The JSON text of the first match, or none.
 extern bool postern_policy_types_method_document_get(postern_policy_types_borrow_document_t self, policy_module_string_t *path, policy_module_string_t *ret);
 // Every match: its normalized path and its JSON text. More than 10,000 matches or 8 MiB of text trap.
 extern void postern_policy_types_method_document_select(postern_policy_types_borrow_document_t self, policy_module_string_t *path, policy_module_list_tuple2_string_string_t *ret);
+// The first of these JSON texts, compared as values (`1`, `1.0` and `1e0` are the same, and so are `0` and `-0`), that any match of the path is. At most 1,000
+// are asked about; more than 10,000 matches or 8 MiB of text trap, unless the first of the list was found before.
+extern bool postern_policy_types_method_document_is(postern_policy_types_borrow_document_t self, policy_module_string_t *path, policy_module_list_string_t *any_of, uint32_t *ret);
+// How many matches there are; more than 10,000 trap.
+extern uint32_t postern_policy_types_method_document_matches(postern_policy_types_borrow_document_t self, policy_module_string_t *path);
 // The whole object as JSON text.
 extern void postern_policy_types_method_document_json(postern_policy_types_borrow_document_t self, policy_module_string_t *ret);
 // Bytes of the object as it came: of a body as it was sent, of an object on its way back as the API server wrote it.
 extern uint64_t postern_policy_types_method_document_size(postern_policy_types_borrow_document_t self);
 
-// Imported Functions from `postern:policy/host@0.1.0`
+// Imported Functions from `postern:policy/host@0.2.0`
 // One of the objects the manifest said the policy needs; none where there is no such object.
 extern bool postern_policy_host_look_around(postern_policy_host_surrounding_t which, postern_policy_host_own_document_t *ret);
 // Adds a fact to the audit event of this operation: at most 32, keys of 64 bytes and values of 1,024. Never a secret.
@@ -401,35 +476,29 @@ extern void postern_policy_host_annotate(policy_module_string_t *key, policy_mod
 // restart (what was counted in the second before a crash is lost). An amount of 0 asks without counting. A key is at most 256 bytes long, and a policy
 // has at most 20,000 counters that stand at something. Not there for `configure` and `describe`.
 extern uint64_t postern_policy_host_count(policy_module_string_t *key, uint64_t amount, uint32_t window_seconds);
+// Adds to a counter of that name that is the caller's own, and answers how many of the limits, at most 64 and each larger than the one before, what was added
+// in the last `window-seconds` is over. A name is at most 256 bytes long, and none
+// that callers choose: of these counters, too, a policy has at most 20,000 that stand at something. In all else it is as `count`.
+extern uint32_t postern_policy_host_spend(policy_module_string_t *name, postern_policy_host_amount_t *amount, uint32_t window_seconds, policy_module_list_u64_t *limits);
 
-// Exported Functions from `postern:policy/policy@0.1.0`
+// Exported Functions from `postern:policy/policy@0.2.0`
 void exports_postern_policy_policy_describe(exports_postern_policy_policy_manifest_t *ret);
 bool exports_postern_policy_policy_configure(policy_module_string_t *settings, policy_module_string_t *err);
-void exports_postern_policy_policy_on_request(exports_postern_policy_policy_operation_t *operation, exports_postern_policy_policy_borrow_document_t *maybe_body, exports_postern_policy_policy_verdict_t *ret);
-void exports_postern_policy_policy_on_object(exports_postern_policy_policy_operation_t *operation, exports_postern_policy_policy_borrow_document_t object, exports_postern_policy_policy_verdict_t *ret);
-void exports_postern_policy_policy_on_chunk(exports_postern_policy_policy_operation_t *operation, exports_postern_policy_policy_channel_t channel, policy_module_list_u8_t *data, exports_postern_policy_policy_chunk_verdict_t *ret);
+void exports_postern_policy_policy_on_request(exports_postern_policy_policy_borrow_operation_t operation, exports_postern_policy_policy_borrow_document_t *maybe_body, exports_postern_policy_policy_verdict_t *ret);
+void exports_postern_policy_policy_on_object(exports_postern_policy_policy_borrow_operation_t operation, exports_postern_policy_policy_borrow_document_t object, exports_postern_policy_policy_verdict_t *ret);
+void exports_postern_policy_policy_on_chunk(exports_postern_policy_policy_borrow_operation_t operation, exports_postern_policy_policy_channel_t channel, policy_module_list_u8_t *data, exports_postern_policy_policy_chunk_verdict_t *ret);
 
 // Helper Functions
 
-void policy_module_list_string_free(policy_module_list_string_t *ptr);
-
-void policy_module_tuple2_string_string_free(policy_module_tuple2_string_string_t *ptr);
-
-void policy_module_list_tuple2_string_string_free(policy_module_list_tuple2_string_string_t *ptr);
-
-void postern_policy_types_caller_free(postern_policy_types_caller_t *ptr);
-
 void policy_module_option_string_free(policy_module_option_string_t *ptr);
 
-void postern_policy_types_target_free(postern_policy_types_target_t *ptr);
+void policy_module_list_string_free(policy_module_list_string_t *ptr);
 
 void postern_policy_types_command_free(postern_policy_types_command_t *ptr);
 
-void postern_policy_types_option_target_free(postern_policy_types_option_target_t *ptr);
+extern void postern_policy_types_operation_drop_own(postern_policy_types_own_operation_t handle);
 
-void postern_policy_types_option_command_free(postern_policy_types_option_command_t *ptr);
-
-void postern_policy_types_operation_free(postern_policy_types_operation_t *ptr);
+extern postern_policy_types_borrow_operation_t postern_policy_types_borrow_operation(postern_policy_types_own_operation_t handle);
 
 extern void postern_policy_types_document_drop_own(postern_policy_types_own_document_t handle);
 
@@ -465,9 +534,23 @@ void policy_module_list_u8_free(policy_module_list_u8_t *ptr);
 
 void postern_policy_types_chunk_verdict_free(postern_policy_types_chunk_verdict_t *ptr);
 
+void policy_module_option_u32_free(policy_module_option_u32_t *ptr);
+
+void policy_module_list_tuple2_u64_u64_free(policy_module_list_tuple2_u64_u64_t *ptr);
+
+void policy_module_tuple2_string_string_free(policy_module_tuple2_string_string_t *ptr);
+
+void policy_module_list_tuple2_string_string_free(policy_module_list_tuple2_string_string_t *ptr);
+
+void postern_policy_types_option_command_free(postern_policy_types_option_command_t *ptr);
+
+void postern_policy_host_tuple2_borrow_document_string_free(postern_policy_host_tuple2_borrow_document_string_t *ptr);
+
+void postern_policy_host_amount_free(postern_policy_host_amount_t *ptr);
+
 void postern_policy_host_option_own_document_free(postern_policy_host_option_own_document_t *ptr);
 
-void exports_postern_policy_policy_operation_free(exports_postern_policy_policy_operation_t *ptr);
+void policy_module_list_u64_free(policy_module_list_u64_t *ptr);
 
 void exports_postern_policy_policy_verdict_free(exports_postern_policy_policy_verdict_t *ptr);
 

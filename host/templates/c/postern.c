@@ -275,17 +275,17 @@ void exports_postern_policy_policy_describe(manifest_t *manifest) {
     if (policy.needs & NEEDS(which)) manifest->needs.ptr[manifest->needs.len++] = (postern_policy_types_surrounding_t)which;
 }
 
-void exports_postern_policy_policy_on_request(operation_t *operation, document_t *body, verdict_t *verdict) {
+void exports_postern_policy_policy_on_request(operation_t operation, document_t *body, verdict_t *verdict) {
   const request_t request = {operation, body};
   *verdict = policy.on_request ? policy.on_request(&request) : allow();
 }
 
-void exports_postern_policy_policy_on_object(operation_t *operation, document_t object, verdict_t *verdict) {
+void exports_postern_policy_policy_on_object(operation_t operation, document_t object, verdict_t *verdict) {
   const request_t request = {operation, NULL};
   *verdict = policy.on_object ? policy.on_object(&request, object) : allow();
 }
 
-void exports_postern_policy_policy_on_chunk(operation_t *operation, channel_t channel, policy_module_list_u8_t *data, chunk_verdict_t *verdict) {
+void exports_postern_policy_policy_on_chunk(operation_t operation, channel_t channel, policy_module_list_u8_t *data, chunk_verdict_t *verdict) {
   const request_t request = {operation, NULL};
   *verdict = policy.on_chunk ? policy.on_chunk(&request, channel, (text_t){data->ptr, data->len}) : forward();
 }
@@ -298,39 +298,135 @@ static texts_t texts_copied(texts_t from) {
   return made;
 }
 
-text_t request_resource(const request_t *request) {
-  if (!request->operation->target.is_some) return text("");
-  const postern_policy_types_target_t *target = &request->operation->target.val;
-  if (!target->subresource.is_some) return copied(target->resource);
-  return text_format("%.*s/%.*s", SHOWN(target->resource), SHOWN(target->subresource.val));
+// The most entries of a list that the host is asked about at once.
+#define MOST_ASKED 1000
+
+// Asks about a list, a part of a long one at a time.
+#define FIRST_OF(list, at, ask)                                                                     \
+  for (size_t begin = 0; begin < (list).len; begin += MOST_ASKED) {                                 \
+    size_t rest = (list).len - begin;                                                               \
+    policy_module_list_string_t part = {(list).ptr + begin, rest < MOST_ASKED ? rest : MOST_ASKED}; \
+    uint32_t found;                                                                                 \
+    if (!(ask)) continue;                                                                           \
+    if (at) *(at) = begin + found;                                                                  \
+    return true;                                                                                    \
+  }                                                                                                 \
+  return false
+
+bool request_is(const request_t *request, which_text what, texts_t any_of, size_t *at) {
+  FIRST_OF(any_of, at, postern_policy_types_method_operation_is(request->operation, what, &part, &found));
 }
 
-text_t request_namespace(const request_t *request) {
-  const operation_t *operation = request->operation;
-  return operation->target.is_some && operation->target.val.namespace_.is_some ? copied(operation->target.val.namespace_.val) : text("");
+bool request_like(const request_t *request, which_text what, texts_t globs, size_t *at) {
+  FIRST_OF(globs, at, postern_policy_types_method_operation_like(request->operation, what, &part, &found));
 }
 
-text_t request_object_name(const request_t *request) {
-  const operation_t *operation = request->operation;
-  return operation->target.is_some && operation->target.val.name.is_some ? copied(operation->target.val.name.val) : text("");
+bool request_query_like(const request_t *request, const char *key, texts_t globs, size_t *at) {
+  text_t named = text(key);
+  FIRST_OF(globs, at, postern_policy_types_method_operation_query_like(request->operation, &named, &part, &found));
 }
 
-bool request_is_in(const request_t *request, texts_t groups) {
-  const policy_module_list_string_t own = request->operation->caller.groups;
-  for (size_t n = 0; n < own.len; n++)
-    if (texts_have(groups, own.ptr[n])) return true;
+bool request_claim_is(const request_t *request, const char *name, texts_t any_of, size_t *at) {
+  text_t named = text(name);
+  FIRST_OF(any_of, at, postern_policy_types_method_operation_claim_is(request->operation, &named, &part, &found));
+}
+
+bool request_claim_has(const request_t *request, const char *name, texts_t any_of, size_t *at) {
+  text_t named = text(name);
+  FIRST_OF(any_of, at, postern_policy_types_method_operation_claim_has(request->operation, &named, &part, &found));
+}
+
+static bool in_groups(const request_t *request, texts_t groups, size_t *at) {
+  FIRST_OF(groups, at, postern_policy_types_method_operation_in_groups(request->operation, &part, &found));
+}
+
+bool request_is_in(const request_t *request, texts_t groups) { return in_groups(request, groups, NULL); }
+
+bool request_has(const request_t *request, which_text what) { return postern_policy_types_method_operation_has(request->operation, what); }
+
+bool request_at(const request_t *request, size_t count, const window_t *windows, uint32_t period, int32_t offset, size_t *at) {
+  for (size_t begin = 0; begin < count; begin += MOST_ASKED) {
+    size_t rest = count - begin;
+    policy_module_list_tuple2_u64_u64_t part = {(window_t *)windows + begin, rest < MOST_ASKED ? rest : MOST_ASKED};
+    uint32_t found;
+    if (!postern_policy_types_method_operation_at(request->operation, &part, period, offset, &found)) continue;
+    if (at) *at = begin + found;
+    return true;
+  }
   return false;
 }
 
-static text_t first_of(policy_module_list_tuple2_string_string_t pairs, const char *key) {
-  for (size_t n = 0; n < pairs.len; n++)
-    if (text_is(pairs.ptr[n].f0, key)) return copied(pairs.ptr[n].f1);
-  return text("");
+bool request_dry_run(const request_t *request) { return postern_policy_types_method_operation_dry_run(request->operation); }
+
+bool request_approved(const request_t *request) { return postern_policy_types_method_operation_approved(request->operation); }
+
+bool request_is_command(const request_t *request) { return postern_policy_types_method_operation_is_command(request->operation); }
+
+text_t request_get(const request_t *request, which_text what) {
+  text_t found;
+  return postern_policy_types_method_operation_get(request->operation, what, &found) ? found : text("");
 }
 
-text_t request_query_value(const request_t *request, const char *key) { return first_of(request->operation->query, key); }
+text_t request_verb(const request_t *request) { return request_get(request, TEXT_VERB); }
 
-text_t request_claim(const request_t *request, const char *name) { return first_of(request->operation->caller.claims, name); }
+text_t request_path(const request_t *request) { return request_get(request, TEXT_PATH); }
+
+text_t request_username(const request_t *request) { return request_get(request, TEXT_USERNAME); }
+
+text_t request_issuer(const request_t *request) { return request_get(request, TEXT_ISSUER); }
+
+text_t request_resource(const request_t *request) { return request_get(request, TEXT_KIND); }
+
+text_t request_namespace(const request_t *request) { return request_get(request, TEXT_NAMESPACE); }
+
+text_t request_object_name(const request_t *request) { return request_get(request, TEXT_NAME); }
+
+texts_t request_groups(const request_t *request) {
+  texts_t found;
+  postern_policy_types_method_operation_groups(request->operation, &found);
+  return found;
+}
+
+policy_module_list_tuple2_string_string_t request_claims(const request_t *request) {
+  policy_module_list_tuple2_string_string_t found;
+  postern_policy_types_method_operation_claims(request->operation, &found);
+  return found;
+}
+
+policy_module_list_tuple2_string_string_t request_query(const request_t *request) {
+  policy_module_list_tuple2_string_string_t found;
+  postern_policy_types_method_operation_queries(request->operation, &found);
+  return found;
+}
+
+texts_t request_query_values(const request_t *request, const char *key) {
+  text_t named = text(key);
+  texts_t found;
+  postern_policy_types_method_operation_query(request->operation, &named, &found);
+  return found;
+}
+
+text_t request_query_value(const request_t *request, const char *key) {
+  texts_t found = request_query_values(request, key);
+  return found.len ? found.ptr[0] : text("");
+}
+
+text_t request_claim(const request_t *request, const char *name) {
+  text_t named = text(name), found;
+  return postern_policy_types_method_operation_claim(request->operation, &named, &found) ? found : text("");
+}
+
+bool request_command(const request_t *request, command_t *found) {
+  return postern_policy_types_method_operation_command(request->operation, found);
+}
+
+uint64_t request_received_at(const request_t *request) { return postern_policy_types_method_operation_received_at(request->operation); }
+
+text_t request_id(const request_t *request) {
+  text_t found;
+  postern_policy_types_method_operation_id(request->operation, &found);
+  return found;
+}
 
 bool request_around(const request_t *request, enum surrounding which, document_t *found) {
   (void)request;
@@ -349,6 +445,24 @@ void request_annotate(const request_t *request, const char *key, text_t value) {
 uint64_t request_count(const request_t *request, text_t key, uint64_t amount, uint32_t window_seconds) {
   (void)request;
   return postern_policy_host_count(&key, amount, window_seconds);
+}
+
+uint32_t request_spend(const request_t *request, const char *name, uint64_t amount, uint32_t window_seconds, size_t count, const uint64_t *limits) {
+  (void)request;
+  text_t named = text(name);
+  postern_policy_host_amount_t spent = {.tag = POSTERN_POLICY_HOST_AMOUNT_NUMBER, .val.number = amount};
+  policy_module_list_u64_t over = {(uint64_t *)limits, count};
+  return postern_policy_host_spend(&named, &spent, window_seconds, &over);
+}
+
+bool document_is(document_t document, const char *path, texts_t any_of, size_t *at) {
+  text_t asked = text(path);
+  FIRST_OF(any_of, at, postern_policy_types_method_document_is(document, &asked, &part, &found));
+}
+
+uint32_t document_matches(document_t document, const char *path) {
+  text_t asked = text(path);
+  return postern_policy_types_method_document_matches(document, &asked);
 }
 
 text_t document_get(document_t document, const char *path) {

@@ -6,7 +6,9 @@
 
 typedef policy_module_string_t text_t;
 typedef policy_module_list_string_t texts_t;
-typedef exports_postern_policy_policy_operation_t operation_t;
+typedef exports_postern_policy_policy_borrow_operation_t operation_t;
+typedef postern_policy_types_command_t command_t;
+typedef postern_policy_types_text_t which_text;
 typedef exports_postern_policy_policy_verdict_t verdict_t;
 typedef exports_postern_policy_policy_manifest_t manifest_t;
 typedef exports_postern_policy_policy_chunk_verdict_t chunk_verdict_t;
@@ -54,9 +56,9 @@ enum capability { BODIES = 1, SECRET_VALUES = 2, STREAMS = 4, COUNTERS = 8 };
 enum surrounding { NAMESPACE, STORED, POD };
 #define NEEDS(which) (1 << (which))
 
-// An operation, and its body; NULL where there is none.
+// An operation, which is asked about, and its body; NULL where there is none.
 typedef struct request {
-  const operation_t *operation;
+  operation_t operation;
   const document_t *body;
 } request_t;
 
@@ -81,13 +83,64 @@ struct policy {
 // Defined by the policy.
 extern const struct policy policy;
 
+// The texts of an operation, for the tests and for request_get.
+#define TEXT_VERB POSTERN_POLICY_TYPES_TEXT_VERB
+#define TEXT_KIND POSTERN_POLICY_TYPES_TEXT_KIND
+#define TEXT_API_GROUP POSTERN_POLICY_TYPES_TEXT_API_GROUP
+#define TEXT_API_VERSION POSTERN_POLICY_TYPES_TEXT_API_VERSION
+#define TEXT_RESOURCE POSTERN_POLICY_TYPES_TEXT_RESOURCE
+#define TEXT_SUBRESOURCE POSTERN_POLICY_TYPES_TEXT_SUBRESOURCE
+#define TEXT_NAMESPACE POSTERN_POLICY_TYPES_TEXT_NAMESPACE
+#define TEXT_NAME POSTERN_POLICY_TYPES_TEXT_NAME
+#define TEXT_PLACE POSTERN_POLICY_TYPES_TEXT_PLACE
+#define TEXT_PATH POSTERN_POLICY_TYPES_TEXT_PATH
+#define TEXT_CLUSTER POSTERN_POLICY_TYPES_TEXT_CLUSTER
+#define TEXT_USERNAME POSTERN_POLICY_TYPES_TEXT_USERNAME
+#define TEXT_ISSUER POSTERN_POLICY_TYPES_TEXT_ISSUER
+#define TEXT_CONTAINER POSTERN_POLICY_TYPES_TEXT_CONTAINER
+
+// Each of these is one question to the host: ask for as little as decides. A list that is empty fits nothing, and is not asked about. Where `at` is not NULL it
+// takes which of the list it is.
+bool request_is(const request_t *request, which_text what, texts_t any_of, size_t *at);
+// `*` stands for any characters, for none and for `/` too.
+bool request_like(const request_t *request, which_text what, texts_t globs, size_t *at);
+// Whether any value of a query parameter matches: to refuse by one, not to let pass by it.
+bool request_query_like(const request_t *request, const char *key, texts_t globs, size_t *at);
+// What a claim is, and what one that is a list has: of JSON texts.
+bool request_claim_is(const request_t *request, const char *name, texts_t any_of, size_t *at);
+bool request_claim_has(const request_t *request, const char *name, texts_t any_of, size_t *at);
+bool request_is_in(const request_t *request, texts_t groups);
+bool request_has(const request_t *request, which_text what);
+// Windows [from, until) in seconds since 1970 in UTC with `offset` added; with a `period` they begin anew each time so many seconds have passed.
+typedef policy_module_tuple2_u64_u64_t window_t;
+bool request_at(const request_t *request, size_t count, const window_t *windows, uint32_t period, int32_t offset, size_t *at);
+bool request_dry_run(const request_t *request);
+bool request_approved(const request_t *request);
+bool request_is_command(const request_t *request);
+
+// A text; empty where there is none.
+text_t request_get(const request_t *request, which_text what);
+text_t request_verb(const request_t *request);
+text_t request_path(const request_t *request);
+text_t request_username(const request_t *request);
+text_t request_issuer(const request_t *request);
 // `pods`, `pods/exec`; empty where no resource is addressed.
 text_t request_resource(const request_t *request);
 // Empty for what has none, and for lists over all of them.
 text_t request_namespace(const request_t *request);
 // Empty for lists.
 text_t request_object_name(const request_t *request);
-bool request_is_in(const request_t *request, texts_t groups);
+// The caller's groups, and all claims of their token, as JSON.
+texts_t request_groups(const request_t *request);
+policy_module_list_tuple2_string_string_t request_claims(const request_t *request);
+// The query; the values of one of its parameters.
+policy_module_list_tuple2_string_string_t request_query(const request_t *request);
+texts_t request_query_values(const request_t *request, const char *key);
+// What opens a stream into a container; false for everything but exec and attach.
+bool request_command(const request_t *request, command_t *found);
+// When it came, in Unix milliseconds; the id of its audit events.
+uint64_t request_received_at(const request_t *request);
+text_t request_id(const request_t *request);
 // The first value of a query parameter; empty where there is none.
 text_t request_query_value(const request_t *request, const char *key);
 // A verified claim of the caller's token, as JSON; empty where there is none.
@@ -98,6 +151,9 @@ bool request_around(const request_t *request, enum surrounding which, document_t
 void request_annotate(const request_t *request, const char *key, text_t value);
 // Adds to a counter and returns what was counted in the last `window_seconds`; 0 asks without counting.
 uint64_t request_count(const request_t *request, text_t key, uint64_t amount, uint32_t window_seconds);
+// Adds to a counter of that name that is the caller's own, and returns how many of the limits, each larger than the one before, what was added in the last
+// `window_seconds` is over.
+uint32_t request_spend(const request_t *request, const char *name, uint64_t amount, uint32_t window_seconds, size_t count, const uint64_t *limits);
 
 // The first match of a path, as JSON; empty where there is none.
 text_t document_get(document_t document, const char *path);
@@ -107,6 +163,9 @@ text_t document_text(document_t document, const char *path);
 policy_module_list_tuple2_string_string_t document_select(document_t document, const char *path);
 // Every text that a path matches.
 texts_t document_texts(document_t document, const char *path);
+// Whether any match of a path is one of these JSON texts, and which; how many matches there are.
+bool document_is(document_t document, const char *path, texts_t any_of, size_t *at);
+uint32_t document_matches(document_t document, const char *path);
 // All of it.
 text_t document_json(document_t document);
 // Bytes of it, as it came.

@@ -29,7 +29,7 @@ var policy = postern.Policy[Settings]{
 		if request.IsIn(settings.Groups) {
 			return postern.Allow()
 		}
-		reason := fmt.Sprintf("%s may not delete", request.Caller.Username)
+		reason := fmt.Sprintf("%s may not delete", request.Caller.Username())
 		return postern.Block(reason, "ask one of "+strings.Join(settings.Groups, ", "))
 	},
 }

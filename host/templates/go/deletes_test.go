@@ -9,11 +9,11 @@ import (
 // What a policy says can be tried without WebAssembly too: `go test ./...`. `postern policy test` tries cases.yaml.
 func TestWhoMayDelete(t *testing.T) {
 	delete := func(groups ...string) postern.Verdict {
-		request := &postern.Request{Operation: postern.Operation{
-			Verb:   "delete",
-			Caller: postern.Caller{Username: "ann", Groups: groups},
-			Target: &postern.Target{APIVersion: "v1", Resource: "pods", Namespace: "default", Name: "web"},
-		}}
+		request := postern.NewRequest(postern.Operation{
+			Verb:     "delete",
+			Username: "ann", Groups: groups,
+			APIVersion: "v1", Resource: "pods", Namespace: "default", Name: "web",
+		}, nil)
 		return policy.OnRequest(request, &Settings{Groups: []string{"sre"}})
 	}
 	if said := delete("dev"); said.Kind() != "block" || said.Reason() != "ann may not delete" {

@@ -29,15 +29,15 @@ var policy = postern.Policy[Settings]{
 	OnRequest: func(request *postern.Request, settings *Settings) postern.Verdict {
 		// attach has no words: what it reaches runs already.
 		what := "attaches to"
-		if request.Command != nil && len(request.Command.Argv) > 0 {
-			command := request.Command.Argv[0]
+		if asked := request.Command(); asked != nil && len(asked.Argv) > 0 {
+			command := asked.Argv[0]
 			if slices.Contains(settings.Commands, command) {
 				// And what it writes shows no value of the Secrets that the pod uses.
 				return postern.Mask(postern.PodSecrets())
 			}
 			what = fmt.Sprintf("runs %s in", command)
 		}
-		reason := fmt.Sprintf("%s %s %s", request.Caller.Username, what, request.ObjectName())
+		reason := fmt.Sprintf("%s %s %s", request.Caller.Username(), what, request.ObjectName())
 		return postern.RequireApproval(reason, settings.Approvers)
 	},
 }

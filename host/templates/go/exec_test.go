@@ -9,12 +9,12 @@ import (
 // What a policy says can be tried without WebAssembly too: `go test ./...`. `postern policy test` tries cases.yaml.
 func TestWhatRuns(t *testing.T) {
 	run := func(argv ...string) postern.Verdict {
-		request := &postern.Request{Operation: postern.Operation{
-			Verb:    "create",
-			Caller:  postern.Caller{Username: "ann"},
-			Target:  &postern.Target{APIVersion: "v1", Resource: "pods", Subresource: "exec", Namespace: "default", Name: "web"},
+		request := postern.NewRequest(postern.Operation{
+			Verb:       "create",
+			Username:   "ann",
+			APIVersion: "v1", Resource: "pods", Subresource: "exec", Namespace: "default", Name: "web",
 			Command: &postern.Command{Argv: argv},
-		}}
+		}, nil)
 		return policy.OnRequest(request, &policy.Defaults)
 	}
 	if said := run("ls", "/"); said.Kind() != "mask" {

@@ -25,10 +25,10 @@ var policy = postern.Policy[Settings]{
 	Capabilities: []postern.Capability{postern.Counters},
 
 	OnRequest: func(request *postern.Request, settings *Settings) postern.Verdict {
-		if request.DryRun {
+		if request.DryRun() {
 			return postern.Allow()
 		}
-		soFar := request.Count(request.Caller.Username, 1, 60)
+		soFar := request.Count(request.Caller.Username(), 1, 60)
 		if soFar <= settings.PerMinute {
 			return postern.Allow()
 		}

@@ -9,11 +9,11 @@ import (
 // What a policy says can be tried without WebAssembly too: `go test ./...`. `postern policy test` tries cases.yaml.
 func TestTheOneOverTheLimit(t *testing.T) {
 	create := func() postern.Verdict {
-		request := &postern.Request{Operation: postern.Operation{
-			Verb:   "create",
-			Caller: postern.Caller{Username: "ann"},
-			Target: &postern.Target{APIVersion: "v1", Resource: "configmaps", Namespace: "default"},
-		}}
+		request := postern.NewRequest(postern.Operation{
+			Verb:       "create",
+			Username:   "ann",
+			APIVersion: "v1", Resource: "configmaps", Namespace: "default",
+		}, nil)
 		return policy.OnRequest(request, &Settings{PerMinute: 1})
 	}
 	if said := create(); said.Kind() != "allow" {

@@ -3,7 +3,6 @@ package main
 
 import (
 	"fmt"
-	"slices"
 
 	"policy-name/postern"
 )
@@ -29,10 +28,10 @@ var policy = postern.Policy[Settings]{
 	Capabilities: []postern.Capability{},
 
 	OnRequest: func(request *postern.Request, settings *Settings) postern.Verdict {
-		if request.IsIn(settings.Groups) || slices.Contains([]string{"get", "list", "watch"}, request.Verb) {
+		if request.Is(postern.TextVerb, "get", "list", "watch") || request.IsIn(settings.Groups) {
 			return postern.Allow()
 		}
-		if request.Verb == "deletecollection" {
+		if request.Is(postern.TextVerb, "deletecollection") {
 			return postern.Block("many objects at once may be of several teams", "delete them by name")
 		}
 		stored := request.Around(postern.Stored)
@@ -40,7 +39,7 @@ var policy = postern.Policy[Settings]{
 			return postern.Block("it is of the team " + owner)
 		}
 		// A patch creates what is not there, by server-side apply.
-		if request.Verb == "delete" || stored != nil && request.Verb == "patch" {
+		if request.Is(postern.TextVerb, "delete") || stored != nil && request.Is(postern.TextVerb, "patch") {
 			return postern.Allow()
 		}
 		switch team := teamOf(request.Body, settings); {
@@ -49,7 +48,7 @@ var policy = postern.Policy[Settings]{
 		case request.IsIn([]string{team}):
 			return postern.Allow()
 		default:
-			return postern.Block(fmt.Sprintf("%s is not of the team %s", request.Caller.Username, team))
+			return postern.Block(fmt.Sprintf("%s is not of the team %s", request.Caller.Username(), team))
 		}
 	},
 

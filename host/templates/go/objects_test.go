@@ -9,11 +9,11 @@ import (
 // What a policy says can be tried without WebAssembly too: `go test ./...`. `postern policy test` tries cases.yaml.
 func TestWhoSeesATeamsObjects(t *testing.T) {
 	see := func(groups ...string) string {
-		request := &postern.Request{Operation: postern.Operation{
-			Verb:   "list",
-			Caller: postern.Caller{Username: "ann", Groups: groups},
-			Target: &postern.Target{APIVersion: "v1", Resource: "configmaps", Namespace: "default"},
-		}}
+		request := postern.NewRequest(postern.Operation{
+			Verb:     "list",
+			Username: "ann", Groups: groups,
+			APIVersion: "v1", Resource: "configmaps", Namespace: "default",
+		}, nil)
 		object := postern.NewDocument(`{"metadata": {"name": "rates", "labels": {"team": "shop"}}}`)
 		return policy.OnObject(request, object, &policy.Defaults).Kind()
 	}

@@ -9,11 +9,11 @@ import (
 // What a policy says can be tried without WebAssembly too: `go test ./...`. `postern policy test` tries cases.yaml.
 func TestWhoSeesThem(t *testing.T) {
 	get := func(groups ...string) string {
-		request := &postern.Request{Operation: postern.Operation{
-			Verb:   "get",
-			Caller: postern.Caller{Username: "ann", Groups: groups},
-			Target: &postern.Target{APIVersion: "v1", Resource: "secrets", Namespace: "default", Name: "db"},
-		}}
+		request := postern.NewRequest(postern.Operation{
+			Verb:     "get",
+			Username: "ann", Groups: groups,
+			APIVersion: "v1", Resource: "secrets", Namespace: "default", Name: "db",
+		}, nil)
 		return policy.OnRequest(request, &policy.Defaults).Kind()
 	}
 	if said := get("dev"); said != "mask" {

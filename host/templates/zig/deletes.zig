@@ -29,7 +29,7 @@ export const policy = c.struct_policy{
 // Before anything reaches the cluster.
 fn onRequest(request: [*c]const c.request_t) callconv(.c) c.verdict_t {
     if (c.request_is_in(request, groups)) return c.allow();
-    const username = request.*.operation.*.caller.username;
+    const username = c.request_username(request);
     const joined = c.texts_joined(groups);
     const hint = c.text_format("ask one of %.*s", length(joined), joined.ptr);
     return c.block(c.text_format("%.*s may not delete", length(username), username.ptr), hint);

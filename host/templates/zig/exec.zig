@@ -30,15 +30,15 @@ export const policy = c.struct_policy{
 
 // Before anything reaches the cluster.
 fn onRequest(request: [*c]const c.request_t) callconv(.c) c.verdict_t {
-    const operation = request.*.operation.*;
-    const username = operation.caller.username;
+    const username = c.request_username(request);
+    var asked: c.command_t = undefined;
     const name = c.request_object_name(request);
     // attach has no words: what it reaches runs already.
-    if (!operation.command.is_some or operation.command.val.argv.len == 0) {
+    if (!c.request_command(request, &asked) or asked.argv.len == 0) {
         const reason = c.text_format("%.*s attaches to %.*s", length(username), username.ptr, length(name), name.ptr);
         return c.require_approval(reason, approvers, 1, 3600);
     }
-    const command = operation.command.val.argv.ptr[0];
+    const command = asked.argv.ptr[0];
     if (c.texts_have(commands, command)) {
         // And what it writes shows no value of the Secrets that the pod uses.
         return c.mask(1, &c.pod_secrets());

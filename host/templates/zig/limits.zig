@@ -28,9 +28,8 @@ export const policy = c.struct_policy{
 
 // Before anything reaches the cluster.
 fn onRequest(request: [*c]const c.request_t) callconv(.c) c.verdict_t {
-    const operation = request.*.operation.*;
-    if (operation.dry_run) return c.allow();
-    const so_far: c_ulonglong = c.request_count(request, operation.caller.username, 1, 60);
+    if (c.request_dry_run(request)) return c.allow();
+    const so_far: c_ulonglong = c.request_count(request, c.request_username(request), 1, 60);
     const limit: c_ulonglong = per_minute;
     if (so_far <= limit) return c.allow();
     return c.block(c.text_format("%llu changes in a minute are over the limit of %llu", so_far, limit), c.text("wait a minute"));

@@ -43,7 +43,8 @@ fn isOf(request: [*c]const c.request_t, team: c.text_t) bool {
 }
 
 fn verbIs(request: [*c]const c.request_t, verb: [*c]const u8) bool {
-    return c.text_is(request.*.operation.*.verb, verb);
+    var one = c.text(verb);
+    return c.request_is(request, c.TEXT_VERB, .{ .ptr = &one, .len = 1 }, null);
 }
 
 // Before anything reaches the cluster.
@@ -67,7 +68,7 @@ fn onRequest(request: [*c]const c.request_t) callconv(.c) c.verdict_t {
         return c.block(c.text_format("what is created needs the label %.*s", length(label), label.ptr), hint);
     }
     if (isOf(request, team)) return c.allow();
-    const username = request.*.operation.*.caller.username;
+    const username = c.request_username(request);
     const reason = c.text_format("%.*s is not of the team %.*s", length(username), username.ptr, length(team), team.ptr);
     return c.block(reason, c.text(""));
 }

@@ -46,10 +46,9 @@ enum Template {
 /// A file of a template, by its path in the folder.
 type File = (&'static str, &'static str);
 
-const WIT: File = ("wit/policy.wit", include_str!("../../../../wit/policy.wit"));
-/// What the libraries of most languages are built for; Rust's has it where the repository has it.
-const WIT_0_2: File = ("wit/policy.wit", include_str!("../../../../wit/0.2/policy.wit"));
-const WIT_OF_RUST: File = ("wit/0.2/policy.wit", WIT_0_2.1);
+/// The contract that the libraries are built for; Rust's has it where the repository has it.
+const WIT: File = ("wit/policy.wit", include_str!("../../../../wit/0.2/policy.wit"));
+const WIT_OF_RUST: File = ("wit/0.2/policy.wit", WIT.1);
 
 const RUST: [File; 12] = [
     ("Cargo.toml", include_str!("../../../templates/rust/Cargo.toml.txt")),
@@ -129,11 +128,7 @@ const C_SETUP: &str =
 impl Language {
     /// The contract that its library is built for.
     fn contract(self) -> File {
-        match self {
-            Self::Rust => WIT_OF_RUST,
-            Self::Js | Self::Python => WIT_0_2,
-            Self::C | Self::Zig | Self::Go => WIT,
-        }
+        if self == Self::Rust { WIT_OF_RUST } else { WIT }
     }
 
     fn beginning(self, template: Template) -> Beginning {

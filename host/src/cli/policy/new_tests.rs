@@ -1,7 +1,7 @@
 //! One API in six languages: each has every name, in its library and on its page.
 
 /// What each language calls in its own spelling; methods have the type before their name.
-const NAMES: [&str; 32] = [
+const NAMES: [&str; 41] = [
     "allow",
     "block",
     "require_approval",
@@ -28,12 +28,21 @@ const NAMES: [&str; 32] = [
     "request.around",
     "request.annotate",
     "request.count",
+    "request.is",
+    "request.like",
+    "request.has",
+    "request.get",
+    "request.query_like",
+    "request.at",
+    "request.spend",
     "document.get",
     "document.text",
     "document.select",
     "document.texts",
     "document.json",
     "document.size",
+    "document.is",
+    "document.matches",
 ];
 
 fn camel(name: &str) -> String {
@@ -89,6 +98,8 @@ fn every_language_has_every_name_in_its_library_and_on_its_page() {
         [include_str!("../../../templates/go/postern/postern.go"), include_str!("../../../templates/go/postern/abi_wasip1.go")].concat();
     for name in NAMES {
         let (own, is_method) = (method(name), name.contains('.'));
+        // A word of the language itself.
+        let in_python = if own == "is" { "is_".to_owned() } else { own.clone() };
         let indent = if is_method { "    " } else { "" };
         defines("the library of Rust", &rust, &[format!("{indent}pub fn {own}("), format!("{indent}pub fn {own}<")]);
         holds("the page of Rust", include_str!("../../../../docs/languages/rust.md"), &called(name, str::to_owned, ""));
@@ -104,15 +115,17 @@ fn every_language_has_every_name_in_its_library_and_on_its_page() {
         };
         defines("the library of JavaScript", include_str!("../../../templates/js/postern.js"), &definitions);
         holds("the page of JavaScript", include_str!("../../../../docs/languages/javascript.md"), &called(name, camel, ""));
-        let definitions = [format!("{indent}def {own}("), format!("        self.{own} =")];
+        let definitions = [format!("{indent}def {in_python}("), format!("        self.{own} =")];
         defines("the library of Python", include_str!("../../../templates/python/postern.py"), &definitions);
-        holds("the page of Python", include_str!("../../../../docs/languages/python.md"), &called(name, str::to_owned, ""));
+        let spell = |name: &str| if name == "is" { "is_".to_owned() } else { name.to_owned() };
+        holds("the page of Python", include_str!("../../../../docs/languages/python.md"), &called(name, spell, ""));
         let types = [
             "text_t",
             "texts_t",
             "bool",
             "void",
             "uint64_t",
+            "uint32_t",
             "verdict_t",
             "mask_t",
             "chunk_verdict_t",

@@ -1,4 +1,4 @@
-// The canonical ABI of postern:policy@0.1.0. Nothing here is of one policy.
+// The canonical ABI of postern:policy@0.2.0. Nothing here is of one policy.
 
 package postern
 
@@ -134,40 +134,149 @@ func (p place) putBytes(offset int, data []byte) {
 }
 
 func (p place) putTexts(offset int, texts []string) {
+	at, length := textsAt(texts)
+	p.putList(offset, at, int(length))
+}
+
+// operation is one that is asked about, by the host's handle.
+type operation uint32
+
+func request(of operation, body *Document) *Request {
+	return &Request{Caller: Caller{of}, Body: body, asked: of}
+}
+
+// index is an option of a place in a list.
+type index [2]uint32
+
+func (i *index) at() unsafe.Pointer { return unsafe.Pointer(i) }
+func (i *index) read() (int, bool)  { return int(i[1]), byte(i[0]) != 0 }
+
+// textsAt is a list of texts, written for the host.
+func textsAt(texts []string) (unsafe.Pointer, uint32) {
 	at := area(len(texts) * 8)
 	for i, text := range texts {
 		place{at}.putText(i*8, text)
 	}
-	p.putList(offset, at, len(texts))
+	return at, uint32(len(texts))
 }
 
-// request reads an operation: 184 bytes.
-func request(p place, body *Document) *Request {
-	operation := Operation{
-		ID:         p.text(0),
-		Cluster:    p.text(8),
-		ReceivedAt: p.long(16),
-		Caller:     Caller{Username: p.text(24), Groups: p.texts(32), Issuer: p.text(40), Claims: p.pairs(48)},
-		Verb:       p.text(56),
-		Path:       p.text(128),
-		Query:      p.pairs(136),
-		DryRun:     p.flag(144),
-		Approved:   p.flag(176),
-	}
-	if p.flag(64) {
-		operation.Target = &Target{
-			APIGroup: p.text(68), APIVersion: p.text(76), Resource: p.text(84),
-			Subresource: p.textOr(92), Namespace: p.textOr(104), Name: p.textOr(116),
-		}
-	}
-	if p.flag(148) {
-		operation.Command = &Command{Container: p.textOr(152), Argv: p.texts(164), Stdin: p.flag(172), TTY: p.flag(173)}
-	}
-	return &Request{Operation: operation, Body: body}
+func (o operation) inGroups(anyOf []string) (int, bool) {
+	var found index
+	at, length := textsAt(anyOf)
+	operationInGroups(uint32(o), at, length, found.at())
+	return found.read()
 }
 
-// behind is what follows an operation.
-const behind = 184
+func (o operation) is(what Text, anyOf []string) (int, bool) {
+	var found index
+	at, length := textsAt(anyOf)
+	operationIs(uint32(o), uint32(what), at, length, found.at())
+	return found.read()
+}
+
+func (o operation) like(what Text, globs []string) (int, bool) {
+	var found index
+	at, length := textsAt(globs)
+	operationLike(uint32(o), uint32(what), at, length, found.at())
+	return found.read()
+}
+
+func (o operation) queryLike(key string, globs []string) (int, bool) {
+	var found index
+	at, length := textsAt(globs)
+	operationQueryLike(uint32(o), key, at, length, found.at())
+	return found.read()
+}
+
+func (o operation) claimIs(name string, anyOf []string) (int, bool) {
+	var found index
+	at, length := textsAt(anyOf)
+	operationClaimIs(uint32(o), name, at, length, found.at())
+	return found.read()
+}
+
+func (o operation) claimHas(name string, anyOf []string) (int, bool) {
+	var found index
+	at, length := textsAt(anyOf)
+	operationClaimHas(uint32(o), name, at, length, found.at())
+	return found.read()
+}
+
+func (o operation) at(windows []Window, period uint32, offset int32) (int, bool) {
+	var found index
+	operationAt(uint32(o), unsafe.Pointer(unsafe.SliceData(windows)), uint32(len(windows)), period, offset, found.at())
+	return found.read()
+}
+
+func (o operation) has(what Text) bool { return operationHas(uint32(o), uint32(what)) != 0 }
+func (o operation) dryRun() bool       { return operationDryRun(uint32(o)) != 0 }
+func (o operation) approved() bool     { return operationApproved(uint32(o)) != 0 }
+func (o operation) isCommand() bool    { return operationIsCommand(uint32(o)) != 0 }
+func (o operation) receivedAt() uint64 { return operationReceivedAt(uint32(o)) }
+
+func (o operation) get(what Text) string {
+	var found [3]uint32
+	p := place{unsafe.Pointer(&found)}
+	operationGet(uint32(o), uint32(what), p.at)
+	return p.textOr(0)
+}
+
+func (o operation) claim(name string) (string, bool) {
+	var found [3]uint32
+	p := place{unsafe.Pointer(&found)}
+	operationClaim(uint32(o), name, p.at)
+	return p.textOr(0), p.flag(0)
+}
+
+func (o operation) groups() []string {
+	var found [2]uint32
+	p := place{unsafe.Pointer(&found)}
+	operationGroups(uint32(o), p.at)
+	return p.texts(0)
+}
+
+func (o operation) claims() []Pair {
+	var found [2]uint32
+	p := place{unsafe.Pointer(&found)}
+	operationClaims(uint32(o), p.at)
+	return p.pairs(0)
+}
+
+func (o operation) query(key string) []string {
+	var found [2]uint32
+	p := place{unsafe.Pointer(&found)}
+	operationQuery(uint32(o), key, p.at)
+	return p.texts(0)
+}
+
+func (o operation) queries() []Pair {
+	var found [2]uint32
+	p := place{unsafe.Pointer(&found)}
+	operationQueries(uint32(o), p.at)
+	return p.pairs(0)
+}
+
+// command is an option of a record: 28 bytes.
+func (o operation) command() *Command {
+	var found [7]uint32
+	p := place{unsafe.Pointer(&found)}
+	operationCommand(uint32(o), p.at)
+	if !p.flag(0) {
+		return nil
+	}
+	return &Command{Container: p.textOr(4), Argv: p.texts(16), Stdin: p.flag(24), TTY: p.flag(25)}
+}
+
+func (o operation) id() string {
+	var found [2]uint32
+	p := place{unsafe.Pointer(&found)}
+	operationID(uint32(o), p.at)
+	return p.text(0)
+}
+
+func (o operation) spend(name string, amount uint64, windowSeconds uint32, limits []uint64) int {
+	return int(hostSpend(name, 0, amount, 0, 0, windowSeconds, unsafe.Pointer(unsafe.SliceData(limits)), uint32(len(limits))))
+}
 
 // answer is where answers are written: the largest has 56 bytes.
 var answer [7]uint64
@@ -216,7 +325,7 @@ func putMask(p place, mask Masking) {
 	p.putList(16, at, len(mask.when))
 }
 
-//go:wasmexport postern:policy/policy@0.1.0#describe
+//go:wasmexport postern:policy/policy@0.2.0#describe
 func exportDescribe() unsafe.Pointer {
 	said := defined.describe()
 	p := answered()
@@ -239,7 +348,7 @@ func exportDescribe() unsafe.Pointer {
 	return p.at
 }
 
-//go:wasmexport postern:policy/policy@0.1.0#configure
+//go:wasmexport postern:policy/policy@0.2.0#configure
 func exportConfigure(settings unsafe.Pointer, length uint32) unsafe.Pointer {
 	err := defined.configure(unsafe.Slice((*byte)(settings), length))
 	p := answered()
@@ -250,29 +359,32 @@ func exportConfigure(settings unsafe.Pointer, length uint32) unsafe.Pointer {
 	return p.at
 }
 
-//go:wasmexport postern:policy/policy@0.1.0#on-request
-func exportOnRequest(at unsafe.Pointer) unsafe.Pointer {
-	p := place{at}
+//go:wasmexport postern:policy/policy@0.2.0#on-request
+func exportOnRequest(of, hasBody, handle uint32) unsafe.Pointer {
+	defer operationDrop(of)
 	var body *Document
-	if p.flag(behind) {
-		body = &Document{p.word(behind + 4)}
-		defer documentDrop(body.handle)
+	if hasBody != 0 {
+		body = &Document{handle}
+		defer documentDrop(handle)
 	}
-	return verdict(defined.onRequest(request(p, body)))
+	return verdict(defined.onRequest(request(operation(of), body)))
 }
 
-//go:wasmexport postern:policy/policy@0.1.0#on-object
-func exportOnObject(at unsafe.Pointer) unsafe.Pointer {
-	p := place{at}
-	object := &Document{p.word(behind)}
-	defer documentDrop(object.handle)
-	return verdict(defined.onObject(request(p, nil), object))
+//go:wasmexport postern:policy/policy@0.2.0#on-object
+func exportOnObject(of, handle uint32) unsafe.Pointer {
+	defer operationDrop(of)
+	defer documentDrop(handle)
+	return verdict(defined.onObject(request(operation(of), nil), &Document{handle}))
 }
 
-//go:wasmexport postern:policy/policy@0.1.0#on-chunk
-func exportOnChunk(at unsafe.Pointer) unsafe.Pointer {
-	p := place{at}
-	said := defined.onChunk(request(p, nil), Channel(p.octet(behind)), p.bytes(behind+4))
+//go:wasmexport postern:policy/policy@0.2.0#on-chunk
+func exportOnChunk(of, channel uint32, data unsafe.Pointer, length uint32) unsafe.Pointer {
+	defer operationDrop(of)
+	var piece []byte
+	if length > 0 {
+		piece = unsafe.Slice((*byte)(data), length)
+	}
+	said := defined.onChunk(request(operation(of), nil), Channel(channel), piece)
 	a := answered()
 	a.putOctet(0, said.kind)
 	switch said.kind {
@@ -285,44 +397,118 @@ func exportOnChunk(at unsafe.Pointer) unsafe.Pointer {
 	return a.at
 }
 
-//go:wasmexport cabi_post_postern:policy/policy@0.1.0#describe
+//go:wasmexport cabi_post_postern:policy/policy@0.2.0#describe
 func afterDescribe(unsafe.Pointer) { held = nil }
 
-//go:wasmexport cabi_post_postern:policy/policy@0.1.0#configure
+//go:wasmexport cabi_post_postern:policy/policy@0.2.0#configure
 func afterConfigure(unsafe.Pointer) { held = nil }
 
-//go:wasmexport cabi_post_postern:policy/policy@0.1.0#on-request
+//go:wasmexport cabi_post_postern:policy/policy@0.2.0#on-request
 func afterOnRequest(unsafe.Pointer) { held = nil }
 
-//go:wasmexport cabi_post_postern:policy/policy@0.1.0#on-object
+//go:wasmexport cabi_post_postern:policy/policy@0.2.0#on-object
 func afterOnObject(unsafe.Pointer) { held = nil }
 
-//go:wasmexport cabi_post_postern:policy/policy@0.1.0#on-chunk
+//go:wasmexport cabi_post_postern:policy/policy@0.2.0#on-chunk
 func afterOnChunk(unsafe.Pointer) { held = nil }
 
-//go:wasmimport postern:policy/types@0.1.0 [method]document.get
+//go:wasmimport postern:policy/types@0.2.0 [method]operation.in-groups
+func operationInGroups(self uint32, list unsafe.Pointer, length uint32, result unsafe.Pointer)
+
+//go:wasmimport postern:policy/types@0.2.0 [method]operation.is
+func operationIs(self, what uint32, list unsafe.Pointer, length uint32, result unsafe.Pointer)
+
+//go:wasmimport postern:policy/types@0.2.0 [method]operation.like
+func operationLike(self, what uint32, list unsafe.Pointer, length uint32, result unsafe.Pointer)
+
+//go:wasmimport postern:policy/types@0.2.0 [method]operation.query-like
+func operationQueryLike(self uint32, key string, list unsafe.Pointer, length uint32, result unsafe.Pointer)
+
+//go:wasmimport postern:policy/types@0.2.0 [method]operation.claim-is
+func operationClaimIs(self uint32, name string, list unsafe.Pointer, length uint32, result unsafe.Pointer)
+
+//go:wasmimport postern:policy/types@0.2.0 [method]operation.claim-has
+func operationClaimHas(self uint32, name string, list unsafe.Pointer, length uint32, result unsafe.Pointer)
+
+//go:wasmimport postern:policy/types@0.2.0 [method]operation.has
+func operationHas(self, what uint32) uint32
+
+//go:wasmimport postern:policy/types@0.2.0 [method]operation.at
+func operationAt(self uint32, list unsafe.Pointer, length, period uint32, offset int32, result unsafe.Pointer)
+
+//go:wasmimport postern:policy/types@0.2.0 [method]operation.dry-run
+func operationDryRun(self uint32) uint32
+
+//go:wasmimport postern:policy/types@0.2.0 [method]operation.approved
+func operationApproved(self uint32) uint32
+
+//go:wasmimport postern:policy/types@0.2.0 [method]operation.is-command
+func operationIsCommand(self uint32) uint32
+
+//go:wasmimport postern:policy/types@0.2.0 [method]operation.get
+func operationGet(self, what uint32, result unsafe.Pointer)
+
+//go:wasmimport postern:policy/types@0.2.0 [method]operation.groups
+func operationGroups(self uint32, result unsafe.Pointer)
+
+//go:wasmimport postern:policy/types@0.2.0 [method]operation.claim
+func operationClaim(self uint32, name string, result unsafe.Pointer)
+
+//go:wasmimport postern:policy/types@0.2.0 [method]operation.claims
+func operationClaims(self uint32, result unsafe.Pointer)
+
+//go:wasmimport postern:policy/types@0.2.0 [method]operation.query
+func operationQuery(self uint32, key string, result unsafe.Pointer)
+
+//go:wasmimport postern:policy/types@0.2.0 [method]operation.queries
+func operationQueries(self uint32, result unsafe.Pointer)
+
+//go:wasmimport postern:policy/types@0.2.0 [method]operation.command
+func operationCommand(self uint32, result unsafe.Pointer)
+
+//go:wasmimport postern:policy/types@0.2.0 [method]operation.id
+func operationID(self uint32, result unsafe.Pointer)
+
+//go:wasmimport postern:policy/types@0.2.0 [method]operation.received-at
+func operationReceivedAt(self uint32) uint64
+
+//go:wasmimport postern:policy/types@0.2.0 [resource-drop]operation
+func operationDrop(self uint32)
+
+//go:wasmimport postern:policy/types@0.2.0 [method]document.is
+func documentIs(self uint32, path string, list unsafe.Pointer, length uint32, result unsafe.Pointer)
+
+//go:wasmimport postern:policy/types@0.2.0 [method]document.matches
+func documentMatches(self uint32, path string) uint32
+
+//go:wasmimport postern:policy/types@0.2.0 [method]document.get
 func documentGet(self uint32, path string, result unsafe.Pointer)
 
-//go:wasmimport postern:policy/types@0.1.0 [method]document.select
+//go:wasmimport postern:policy/types@0.2.0 [method]document.select
 func documentSelect(self uint32, path string, result unsafe.Pointer)
 
-//go:wasmimport postern:policy/types@0.1.0 [method]document.json
+//go:wasmimport postern:policy/types@0.2.0 [method]document.json
 func documentJSON(self uint32, result unsafe.Pointer)
 
-//go:wasmimport postern:policy/types@0.1.0 [method]document.size
+//go:wasmimport postern:policy/types@0.2.0 [method]document.size
 func documentSize(self uint32) uint64
 
-//go:wasmimport postern:policy/types@0.1.0 [resource-drop]document
+//go:wasmimport postern:policy/types@0.2.0 [resource-drop]document
 func documentDrop(self uint32)
 
-//go:wasmimport postern:policy/host@0.1.0 look-around
+//go:wasmimport postern:policy/host@0.2.0 look-around
 func hostLookAround(which uint32, result unsafe.Pointer)
 
-//go:wasmimport postern:policy/host@0.1.0 annotate
+//go:wasmimport postern:policy/host@0.2.0 annotate
 func hostAnnotate(key, value string)
 
-//go:wasmimport postern:policy/host@0.1.0 count
+//go:wasmimport postern:policy/host@0.2.0 count
 func hostCount(key string, amount uint64, window uint32) uint64
+
+// The amount is a variant: which it is, and the three places of its largest.
+//
+//go:wasmimport postern:policy/host@0.2.0 spend
+func hostSpend(name string, kind uint32, amount uint64, path, pathLength, window uint32, limits unsafe.Pointer, length uint32) uint32
 
 // Document is a Kubernetes object, held by the host. Paths are JSONPath: names, indexes, wildcards, descendants.
 type Document struct{ handle uint32 }
@@ -339,6 +525,15 @@ func (d *Document) selected(path string) []Pair {
 	documentSelect(d.handle, path, unsafe.Pointer(&result))
 	return place{unsafe.Pointer(&result)}.pairs(0)
 }
+
+func (d *Document) is(path string, anyOf []string) (int, bool) {
+	var found index
+	at, length := textsAt(anyOf)
+	documentIs(d.handle, path, at, length, found.at())
+	return found.read()
+}
+
+func (d *Document) matches(path string) int { return int(documentMatches(d.handle, path)) }
 
 // JSON is the whole object.
 func (d *Document) JSON() string {

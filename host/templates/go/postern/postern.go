@@ -6,25 +6,8 @@ import (
 	"slices"
 )
 
-// Caller is who is asking. The credential itself never crosses into a policy.
-type Caller struct {
-	// Username is the name used for audit and for Kubernetes.
-	Username string
-	// Groups are those that its claims or its certificate give.
-	Groups []string
-	// Issuer is the verified issuer of the credential.
-	Issuer string
-	// Claims are the verified claims of its token, each value as JSON text.
-	Claims []Pair
-}
-
 // Pair is a key and what stands under it.
 type Pair struct{ Key, Value string }
-
-// Target is the Kubernetes resource that an operation addresses. What there is not is empty.
-type Target struct {
-	APIGroup, APIVersion, Resource, Subresource, Namespace, Name string
-}
 
 // Command is what opens a stream into a container.
 type Command struct {
@@ -36,88 +19,190 @@ type Command struct {
 	Stdin, TTY bool
 }
 
-// Operation is one request, decoded.
-type Operation struct {
-	// ID is that of its audit events.
-	ID string
-	// Cluster is the name that the gateway's configuration gives the cluster.
-	Cluster string
-	// ReceivedAt is when the gateway accepted the request, in Unix milliseconds: the only clock that a policy has.
-	ReceivedAt uint64
-	Caller     Caller
-	// Verb is get, list, watch, create, update, patch, delete, deletecollection, or a lower-case HTTP method where there is no target.
-	Verb string
-	// Target is what is addressed; nil for paths that are no resource.
-	Target *Target
-	// Path is the normalised path, and Query the decoded query.
-	Path  string
-	Query []Pair
-	// DryRun is whether kube-apiserver is asked to change nothing, and would obey.
-	DryRun bool
-	// Command is what opens a stream into a container; nil for everything but exec and attach.
-	Command *Command
-	// Approved is whether approvals were asked for, and given: in OnObject and OnChunk of an operation that waited.
-	Approved bool
+// Text is one of the texts of an operation.
+type Text byte
+
+// The texts of an operation. Kind is the resource with its subresource (`pods/exec`), Place namespace and name (`NAMESPACE/NAME`). What there is not fits nothing:
+// an operation over all namespaces has no namespace.
+const (
+	TextVerb Text = iota
+	TextKind
+	TextAPIGroup
+	TextAPIVersion
+	TextResource
+	TextSubresource
+	TextNamespace
+	TextName
+	TextPlace
+	TextPath
+	TextCluster
+	TextUsername
+	TextIssuer
+	TextContainer
+)
+
+// Window is a time from its beginning until before its end, in seconds.
+type Window struct{ From, Until uint64 }
+
+// Request is an operation, its body, and what the host offers. Each method asks the host one question: what a policy did not ask, its verdict was not based on. Ask
+// for as little as decides, tests before values. A list that is empty fits nothing.
+type Request struct {
+	// Caller is who asks.
+	Caller Caller
+	// Body is nil where there is none, or the policy did not ask for bodies.
+	Body  *Document
+	asked operation
 }
 
-// Request is an operation, its body, and what the host offers.
-type Request struct {
-	Operation
-	// Body is nil where there is none, or the policy did not ask for bodies.
-	Body *Document
+// Caller is who is asking. The credential itself never crosses into a policy.
+type Caller struct{ asked operation }
+
+// mostAsked is how many entries of a list the host is asked about at once.
+const mostAsked = 1000
+
+// first asks about a list, a part of a long one at a time.
+func first[T any](list []T, ask func(part []T) (int, bool)) (int, bool) {
+	for begin := 0; begin < len(list); begin += mostAsked {
+		if at, found := ask(list[begin:min(begin+mostAsked, len(list))]); found {
+			return begin + at, true
+		}
+	}
+	return 0, false
 }
+
+// values are JSON texts of what is asked about.
+func values(list []any) []string {
+	texts := make([]string, len(list))
+	for i, value := range list {
+		text, err := json.Marshal(value)
+		if err != nil {
+			panic("what is asked about is no JSON: " + err.Error())
+		}
+		texts[i] = string(text)
+	}
+	return texts
+}
+
+// Is is whether a text is one of these.
+func (r *Request) Is(what Text, anyOf ...string) bool {
+	_, is := r.Which(what, anyOf)
+	return is
+}
+
+// Which is which of these a text is.
+func (r *Request) Which(what Text, anyOf []string) (int, bool) {
+	return first(anyOf, func(part []string) (int, bool) { return r.asked.is(what, part) })
+}
+
+// Like is the first of these that a text matches: `*` stands for any characters, for none and for `/` too.
+func (r *Request) Like(what Text, globs []string) (int, bool) {
+	return first(globs, func(part []string) (int, bool) { return r.asked.like(what, part) })
+}
+
+// Has is whether there is such a text.
+func (r *Request) Has(what Text) bool { return r.asked.has(what) }
+
+// Get is a text; empty where there is none.
+func (r *Request) Get(what Text) string { return r.asked.get(what) }
+
+// Verb is get, list, watch, create, update, patch, delete, deletecollection, or a lower-case HTTP method where no resource is addressed.
+func (r *Request) Verb() string { return r.Get(TextVerb) }
 
 // Resource is `pods` or `pods/exec`; empty where no resource is addressed.
-func (r *Request) Resource() string {
-	switch {
-	case r.Target == nil:
-		return ""
-	case r.Target.Subresource != "":
-		return r.Target.Resource + "/" + r.Target.Subresource
-	default:
-		return r.Target.Resource
-	}
-}
+func (r *Request) Resource() string { return r.Get(TextKind) }
 
 // Namespace is that of what is addressed; empty for what has none and for lists over all of them.
-func (r *Request) Namespace() string {
-	if r.Target == nil {
-		return ""
-	}
-	return r.Target.Namespace
-}
+func (r *Request) Namespace() string { return r.Get(TextNamespace) }
 
 // ObjectName is that of what is addressed; empty for lists.
-func (r *Request) ObjectName() string {
-	if r.Target == nil {
-		return ""
-	}
-	return r.Target.Name
+func (r *Request) ObjectName() string { return r.Get(TextName) }
+
+// Path is the normalised path.
+func (r *Request) Path() string { return r.Get(TextPath) }
+
+// DryRun is whether kube-apiserver is asked to change nothing, and would obey.
+func (r *Request) DryRun() bool { return r.asked.dryRun() }
+
+// Approved is whether approvals were asked for, and given: in OnObject and OnChunk of an operation that waited.
+func (r *Request) Approved() bool { return r.asked.approved() }
+
+// IsCommand is whether it opens a stream into a container: exec and attach.
+func (r *Request) IsCommand() bool { return r.asked.isCommand() }
+
+// Command is what opens a stream into a container; nil for everything but exec and attach.
+func (r *Request) Command() *Command { return r.asked.command() }
+
+// At is the first window in which the request came, in seconds since 1970 in UTC with offset added; with a period they begin anew each time so many seconds have passed.
+func (r *Request) At(windows []Window, period uint32, offset int32) (int, bool) {
+	return first(windows, func(part []Window) (int, bool) { return r.asked.at(part, period, offset) })
 }
 
+// ReceivedAt is when the gateway accepted the request, in Unix milliseconds. At says less.
+func (r *Request) ReceivedAt() uint64 { return r.asked.receivedAt() }
+
+// ID is that of its audit events.
+func (r *Request) ID() string { return r.asked.id() }
+
 // IsIn is whether the caller is in one of these groups.
-func (r *Request) IsIn(groups []string) bool {
-	return slices.ContainsFunc(groups, func(group string) bool { return slices.Contains(r.Caller.Groups, group) })
-}
+func (r *Request) IsIn(groups []string) bool { return r.Caller.IsIn(groups) }
+
+// Query is the decoded query, in order.
+func (r *Request) Query() []Pair { return r.asked.queries() }
+
+// QueryValues are those of a query parameter.
+func (r *Request) QueryValues(key string) []string { return r.asked.query(key) }
 
 // QueryValue is the first value of a query parameter; empty where there is none.
 func (r *Request) QueryValue(key string) string {
-	for _, parameter := range r.Query {
-		if parameter.Key == key {
-			return parameter.Value
-		}
+	if values := r.QueryValues(key); len(values) > 0 {
+		return values[0]
 	}
 	return ""
 }
 
+// QueryLike is the first of these that any value of a query parameter matches: to refuse by one, not to let pass by it.
+func (r *Request) QueryLike(key string, globs []string) (int, bool) {
+	return first(globs, func(part []string) (int, bool) { return r.asked.queryLike(key, part) })
+}
+
 // Claim reads a verified claim of the caller's token. It is false where there is none, or it is of another type.
-func (r *Request) Claim(name string, into any) bool {
-	for _, claim := range r.Caller.Claims {
-		if claim.Key == name {
-			return json.Unmarshal([]byte(claim.Value), into) == nil
-		}
-	}
-	return false
+func (r *Request) Claim(name string, into any) bool { return r.Caller.Claim(name, into) }
+
+// IsIn is whether the caller is in one of these groups.
+func (c Caller) IsIn(groups []string) bool {
+	_, is := c.GroupOf(groups)
+	return is
+}
+
+// GroupOf is which of these groups the caller is in, the first of them.
+func (c Caller) GroupOf(groups []string) (int, bool) { return first(groups, c.asked.inGroups) }
+
+// Username is the name used for audit and for Kubernetes.
+func (c Caller) Username() string { return c.asked.get(TextUsername) }
+
+// Issuer is the verified issuer of the credential.
+func (c Caller) Issuer() string { return c.asked.get(TextIssuer) }
+
+// Groups are those that the caller's claims or certificate give. IsIn says less.
+func (c Caller) Groups() []string { return c.asked.groups() }
+
+// Claims are the verified claims of the caller's token, each value as JSON text.
+func (c Caller) Claims() []Pair { return c.asked.claims() }
+
+// Claim reads a verified claim of the caller's token. It is false where there is none, where the token has it twice, or it is of another type.
+func (c Caller) Claim(name string, into any) bool {
+	text, found := c.asked.claim(name)
+	return found && json.Unmarshal([]byte(text), into) == nil
+}
+
+// ClaimIs is which of these values a claim is.
+func (c Caller) ClaimIs(name string, anyOf ...any) (int, bool) {
+	return first(values(anyOf), func(part []string) (int, bool) { return c.asked.claimIs(name, part) })
+}
+
+// ClaimHas is which of these values a claim that is a list has, the first of them.
+func (c Caller) ClaimHas(name string, anyOf ...any) (int, bool) {
+	return first(values(anyOf), func(part []string) (int, bool) { return c.asked.claimHas(name, part) })
 }
 
 // Around is one of the objects that Needs names; nil where there is none.
@@ -130,6 +215,20 @@ func (r *Request) Annotate(key, value string) { annotate(key, value) }
 func (r *Request) Count(key string, amount uint64, windowSeconds uint32) uint64 {
 	return count(key, amount, windowSeconds)
 }
+
+// Spend adds to a counter of that name that is the caller's own, and is how many of the limits, each larger than the one before, what was added in the last
+// windowSeconds is over.
+func (r *Request) Spend(name string, amount uint64, windowSeconds uint32, limits ...uint64) int {
+	return r.asked.spend(name, amount, windowSeconds, limits)
+}
+
+// Is is which of these values any match of a path is, the first of them.
+func (d *Document) Is(path string, anyOf ...any) (int, bool) {
+	return first(values(anyOf), func(part []string) (int, bool) { return d.is(path, part) })
+}
+
+// Matches are how many a path has.
+func (d *Document) Matches(path string) int { return d.matches(path) }
 
 // Get reads the first match of a path. It is false where there is none; a value of another type than what it is read into ends the call, and the operation is refused.
 func (d *Document) Get(path string, into any) bool {
@@ -245,12 +344,12 @@ func Allow() Verdict { return Verdict{} }
 
 // Block refuses it, with a reason that the caller sees, and what to do instead. From OnObject: the object is hidden.
 func Block(reason string, hint ...string) Verdict {
-	return Verdict{kind: 2, reason: reason, hint: first(hint)}
+	return Verdict{kind: 2, reason: reason, hint: hintOf(hint)}
 }
 
 // Terminate ends an answer before the object that OnObject was asked about.
 func Terminate(reason string, hint ...string) Verdict {
-	return Verdict{kind: 4, reason: reason, hint: first(hint)}
+	return Verdict{kind: 4, reason: reason, hint: hintOf(hint)}
 }
 
 // RequireApproval asks for the approval of a member of these groups, within an hour.
@@ -348,10 +447,10 @@ func Replace(data []byte) ChunkVerdict { return ChunkVerdict{kind: 1, data: data
 
 // EndStream ends the stream, and the caller is told why.
 func EndStream(reason string, hint ...string) ChunkVerdict {
-	return ChunkVerdict{kind: 2, reason: reason, hint: first(hint)}
+	return ChunkVerdict{kind: 2, reason: reason, hint: hintOf(hint)}
 }
 
-func first(texts []string) string {
+func hintOf(texts []string) string {
 	if len(texts) == 0 {
 		return ""
 	}

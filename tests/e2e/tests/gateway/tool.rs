@@ -165,10 +165,12 @@ fn the_pack_says_what_its_cases_expect() {
 /// A module that was built against the contract as it was released, and uses every part of it.
 #[test]
 fn a_module_built_against_the_released_contract_says_what_it_always_said() {
-    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("../contract/0.1.0");
-    let tested = postern(&["policy", "test", text(&kept)]);
-    assert!(tested.success().contains("18 of 18 cases as expected"), "{}", tested.out);
-    assert!(postern(&["policy", "check", text(&kept.join("exercise.wasm"))]).success().contains("nothing is wrong with it"));
+    for (version, cases) in [("0.1.0", 18), ("0.2.0", 20)] {
+        let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("../contract").join(version);
+        let tested = postern(&["policy", "test", text(&kept)]);
+        assert!(tested.success().contains(&format!("{cases} of {cases} cases as expected")), "{version}: {}", tested.out);
+        assert!(postern(&["policy", "check", text(&kept.join("exercise.wasm"))]).success().contains("nothing is wrong with it"));
+    }
 }
 
 fn no_bulk(directory: &Path) -> PathBuf {
