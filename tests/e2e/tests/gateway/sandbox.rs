@@ -172,7 +172,7 @@ static bool arm(text_t *why) {
   (void)why;
   return armed = true;
 }
-__attribute__((import_module("postern:policy/host@0.1.0"), import_name("annotate"))) void annotate_raw(const char *, size_t, const char *, size_t);
+__attribute__((import_module("postern:policy/host@0.2.0"), import_name("annotate"))) void annotate_raw(const char *, size_t, const char *, size_t);
 __attribute__((export_name("cabi_realloc"))) void *cabi_realloc(void *old, size_t old_size, size_t align, size_t size) {
   (void)old_size, (void)align;
   if (armed) annotate_raw("from", 4, "within", 6);
