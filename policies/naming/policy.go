@@ -43,6 +43,9 @@ var policy = postern.Policy[Settings]{
 			if slices.ContainsFunc(agreement.Resources, func(resource string) bool { return strings.ContainsAny(resource, "*/") }) {
 				return fmt.Errorf("%s.resources: a resource with a name of its own, and no wildcard or subresource", at)
 			}
+			if slices.Contains(agreement.Namespaces, "") {
+				return fmt.Errorf("%s.namespaces: a namespace has a name; without any the agreement is about all", at)
+			}
 			compiled, err := regexp.Compile(agreement.Pattern)
 			if err != nil || agreement.Pattern == "" {
 				return fmt.Errorf("%s.pattern: no regular expression", at)

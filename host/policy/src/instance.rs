@@ -8,13 +8,13 @@ use wasmtime::component::Instance;
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap};
 
 use crate::busy::retry_while_busy;
-use crate::contract::version::Prepared;
+use crate::contract::version::{Prepared, Version};
 use crate::contract::{Hook, Manifest, PolicyOperation, Verdict, in_a_line};
 use crate::counters::CounterOwner;
 use crate::deadline;
 use crate::document::{Body, Document, Seen};
 use crate::grants::Capability;
-use crate::remember::{Decision, NotDeterministic, Run};
+use crate::remember::{AskedQuestions, Decision, NotDeterministic, Run};
 use crate::sight::Sight;
 use crate::state::{HostState, Surroundings};
 use crate::stream_instance::StreamInstance;
@@ -143,6 +143,21 @@ impl Policy {
                 "the policy said two things of the same answers: it is not deterministic, and is asked about each operation from now on"
             );
         }
+    }
+
+    /// What it asks about an operation, for its author; none of a module of contract 0.1, which is told and does not ask.
+    pub fn questions(&self, runtime: &Arc<Runtime>, call: &Call<'_>) -> Option<AskedQuestions> {
+        if self.component.version() == Version::V0_1 {
+            return None;
+        }
+        let (_, left) = self.call(runtime, call, Hook::OnRequest, |instance, store| {
+            store.data_mut().run = Some(Run::default());
+            self.on_request_in(instance, store, call)
+        });
+        let (mut store, _) = left?;
+        let run = store.data_mut().run.take()?;
+        self.ready.done(runtime, store);
+        Some(AskedQuestions { questions: run.questions(), spoilt_by: run.open() })
     }
 
     /// Calls on-request, and the instance goes on to look at the stream that follows. Of a policy without on-request the verdict is allow.

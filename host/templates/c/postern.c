@@ -288,6 +288,8 @@ void exports_postern_policy_policy_on_object(operation_t operation, document_t o
 void exports_postern_policy_policy_on_chunk(operation_t operation, channel_t channel, policy_module_list_u8_t *data, chunk_verdict_t *verdict) {
   const request_t request = {operation, NULL};
   *verdict = policy.on_chunk ? policy.on_chunk(&request, channel, (text_t){data->ptr, data->len}) : forward();
+  // The instance stays for the stream: what flows is not to fill it.
+  if (data->len) free(data->ptr);
 }
 
 static text_t copied(text_t from) { return copy((const char *)from.ptr, from.len); }

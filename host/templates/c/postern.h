@@ -16,7 +16,8 @@ typedef exports_postern_policy_policy_channel_t channel_t;
 typedef postern_policy_types_borrow_document_t document_t;
 typedef postern_policy_types_mask_t mask_t;
 
-// Texts. Whatever is made or answered is copied: nothing here must be freed, as each operation begins from the same memory.
+// Texts. Whatever is made or answered is copied: nothing here must be freed, as each operation begins from the same memory. A stream has one memory from its
+// beginning to its end: what on_chunk makes stays there unless it is freed (`free(made.ptr)`), and its data is there for the call.
 text_t text(const char *from);
 // A zero follows, which its length does not count.
 text_t text_format(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -73,10 +73,17 @@ export const replace = (data) => ({ tag: 'replace', val: data });
 /** Ends the stream, and the caller is told why. */
 export const endStream = (reason, hint) => ({ tag: 'terminate', val: { reason, hint } });
 
-const json = (values) => values.map((value) => JSON.stringify(value));
+const json = (values) => listed(values).map((value) => JSON.stringify(value));
+
+/** What is no array fits nothing, and nobody would be told. */
+const listed = (anyOf) => {
+  if (!Array.isArray(anyOf)) throw new TypeError('an array is expected of what is asked about');
+  return anyOf;
+};
 
 /** Asks about a list, a part of a long one at a time; an empty one fits nothing, and is not asked about. */
 const first = (anyOf, ask) => {
+  listed(anyOf);
   for (let begin = 0; begin < anyOf.length; begin += 1000) {
     const found = ask(anyOf.slice(begin, begin + 1000));
     if (found !== undefined) return begin + found;
@@ -165,6 +172,10 @@ class Request {
   /** `pods`, `pods/exec`; empty where no resource is addressed. */
   get resource() {
     return this.get('kind') ?? '';
+  }
+  /** What was in contract 0.1. Of what is not there a policy would know nothing, and let pass. */
+  get target() {
+    throw new TypeError("there is no target: ask has('kind'), namespace, objectName, get('resource'), get('api-group')");
   }
   get namespace() {
     return this.get('namespace');

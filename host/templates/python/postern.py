@@ -113,6 +113,9 @@ def rule(
 
 def _first(any_of: list[Any], ask: Any) -> Optional[int]:
     """Asks about a list, a part of a long one at a time; an empty one fits nothing, and is not asked about."""
+    if isinstance(any_of, (str, bytes)):
+        raise TypeError("a list is expected of what is asked about")
+    any_of = list(any_of)
     for begin in range(0, len(any_of), 1000):
         found = ask(any_of[begin : begin + 1000])
         if found is not None:
@@ -121,6 +124,8 @@ def _first(any_of: list[Any], ask: Any) -> Optional[int]:
 
 
 def _json(values: list[Any]) -> list[str]:
+    if isinstance(values, (str, bytes)):
+        raise TypeError("a list is expected of what is asked about")
     return [json.dumps(value) for value in values]
 
 

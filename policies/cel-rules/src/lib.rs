@@ -212,7 +212,9 @@ fn fields_of_request(expression: &str) -> Option<Vec<String>> {
         }
         let field = after.trim_start().strip_prefix('.')?.trim_start();
         let end = field.find(|c| !is_of_name(c)).unwrap_or(field.len());
-        (end > 0).then(|| fields.push(field[..end].to_owned()))?;
+        // What is called on it may look at all of it.
+        let is_called = field[end..].trim_start().starts_with('(');
+        (end > 0 && !is_called).then(|| fields.push(field[..end].to_owned()))?;
     }
     Some(fields)
 }
@@ -289,6 +291,8 @@ mod tests {
             ("request['na' + 'me'] == 'x'", None),
             ("size(request) > 0", None),
             ("request.?name == 'x'", None),
+            ("request.all(k, k != 'command')", None),
+            ("request.size () > 0", None),
             ("request.`name` == 'x'", None),
             ("'what a request says'", None),
         ] {

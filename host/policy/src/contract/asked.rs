@@ -2,6 +2,7 @@
 //! are alike, whoever asks: a policy that runs, or what is remembered of it.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use super::PolicyOperation;
 use super::questions::Text;
@@ -73,6 +74,31 @@ pub(crate) enum Answer {
     Texts(Box<[Box<str>]>),
     /// Several, each with its name.
     Pairs(Box<[(Box<str>, Box<str>)]>),
+}
+
+/// As the contract names it, with what it is about and without what it is compared with.
+impl fmt::Display for Question {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InGroups(_) => f.write_str("in-groups"),
+            Self::Is(what, _) => write!(f, "is {}", what.name()),
+            Self::Like(what, _) => write!(f, "like {}", what.name()),
+            Self::QueryLike(key, _) => write!(f, "query-like {key}"),
+            Self::ClaimIs(name, _) => write!(f, "claim-is {name}"),
+            Self::ClaimHas(name, _) => write!(f, "claim-has {name}"),
+            Self::Has(what) => write!(f, "has {}", what.name()),
+            Self::At(..) => f.write_str("at"),
+            Self::DryRun => f.write_str("dry-run"),
+            Self::Approved => f.write_str("approved"),
+            Self::IsCommand => f.write_str("is-command"),
+            Self::Get(what) => write!(f, "get {}", what.name()),
+            Self::Groups => f.write_str("groups"),
+            Self::Claim(name) => write!(f, "claim {name}"),
+            Self::Claims => f.write_str("claims"),
+            Self::Query(key) => write!(f, "query {key}"),
+            Self::Queries => f.write_str("queries"),
+        }
+    }
 }
 
 impl Question {

@@ -44,6 +44,28 @@ pub(crate) enum Text {
     Container,
 }
 
+impl Text {
+    /// As the contract names it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Verb => "verb",
+            Self::Kind => "kind",
+            Self::ApiGroup => "api-group",
+            Self::ApiVersion => "api-version",
+            Self::Resource => "resource",
+            Self::Subresource => "subresource",
+            Self::Namespace => "namespace",
+            Self::Name => "name",
+            Self::Place => "place",
+            Self::Path => "path",
+            Self::Cluster => "cluster",
+            Self::Username => "username",
+            Self::Issuer => "issuer",
+            Self::Container => "container",
+        }
+    }
+}
+
 /// A list that has no more entries than may be asked about.
 pub(crate) fn few<T>(list: &[T]) -> Result<&[T], &'static str> {
     if list.len() > MOST_ASKED { Err("a list of more than 1,000 entries is asked about; ask for less") } else { Ok(list) }

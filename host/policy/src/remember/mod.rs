@@ -56,6 +56,15 @@ pub enum Remembering {
     NotDeterministic,
 }
 
+/// What a policy asked in a run, for its author.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AskedQuestions {
+    /// The questions, in order, as the contract names them.
+    pub questions: Vec<String>,
+    /// What it asked, or did, that makes its verdict one that is not remembered.
+    pub spoilt_by: Option<&'static str>,
+}
+
 /// What was decided at the end of a path.
 #[derive(Debug)]
 pub(crate) struct Decision {

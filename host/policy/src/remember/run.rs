@@ -38,8 +38,12 @@ impl Run {
     pub(crate) fn leave(&mut self, what: &'static str) {
         if self.open.is_none() {
             self.open = Some(what);
-            self.steps = Vec::new();
         }
+    }
+
+    /// The questions as the contract names them, as far as they are kept.
+    pub(crate) fn questions(&self) -> Vec<String> {
+        self.steps.iter().map(|(question, _)| question.to_string()).collect()
     }
 
     /// What it asked that no memory can answer.

@@ -12,7 +12,7 @@ use super::{list::duration, load, tell_written, test};
 use crate::cli::terminal::say;
 use crate::policy::contract::Output;
 use crate::policy::rules::Rule;
-use crate::policy::{Call, Hook, Policy, Surroundings};
+use crate::policy::{AskedQuestions, Call, Hook, Policy, Surroundings};
 use crate::rehearse::Stage;
 use crate::rehearse::given::{RehearsedOperation, Wanted};
 
@@ -81,18 +81,20 @@ impl Bench {
             Some(file) => self.chosen(&policy, file)?,
             None => sampled(&policy)?,
         };
-        let mut measured = Vec::new();
+        let (mut measured, mut asks) = (Vec::new(), None);
         if policy.has(Hook::OnRequest) {
+            let call = || Call {
+                subject: &given.subject,
+                body: given.body.clone().map(|body| body as _),
+                surroundings: &given.around,
+                plans: &stage.plans,
+            };
             measured.push(measure(Hook::OnRequest, pace, || {
-                let call = Call {
-                    subject: &given.subject,
-                    body: given.body.clone().map(|body| body as _),
-                    surroundings: &given.around,
-                    plans: &stage.plans,
-                };
+                let call = call();
                 let answer = policy.call_on_request(&stage.loader.runtime, &call);
                 answer.verdict.map(|_| answer.memory)
             })?);
+            asks = policy.questions(&stage.loader.runtime, &call());
         }
         if policy.has(Hook::OnObject) {
             let object = std::sync::Arc::new(secret());
@@ -111,7 +113,8 @@ impl Bench {
                 let [p50, p99] = [50, 99].map(|n| m.quantile(n).as_nanos() as u64);
                 json!({"hook": m.hook.name(), "callsPerSecond": m.per_second(), "p50Nanoseconds": p50, "p99Nanoseconds": p99, "memoryBytes": m.memory})
             });
-            let told = json!({"file": self.file, "loadMilliseconds": loaded.as_millis() as u64, "hooks": hooks.collect::<Vec<_>>()});
+            let told = json!({"file": self.file, "loadMilliseconds": loaded.as_millis() as u64, "hooks": hooks.collect::<Vec<_>>(),
+                "questions": asks.as_ref().map(|asks| &asks.questions), "spoiltBy": asks.as_ref().and_then(|asks| asks.spoilt_by)});
             say!("{}", serde_json::to_string_pretty(&told)?);
             return Ok(());
         }
@@ -124,6 +127,9 @@ impl Bench {
             row([m.hook.name(), &format!("{:.0}", m.per_second()), &p50, &p99, &format!("{} KiB", m.memory >> 10)])
         }));
         table::print(&rows);
+        if policy.has(Hook::OnRequest) {
+            say!("{}", remembered(asks.as_ref()));
+        }
         Ok(())
     }
 
@@ -144,6 +150,18 @@ impl Bench {
             Some(name) => bail!("{}: there is no case {name:?}; there are {}", file.display(), names.join(", ")),
             None => bail!("{}: the policy is asked about none of the cases", file.display()),
         }
+    }
+}
+
+/// What on-request asked, and whether a gateway remembers what it said.
+fn remembered(asks: Option<&AskedQuestions>) -> String {
+    let Some(AskedQuestions { questions, spoilt_by }) = asks else {
+        return "it is a module of contract 0.1, which does not ask: what it says is not remembered".into();
+    };
+    let asked = if questions.is_empty() { "nothing".to_owned() } else { questions.join(", ") };
+    match spoilt_by {
+        Some(what) => format!("on-request asked {asked}; then {what}, for which what it says is not remembered"),
+        None => format!("on-request asked {asked}; what it says is remembered by a gateway, which then does not call it"),
     }
 }
 

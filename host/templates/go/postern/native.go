@@ -7,6 +7,7 @@ package postern
 import (
 	"encoding/json"
 	"fmt"
+	"math/big"
 	"reflect"
 	"slices"
 	"sort"
@@ -114,7 +115,8 @@ func (o operation) at(windows []Window, period uint32, offset int32) (int, bool)
 		if period > 0 && (window.From >= uint64(period) || window.Until > uint64(period)) {
 			panic("a window goes beyond its period")
 		}
-		begun, ended := now >= int64(window.From), now >= int64(window.Until)
+		// Before 1970 nothing has begun.
+		begun, ended := now >= 0 && uint64(now) >= window.From, now >= 0 && uint64(now) >= window.Until
 		if period > 0 && window.Until < window.From {
 			return begun || !ended
 		}
@@ -197,10 +199,40 @@ func matches(glob, text string) bool {
 	return true
 }
 
+// valueOf is a JSON text with numbers in one form: those that are the same are written the same.
+func valueOf(text string) *any {
+	decoder := json.NewDecoder(strings.NewReader(text))
+	decoder.UseNumber()
+	var value any
+	if decoder.Decode(&value) != nil {
+		return nil
+	}
+	value = oneForm(value)
+	return &value
+}
+
+func oneForm(value any) any {
+	switch value := value.(type) {
+	case json.Number:
+		if number, is := new(big.Rat).SetString(value.String()); is {
+			return number.RatString()
+		}
+	case []any:
+		for i := range value {
+			value[i] = oneForm(value[i])
+		}
+	case map[string]any:
+		for key := range value {
+			value[key] = oneForm(value[key])
+		}
+	}
+	return value
+}
+
 // same is whether two JSON texts are the same value.
 func same(one, other string) bool {
-	var a, b any
-	return json.Unmarshal([]byte(one), &a) == nil && json.Unmarshal([]byte(other), &b) == nil && reflect.DeepEqual(a, b)
+	a, b := valueOf(one), valueOf(other)
+	return a != nil && b != nil && reflect.DeepEqual(*a, *b)
 }
 
 func (d *Document) is(path string, anyOf []string) (int, bool) {

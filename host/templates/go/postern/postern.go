@@ -70,6 +70,15 @@ func first[T any](list []T, ask func(part []T) (int, bool)) (int, bool) {
 	return 0, false
 }
 
+// Any has the values of a list, whatever they are, for what is compared as JSON.
+func Any[T any](list []T) []any {
+	values := make([]any, len(list))
+	for i, value := range list {
+		values[i] = value
+	}
+	return values
+}
+
 // values are JSON texts of what is asked about.
 func values(list []any) []string {
 	texts := make([]string, len(list))
@@ -196,12 +205,12 @@ func (c Caller) Claim(name string, into any) bool {
 }
 
 // ClaimIs is which of these values a claim is.
-func (c Caller) ClaimIs(name string, anyOf ...any) (int, bool) {
+func (c Caller) ClaimIs(name string, anyOf []any) (int, bool) {
 	return first(values(anyOf), func(part []string) (int, bool) { return c.asked.claimIs(name, part) })
 }
 
 // ClaimHas is which of these values a claim that is a list has, the first of them.
-func (c Caller) ClaimHas(name string, anyOf ...any) (int, bool) {
+func (c Caller) ClaimHas(name string, anyOf []any) (int, bool) {
 	return first(values(anyOf), func(part []string) (int, bool) { return c.asked.claimHas(name, part) })
 }
 
@@ -223,7 +232,7 @@ func (r *Request) Spend(name string, amount uint64, windowSeconds uint32, limits
 }
 
 // Is is which of these values any match of a path is, the first of them.
-func (d *Document) Is(path string, anyOf ...any) (int, bool) {
+func (d *Document) Is(path string, anyOf []any) (int, bool) {
 	return first(values(anyOf), func(part []string) (int, bool) { return d.is(path, part) })
 }
 

@@ -33,6 +33,23 @@ fn what_is_asked_is_answered_as_the_contract_says() {
     );
 }
 
+/// A policy in each language whose library is written by hand for it asks everything there is, and is answered the same.
+#[test]
+fn every_library_asks_and_is_answered_the_same() {
+    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("../contract/libraries");
+    for (language, file) in [("go", "policy.go"), ("js", "policy.js"), ("python", "policy.py")] {
+        let (place, name) = (scratch("libraries"), format!("asks-in-{language}"));
+        postern(&["policy", "new", &name, "--lang", language, "--directory", text(&place)]).success();
+        let folder = place.join(&name);
+        let source = std::fs::read_to_string(kept.join(file)).unwrap().replace("policy-name", &name);
+        put(&folder.join(file), source.as_bytes());
+        let _ = std::fs::remove_file(folder.join("policy_test.go"));
+        std::fs::copy(kept.join("cases.yaml"), folder.join("cases.yaml")).unwrap();
+        let tested = crate::tool::build(&["policy", "test", text(&folder)]);
+        assert!(tested.success().contains("2 of 2 cases as expected"), "{language}: {}", tested.out);
+    }
+}
+
 #[test]
 fn a_policy_that_asks_stands_beside_one_that_is_told() {
     let of_request = asking(
