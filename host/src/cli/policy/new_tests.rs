@@ -105,7 +105,7 @@ fn every_language_has_every_name_in_its_library_and_on_its_page() {
         holds("the page of Rust", include_str!("../../../../docs/languages/rust.md"), &called(name, str::to_owned, ""));
         let (go_name, types) = (pascal(&own), ["(m Masking)", "(r *Request)", "(d *Document)"]);
         let mut definitions: Vec<String> = types.iter().map(|of| format!("func {of} {go_name}(")).collect();
-        definitions.extend([format!("func {go_name}("), format!("\t{go_name} *Document")]);
+        definitions.extend([format!("func {go_name}("), format!("\t{go_name} ")]);
         defines("the library of Go", &go, &definitions);
         holds("the page of Go", include_str!("../../../../docs/languages/go.md"), &called(name, pascal, "postern."));
         let js_name = camel(&own);
