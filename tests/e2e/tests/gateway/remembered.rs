@@ -1,5 +1,6 @@
 //! What policies are known to say: decided without running them, as they would have said it.
 
+use std::path::Path;
 use std::time::Duration;
 
 use e2e::{Setup, cluster, code, put, setup};
@@ -66,7 +67,6 @@ fn each_policy_is_remembered_as_its_file_says() {
             ("40-id", "asks", observed(&json!([{"is": ["verb", ["get"]]}, "id"]), "")),
             ("50-counts", "asks", observed(&json!([{"count": ["k", 1, 60]}]), "")),
             ("60-around", "asks", "settings: {request: [{look-around: namespace}], needs: [namespace]}\nrules: [{resources: [configmaps], verbs: [get]}]\nmode: observe\n".into()),
-            ("70-told", "rate-limit", "mode: observe\n".into()),
         ],
         "",
     );
@@ -91,7 +91,10 @@ fn each_policy_is_remembered_as_its_file_says() {
         assert_eq!((&line["remember"], counts), (&json!(how), (&json!(remembered), &json!(8))), "{line}");
     }
     // What a module of contract 0.1 read of an operation nobody knows.
-    let line = told(&s, "70-told", 8);
+    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("../contract/0.1.0/exercise.wasm");
+    put(&s.gateway.directory.join("policies.d/70-told.yaml"), b"grants: [bodies, secret-values, streams, counters]\n");
+    put(&s.gateway.directory.join("policies.d/70-told.wasm"), &std::fs::read(kept).unwrap());
+    let line = told(&s, "70-told", 0);
     assert_eq!((&line["remember"], &line["counts"]["remembered"]), (&json!("contract"), &json!(0)), "{line}");
     let config = s.gateway.directory.join("postern.yaml");
     let list = postern(&["policy", "list", "-o", "wide", "--config", text(&config)]);

@@ -53,7 +53,7 @@ fn a_module_that_never_says_what_it_is_does_not_load() {
 
 #[test]
 fn an_instance_that_was_made_ready_brings_nothing_into_an_operation() {
-    let rules = "settings: {does: slow-in-describe}\nrules: [{resources: [configmaps]}]\n";
+    let rules = "settings: {does: slow-in-describe}\nremember: off\nrules: [{resources: [configmaps]}]\n";
     let s = setup(vec![("50-slow", "misbehaves", rules.into())], "");
     let path = format!("/api/v1/namespaces/{}/configmaps", s.namespace);
     let told = || s.get(&path, "");
