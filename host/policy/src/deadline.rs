@@ -27,16 +27,30 @@ impl Deadline {
         Self { allowed: Duration::from_millis(milliseconds), began: Instant::now(), first: None }
     }
 
+    /// Whether the call, which has just ended on this thread, used more than half of what it is allowed.
+    pub(super) fn is_half_used(&self) -> bool {
+        // One that was never looked at ended within a tick or two.
+        self.first.is_some() && self.used(thread_time()) > self.allowed / 2
+    }
+
+    /// What the call has used, on a thread that has used so much in all. Until it was first looked at it ran for a tick, or was kept from it.
+    fn used(&self, thread: Duration) -> Duration {
+        self.first.map_or(Duration::ZERO, |first| TICK + thread.saturating_sub(first))
+    }
+
     /// Looks at a call that has been running for `elapsed`, on a thread that has used `thread` in all.
     fn look(&mut self, elapsed: Duration, thread: Duration) -> UpdateDeadline {
-        let first = *self.first.get_or_insert(thread);
-        // Until it was first looked at it ran for a tick, or was kept from it.
-        let used = TICK + thread.saturating_sub(first);
-        match used >= self.allowed || elapsed >= self.allowed * MOST_WAITING {
+        self.first.get_or_insert(thread);
+        match self.used(thread) >= self.allowed || elapsed >= self.allowed * MOST_WAITING {
             true => UpdateDeadline::Interrupt,
             false => UpdateDeadline::Continue(1),
         }
     }
+}
+
+/// The processor's time that this thread has used.
+fn thread_time() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
 }
 
 /// Has a store's calls keep to the deadlines they are given.
@@ -44,9 +58,7 @@ pub(super) fn keep(store: &mut Store<HostState>) {
     store.epoch_deadline_callback(|mut store: StoreContextMut<'_, HostState>| {
         let deadline = &mut store.data_mut().deadline;
         let elapsed = deadline.began.elapsed();
-        let time = clock_gettime(ClockId::ThreadCPUTime);
-        let thread = Duration::try_from(time).unwrap_or_default();
-        Ok(deadline.look(elapsed, thread))
+        Ok(deadline.look(elapsed, thread_time()))
     });
 }
 
@@ -60,6 +72,7 @@ pub(super) fn set(store: &mut Store<HostState>, milliseconds: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::remember::Run;
 
     const fn ms(milliseconds: u64) -> Duration {
         Duration::from_millis(milliseconds)
@@ -78,5 +91,26 @@ mod tests {
         assert!(goes_on(&mut waits, 300, 5000) && goes_on(&mut waits, 900, 5020) && goes_on(&mut waits, 999, 5089));
         assert!(!goes_on(&mut waits, 1000, 5020), "it does not wait for ever");
         assert!(!goes_on(&mut Deadline::new(10), 10, 0), "a tick is all it has");
+    }
+
+    #[test]
+    fn what_half_of_it_is_counts_what_a_call_computes() {
+        assert!(!Deadline::new(1).is_half_used(), "it ended before anybody looked");
+        let mut waits = Deadline::new(60_000);
+        assert!(goes_on(&mut waits, 50_000, 0) && waits.used(ms(100)) == ms(110));
+        waits.first = Some(thread_time());
+        assert!(!waits.is_half_used(), "it waited, and computed nothing");
+        waits.allowed = TICK;
+        assert!(waits.is_half_used());
+        // Neither such a run is remembered, nor one that was refused memory.
+        let open = |deadline: Deadline, was_refused| {
+            let mut state = HostState::new(0);
+            (state.deadline, state.limiter.was_refused, state.run) = (deadline, was_refused, Some(Run::default()));
+            state.end_run();
+            state.run.and_then(|run| run.open())
+        };
+        assert_eq!(open(Deadline::new(100), false), None);
+        assert_eq!(open(Deadline::new(100), true), Some("more memory than it may have"));
+        assert_eq!(open(waits, false), Some("more than half of its time"));
     }
 }

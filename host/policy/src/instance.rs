@@ -127,15 +127,9 @@ impl Policy {
         Some(HookAnswer { verdict, plan, annotations: decision.annotations.clone(), memory: 0, exhausted: false, began, took })
     }
 
-    /// Takes in what a run came to, where nothing speaks against its being known by what it asked: it came to its end in half its time, and had all the memory
-    /// that it asked for.
+    /// Takes in what a run came to.
     fn learn(&self, call: &Call<'_>, store: &mut Store<HostState>, answer: &HookAnswer) {
-        let state = store.data_mut();
-        let (Some(run), Ok(verdict)) = (state.run.take(), &answer.verdict) else { return };
-        let is_hurried = answer.took > Duration::from_millis(self.limits.deadline) / 2;
-        if is_hurried || state.limiter.was_refused {
-            return;
-        }
+        let (Some(run), Ok(verdict)) = (store.data_mut().run.take(), &answer.verdict) else { return };
         let decision = Decision::new(Arc::clone(verdict), answer.annotations.clone());
         if let Err(NotDeterministic) = self.remembered.learn(call.subject, call.body.is_some(), self.sight(call.subject), run, decision) {
             tracing::warn!(
@@ -225,10 +219,14 @@ impl Policy {
             .then(|| CounterOwner { cluster: subject.cluster().to_owned(), policy: self.name.clone() });
         state.runtime = Some(Arc::clone(runtime));
         let verdict = match &instance {
-            Ok(instance) => hook(instance, &mut store).map_err(|error| {
-                store.data_mut().stopped(&error);
-                explain(&error)
-            }),
+            Ok(instance) => {
+                let answer = hook(instance, &mut store);
+                store.data_mut().end_run();
+                answer.map_err(|error| {
+                    store.data_mut().stopped(&error);
+                    explain(&error)
+                })
+            }
             Err(error) => Err(explain(error)),
         };
         let verdict = verdict.and_then(|verdict| seen_only(sight, verdict.of_hook(which)?)).map_err(in_a_line);

@@ -129,6 +129,16 @@ impl HostState {
         take(answered)
     }
 
+    /// The hook has answered. What it says on another day, with less time or less memory, may be something else: such a run is not remembered.
+    pub(super) fn end_run(&mut self) {
+        let Some(run) = &mut self.run else { return };
+        if self.limiter.was_refused {
+            run.leave("more memory than it may have");
+        } else if self.deadline.is_half_used() {
+            run.leave("more than half of its time");
+        }
+    }
+
     /// The run asks what is another thing each time, or does something: it is not remembered.
     pub(super) fn leave(&mut self, what: &'static str) {
         if let Some(run) = &mut self.run {

@@ -111,11 +111,16 @@ def rule(
     return types.Rule(verbs or [], api_groups or [], resources or [], namespaces or [])
 
 
-def _first(any_of: list[Any], ask: Any) -> Optional[int]:
-    """Asks about a list, a part of a long one at a time; an empty one fits nothing, and is not asked about."""
+def _listed(any_of: Any) -> list[Any]:
+    """A text is a list of its letters, which fit nothing: nobody would be told."""
     if isinstance(any_of, (str, bytes)):
         raise TypeError("a list is expected of what is asked about")
-    any_of = list(any_of)
+    return list(any_of)
+
+
+def _first(any_of: list[Any], ask: Any) -> Optional[int]:
+    """Asks about a list, a part of a long one at a time; an empty one fits nothing, and is not asked about."""
+    any_of = _listed(any_of)
     for begin in range(0, len(any_of), 1000):
         found = ask(any_of[begin : begin + 1000])
         if found is not None:
@@ -124,9 +129,7 @@ def _first(any_of: list[Any], ask: Any) -> Optional[int]:
 
 
 def _json(values: list[Any]) -> list[str]:
-    if isinstance(values, (str, bytes)):
-        raise TypeError("a list is expected of what is asked about")
-    return [json.dumps(value) for value in values]
+    return [json.dumps(value) for value in _listed(values)]
 
 
 class Caller:

@@ -38,6 +38,12 @@ class Asks:
         # A list that is longer than what is asked about at once.
         assert request.which("verb", MANY + [request.verb]) == 1500 and not request.is_("verb", MANY) and not request.is_("verb", [])
         assert request.query_value("command") == (command.argv[0] if command else None) and len(caller.claims) in (0, 3) and request.id
+        for wrong in (lambda: request.is_("verb", "create"), lambda: caller.claim_is("sub", "x")):
+            try:
+                wrong()
+            except TypeError:
+                continue
+            raise AssertionError("a text is taken for a list")
         said = ["; ".join(" ".join(told(one) for one in part) for part in (tests, texts, lists, flags, counts))]
         if request.body and not command:
             body = request.body

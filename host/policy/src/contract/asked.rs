@@ -154,16 +154,6 @@ impl Answered<'_> {
         }
     }
 
-    /// Bytes of its texts.
-    pub(crate) fn size(&self) -> usize {
-        match self {
-            Self::Place(_) | Self::Flag(_) => 0,
-            Self::Text(text) => text.as_deref().map_or(0, str::len),
-            Self::Texts(texts) => texts.iter().map(|text| size_of::<Box<str>>() + text.len()).sum(),
-            Self::Pairs(pairs) => pairs.iter().map(|(name, value)| 2 * size_of::<Box<str>>() + name.len() + value.len()).sum(),
-        }
-    }
-
     /// The answer, to be kept.
     pub(crate) fn kept(&self) -> Answer {
         match self {
@@ -172,6 +162,18 @@ impl Answered<'_> {
             Self::Text(text) => Answer::Text(text.as_deref().map(Into::into)),
             Self::Texts(texts) => Answer::Texts(texts.iter().map(|text| Box::from(*text)).collect()),
             Self::Pairs(pairs) => Answer::Pairs(pairs.iter().map(|(name, value)| (name.as_str().into(), value.as_str().into())).collect()),
+        }
+    }
+}
+
+impl Answer {
+    /// Bytes of its texts.
+    pub(crate) fn size(&self) -> usize {
+        match self {
+            Self::Place(_) | Self::Flag(_) | Self::Text(None) => 0,
+            Self::Text(Some(text)) => text.len(),
+            Self::Texts(texts) => texts.iter().map(|text| size_of::<Box<str>>() + text.len()).sum(),
+            Self::Pairs(pairs) => pairs.iter().map(|(name, value)| 2 * size_of::<Box<str>>() + name.len() + value.len()).sum(),
         }
     }
 }

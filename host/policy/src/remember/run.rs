@@ -25,13 +25,14 @@ impl Run {
         if self.steps.len() >= MOST_QUESTIONS {
             return self.leave("more than 128 questions");
         }
-        if answered.size() > LONGEST_ANSWER {
-            return self.leave("an answer of more than 1 KiB");
-        }
         if question.size() > LONGEST_QUESTION {
             return self.leave("a question of more than 16 KiB");
         }
-        self.steps.push((question, answered.kept()));
+        let answer = answered.kept();
+        if answer.size() > LONGEST_ANSWER {
+            return self.leave("an answer of more than 1 KiB");
+        }
+        self.steps.push((question, answer));
     }
 
     /// It asked what is another thing in each run, or did something: its verdict is known by nothing that is kept.

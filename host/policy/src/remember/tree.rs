@@ -146,7 +146,8 @@ impl Tree {
 
     /// Bytes that a path has beside what the tree has of its questions.
     pub(super) fn size(&self, root: &Root<'_>, steps: &[Step]) -> usize {
-        root.size() + steps.iter().map(|(question, answer)| answer_size(answer) + self.new_question(question)).sum::<usize>()
+        let way = size_of::<Way>() + size_of::<Vec<Way>>();
+        root.size() + steps.iter().map(|(question, answer)| way + answer.size() + self.new_question(question)).sum::<usize>()
     }
 
     fn new_question(&self, question: &Arc<Question>) -> usize {
@@ -245,15 +246,4 @@ fn has_room(ways: &[Way], answer: &Answer, caller: u64) -> bool {
     // Which of a list is the policy's to invent, as long as the list is.
     let of_one = if matches!(answer, Answer::Place(_) | Answer::Flag(_)) { 2 * MOST_WAYS_OF_ONE } else { MOST_WAYS_OF_ONE };
     ways.len() < MOST_WAYS && ways.iter().filter(|way| way.by == caller).count() < of_one
-}
-
-fn answer_size(answer: &Answer) -> usize {
-    size_of::<Way>()
-        + size_of::<Vec<Way>>()
-        + match answer {
-            Answer::Place(_) | Answer::Flag(_) | Answer::Text(None) => 0,
-            Answer::Text(Some(text)) => text.len(),
-            Answer::Texts(texts) => texts.iter().map(|text| size_of::<Box<str>>() + text.len()).sum(),
-            Answer::Pairs(pairs) => pairs.iter().map(|(name, value)| 2 * size_of::<Box<str>>() + name.len() + value.len()).sum(),
-        }
 }

@@ -57,7 +57,6 @@ type place struct{ at unsafe.Pointer }
 
 func (p place) plus(offset int) place        { return place{unsafe.Add(p.at, offset)} }
 func (p place) word(offset int) uint32       { return *(*uint32)(unsafe.Add(p.at, offset)) }
-func (p place) long(offset int) uint64       { return *(*uint64)(unsafe.Add(p.at, offset)) }
 func (p place) octet(offset int) byte        { return *(*byte)(unsafe.Add(p.at, offset)) }
 func (p place) flag(offset int) bool         { return p.octet(offset) != 0 }
 func (p place) putWord(offset int, v uint32) { *(*uint32)(unsafe.Add(p.at, offset)) = v }
@@ -82,14 +81,6 @@ func (p place) textOr(offset int) string {
 		return ""
 	}
 	return p.text(offset + 4)
-}
-
-func (p place) bytes(offset int) []byte {
-	at, length := p.list(offset)
-	if length == 0 {
-		return nil
-	}
-	return unsafe.Slice((*byte)(at.at), length)
 }
 
 func (p place) texts(offset int) []string {
