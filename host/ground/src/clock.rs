@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rustix::time::{ClockId, clock_gettime};
 use time::OffsetDateTime;
 
 /// Seconds since the beginning of 1970.
@@ -12,6 +13,11 @@ pub fn now() -> u64 {
 /// The time since the beginning of 1970.
 pub fn since_1970() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// The processor's time that this thread has used. What work may take is counted in it: on a machine with much to do, work that waits for a processor takes no more of it.
+pub fn thread_time() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
 }
 
 /// How long it is until a second since the beginning of 1970; at most a year: no stream lasts longer, whatever its credential says.

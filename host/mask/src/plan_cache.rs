@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use postern_ground::clock::thread_time;
 use quick_cache::sync::DefaultLifecycle;
 use quick_cache::{OptionsBuilder, Weighter, sync, unsync};
 
@@ -22,7 +23,7 @@ const MOST_PROGRAM_BYTES: u64 = 32 << 20;
 /// Policies that masks are kept of; there are as many as an operator loads.
 const MOST_POLICIES: usize = 1024;
 /// What a policy may take in a window to have its masks of text compiled, and twice as much for all of them: they are compiled outside its deadline, on the thread
-/// that serves.
+/// that serves. It is the processor's time.
 const BUDGET: Duration = Duration::from_millis(400);
 const WINDOW: Duration = Duration::from_secs(10);
 
@@ -114,14 +115,15 @@ impl Compiler {
             return Err(InvalidMask::too_long());
         }
         let left = BUDGET.saturating_sub(self.spent);
-        let began = Instant::now();
+        let began = thread_time();
+        let used = || thread_time().saturating_sub(began);
         let programs = &mut self.programs;
         let compiled = Plan::compile_with(masks, key, &mut |pattern, how| {
             let name = (pattern.to_owned(), how);
             if let Some(program) = programs.get(&name) {
                 return Ok(Arc::clone(program));
             }
-            if began.elapsed() >= left {
+            if used() >= left {
                 return Err(InvalidMask::too_long());
             }
             let program = Arc::new(Text::compile(pattern, how)?);
@@ -132,7 +134,7 @@ impl Compiler {
             // The window begins where the first compilation ends: one that takes longer than it is not forgotten.
             self.since = Instant::now();
         }
-        self.spent += began.elapsed();
+        self.spent += used();
         compiled
     }
 }

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use rustix::time::{ClockId, clock_gettime};
+use postern_ground::clock::thread_time;
 use wasmtime::{Store, StoreContextMut, UpdateDeadline};
 
 use crate::state::HostState;
@@ -46,11 +46,6 @@ impl Deadline {
             false => UpdateDeadline::Continue(1),
         }
     }
-}
-
-/// The processor's time that this thread has used.
-fn thread_time() -> Duration {
-    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
 }
 
 /// Has a store's calls keep to the deadlines they are given.

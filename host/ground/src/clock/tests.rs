@@ -16,3 +16,15 @@ fn nothing_lasts_longer_than_a_year() {
     assert_eq!(time_left(0), Duration::ZERO);
     assert_eq!(time_left(u64::MAX), Duration::from_secs(365 * 86_400));
 }
+
+#[test]
+fn what_a_thread_waits_is_no_time_of_its_own() {
+    let (began, wall) = (thread_time(), std::time::Instant::now());
+    std::thread::sleep(Duration::from_millis(50));
+    assert!(thread_time() - began < wall.elapsed() / 2);
+    let began = thread_time();
+    while thread_time() - began < Duration::from_millis(5) {
+        std::hint::black_box((0..1000).sum::<u64>());
+    }
+    std::thread::spawn(move || assert!(thread_time() < Duration::from_millis(5), "another thread's is another")).join().unwrap();
+}
