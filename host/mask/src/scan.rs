@@ -1,8 +1,12 @@
 //! One pass over an object's bytes: what no mask names is copied as it is, what one names is written anew.
 
+mod repeats;
+
 use std::borrow::Cow;
 use std::ops::Range;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use postern_ground::clock::thread_time;
 
 use super::json::walk::{Name, read_name, select, separator, skip_space, skip_string, skip_value};
 use super::json::{DEEPEST, Unreadable, member};
@@ -12,6 +16,7 @@ use super::plan::{MOST_MASKS, MaskCounts, Plan};
 use super::sweep::{Hidden, Values};
 use super::token::Scope;
 use super::{managed, path, placeholder};
+use repeats::Repeats;
 
 /// Texts of which it is measured how long a search takes.
 const LONG: usize = 1024;
@@ -125,10 +130,7 @@ impl Plan {
         let end = scan.pos;
         scan.flush(end);
         scan.report_counts();
-        if keep || !scan.repeating.is_empty() {
-            scan.collect_hidden()?;
-        }
-        scan.hide_in_repeating()?;
+        scan.hide_repeated(keep)?;
         Ok(end)
     }
 }
@@ -163,14 +165,6 @@ enum Region {
     /// The values below are base64.
     Bytes,
     Other,
-}
-
-/// What may repeat the values of an object.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Repeats {
-    Annotation,
-    LastApplied,
-    ManagedFields,
 }
 
 struct Scan<'a, 'o> {
@@ -407,88 +401,6 @@ impl Scan<'_, '_> {
         Ok(())
     }
 
-    fn hide_in_repeating(mut self) -> Result<(), Unreadable> {
-        let (spans, mut replaced) = (std::mem::take(&mut self.repeating), Vec::new());
-        // What was last applied comes first: it may hold values that nothing else has.
-        for is_last_applied in [true, false] {
-            for (span, repeats) in spans.iter().filter(|(_, repeats)| (*repeats == Repeats::LastApplied) == is_last_applied) {
-                let written = match repeats {
-                    Repeats::ManagedFields => self.hidden_in_managed_fields(span)?,
-                    _ => self.hidden_in_annotation(span, is_last_applied)?,
-                };
-                replaced.extend(written.map(|written| (span.clone(), written)));
-            }
-        }
-        // From the end, so that what comes before stays where it is.
-        replaced.sort_by_key(|(span, _)| std::cmp::Reverse(span.start));
-        for (span, written) in replaced {
-            self.out.splice(span, written);
-        }
-        Ok(())
-    }
-
-    fn hidden_in_managed_fields(&mut self, span: &Range<usize>) -> Result<Option<Vec<u8>>, Unreadable> {
-        let (values, plan, scope) = (&*self.values, self.plan, self.scope);
-        if values.is_empty() && plan.texts.is_empty() {
-            return Ok(None);
-        }
-        managed::hide(&self.out[span.clone()], &mut |text| {
-            let hidden = values.hide(text);
-            let replaced = plan.hide_text(&hidden, scope, self.report);
-            replaced.or_else(|| (hidden != text).then(|| hidden.into_owned()))
-        })
-    }
-
-    fn hidden_in_annotation(&mut self, span: &Range<usize>, is_last_applied: bool) -> Result<Option<Vec<u8>>, Unreadable> {
-        let shows_nothing = || self.values.is_empty() || self.shows_nothing(&self.out[span.clone()]);
-        if !is_last_applied && self.plan.texts.is_empty() && shows_nothing() {
-            return Ok(None);
-        }
-        let text: String = serde_json::from_slice(&self.out[span.clone()]).map_err(|_| Unreadable::Malformed)?;
-        let mut hidden = text.clone();
-        if is_last_applied {
-            // kubectl wrote it, but any client may write anything here: what is no object cannot be masked by path.
-            let mut masked = Vec::new();
-            let trimmed = text.trim();
-            hidden = if trimmed.starts_with('{')
-                && self
-                    .plan
-                    .apply_collecting(
-                        trimmed.as_bytes(),
-                        Extent::Whole,
-                        self.resource,
-                        self.partial,
-                        // Of the object it is an annotation of, whatever it is called in there.
-                        self.scope,
-                        &mut masked,
-                        self.report,
-                        Some(self.values),
-                    )
-                    .is_ok()
-            {
-                String::from_utf8(masked).map_err(|_| Unreadable::Malformed)? + "\n"
-            } else {
-                placeholder::MARKER.into()
-            };
-        }
-        hidden = self.values.hide(&hidden).into_owned();
-        if let Some(replaced) = self.plan.hide_text(&hidden, self.scope, self.report) {
-            hidden = replaced;
-        }
-        if hidden == text {
-            return Ok(None);
-        }
-        serde_json::to_vec(&hidden).map(Some).map_err(|_| Unreadable::Malformed)
-    }
-
-    /// Whether a text, as JSON writes it, shows none of the hidden values for sure.
-    fn shows_nothing(&self, written: &[u8]) -> bool {
-        let plain = written.get(1..written.len() - 1).filter(|inner| memchr::memchr(b'\\', inner).is_none());
-        plain
-            .and_then(|inner| std::str::from_utf8(inner).ok())
-            .is_some_and(|text| matches!(self.values.hide(text), Cow::Borrowed(same) if same == text))
-    }
-
     fn hide_string(&mut self, start: usize, place: Region, field: usize) -> Result<(), Unreadable> {
         let raw = &self.src[start..self.pos];
         if raw == b"\"\"" {
@@ -542,23 +454,11 @@ impl Scan<'_, '_> {
         Ok(())
     }
 
-    /// Remembers the values that were hidden, to look for them elsewhere.
-    fn collect_hidden(&mut self) -> Result<(), Unreadable> {
-        for (range, is_bytes) in std::mem::take(&mut self.hidden) {
-            let raw = &self.src[range];
-            match raw.first() {
-                Some(b'"') => self.values.add(&serde_json::from_slice::<String>(raw).map_err(|_| Unreadable::Malformed)?, is_bytes),
-                _ => self.values.add(&String::from_utf8_lossy(raw), false),
-            }
-        }
-        Ok(())
-    }
-
     fn hide_text(&mut self, start: usize, place: Region) -> Result<(), Unreadable> {
         // A long text is searched at once: between them it is looked how long that has taken.
-        let began = (self.pos - start > LONG).then(Instant::now);
+        let began = (self.pos - start > LONG).then(thread_time);
         let done = self.hide_in_text(start, place);
-        self.searching += began.map_or(Duration::ZERO, |began| began.elapsed());
+        self.searching += began.map_or(Duration::ZERO, |began| thread_time().saturating_sub(began));
         if self.searching > LONGEST_SEARCH { Err(Unreadable::TooCostly) } else { done }
     }
 

@@ -46,6 +46,9 @@ impl Values {
         }
         self.together = OnceCell::new();
         self.forms.push(text.to_owned());
+        if text.bytes().all(is_written_alike) {
+            return;
+        }
         let before = self.forms.len();
         for escape in [as_json, as_go, as_python, as_php, as_go_quotes] {
             let escaped = escape(text);
@@ -84,6 +87,11 @@ impl Values {
             None => Cow::Borrowed(MARKER),
         }
     }
+}
+
+/// Whether everybody writes it as it is, whatever they escape.
+fn is_written_alike(byte: u8) -> bool {
+    matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\' | b'/' | b'&' | b'<' | b'>')
 }
 
 /// How JSON writes a text, without its quotes: an annotation may hold JSON.

@@ -158,6 +158,50 @@ proptest::proptest! {
     }
 }
 
+/// Values as they are hidden, and what may repeat them.
+fn any_value() -> impl proptest::strategy::Strategy<Value = String> {
+    proptest::string::string_regex("[ab8]{0,3}[a/<ü]{1,4}(b|\"|\\\\|\u{7f}|\n)?").unwrap()
+}
+
+proptest::proptest! {
+    /// What repeats nothing for sure is not read. Whoever looks for the values elsewhere has it all read: nothing may differ.
+    #[test]
+    fn what_repeats_a_value_is_found_whether_it_is_read_or_not(
+        values in proptest::collection::vec(any_value(), 0..4),
+        notes in proptest::collection::vec((any_value(), any_value(), 0..4usize), 0..8),
+        number in 0..100u32,
+    ) {
+        let around = |(before, after, which): &(String, String, usize)| match values.get(*which) {
+            Some(value) => format!("{before}{value}{after}"),
+            None => before.clone(),
+        };
+        let mut annotations = serde_json::Map::new();
+        let mut set = serde_json::Map::new();
+        for (n, note) in notes.iter().enumerate() {
+            let text = around(note);
+            let written = match n % 4 {
+                0 => text.clone(),
+                1 => json!({"x": text}).to_string(),
+                2 => json!(json!({"x": text}).to_string()).to_string(),
+                _ => text.replace('<', "\\u003c").replace('ü', "\\u00fc").replace('/', "\\/"),
+            };
+            annotations.insert(format!("n{n}"), Value::from(written));
+            set.insert(format!("v:{}", json!(text)), json!({}));
+            set.insert(format!("k:{}", json!({"a": text, "b": number})), json!({}));
+        }
+        let env: Vec<Value> = values.iter().map(|value| json!({"value": value})).collect();
+        let object = json!({"metadata": {"annotations": annotations, "managedFields": [{"fieldsV1": set}]}, "env": env, "n": number}).to_string();
+        for hidden in ["$.env[*].value", "$.n"] {
+            let plan = Plan::compile(&[mask(hidden, Transform::Redact)], &TokenKey::new(&[1; 32])).unwrap();
+            let (mut quick, mut read) = (Vec::new(), Vec::new());
+            plan.apply(object.as_bytes(), "pods", false, &mut quick, &mut MaskCounts::new()).unwrap();
+            let (mut counts, mut found) = (MaskCounts::new(), Values::default());
+            plan.apply_collecting(object.as_bytes(), Extent::Whole, "pods", false, &Scope::default(), &mut read, &mut counts, Some(&mut found)).unwrap();
+            proptest::prop_assert_eq!(String::from_utf8(quick).unwrap(), String::from_utf8(read).unwrap());
+        }
+    }
+}
+
 #[test]
 fn what_masks_hide_names_no_element_of_managed_fields() {
     let object = br#"{"metadata":{"name":"web","annotations":{"a":"b"},"managedFields":[{"fieldsV1":{"f:status":{"f:podIPs":{"k:{\"ip\":\"10.244.0.5\"}":{},"k:{\"ip\":\"::1\"}":{}},"f:ports":{"k:{\"port\":8443}":{}}}}}]},"spec":{"ports":[{"port":8443}]},"status":{"podIPs":[{"ip":"10.244.0.5"}]}}"#;
