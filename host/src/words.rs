@@ -52,6 +52,8 @@ words! {
         Started = "started",
         /// What is in force has changed.
         Policies = "policies",
+        /// What verdicts are based on that are remembered.
+        Basis = "basis",
         /// Which clusters there are has changed.
         Clusters = "clusters",
         /// The API server cannot be asked.

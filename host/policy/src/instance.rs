@@ -14,7 +14,7 @@ use crate::counters::CounterOwner;
 use crate::deadline;
 use crate::document::{Body, Document, Seen};
 use crate::grants::Capability;
-use crate::remember::{AskedQuestions, Decision, NotDeterministic, Run};
+use crate::remember::{Basis, Decision, NotDeterministic, Run};
 use crate::sight::Sight;
 use crate::state::{HostState, Surroundings};
 use crate::stream_instance::StreamInstance;
@@ -50,6 +50,8 @@ pub struct HookAnswer {
     pub plan: Option<Arc<Plan>>,
     /// Facts for the audit event.
     pub annotations: Vec<(String, String)>,
+    /// What the verdict is based on.
+    pub basis: Basis,
     /// Bytes of memory its instance had.
     pub memory: usize,
     /// Whether there was no room for an instance of it, or no time left for its masks. That is no failure that its file may let pass.
@@ -93,12 +95,12 @@ impl Policy {
             return answer;
         }
         let hook = |instance: &Instance, store: &mut Store<HostState>| {
-            store.data_mut().run = self.remembered.is_on().then(Run::default);
+            store.data_mut().run = self.is_asking().then(Run::default);
             self.on_request_in(instance, store, call)
         };
-        let (answer, mut left) = self.call(runtime, call, Hook::OnRequest, hook);
+        let (mut answer, mut left) = self.call(runtime, call, Hook::OnRequest, hook);
         if let Some((store, _)) = &mut left {
-            self.learn(call, store, &answer);
+            self.learn(call, store, &mut answer);
         }
         self.done(runtime, left);
         answer
@@ -116,7 +118,8 @@ impl Policy {
             return None;
         }
         let began = Instant::now();
-        let decision = self.remembered.recall(call.subject, call.body.is_some(), self.sight(call.subject))?;
+        let (decision, basis) =
+            self.remembered.recall(call.subject, call.body.is_some(), self.sight(call.subject), !call.surroundings.only_asks)?;
         // Masks that are compiled no more, and for which there is no time, are the module's to answer for.
         let plan = decision.plan(&self.name, call.plans).ok()?;
         let verdict = Ok(Arc::clone(&decision.verdict));
@@ -124,12 +127,19 @@ impl Policy {
         if !call.surroundings.only_asks {
             self.stats.add_remembered(Hook::OnRequest, HookOutcome::of(&verdict), took);
         }
-        Some(HookAnswer { verdict, plan, annotations: decision.annotations.clone(), memory: 0, exhausted: false, began, took })
+        Some(HookAnswer { verdict, plan, annotations: decision.annotations.clone(), basis, memory: 0, exhausted: false, began, took })
+    }
+
+    /// Whether it asks for what it knows: one of contract 0.1 is told everything.
+    fn is_asking(&self) -> bool {
+        self.component.version() != Version::V0_1
     }
 
     /// Takes in what a run came to.
-    fn learn(&self, call: &Call<'_>, store: &mut Store<HostState>, answer: &HookAnswer) {
-        let (Some(run), Ok(verdict)) = (store.data_mut().run.take(), &answer.verdict) else { return };
+    fn learn(&self, call: &Call<'_>, store: &mut Store<HostState>, answer: &mut HookAnswer) {
+        let Some(run) = store.data_mut().run.take() else { return };
+        answer.basis = Basis::Asked(run.asked());
+        let Ok(verdict) = &answer.verdict else { return };
         let decision = Decision::new(Arc::clone(verdict), answer.annotations.clone());
         if let Err(NotDeterministic) = self.remembered.learn(call.subject, call.body.is_some(), self.sight(call.subject), run, decision) {
             tracing::warn!(
@@ -139,27 +149,18 @@ impl Policy {
         }
     }
 
-    /// What it asks about an operation, for its author; none of a module of contract 0.1, which is told and does not ask.
-    pub fn questions(&self, runtime: &Arc<Runtime>, call: &Call<'_>) -> Option<AskedQuestions> {
-        if self.component.version() == Version::V0_1 {
-            return None;
-        }
-        let (_, left) = self.call(runtime, call, Hook::OnRequest, |instance, store| {
-            store.data_mut().run = Some(Run::default());
-            self.on_request_in(instance, store, call)
-        });
-        let (mut store, _) = left?;
-        let run = store.data_mut().run.take()?;
-        self.ready.done(runtime, store);
-        Some(AskedQuestions { questions: run.questions(), spoilt_by: run.open() })
-    }
-
     /// Calls on-request, and the instance goes on to look at the stream that follows. Of a policy without on-request the verdict is allow.
     pub fn call_and_stay(self: &Arc<Self>, runtime: &Arc<Runtime>, call: &Call<'_>, place: Slot) -> (HookAnswer, Option<StreamInstance>) {
-        let (answer, left) = self.call(runtime, call, Hook::OnRequest, |instance, store| match self.has(Hook::OnRequest) {
-            true => self.on_request_in(instance, store, call),
+        let (mut answer, mut left) = self.call(runtime, call, Hook::OnRequest, |instance, store| match self.has(Hook::OnRequest) {
+            true => {
+                store.data_mut().run = self.is_asking().then(Run::default);
+                self.on_request_in(instance, store, call)
+            }
             false => Ok(Verdict::Allow),
         });
+        if let Some(run) = left.as_mut().and_then(|(store, _)| store.data_mut().run.take()) {
+            answer.basis = Basis::Asked(run.asked());
+        }
         let live = left.map(|(store, instance)| {
             StreamInstance::new(Arc::clone(self), Arc::clone(runtime), store, instance, call.subject.clone(), place)
         });
@@ -249,7 +250,8 @@ impl Policy {
         let (annotations, output) = (std::mem::take(&mut state.annotations), state.output.take());
         let failure = verdict.as_ref().err().filter(|_| !surroundings.only_asks);
         self.tell(runtime, which, failure.map(String::as_str), &output);
-        let answer = HookAnswer { verdict, plan, annotations, memory: state.limiter.memory, exhausted, began, took };
+        let answer =
+            HookAnswer { verdict, plan, annotations, basis: Basis::default(), memory: state.limiter.memory, exhausted, began, took };
         (answer, instance.ok().map(|instance| (store, instance)))
     }
 }

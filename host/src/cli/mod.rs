@@ -2,6 +2,7 @@
 
 mod about;
 mod approval;
+mod asked;
 mod audit;
 mod config;
 mod data;

@@ -17,7 +17,7 @@ use crate::config::Unmatched;
 use crate::identify::Caller;
 use crate::mask::{Plan, PlanCache};
 use crate::policy::contract::{self, Denial, Surrounding, Verdict};
-use crate::policy::{Body, Call, Hook, HookOutcome, Mode, Policy, PolicyOperation, PolicySet, Runtime, Surroundings};
+use crate::policy::{Basis, Body, Call, Hook, HookOutcome, Mode, Policy, PolicyOperation, PolicySet, Runtime, Surroundings};
 use crate::slots::Full;
 use crate::status::Refusal;
 pub use ruling::{Passed, Pending, PolicyAnswer, Refused, Ruling, Terms, no_longer_covered};
@@ -97,6 +97,7 @@ impl Decider<'_> {
                             HookOutcome::Failed,
                             Some(refusal.message.clone()),
                             Vec::new(),
+                            Basis::Unknown,
                             (Instant::now(), Duration::ZERO),
                         );
                         if policy.mode == Mode::Observe {
@@ -117,7 +118,7 @@ impl Decider<'_> {
                 if around.only_asks {
                     continue;
                 }
-                gathered.record(policy, HookOutcome::Failed, Some(refusal.message.clone()), answer.annotations, asked);
+                gathered.record(policy, HookOutcome::Failed, Some(refusal.message.clone()), answer.annotations, answer.basis, asked);
                 if policy.mode == Mode::Observe {
                     continue;
                 }
@@ -128,7 +129,7 @@ impl Decider<'_> {
                 Ok(verdict) => verdict.reason().map(str::to_owned),
                 Err(why) => Some(why.clone()),
             };
-            gathered.record(policy, HookOutcome::of(&verdict), said, answer.annotations, asked);
+            gathered.record(policy, HookOutcome::of(&verdict), said, answer.annotations, answer.basis, asked);
             match policy.in_force(verdict, answer.exhausted) {
                 Ok(verdict) => gathered.take(policy, verdict.as_deref().unwrap_or(&Verdict::Allow), answer.plan),
                 Err(why) => {
@@ -184,6 +185,7 @@ impl Gathered {
         verdict: HookOutcome,
         reason: Option<String>,
         annotations: Vec<(String, String)>,
+        basis: Basis,
         (began, took): (Instant, Duration),
     ) {
         let (name, digest) = (policy.name.clone(), policy.digest.clone());
@@ -194,6 +196,7 @@ impl Gathered {
             observed: policy.mode == Mode::Observe,
             reason,
             annotations,
+            basis,
             began,
             took,
         });

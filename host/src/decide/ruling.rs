@@ -4,11 +4,12 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
 
 use crate::approve::{Requirement, Taken, Ticket};
 use crate::mask::Plan;
-use crate::policy::{HookOutcome, Policy, StreamInstance};
+use crate::policy::{Basis, HookOutcome, KnownPath, Policy, StreamInstance};
 use crate::status::Refusal;
 use crate::words::Verdict;
 
@@ -77,12 +78,26 @@ pub struct PolicyAnswer {
     /// Facts it added.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub annotations: Vec<(String, String)>,
+    /// What that is based on.
+    #[serde(flatten, serialize_with = "as_recorded")]
+    pub basis: Basis,
     /// When it was asked.
     #[serde(skip)]
     pub began: Instant,
     /// How long that took.
     #[serde(skip)]
     pub took: Duration,
+}
+
+/// `basis`, by which a path is known, or what was `asked`.
+fn as_recorded<S: Serializer>(basis: &Basis, serializer: S) -> Result<S::Ok, S::Error> {
+    let mut fields = serializer.serialize_map(None)?;
+    match basis {
+        Basis::Unknown => {}
+        Basis::Asked(asked) => fields.serialize_entry("asked", &asked.names().collect::<Vec<_>>())?,
+        Basis::Path(KnownPath { id, .. }) => fields.serialize_entry("basis", &**id)?,
+    }
+    fields.end()
 }
 
 impl Ruling {

@@ -15,12 +15,12 @@ use crate::approve::TicketState;
 use crate::body::Body;
 use crate::body::RequestBody;
 use crate::decide::{Decider, Ruling};
-use crate::policy::PolicySet;
+use crate::policy::{Basis, KnownPath, PolicySet};
 use crate::record::Event;
 use crate::status::Refusal;
 use crate::stream::messages::Opening;
 use crate::wire::waiting::Handshake;
-use crate::words::{Step, Verdict};
+use crate::words::{Stage, Step, Verdict};
 
 /// Says what was decided, and by which policies.
 fn note(event: &mut Event, ruling: &Ruling) {
@@ -126,7 +126,21 @@ impl Cluster {
         let deciding = Instant::now();
         let ruling = self.ruling(exchange).await;
         self.audit.step(event, Step::Decide, deciding);
-        ruling.inspect(|ruling| note(event, ruling))
+        ruling.inspect(|ruling| {
+            self.tell_of_paths(ruling);
+            note(event, ruling);
+        })
+    }
+
+    /// Records what the verdicts are based on that were remembered, once for each path: the events of operations name it by its digest.
+    fn tell_of_paths(&self, ruling: &Ruling) {
+        for answer in &ruling.terms().answers {
+            let Basis::Path(KnownPath { id, untold: Some(asked) }) = &answer.basis else { continue };
+            let mut event = Event::default();
+            event.set("cluster", self.name.as_ref()).set("policy", &answer.policy).set("digest", &answer.digest);
+            event.set("basis", &**id).set("questions", asked);
+            self.audit.record(&event, Stage::Basis);
+        }
     }
 
     async fn ruling(&self, exchange: &Exchange) -> Result<Ruling, Refusal> {

@@ -14,7 +14,7 @@ use super::given::{RehearsedOperation, Wanted};
 use super::{PolicyOutput, Said, Stage};
 use crate::policy::contract::Output;
 use crate::policy::grants::Capability;
-use crate::policy::{Policy, PolicyFile, Surroundings};
+use crate::policy::{AskedQuestions, Basis, Policy, PolicyFile, Surroundings};
 
 /// A file of cases.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
@@ -175,6 +175,10 @@ pub struct Tried {
     pub verdicts: BTreeSet<String>,
     /// The policy's rules that match, by their place.
     pub rules: BTreeSet<usize>,
+    /// What on-request asked, where it was asked and its contract has questions.
+    pub asked: Option<AskedQuestions>,
+    /// SHA-256 of the policy's module and the case's settings: with others it may ask other questions.
+    pub digest: String,
     /// What the policy wrote, call by call.
     pub written: Vec<PolicyOutput>,
     /// Microseconds it took.
@@ -269,7 +273,10 @@ impl Case {
         }
         let mut rehearsal = stage.decide(std::slice::from_ref(policy), &given);
         let said = rehearsal.said();
-        let mut tried = Tried { name: self.name.clone(), ..Tried::default() };
+        let mut tried = Tried { name: self.name.clone(), digest: policy.digest.clone(), ..Tried::default() };
+        if let Some(Basis::Asked(asked)) = rehearsal.ruling.terms().answers.first().map(|answer| &answer.basis) {
+            tried.asked = Some(asked.clone());
+        }
         let mut verdicts = BTreeSet::from([said.verdict.clone()]);
         compare("", self.expect.as_ref(), &said, &mut tried.differences);
         // What does not pass has no answer.

@@ -125,6 +125,19 @@ impl Question {
         })
     }
 
+    /// The texts of which one is the answer; none where it is asked for something else.
+    pub(crate) fn choices(&self) -> &[String] {
+        match self {
+            Self::InGroups(list)
+            | Self::Is(_, list)
+            | Self::Like(_, list)
+            | Self::QueryLike(_, list)
+            | Self::ClaimIs(_, list)
+            | Self::ClaimHas(_, list) => list,
+            _ => &[],
+        }
+    }
+
     /// Bytes of what it asks about.
     pub(crate) fn size(&self) -> usize {
         let texts = |list: &[String]| list.iter().map(|text| size_of::<String>() + text.len()).sum::<usize>();

@@ -4,13 +4,14 @@
 //! A verdict that is remembered is one that this module gave twice for exactly these answers. What has another answer each time (the id, the time, a command), what
 //! does something (`count`, `spend`), and what is read in documents ends it: such a run is never remembered. docs/decisions/0016 says why each rule is there.
 
+mod basis;
 mod budget;
 mod once;
 mod run;
 mod tree;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
 
 use postern_mask::{InvalidMask, Mask, Plan, PlanCache, Selector};
 use schemars::JsonSchema;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::contract::{PolicyOperation, Verdict};
 use crate::sight::Sight;
+pub use basis::{Asked, AskedQuestions, Basis, KnownPath};
 pub(crate) use budget::Budget;
 use once::{Again, Once};
 pub(crate) use run::Run;
@@ -56,15 +58,6 @@ pub enum Remembering {
     NotDeterministic,
 }
 
-/// What a policy asked in a run, for its author.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AskedQuestions {
-    /// The questions, in order, as the contract names them.
-    pub questions: Vec<String>,
-    /// What it asked, or did, that makes its verdict one that is not remembered.
-    pub spoilt_by: Option<&'static str>,
-}
-
 /// What was decided at the end of a path.
 #[derive(Debug)]
 pub(crate) struct Decision {
@@ -72,6 +65,9 @@ pub(crate) struct Decision {
     pub(crate) verdict: Arc<Verdict>,
     /// Facts for the audit event.
     pub(crate) annotations: Vec<(String, String)>,
+    /// What it is known by, once it is remembered, and whether anybody was told what that is.
+    id: OnceLock<Arc<str>>,
+    is_told: AtomicBool,
     /// Its masks as they were compiled last, and where: as long as they are kept there.
     plan: Mutex<Option<(u64, Weak<Plan>)>>,
 }
@@ -85,7 +81,12 @@ impl PartialEq for Decision {
 impl Decision {
     /// Of a run.
     pub(crate) fn new(verdict: Arc<Verdict>, annotations: Vec<(String, String)>) -> Self {
-        Self { verdict, annotations, plan: Mutex::default() }
+        Self { verdict, annotations, id: OnceLock::new(), is_told: AtomicBool::new(false), plan: Mutex::default() }
+    }
+
+    /// Whether nobody was told yet what it is based on. Whoever asks first is to tell.
+    fn is_to_be_told(&self) -> bool {
+        !self.is_told.load(Ordering::Relaxed) && !self.is_told.swap(true, Ordering::Relaxed)
     }
 
     /// The plan of its masks, compiled where another cluster's are not; none of another verdict.
@@ -118,7 +119,7 @@ impl Decision {
             Verdict::Block(denial) | Verdict::Terminate(denial) => text(&denial.reason) + denial.hint.as_ref().map_or(0, text),
             Verdict::RequireApproval(approval) => text(&approval.reason) + approval.approvers.iter().map(text).sum::<usize>(),
         };
-        size_of::<Self>() + verdict + self.annotations.iter().map(|(key, value)| text(key) + text(value)).sum::<usize>()
+        size_of::<Self>() + basis::ID + verdict + self.annotations.iter().map(|(key, value)| text(key) + text(value)).sum::<usize>()
     }
 }
 
@@ -179,14 +180,19 @@ impl Remembered {
         Root { cluster: of.cluster(), has_body, sight, caller }
     }
 
-    /// What the policy is known to say of an operation, of which it may see so much.
-    pub(crate) fn recall(&self, of: &PolicyOperation, has_body: bool, sight: Sight) -> Option<Arc<Decision>> {
+    /// What the policy is known to say of an operation, of which it may see so much, and what that is based on. `tells` says whether others are told of that.
+    pub(crate) fn recall(&self, of: &PolicyOperation, has_body: bool, sight: Sight, tells: bool) -> Option<(Arc<Decision>, Basis)> {
         // The questions are answered under no lock.
         let first = self.tree.read().unwrap_or_else(PoisonError::into_inner).first(&self.root(of, has_body, sight))?;
         let decision = first.walk(of)?;
         // Now and then it is asked though it is known: a module that changes its mind is found.
         let is_due = self.hits.fetch_add(1, Ordering::Relaxed) % ASKED_AGAIN == ASKED_AGAIN - 1;
-        (!is_due).then(|| Arc::clone(decision))
+        if is_due {
+            return None;
+        }
+        let id = Arc::clone(decision.id.get()?);
+        let untold = (tells && decision.is_to_be_told()).then(|| first.path(of));
+        Some((Arc::clone(decision), Basis::Path(KnownPath { id, untold })))
     }
 
     /// Takes in what a run asked and came to.
@@ -224,6 +230,7 @@ impl Remembered {
             }
             Again::Differs => {}
             Again::Same => {
+                decision.id.get_or_init(|| basis::id(&root, &steps));
                 let mut tree = self.tree.write().unwrap_or_else(PoisonError::into_inner);
                 // What was found meanwhile holds.
                 match if self.is_spoilt() { Taken::In } else { tree.insert(&self.budget, caller, &root, &steps, &decision) } {

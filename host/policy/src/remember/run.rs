@@ -1,5 +1,6 @@
 //! What one run of a policy asked, and was answered.
 
+use super::{Asked, AskedQuestions};
 use crate::contract::asked::{Answer, Answered, Question};
 
 /// The longest answer, and the longest question, that is kept.
@@ -42,9 +43,10 @@ impl Run {
         }
     }
 
-    /// The questions as the contract names them, as far as they are kept.
-    pub(crate) fn questions(&self) -> Vec<String> {
-        self.steps.iter().map(|(question, _)| question.to_string()).collect()
+    /// What was asked, as far as it is kept.
+    pub(crate) fn asked(&self) -> AskedQuestions {
+        let questions = self.steps.iter().map(|(question, answer)| Asked::of(question, answer)).collect();
+        AskedQuestions { questions, spoilt_by: self.open }
     }
 
     /// What it asked that no memory can answer.

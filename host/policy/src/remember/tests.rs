@@ -113,6 +113,10 @@ fn remembered(how: Remember) -> (Remembered, Arc<Budget>) {
     (Remembered::new(how, Arc::clone(&budget)), budget)
 }
 
+fn recall(memory: &Remembered, of: &PolicyOperation, has_body: bool) -> Option<Arc<Decision>> {
+    memory.recall(of, has_body, Sight::Metadata, true).map(|(decision, _)| decision)
+}
+
 /// Asks a program about operations, with what is remembered of it before it, and says how many were decided from memory.
 fn compare(seed: u64, how: Remember, operations: usize) -> usize {
     let (memory, budget) = remembered(how);
@@ -120,7 +124,7 @@ fn compare(seed: u64, how: Remember, operations: usize) -> usize {
     for _ in 0..operations {
         let (of, has_body) = (operation(&mut dice), dice.throw(2) == 0);
         let (run, says) = program.run(&of, has_body);
-        match memory.recall(&of, has_body, Sight::Metadata) {
+        match recall(&memory, &of, has_body) {
             Some(remembered) => {
                 assert_eq!(*remembered, says, "of {of:?}");
                 known += 1;
@@ -179,17 +183,17 @@ fn what_was_said_once_is_not_remembered_and_what_was_said_twice_is() {
     let (memory, _) = remembered(Remember::On);
     let web = of("ann", "web");
     memory.learn(&web, false, Sight::Metadata, run(&web, &NAME), decision("1")).unwrap();
-    assert!(memory.recall(&web, false, Sight::Metadata).is_none());
+    assert!(recall(&memory, &web, false).is_none());
     memory.learn(&web, false, Sight::Metadata, run(&web, &NAME), decision("1")).unwrap();
-    assert_eq!(memory.recall(&of("bob", "web"), false, Sight::Metadata).as_deref(), Some(&decision("1")), "whoever asks");
-    assert!(memory.recall(&web, true, Sight::Metadata).is_none(), "a body is another beginning");
-    assert!(memory.recall(&of("ann", "db"), false, Sight::Metadata).is_none(), "and so is another name");
+    assert_eq!(recall(&memory, &of("bob", "web"), false).as_deref(), Some(&decision("1")), "whoever asks");
+    assert!(recall(&memory, &web, true).is_none(), "a body is another beginning");
+    assert!(recall(&memory, &of("ann", "db"), false).is_none(), "and so is another name");
     let (memory, _) = remembered(Remember::PerCaller);
     learn(&memory, &web, "1");
-    assert!(memory.recall(&web, false, Sight::Metadata).is_some() && memory.recall(&of("bob", "web"), false, Sight::Metadata).is_none());
+    assert!(recall(&memory, &web, false).is_some() && recall(&memory, &of("bob", "web"), false).is_none());
     let (memory, _) = remembered(Remember::Off);
     learn(&memory, &web, "1");
-    assert!(memory.recall(&web, false, Sight::Metadata).is_none());
+    assert!(recall(&memory, &web, false).is_none());
 }
 
 #[test]
@@ -205,7 +209,7 @@ fn who_says_two_things_of_the_same_answers_is_never_remembered_again() {
         }
         assert_eq!(memory.learn(&web, false, Sight::Metadata, run(&web, asks), decision(says)), Err(NotDeterministic));
         learn(&memory, &web, "1");
-        assert!(memory.is_spoilt() && memory.recall(&web, false, Sight::Metadata).is_none() && budget.taken() == 0);
+        assert!(memory.is_spoilt() && recall(&memory, &web, false).is_none() && budget.taken() == 0);
     }
 }
 
@@ -214,9 +218,33 @@ fn one_in_a_thousand_is_asked_again() {
     let (memory, _) = remembered(Remember::On);
     let web = of("ann", "web");
     learn(&memory, &web, "1");
-    assert_eq!((0..10_000).filter(|_| memory.recall(&web, false, Sight::Metadata).is_none()).count(), 10);
+    assert_eq!((0..10_000).filter(|_| recall(&memory, &web, false).is_none()).count(), 10);
     memory.learn(&web, false, Sight::Metadata, run(&web, &NAME), decision("1")).unwrap();
     assert_eq!(memory.paths(), 1, "what is known is not learnt again");
+}
+
+#[test]
+fn what_a_verdict_is_based_on_is_told_once_and_named_each_time() {
+    let (memory, _) = remembered(Remember::On);
+    let known = |of: &PolicyOperation, tells| match memory.recall(of, false, Sight::Metadata, tells) {
+        Some((_, Basis::Path(KnownPath { id, untold }))) => (id, untold),
+        other => panic!("{other:?}"),
+    };
+    let (web, db) = (of("ann", "web"), of("ann", "db"));
+    learn(&memory, &web, "1");
+    learn(&memory, &db, "1");
+    let (id, untold) = known(&web, false);
+    assert!(untold.is_none(), "who only asks tells nobody");
+    let (again, untold) = known(&of("bob", "web"), true);
+    assert_eq!((again, serde_json::to_string(&untold).unwrap().as_str()), (Arc::clone(&id), r#"[{"question":"get name","answer":"web"}]"#));
+    assert_eq!(known(&web, true), (Arc::clone(&id), None), "once");
+    let (other, untold) = known(&db, true);
+    assert!(other != id && untold.is_some_and(|asked| asked[0].answer == "db"));
+    // Another gateway, and the same one when the policy was loaded anew, know it by the same.
+    let (fresh, _) = remembered(Remember::On);
+    learn(&fresh, &web, "1");
+    let (_, Basis::Path(anew)) = fresh.recall(&web, false, Sight::Metadata, true).unwrap() else { panic!("it is known") };
+    assert!(anew.id == id && anew.untold.is_some());
 }
 
 #[test]
@@ -227,7 +255,7 @@ fn names_that_are_invented_push_nothing_out() {
     for n in 0..10_000 {
         learn(&memory, &of("eve", &format!("{n:0>900}")), "1");
     }
-    assert!(memory.recall(&web, false, Sight::Metadata).is_some() && memory.paths() == 17, "a question takes 16 answers of one caller");
+    assert!(recall(&memory, &web, false).is_some() && memory.paths() == 17, "a question takes 16 answers of one caller");
     for n in 0..100 {
         learn(&memory, &of(&format!("eve-{n}"), &n.to_string()), "1");
     }
@@ -255,7 +283,7 @@ fn names_that_are_invented_push_nothing_out() {
     }
     assert!((1000 << 10..=1 << 20).contains(&budget.taken()), "{}", budget.taken());
     learn(&of("ann", "web"), &twice);
-    assert!(memory.recall(&of("ann", "web"), false, Sight::Metadata).is_some(), "others have room");
+    assert!(recall(&memory, &of("ann", "web"), false).is_some(), "others have room");
 }
 
 /// A mask is held against what the policy may see, which another resource changes though the policy did not ask for it.
@@ -264,7 +292,7 @@ fn what_may_be_seen_is_where_a_path_begins() {
     let (memory, _) = remembered(Remember::On);
     let web = of("ann", "web");
     learn(&memory, &web, "1");
-    assert!(memory.recall(&web, false, Sight::Bodies).is_none() && memory.recall(&web, false, Sight::Metadata).is_some());
+    assert!(memory.recall(&web, false, Sight::Bodies, true).is_none() && recall(&memory, &web, false).is_some());
 }
 
 #[test]
@@ -297,7 +325,7 @@ fn a_long_round_of_operations_comes_to_be_known() {
     let known = |_| {
         (0..200).filter(|n| {
             let of = asks(*n);
-            let known = memory.recall(&of, false, Sight::Metadata).is_some();
+            let known = recall(&memory, &of, false).is_some();
             memory.learn(&of, false, Sight::Metadata, run(&of, &questions), decision("1")).unwrap();
             known
         })
@@ -322,7 +350,7 @@ fn a_run_that_asks_what_no_memory_answers_is_not_remembered() {
         assert!(run.open().is_some_and(|what| what.contains(why)), "{why}");
         let (memory, _) = remembered(Remember::On);
         memory.learn(of, false, Sight::Metadata, run, decision("1")).unwrap();
-        assert!(memory.recall(of, false, Sight::Metadata).is_none() && memory.paths() == 0);
+        assert!(recall(&memory, of, false).is_none() && memory.paths() == 0);
     }
     assert!(matches!(Question::Approved.answer(&web), Ok(Answered::Flag(false))));
 }

@@ -6,8 +6,8 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::Decision;
 use super::budget::Budget;
+use super::{Asked, Decision};
 use crate::contract::PolicyOperation;
 use crate::contract::asked::{Answer, Question};
 use crate::sight::Sight;
@@ -219,6 +219,18 @@ impl Node {
                 }
             }
         }
+    }
+
+    /// The questions on an operation's way from here, with its answers.
+    pub(super) fn path(&self, of: &PolicyOperation) -> Vec<Asked> {
+        let (mut node, mut path) = (self, Vec::new());
+        while let Self::Asks(question, ways) = node {
+            let way = question.answer(of).ok().and_then(|answered| ways.iter().find(|way| answered.is(&way.answer)));
+            let Some(way) = way else { break };
+            path.push(Asked::of(question, &way.answer));
+            node = &way.next;
+        }
+        path
     }
 
     /// A path that nothing else goes along with.

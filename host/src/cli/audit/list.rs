@@ -9,9 +9,11 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::{address_of, operation_of};
+use crate::cli::asked::in_words;
 use crate::cli::listing::Form;
 use crate::cli::table::{ending, printable, short, shortened};
 use crate::cli::terminal::{self, visible};
+use crate::policy::Asked;
 use crate::policy::change::Change;
 use crate::record::query::{self, Query, stage_of, text_of};
 use crate::words::Stage;
@@ -101,6 +103,11 @@ impl Lister {
 
     fn tell(&mut self, line: &[u8]) -> ControlFlow<()> {
         let Ok(event) = serde_json::from_slice::<Value>(line) else { return ControlFlow::Continue(()) };
+        // What verdicts are based on is for who looks for it.
+        let is_for_people = matches!(self.how.form, Form::Table | Form::Wide | Form::Name);
+        if is_for_people && !self.how.is_whole && event["stage"] == Stage::Basis.name() {
+            return ControlFlow::Continue(());
+        }
         // Of a change there are two events: that it is about to be sent, and how it ended. Where the second has not come, the first is told at the end.
         if !self.how.is_whole
             && !self.how.follows
@@ -267,6 +274,10 @@ fn of_gateway(event: &Value) -> String {
         }
     }
     parts.extend(changed_of(event));
+    if let (Some(policy), Some(basis)) = (event["policy"].as_str(), event["basis"].as_str()) {
+        let questions: Vec<Asked> = serde_json::from_value(event["questions"].clone()).unwrap_or_default();
+        parts.push(format!("{} {}: {}", printable(policy), printable(basis), in_words(&questions)));
+    }
     parts.extend(event["version"].as_str().map(|version| format!("version {}", printable(version))));
     if let Some(cut_off) = event["cutOff"].as_object() {
         parts.push(format!(

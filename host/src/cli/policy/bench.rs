@@ -9,10 +9,11 @@ use serde_json::{Value, json};
 
 use super::super::table::{self, row};
 use super::{list::duration, load, tell_written, test};
+use crate::cli::asked::in_words;
 use crate::cli::terminal::say;
 use crate::policy::contract::Output;
 use crate::policy::rules::Rule;
-use crate::policy::{AskedQuestions, Call, Hook, Policy, Surroundings};
+use crate::policy::{AskedQuestions, Basis, Call, Hook, Policy, Surroundings};
 use crate::rehearse::Stage;
 use crate::rehearse::given::{RehearsedOperation, Wanted};
 
@@ -92,9 +93,11 @@ impl Bench {
             measured.push(measure(Hook::OnRequest, pace, || {
                 let call = call();
                 let answer = policy.call_on_request(&stage.loader.runtime, &call);
+                if let (None, Basis::Asked(asked)) = (&asks, answer.basis) {
+                    asks = Some(asked);
+                }
                 answer.verdict.map(|_| answer.memory)
             })?);
-            asks = policy.questions(&stage.loader.runtime, &call());
         }
         if policy.has(Hook::OnObject) {
             let object = std::sync::Arc::new(secret());
@@ -158,7 +161,7 @@ fn remembered(asks: Option<&AskedQuestions>) -> String {
     let Some(AskedQuestions { questions, spoilt_by }) = asks else {
         return "it is a module of contract 0.1, which does not ask: what it says is not remembered".into();
     };
-    let asked = if questions.is_empty() { "nothing".to_owned() } else { questions.join(", ") };
+    let asked = in_words(questions);
     match spoilt_by {
         Some(what) => format!("on-request asked {asked}; then {what}, for which what it says is not remembered"),
         None => format!("on-request asked {asked}; what it says is remembered by a gateway, which then does not call it"),

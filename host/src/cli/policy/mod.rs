@@ -2,8 +2,11 @@
 //!
 //! What authors need and a gateway that serves does not is the feature `authoring`: toolchains are run and cases tried by it.
 
+mod based;
 #[cfg(feature = "authoring")]
 mod bench;
+#[cfg(feature = "authoring")]
+mod branches;
 #[cfg(feature = "authoring")]
 mod build;
 #[cfg(feature = "authoring")]

@@ -13,7 +13,7 @@ use super::super::place::Configured;
 use super::super::session::RecordingSource;
 use super::super::table::{self, printable, row};
 use super::list::sees;
-use super::tell_written;
+use super::{based, tell_written};
 use crate::classify::Shape;
 use crate::cli::terminal::{say, visible};
 use crate::config::Config;
@@ -166,7 +166,8 @@ impl Explain {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let file = self.configured.file()?;
         let config = Config::load(&file)?;
-        let event = event_of(&config.audit_file(), &self.id)?;
+        let log = config.audit_file();
+        let event = event_of(&log, &self.id)?;
         let place = RecordingSource::open(Some(&file), None, None)?;
         let body = match event["session"].as_str() {
             Some(session) => operations(&place, &[session.to_owned()])
@@ -191,8 +192,14 @@ impl Explain {
         say!("{}  {}", text(&event["time"]), operation_of(&event));
         say!("by {} of {}; then it was answered with {}\n", given.subject.username(), given.subject.cluster(), text(&event["verdict"]));
         let mut rows = vec![row(["POLICY", "THEN", "NOW", "WHY"])];
-        let (mut differs, mut unknown) = (Vec::new(), Vec::new());
+        let (mut differs, mut unknown, mut bases) = (Vec::new(), Vec::new(), vec![row(["POLICY", "WHEN", "BASED ON"])]);
+        let answers = || event["policies"].as_array().into_iter().flatten();
         for policy in policies {
+            if let Some(then) =
+                answers().find(|answer| answer["policy"] == policy.name.as_str()).and_then(|answer| based::then(&log, answer))
+            {
+                bases.push(row([&policy.name, "then", &then]));
+            }
             let then = answered(&event, &policy.name).unwrap_or(Said { verdict: "not-asked".into(), ..Said::default() });
             if let Some(lack) = Lack::of(policy, &given) {
                 rows.push(row([&policy.name, &then.verdict, "unknown", lack.why()]));
@@ -202,8 +209,12 @@ impl Explain {
             let decided = stage.decide(std::slice::from_ref(policy), &given);
             let mut said = decided.said();
             // What an observed policy answers decides nothing, and is what is asked about here.
-            if let Some(answer) = decided.ruling.terms().answers.first().filter(|answer| answer.observed) {
+            let answer = decided.ruling.terms().answers.first();
+            if let Some(answer) = answer.filter(|answer| answer.observed) {
                 said.verdict = answer.verdict.name().to_owned();
+            }
+            if let Some(now) = answer.and_then(|answer| based::now(&answer.basis)) {
+                bases.push(row([&policy.name, "now", &now]));
             }
             rows.push(row([&policy.name, &then.verdict, &said.verdict, &why(policy, &given, &said)]));
             if then.verdict != said.verdict || then.reason.is_some() && !same_reason(&then, &said) {
@@ -214,24 +225,24 @@ impl Explain {
             rows.push(row([&broken.name, "-", "unknown", &format!("it does not load: {}", broken.error)]));
             unknown.push(broken.name.clone());
         }
-        let gone = event["policies"]
-            .as_array()
-            .into_iter()
-            .flatten()
+        let gone = answers()
             .filter(|answer| !policies.iter().map(|policy| &policy.name).chain(&unknown).any(|name| answer["policy"] == name.as_str()));
         for answer in gone {
             rows.push(row([&text(&answer["policy"]), &text(&answer["verdict"]), "-", "it is no longer in the directory"]));
             differs.push(text(&answer["policy"]));
         }
         table::print(&rows);
+        if bases.len() > 1 {
+            say!("");
+            table::print(&bases);
+        }
         tell_written(&stage);
         let asked: Vec<_> = policies.iter().filter(|policy| !unknown.contains(&policy.name)).cloned().collect();
         let now = stage.decide(&asked, &given).said();
         let digests = |answer: &Value| {
             policies.iter().any(|policy| answer["policy"] == policy.name.as_str() && answer["digest"] != policy.digest.as_str())
         };
-        let changed: Vec<String> =
-            event["policies"].as_array().into_iter().flatten().filter(|answer| digests(answer)).map(|a| text(&a["policy"])).collect();
+        let changed: Vec<String> = answers().filter(|answer| digests(answer)).map(|a| text(&a["policy"])).collect();
         say!("");
         if !changed.is_empty() {
             say!("module or settings have changed since then: {}", changed.join(", "));

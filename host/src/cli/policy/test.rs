@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, bail};
 use clap::Args;
 
+use super::branches::Branches;
 use super::check::rule_text;
 use super::{build, read};
 use crate::cli::table::printable;
@@ -176,6 +177,9 @@ fn coverage(runs: &[Run]) {
     say!("\nrules    {} of {} reached", reached.len(), rules.len().max(reached.len()));
     for (_, rule) in rules.iter().enumerate().filter(|(at, _)| !reached.contains(at)) {
         say!("         not reached: {}", rule_text(rule));
+    }
+    if let Some(branches) = Branches::of(runs.iter().flat_map(|run| &run.tried)) {
+        branches.lines().iter().for_each(|line| say!("{line}"));
     }
     say!("verdicts {}", verdicts.into_iter().collect::<Vec<_>>().join(", "));
     if policy.has(Hook::OnChunk)

@@ -56,6 +56,50 @@ fn what_is_known_is_decided_as_the_module_would_and_recorded_as_if_it_had() {
 }
 
 #[test]
+fn the_log_says_what_each_verdict_is_based_on_and_explain_tells_it() {
+    let tests = json!([{"in-groups": ["postern:caller", "sre"]}, {"is": ["verb", ["get", "list"]]}, {"get": "name"}, {"claim": "email"}]);
+    let s = setup(vec![("10-asks", "asks", asks(tests, "")), ("20-id", "asks", asks(json!([{"has": "name"}, "id"]), ""))], "");
+    for _ in 0..4 {
+        assert_eq!(code(&s.get(&format!("/api/v1/namespaces/{}/configmaps/web", s.namespace), "")), 403);
+    }
+    let events = s.events();
+    let answers: Vec<&Value> = events.iter().filter(|event| event["verdict"] == "block").map(|event| &event["policies"][0]).collect();
+    assert_eq!(answers.len(), 4);
+    for asked in &answers[..2] {
+        let names = json!(["in-groups", "is verb", "get name", "claim email"]);
+        assert_eq!((&asked["asked"], &asked["basis"]), (&names, &Value::Null), "the module was asked: {asked}");
+    }
+    let basis = answers[2]["basis"].as_str().expect("it is known");
+    assert!(answers[2..].iter().all(|answer| answer["basis"] == basis && answer["asked"].is_null()), "{answers:?}");
+    // It is told once what that is, before the first event that names it.
+    let told: Vec<usize> = (0..events.len()).filter(|at| events[*at]["stage"] == "basis").collect();
+    let first = events.iter().position(|event| event["policies"][0]["basis"] == basis).unwrap();
+    assert!(matches!(told.as_slice(), [at] if *at < first), "{told:?} and {first}");
+    let row = &events[told[0]];
+    assert_eq!((&row["policy"], &row["digest"], &row["basis"]), (&json!("10-asks"), &answers[2]["digest"], &answers[2]["basis"]));
+    let questions = json!([
+        {"question": "in-groups", "of": 2, "answer": "postern:caller"},
+        {"question": "is verb", "of": 2, "answer": "get"},
+        {"question": "get name", "answer": "web"},
+        {"question": "claim email", "answer": false},
+    ]);
+    assert_eq!(row["questions"], questions);
+    let config = s.gateway.directory.join("postern.yaml");
+    let explained = |at: usize| {
+        let id = events.iter().filter(|event| event["verdict"] == "block").nth(at).unwrap()["id"].as_str().unwrap().to_owned();
+        postern(&["policy", "explain", &id, "--config", text(&config)]).success().to_owned()
+    };
+    let (asked, known) = (explained(0), explained(3));
+    let now = "in-groups: postern:caller of 2, is verb: get of 2, get name: web, claim email: no";
+    assert!(asked.contains("it asked in-groups, is verb, get name, claim email") && asked.contains(now), "{asked}");
+    assert!(known.contains(&format!("what it said before of {now}")), "{known}");
+    assert!(known.contains("has name: yes, then operation.id"), "what spoils it is told: {known}");
+    // In a list for people they are not between the operations; who looks for one finds it.
+    let list = |more: &[&str]| postern(&[&["audit", "list", "--config", text(&config)], more].concat()).success().to_owned();
+    assert!(!list(&[]).contains(basis) && list(&["--all", "--text", basis]).contains(&format!("10-asks {basis}: {now}")));
+}
+
+#[test]
 fn each_policy_is_remembered_as_its_file_says() {
     let tests = json!([{"is": ["verb", ["get"]]}]);
     let observed = |questions: &Value, more: &str| asks(questions.clone(), &format!("mode: observe\n{more}"));

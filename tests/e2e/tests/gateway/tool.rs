@@ -287,10 +287,10 @@ fn a_policy_is_inspected_and_measured() {
     let shown = Command::new(testbed::postern()).args(["policy", "inspect", "p.wasm"]).current_dir(&here).output().unwrap();
     assert!(Ran::new(shown).success().contains("resources pods"));
     let told: Value = serde_json::from_str(postern(&["policy", "bench", text(&module), "--seconds", "0.2", "--json"]).success()).unwrap();
-    assert_eq!((&told["questions"], &told["spoiltBy"]), (&json!(["has namespace"]), &Value::Null), "{told}");
+    assert_eq!((&told["questions"], &told["spoiltBy"]), (&json!([{"question": "has namespace", "answer": true}]), &Value::Null), "{told}");
     for (policy, says) in [
-        ("no-bulk-export", "on-request asked has namespace; what it says is remembered by a gateway"),
-        ("rate-limit", "on-request asked is-command; then spend, for which what it says is not remembered"),
+        ("no-bulk-export", "on-request asked has namespace: yes; what it says is remembered by a gateway"),
+        ("rate-limit", "on-request asked is-command: no; then spend, for which what it says is not remembered"),
     ] {
         let bench = postern(&["policy", "bench", text(&testbed::policy(policy)), "--seconds", "0.1"]);
         assert!(bench.success().contains(says), "{}", bench.out);

@@ -1,0 +1,117 @@
+//! What the cases of a policy reach of its questions: each has two sides, and a case that goes the one shows nothing of the other.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use crate::cli::table::printable;
+use crate::policy::Asked;
+use crate::rehearse::cases::Tried;
+
+/// Questions that went one way only that are told.
+const MOST_TOLD: usize = 5;
+
+/// The questions that a policy asked in all of its cases.
+#[derive(Debug, Default)]
+pub(super) struct Branches {
+    /// Different questions, or different answers, that led to a verdict.
+    paths: usize,
+    /// By the question and how many it chose from: whether it was answered with none or no, and with anything else.
+    sides: BTreeMap<(String, Option<usize>), [bool; 2]>,
+    /// What ends remembering, in the order of names.
+    spoilt_by: BTreeSet<&'static str>,
+}
+
+impl Branches {
+    /// Of cases that were tried; none where on-request was never asked, or asks no questions since it is of contract 0.1.
+    pub(super) fn of<'a>(tried: impl Iterator<Item = &'a Tried>) -> Option<Self> {
+        let (mut branches, mut paths, mut is_asked) = (Self::default(), BTreeSet::new(), false);
+        for (tried, asked) in tried.filter_map(|tried| Some((tried, tried.asked.as_ref()?))) {
+            is_asked = true;
+            branches.spoilt_by.extend(asked.spoilt_by);
+            for question in &asked.questions {
+                let side = usize::from(has_answer(question));
+                branches.sides.entry((question.question.clone(), question.of)).or_default()[side] = true;
+            }
+            paths.insert((tried.digest.as_str(), serde_json::to_string(&asked.questions).unwrap_or_default()));
+        }
+        branches.paths = paths.len();
+        is_asked.then_some(branches)
+    }
+
+    /// What is told of them, a line each.
+    pub(super) fn lines(&self) -> Vec<String> {
+        let reached = self.sides.values().flatten().filter(|side| **side).count();
+        let mut lines = vec![format!("branches {reached} of {} reached, on {}", 2 * self.sides.len(), counted(self.paths, "path"))];
+        let one_sided: Vec<_> = self.sides.iter().filter(|(_, sides)| sides.iter().any(|side| !side)).collect();
+        for ((question, of), [none, _]) in one_sided.iter().take(MOST_TOLD) {
+            let what = match (of, none) {
+                (Some(of), true) => format!("one of its {of}"),
+                (Some(of), false) => format!("none of its {of}"),
+                (None, true) => "yes, or a text".to_owned(),
+                (None, false) => "no, or nothing".to_owned(),
+            };
+            lines.push(format!("         not reached: {} answered with {what}", printable(question)));
+        }
+        if one_sided.len() > MOST_TOLD {
+            lines.push(format!("         and {} more", one_sided.len() - MOST_TOLD));
+        }
+        if !self.spoilt_by.is_empty() {
+            let what: Vec<&str> = self.spoilt_by.iter().copied().collect();
+            lines.push(format!("         what it does with {} is not counted", what.join(", ")));
+        }
+        lines
+    }
+}
+
+/// Whether it is more than no, none or nothing.
+fn has_answer(asked: &Asked) -> bool {
+    match &asked.answer {
+        Value::Null | Value::Bool(false) => false,
+        Value::Number(number) => number.as_u64() != Some(0),
+        Value::Array(texts) => !texts.is_empty(),
+        _ => true,
+    }
+}
+
+fn counted(number: usize, what: &str) -> String {
+    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::AskedQuestions;
+    use serde_json::json;
+
+    fn tried(digest: &str, questions: Value, spoilt_by: Option<&'static str>) -> Tried {
+        let questions = serde_json::from_value(questions).unwrap();
+        Tried { asked: Some(AskedQuestions { questions, spoilt_by }), digest: digest.into(), ..Tried::default() }
+    }
+
+    #[test]
+    fn a_question_has_two_sides_and_the_one_that_no_case_reaches_is_told() {
+        let is = |answer: Value| json!({"question": "is verb", "of": 2, "answer": answer});
+        let groups = |answer: Value| json!({"question": "in-groups", "of": 1, "answer": answer});
+        let dry = json!({"question": "dry-run", "answer": false});
+        let cases = [
+            tried("a", json!([is(json!("get")), groups(json!(null))]), None),
+            tried("a", json!([is(json!(null)), dry]), Some("document.get")),
+            tried("a", json!([is(json!("get")), groups(json!(null))]), None),
+            // With other settings it is another path.
+            tried("b", json!([is(json!("get")), groups(json!(null))]), None),
+            Tried::default(),
+        ];
+        let lines = Branches::of(cases.iter()).unwrap().lines();
+        assert_eq!(
+            lines,
+            [
+                "branches 4 of 6 reached, on 3 paths",
+                "         not reached: dry-run answered with yes, or a text",
+                "         not reached: in-groups answered with one of its 1",
+                "         what it does with document.get is not counted",
+            ]
+        );
+        assert!(Branches::of([Tried::default()].iter()).is_none(), "it was never asked");
+    }
+}
