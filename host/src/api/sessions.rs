@@ -5,7 +5,6 @@ use std::sync::Arc;
 use http::{HeaderValue, Response, header};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::recording_body::{OpenRecording, RecordingBody};
@@ -152,8 +151,7 @@ pub struct CallBody {
     /// The id of the audit events of its request.
     pub id: String,
     /// The body.
-    #[schemars(with = "Value")]
-    pub body: Box<RawValue>,
+    pub body: Value,
 }
 
 /// What recordings are signed with.
@@ -267,7 +265,11 @@ pub async fn answer(sources: &Sources, asking: Asking<'_>, asked: &SessionReques
             let told = sources.read(caller, move |_| {
                 let page = recent.page(&id, after, PAGE_OF_BODIES);
                 let go_on = page.go_on.map(|last| last.to_string());
-                let items = page.bodies.into_iter().map(|kept| CallBody { id: kept.id, body: (*kept.body).to_owned() }).collect();
+                let items = page
+                    .bodies
+                    .into_iter()
+                    .map(|kept| CallBody { id: kept.id, body: serde_json::from_str(&kept.body).unwrap_or_default() })
+                    .collect();
                 Ok(serde_json::to_string(&Bodies { items, go_on })?)
             });
             // Until it is sent it is in memory, as a recording is.

@@ -6,7 +6,6 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
-use serde_json::value::RawValue;
 
 use super::Cluster;
 use super::exchange::Exchange;
@@ -82,7 +81,7 @@ impl Cluster {
         }
         let value = exchange.body.was_read().filter(|value| value["kind"] != "Secret");
         let text = value.and_then(|value| masked(value, terms.masks.as_deref(), &exchange.resource())).filter(|text| text.len() <= largest);
-        if let Some(body) = text.and_then(|text| serde_json::from_slice::<Box<RawValue>>(&text).ok()) {
+        if let Some(body) = text.and_then(|text| String::from_utf8(text).ok()) {
             let caller = &exchange.caller;
             let owner = format!("{}\n{}\n{}", self.name, caller.issuer, caller.username).into();
             let (session, id) = (caller.credential.clone(), exchange.id.clone());

@@ -79,7 +79,7 @@ pub(super) fn operations(place: &RecordingSource, sessions: &[String]) -> anyhow
 /// Bodies that a gateway has in memory alone, by the ids of their calls. Where it cannot tell, why is said.
 pub(super) fn recent(place: &RecordingSource, session: &str) -> HashMap<String, Vec<u8>> {
     match place.recent_bodies(session) {
-        Ok(bodies) => bodies.into_iter().map(|kept| (kept.id, kept.body.get().as_bytes().to_vec())).collect(),
+        Ok(bodies) => bodies.into_iter().map(|kept| (kept.id, kept.body.to_string().into_bytes())).collect(),
         Err(error) => {
             eprintln!("{}", visible(&format!("bodies in the gateway's memory: {error:#}")));
             HashMap::new()

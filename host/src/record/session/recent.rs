@@ -3,8 +3,6 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use serde_json::value::RawValue;
-
 /// What one body is taken to need beside itself: more than it does, so that there are never so many that they are long gone through.
 const OVERHEAD: usize = 1024;
 
@@ -40,7 +38,7 @@ pub struct RecentBody {
     /// The id of its audit events.
     pub id: String,
     /// The body, in JSON.
-    pub body: Arc<RawValue>,
+    pub body: Arc<str>,
 }
 
 /// Some bodies of a session.
@@ -53,7 +51,7 @@ pub struct BodyPage {
 
 impl RecentBody {
     fn size(&self) -> usize {
-        self.owner.len() + self.session.len() + self.id.len() + self.body.get().len() + OVERHEAD
+        self.owner.len() + self.session.len() + self.id.len() + self.body.len() + OVERHEAD
     }
 }
 
@@ -129,7 +127,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn body(session: &str, at: usize, size: usize) -> RecentBody {
-        let text = RawValue::from_string(format!("\"{}\"", "x".repeat(size))).unwrap();
+        let text = format!("\"{}\"", "x".repeat(size));
         RecentBody { owner: session.into(), session: session.into(), id: at.to_string(), body: text.into() }
     }
 

@@ -200,6 +200,15 @@ mod tests {
         assert_eq!(read(text.as_bytes()).unwrap(), serde_json::from_str::<Value>(text).unwrap());
     }
 
+    /// With its feature `raw_value`, whoever asks for it, serde_json takes this for the number: nobody may ask for it.
+    #[test]
+    fn no_key_stands_for_what_is_in_its_text() {
+        let text = r#"{"a":{"$serde_json::private::RawValue":"1"},"b":{"$serde_json::private::Number":"1"}}"#;
+        let value: Value = serde_json::from_str(text).unwrap();
+        assert_eq!(value.to_string(), text);
+        assert_eq!(read(text.as_bytes()).unwrap(), value);
+    }
+
     #[test]
     fn what_readers_differ_in_is_not_read() {
         for bad in [
