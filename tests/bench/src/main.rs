@@ -46,6 +46,7 @@ fn main() -> anyhow::Result<()> {
     let quick = arguments.iter().any(|a| a == "--quick");
     let only: Vec<&String> = arguments.iter().filter(|a| !a.starts_with("--")).collect();
     let against = arguments.iter().find_map(|a| a.strip_prefix("--against=")).map(PathBuf::from);
+    let policies_from = arguments.iter().find_map(|a| a.strip_prefix("--against-policies=")).map(PathBuf::from);
     let mut effort = if quick {
         Effort {
             round: Duration::from_secs(1),
@@ -73,7 +74,7 @@ fn main() -> anyhow::Result<()> {
         effort.rounds = rounds.parse().context("--rounds: a number is expected")?;
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(tokio::runtime::LocalOptions::default())?;
-    let report = runtime.block_on(run(effort, against, |case| only.is_empty() || only.iter().any(|o| *o == case)))?;
+    let report = runtime.block_on(run(effort, (against, policies_from), |case| only.is_empty() || only.iter().any(|o| *o == case)))?;
     report.print();
     let file = results_file()?;
     std::fs::write(&file, report.lines()).with_context(|| file.display().to_string())?;
@@ -84,8 +85,12 @@ fn main() -> anyhow::Result<()> {
 /// What a case leaves to be cleaned up, a thousand connections or 300 MB on their way to the disk, is no part of the next.
 const SETTLE: Duration = Duration::from_secs(5);
 
-async fn run(effort: Effort, against: Option<PathBuf>, wanted: impl Fn(&str) -> bool) -> anyhow::Result<Report> {
-    let bed = Bed::start(against).await?;
+async fn run(
+    effort: Effort,
+    (against, policies_from): (Option<PathBuf>, Option<PathBuf>),
+    wanted: impl Fn(&str) -> bool,
+) -> anyhow::Result<Report> {
+    let bed = Bed::start(against, policies_from).await?;
     let mut report = Report::default();
     if wanted("get-pod") {
         progress("get-pod");
@@ -133,6 +138,10 @@ async fn run(effort: Effort, against: Option<PathBuf>, wanted: impl Fn(&str) -> 
     if wanted("remembered") {
         progress("remembered");
         policies::remembered(&bed, effort, &mut report).await?;
+    }
+    if wanted("objects") {
+        progress("objects");
+        policies::objects(&bed, effort, &mut report).await?;
     }
     if wanted("observed") {
         progress("observed");

@@ -83,6 +83,34 @@ pub(crate) async fn remembered(bed: &Bed, effort: Effort, report: &mut Report) -
     Ok(())
 }
 
+/// A list of Secrets that is masked, and the same of which a policy is asked about each by its label: as it is remembered, and as it is asked each time.
+pub(crate) async fn objects(bed: &Bed, effort: Effort, report: &mut Report) -> anyhow::Result<()> {
+    bed.namespace("bench-objects").await?;
+    let mut admin = bed.admin.connect().await?;
+    let value = "eHl6IHh5eiB4eXog".repeat(10);
+    let data: serde_json::Map<_, _> = (0..8).map(|n| (format!("key-{n}"), json!(value))).collect();
+    for n in 0..effort.secrets {
+        let metadata = json!({"name": format!("s{n}"), "labels": {"team": format!("team-{}", n % 10)}});
+        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data});
+        admin.call(Method::POST, "/api/v1/namespaces/bench-objects/secrets", Bytes::from(secret.to_string())).await?;
+    }
+    let teams: Vec<String> = (0..10).map(|n| format!("\"team-{n}\"")).collect();
+    let asks = |remember: &str| {
+        let settings =
+            json!({"quiet": true, "object": [{"is": ["verb", ["get", "list"]]}, {"document-is": ["$.metadata.labels.team", teams]}]});
+        ("asks", "asks", format!("settings: {settings}\nrules: [{{resources: [secrets]}}]\nremember: {remember}\n"))
+    };
+    let (mut gateways, mut subjects) = (Vec::new(), Vec::new());
+    for (name, asked) in [("masked", None), ("by-label", Some("on")), ("by-label-asked", Some("off"))] {
+        let policies = std::iter::once(("mask-secrets", "mask-secrets", String::new())).chain(asked.map(asks)).collect();
+        let (gateway, subject) = bed.gateway(name, GatewayOptions { policies, ..GatewayOptions::default() })?;
+        gateways.push(gateway);
+        subjects.push(subject);
+    }
+    let ask = |_| (Method::GET, "/api/v1/namespaces/bench-objects/secrets".to_owned(), Bytes::new());
+    compare(&subjects, effort, report, "objects", 2, Rc::new(ask)).await
+}
+
 /// on-request of a policy in each language, one call after another and a pause apart: a request is a call, and memory that of one instance. The first time
 /// the policy is compiled, the second time its compiled code is there.
 pub(crate) fn languages(effort: Effort, report: &mut Report) -> anyhow::Result<()> {

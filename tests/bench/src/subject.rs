@@ -31,8 +31,8 @@ pub(crate) struct Bed {
 }
 
 impl Bed {
-    /// `against` is another build of the gateway, to be compared with this one.
-    pub(crate) async fn start(against: Option<PathBuf>) -> anyhow::Result<Self> {
+    /// `against` is another build of the gateway, to be compared with this one, with the policies that lie in a directory where this one's are of a contract that it does not know.
+    pub(crate) async fn start(against: Option<PathBuf>, policies_from: Option<PathBuf>) -> anyhow::Result<Self> {
         let directory = testbed::cache().join("run").join(format!("bench-{}", std::process::id()));
         let cluster = Cluster::start(&directory.join("cluster"))?;
         let nginx = Nginx::start(&cluster, &directory.join("nginx"))?;
@@ -60,12 +60,16 @@ impl Bed {
         ];
         let token = cluster.token("caller", AUDIENCE)?;
         let mut gateways = Vec::new();
-        let builds = [("postern", vec![], None), ("postern-policies", pack.clone(), None)];
-        for (name, policies, program) in builds.into_iter().chain(against.map(|program| ("postern-against", pack, Some(program)))) {
+        let mut builds = vec![("postern", vec![], None), ("postern-policies", pack.clone(), None)];
+        if let Some(program) = against {
+            builds.extend([("postern-against-plain", vec![], Some(program.clone())), ("postern-against", pack, Some(program))]);
+        }
+        for (name, policies, program) in builds {
             // A copy of each: a program as the linker wrote it lies in the page cache in smaller pieces, and takes up to a tenth more CPU than its own copy.
             let copy = directory.join(format!("{name}-program"));
             std::fs::copy(program.unwrap_or_else(testbed::postern), &copy)?;
-            let options = GatewayOptions { policies, program: Some(copy), ..GatewayOptions::default() };
+            let policies_from = policies_from.clone().filter(|_| name == "postern-against");
+            let options = GatewayOptions { policies, program: Some(copy), policies_from, ..GatewayOptions::default() };
             let gateway = Gateway::start(&cluster, &directory.join(name), &options)?;
             let ca = std::fs::read_to_string(gateway.ca())?;
             subjects.push(Subject {

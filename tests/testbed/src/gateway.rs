@@ -50,6 +50,8 @@ pub struct GatewayOptions {
     pub environment: Vec<(&'static str, &'static str)>,
     /// Another build of the gateway; the one that was built last when none.
     pub program: Option<PathBuf>,
+    /// Where other builds of the policies are; those that were built last when none.
+    pub policies_from: Option<PathBuf>,
 }
 
 impl Gateway {
@@ -58,7 +60,8 @@ impl Gateway {
         std::fs::create_dir_all(directory.join("policies.d"))?;
         let directory = directory.canonicalize()?;
         for (file, name, settings) in &options.policies {
-            std::fs::copy(policy(name), directory.join("policies.d").join(format!("{file}.wasm")))
+            let module = options.policies_from.as_ref().map_or_else(|| policy(name), |from| from.join(format!("{name}.wasm")));
+            std::fs::copy(module, directory.join("policies.d").join(format!("{file}.wasm")))
                 .with_context(|| format!("the policy {name} is not built"))?;
             if !settings.is_empty() {
                 std::fs::write(directory.join("policies.d").join(format!("{file}.yaml")), settings)?;
