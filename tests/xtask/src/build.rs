@@ -188,7 +188,22 @@ pub(crate) fn run_tests() -> anyhow::Result<()> {
         ][..],
         &["--package", "cel-rules", "--package", "rego-rules", "--package", "xtask"],
         // It says how many requests it compared.
-        &["--package", "e2e", "--test", "requestinfo", "--test", "bodies", "--test", "protobuf", "--test", "frames", "--", "--nocapture"],
+        &[
+            "--package",
+            "e2e",
+            "--test",
+            "allocations",
+            "--test",
+            "requestinfo",
+            "--test",
+            "bodies",
+            "--test",
+            "protobuf",
+            "--test",
+            "frames",
+            "--",
+            "--nocapture",
+        ],
         &END_TO_END,
     ];
     parts.into_iter().try_for_each(|part| run_part(part, cargo()))?;
