@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::contract::canonical;
 use crate::sight::{self, Sight};
+use postern_mask::json::{self, Unreadable};
 use postern_mask::path::{Path, normalized, normalized_length};
 
 /// Most matches and most text one call gives back.
@@ -25,6 +26,46 @@ pub trait Body: fmt::Debug + Send + Sync {
     fn size(&self) -> Result<u64, String>;
 }
 
+/// An object of an answer, as it came. It is parsed when a policy first reads more of it than stands at places that are seen without.
+#[derive(Debug)]
+pub struct Object {
+    text: Box<[u8]>,
+    size: u64,
+    parsed: OnceLock<Arc<Value>>,
+}
+
+impl Object {
+    /// Takes the text of one; an error where the parser would not take it.
+    pub fn read(text: &[u8]) -> Result<Self, Unreadable> {
+        json::check(text)?;
+        Ok(Self { text: text.into(), size: text.len() as u64, parsed: OnceLock::new() })
+    }
+
+    /// One that was put together, of what came in so many bytes.
+    pub fn of(value: Value, size: u64) -> Self {
+        Self { text: value.to_string().into_bytes().into(), size, parsed: Arc::new(value).into() }
+    }
+
+    fn value(&self) -> &Arc<Value> {
+        // What was checked is taken.
+        self.parsed.get_or_init(|| Arc::new(serde_json::from_slice(&self.text).unwrap_or_default()))
+    }
+
+    /// What stands at a path of members.
+    pub(super) fn at(&self, names: &[impl AsRef<str>]) -> Option<Value> {
+        if self.parsed.get().is_none()
+            && let Ok(found) = json::at(&self.text, names)
+        {
+            return found.and_then(|raw| serde_json::from_slice(raw).ok());
+        }
+        let mut value = self.value().as_ref();
+        for name in names {
+            value = value.as_object()?.get(name.as_ref())?;
+        }
+        Some(value.clone())
+    }
+}
+
 /// A Kubernetes object.
 #[derive(Debug)]
 pub struct Document {
@@ -39,16 +80,23 @@ pub(super) type Seen = Arc<OnceLock<Arc<Value>>>;
 
 #[derive(Debug)]
 enum Source {
-    /// Parsed, and its size as it came where that is known.
-    Ready(Arc<Value>, Option<u64>),
+    /// Parsed.
+    Ready(Arc<Value>),
     /// The request's body, parsed when it is first read.
     Body(Arc<dyn Body>),
+    /// An object of an answer.
+    Object(Arc<Object>),
 }
 
 impl Document {
-    /// An object that was parsed, and how many bytes it had.
-    pub(super) fn ready(object: Arc<Value>, size: Option<u64>, sight: Sight, seen: Seen) -> Self {
-        Self { source: Source::Ready(object, size), sight, seen }
+    /// An object that was parsed.
+    pub(super) fn ready(object: Arc<Value>, sight: Sight, seen: Seen) -> Self {
+        Self { source: Source::Ready(object), sight, seen }
+    }
+
+    /// An object of an answer.
+    pub(super) fn object(object: Arc<Object>, sight: Sight) -> Self {
+        Self { source: Source::Object(object), sight, seen: Seen::default() }
     }
 
     /// The body of a request. What it holds is known by what it is for: a patch may call itself a Secret, and kube-apiserver does not mind.
@@ -60,7 +108,8 @@ impl Document {
     /// The object, for who reads all of it, or along one path.
     fn value(&self, along: Option<&Path>) -> Result<&Arc<Value>, wasmtime::Error> {
         let whole = match (&self.source, along) {
-            (Source::Ready(value, _), _) => Ok(value),
+            (Source::Ready(value), _) => Ok(value),
+            (Source::Object(object), _) => Ok(object.value()),
             (Source::Body(body), None) => body.value(),
             (Source::Body(body), Some(path)) => body.value_along(path),
         };
@@ -70,6 +119,9 @@ impl Document {
 
     pub(super) fn get(&self, path: &str) -> Result<Option<String>, wasmtime::Error> {
         let path = self.compile(path)?;
+        if let Some((object, names)) = self.plain(&path) {
+            return Ok(object.at(&names).map(|value| value.to_string()));
+        }
         Ok(path.first(self.value(Some(&path))?).map(Value::to_string))
     }
 
@@ -98,6 +150,9 @@ impl Document {
     /// The first of these [`canonical`] texts that any match of a path is.
     pub(super) fn is(&self, path: &str, any_of: &[String]) -> Result<Option<usize>, wasmtime::Error> {
         let path = self.compile(path)?;
+        if let Some((object, names)) = self.plain(&path) {
+            return Ok(which(object, &names, any_of));
+        }
         // By their texts: however many there are, each match is looked up once.
         let mut places = HashMap::new();
         for (at, one) in any_of.iter().enumerate() {
@@ -120,6 +175,9 @@ impl Document {
     /// How many matches a path has.
     pub(super) fn matches(&self, path: &str) -> Result<u32, wasmtime::Error> {
         let path = self.compile(path)?;
+        if let Some((object, names)) = self.plain(&path) {
+            return Ok(object.at(&names).is_some().into());
+        }
         let mut count = 0;
         let whole = path.visit(self.value(Some(&path))?, &mut |_, _| {
             count += 1;
@@ -137,10 +195,23 @@ impl Document {
 
     pub(super) fn size(&self) -> Result<u64, wasmtime::Error> {
         Ok(match &self.source {
-            Source::Ready(_, Some(size)) => *size,
-            Source::Ready(value, None) => value.to_string().len() as u64,
+            Source::Ready(value) => value.to_string().len() as u64,
+            Source::Object(object) => object.size,
             Source::Body(body) => body.size().map_err(wasmtime::Error::msg)?,
         })
+    }
+
+    /// The object and the members on the way to what a path leads to, where that shows as it is and is seen without the rest.
+    fn plain<'a>(&self, path: &'a Path) -> Option<(&Arc<Object>, Vec<&'a str>)> {
+        let Source::Object(object) = &self.source else { return None };
+        let names = path.names().into_iter().collect::<Option<Vec<_>>>()?;
+        self.sight.shows_as_it_is(&names).then_some((object, names))
+    }
+
+    /// What a question about a path may be remembered by; none where its answer depends on more than what stands there.
+    pub(super) fn remembered_by(&self, path: &str) -> Option<Vec<String>> {
+        let path = self.compile(path).ok()?;
+        Some(self.plain(&path)?.1.into_iter().map(str::to_owned).collect())
     }
 
     /// A path that is none is the policy's fault, and the operation is not decided by a guess; nor by what the policy was not granted to see.
@@ -155,8 +226,15 @@ impl Document {
     }
 }
 
+/// The first of these [`canonical`] texts that is what stands at a path of members.
+pub(super) fn which(object: &Object, names: &[impl AsRef<str>], any_of: &[String]) -> Option<usize> {
+    let text = canonical(&object.at(names)?);
+    any_of.iter().position(|one| *one == text)
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -176,6 +254,62 @@ mod tests {
 
         fn size(&self) -> Result<u64, String> {
             Ok(0)
+        }
+    }
+
+    fn any_json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            (-2..3i64).prop_map(Value::from),
+            prop::sample::select(vec!["Secret", "ConfigMap", "red", ""]).prop_map(Value::from),
+            Just(json!(0.5)),
+        ];
+        let name = prop::sample::select(vec!["kind", "metadata", "labels", "annotations", "data", "status", "token", "team"]);
+        leaf.prop_recursive(4, 40, 5, move |inner| {
+            prop_oneof![
+                4 => prop::collection::btree_map(name.clone(), inner.clone(), 0..6)
+                    .prop_map(|members| Value::Object(members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())),
+                1 => prop::collection::vec(inner, 0..3).prop_map(Value::Array),
+            ]
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(3000))]
+        /// Whatever a policy may see of it: what is read at its place is what is read in the whole.
+        #[test]
+        fn an_object_that_is_not_built_reads_as_one_that_is(
+            object in any_json(),
+            names in prop::collection::vec(prop::sample::select(vec!["kind", "metadata", "labels", "annotations", "data", "status", "token", "team", "*"]), 1..4),
+            sight in prop::sample::select(vec![Sight::Metadata, Sight::Bodies, Sight::Secret, Sight::Token, Sight::Whole]),
+            is_read_before in any::<bool>(),
+        ) {
+            let path = format!("$.{}", names.join("."));
+            let built = Document::ready(Arc::new(object.clone()), sight, Seen::default());
+            let text = Arc::new(Object::read(object.to_string().as_bytes()).unwrap());
+            if is_read_before {
+                text.value();
+            }
+            let read = Document::object(text, sight);
+            let said = |result: Result<String, wasmtime::Error>| result.map_err(|error| error.to_string());
+            let any_of: Vec<String> = ["\"red\"", "1", "null", "{}", "\"\"", "\"postern-masked\""].map(str::to_owned).into();
+            let all = |document: &Document| {
+                [
+                    said(document.get(&path).map(|text| format!("{text:?}"))),
+                    said(document.is(&path, &any_of).map(|place| format!("{place:?}"))),
+                    said(document.matches(&path).map(|count| count.to_string())),
+                    said(document.select(&path).map(|found| format!("{found:?}"))),
+                    said(document.json()),
+                ]
+            };
+            prop_assert_eq!(all(&read), all(&built), "{} of {} as {:?}", path, object, sight);
+            // What a memory goes by is what the policy was answered.
+            if let Some(names) = read.remembered_by(&path) {
+                let Source::Object(object) = &read.source else { panic!("it is one") };
+                prop_assert_eq!(which(object, &names, &any_of), built.is(&path, &any_of).unwrap());
+                prop_assert_eq!(u32::from(object.at(&names).is_some()), built.matches(&path).unwrap());
+            }
         }
     }
 

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
 use wasmtime::component::Instance;
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap};
 
@@ -12,9 +11,9 @@ use crate::contract::version::{Prepared, Version};
 use crate::contract::{Hook, Manifest, PolicyOperation, Verdict, in_a_line};
 use crate::counters::CounterOwner;
 use crate::deadline;
-use crate::document::{Body, Document, Seen};
+use crate::document::{Body, Document, Object};
 use crate::grants::Capability;
-use crate::remember::{Basis, Decision, NotDeterministic, Run};
+use crate::remember::{About, Basis, Decision, NotDeterministic, Run};
 use crate::sight::Sight;
 use crate::state::{HostState, Surroundings};
 use crate::stream_instance::StreamInstance;
@@ -35,6 +34,8 @@ pub struct Call<'a> {
     pub subject: &'a PolicyOperation,
     /// The request's body, when a policy reads it.
     pub body: Option<Arc<dyn Body>>,
+    /// The object of its answer that is asked about.
+    pub object: Option<Arc<Object>>,
     /// The objects beside it.
     pub surroundings: &'a Surroundings,
     /// Where the masks that it answers with are compiled.
@@ -118,14 +119,17 @@ impl Policy {
             return None;
         }
         let began = Instant::now();
-        let (decision, basis) =
-            self.remembered.recall(call.subject, call.body.is_some(), self.sight(call.subject), !call.surroundings.only_asks)?;
+        let about = About { operation: call.subject, has_body: call.body.is_some(), object: call.object.as_deref() };
+        // Of objects there are too many to tell what each verdict is based on.
+        let tells = call.object.is_none() && !call.surroundings.only_asks;
+        let (decision, basis) = self.remembered.recall(&about, self.sight(call.subject), tells)?;
         // Masks that are compiled no more, and for which there is no time, are the module's to answer for.
         let plan = decision.plan(&self.name, call.plans).ok()?;
         let verdict = Ok(Arc::clone(&decision.verdict));
         let took = began.elapsed();
         if !call.surroundings.only_asks {
-            self.stats.add_remembered(Hook::OnRequest, HookOutcome::of(&verdict), took);
+            let hook = if call.object.is_some() { Hook::OnObject } else { Hook::OnRequest };
+            self.stats.add_remembered(hook, HookOutcome::of(&verdict), took);
         }
         Some(HookAnswer { verdict, plan, annotations: decision.annotations.clone(), basis, memory: 0, exhausted: false, began, took })
     }
@@ -141,7 +145,8 @@ impl Policy {
         answer.basis = Basis::Asked(run.asked());
         let Ok(verdict) = &answer.verdict else { return };
         let decision = Decision::new(Arc::clone(verdict), answer.annotations.clone());
-        if let Err(NotDeterministic) = self.remembered.learn(call.subject, call.body.is_some(), self.sight(call.subject), run, decision) {
+        let about = About { operation: call.subject, has_body: call.body.is_some(), object: call.object.as_deref() };
+        if let Err(NotDeterministic) = self.remembered.learn(&about, self.sight(call.subject), run, decision) {
             tracing::warn!(
                 policy = %self.name,
                 "the policy said two things of the same answers: it is not deterministic, and is asked about each operation from now on"
@@ -172,20 +177,20 @@ impl Policy {
         self.component.on_request(instance, store, call.subject, body)
     }
 
-    /// Calls on-object in a fresh instance. `size` is how many bytes the object came in.
-    pub fn call_on_object(
-        &self,
-        runtime: &Arc<Runtime>,
-        subject: &PolicyOperation,
-        plans: &PlanCache,
-        object: Arc<Value>,
-        size: u64,
-    ) -> HookAnswer {
-        let call = Call { subject, body: None, surroundings: &Surroundings::default(), plans };
-        let (answer, left) = self.call(runtime, &call, Hook::OnObject, |instance, store| {
-            let object = Document::ready(object, Some(size), store.data().sight, Seen::default());
+    /// Calls on-object in a fresh instance.
+    pub fn call_on_object(&self, runtime: &Arc<Runtime>, subject: &PolicyOperation, plans: &PlanCache, object: &Arc<Object>) -> HookAnswer {
+        let call = Call { subject, body: None, object: Some(Arc::clone(object)), surroundings: &Surroundings::default(), plans };
+        if let Some(answer) = self.recall(&call) {
+            return answer;
+        }
+        let (mut answer, mut left) = self.call(runtime, &call, Hook::OnObject, |instance, store| {
+            store.data_mut().run = self.is_asking().then(Run::default);
+            let object = Document::object(Arc::clone(object), store.data().sight);
             self.component.on_object(instance, store, subject, object)
         });
+        if let Some((store, _)) = &mut left {
+            self.learn(&call, store, &mut answer);
+        }
         self.done(runtime, left);
         answer
     }

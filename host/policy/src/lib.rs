@@ -35,7 +35,7 @@ use std::sync::Arc;
 pub use compiled::Cache;
 pub use contract::{Hook, PolicyOperation};
 pub use counters::{CounterId, CounterOwner, CounterRow, CounterRows, Counters};
-pub use document::Body;
+pub use document::{Body, Object};
 pub use engine::{Runtime, Written};
 pub use instance::{Call, HookAnswer};
 use loader::redacted;

@@ -60,6 +60,15 @@ impl Sight {
         masks.iter().flat_map(|mask| &mask.when).map(|condition| condition.path.as_str()).find(unseen)
     }
 
+    /// Whether what stands at a path of members shows as it is, whatever kind of object says so of itself: what it is called and labelled with does, to everybody.
+    pub(super) fn shows_as_it_is(self, names: &[&str]) -> bool {
+        match names {
+            ["metadata", name, ..] => self == Self::Whole || !matches!(*name, "annotations" | "managedFields"),
+            ["apiVersion" | "kind"] => true,
+            _ => self == Self::Whole,
+        }
+    }
+
     /// Whether all that a path may lead to shows. A mask's condition is told on the object as it is: one on what does not show would tell it.
     fn shows(self, path: &Path) -> bool {
         match self {

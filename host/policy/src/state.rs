@@ -122,11 +122,18 @@ impl HostState {
         take: impl FnOnce(Answered<'_>) -> wasmtime::Result<T>,
     ) -> wasmtime::Result<T> {
         let operation = self.operation(handle)?.clone();
-        let answered = question.answer(&operation).map_err(wasmtime::Error::msg)?;
+        let answered = question.answer(&operation, None).map_err(wasmtime::Error::msg)?;
         if let Some(run) = &mut self.run {
             run.note(question, &answered);
         }
         take(answered)
+    }
+
+    /// The policy asked about the object that it is asked about, and was answered.
+    pub(super) fn note_of_object(&mut self, question: Question, answered: &Answered<'_>) {
+        if let Some(run) = &mut self.run {
+            run.note(question, answered);
+        }
     }
 
     /// The hook has answered. What it says on another day, with less time or less memory, may be something else: such a run is not remembered.
@@ -165,7 +172,7 @@ impl HostState {
             Surrounding::Stored => (stored, &self.seen[1]),
             Surrounding::Pod => (pod, &self.seen[2]),
         };
-        object.clone().map(|object| Document::ready(object, None, self.sight, Arc::clone(seen)))
+        object.clone().map(|object| Document::ready(object, self.sight, Arc::clone(seen)))
     }
 
     /// Adds a fact to the audit event.

@@ -86,7 +86,7 @@ impl Decider<'_> {
                 continue;
             }
             let shown = body.map(|body| Arc::clone(body) as Arc<dyn Body>);
-            let call = Call { subject: &describe(), body: shown, surroundings: around, plans: self.plans };
+            let call = Call { subject: &describe(), body: shown, object: None, surroundings: around, plans: self.plans };
             let answer = if stays {
                 let place = match runtime.stay(call.subject) {
                     Ok(place) => place,

@@ -3,15 +3,13 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use serde_json::Value;
-
 use super::Look;
 use super::accept::Negotiated;
 use super::partial;
 use crate::decide;
 use crate::mask::{MaskCounts, Plan, PlanCache, RowObject, Unreadable, member};
 use crate::policy::contract::{Denial, Verdict};
-use crate::policy::{HookOutcome, Mode, ObservedOutcomes, Policy, PolicyOperation, Runtime};
+use crate::policy::{HookOutcome, Mode, Object, ObservedOutcomes, Policy, PolicyOperation, Runtime};
 
 /// What is done with each object.
 pub struct Treatment {
@@ -40,15 +38,9 @@ impl Treatment {
     }
 
     /// What a policy wants with an object: more masks, or none to hide it. What one wants that is observed is noted.
-    fn ask(
-        &self,
-        policy: &Arc<Policy>,
-        object: &Arc<Value>,
-        size: u64,
-        observed: &mut ObservedOutcomes,
-    ) -> Result<Option<Option<Arc<Plan>>>, Stop> {
+    fn ask(&self, policy: &Arc<Policy>, object: &Arc<Object>, observed: &mut ObservedOutcomes) -> Result<Option<Option<Arc<Plan>>>, Stop> {
         let Some(runtime) = &self.runtime else { return Ok(Some(None)) };
-        let answer = policy.call_on_object(runtime, &self.subject, &self.plans, Arc::clone(object), size);
+        let answer = policy.call_on_object(runtime, &self.subject, &self.plans, object);
         let (exhausted, plan) = (answer.exhausted, answer.plan);
         let wanted = answer.verdict.and_then(|verdict| Wanted::of(&verdict, plan));
         if policy.mode == Mode::Observe {
@@ -146,9 +138,8 @@ impl Objects {
     fn plans(&mut self, object: &[u8]) -> Result<Option<Vec<Arc<Plan>>>, Stop> {
         let mut plans: Vec<Arc<Plan>> = self.treatment.masks.iter().cloned().collect();
         if !self.treatment.on_object.is_empty() {
-            let size = object.len() as u64;
-            let object = Arc::new(serde_json::from_slice(object).map_err(|_| Unreadable::Malformed)?);
-            let Some(more) = self.look_at(&object, size)? else {
+            let object = Arc::new(Object::read(object)?);
+            let Some(more) = self.look_at(&object)? else {
                 self.hidden += 1;
                 return Ok(None);
             };
@@ -158,10 +149,10 @@ impl Objects {
     }
 
     /// What all policies want with an object: the masks they ask for, or none to hide it.
-    pub(super) fn look_at(&mut self, object: &Arc<Value>, size: u64) -> Result<Option<Vec<Arc<Plan>>>, Stop> {
+    pub(super) fn look_at(&mut self, object: &Arc<Object>) -> Result<Option<Vec<Arc<Plan>>>, Stop> {
         let mut plans = Vec::new();
         for policy in &self.treatment.on_object {
-            match self.treatment.ask(policy, object, size, &mut self.observed)? {
+            match self.treatment.ask(policy, object, &mut self.observed)? {
                 Some(more) => plans.extend(more),
                 None => return Ok(None),
             }

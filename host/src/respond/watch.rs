@@ -11,6 +11,7 @@ use super::objects::{Objects, Stop, is_table, require_object};
 use super::partial;
 use crate::mask::json::{Array, Frame, Pieces};
 use crate::mask::{RowObject, Unreadable, member};
+use crate::policy::Object;
 
 /// A watch on its way.
 pub(super) struct Watch {
@@ -111,7 +112,7 @@ impl Client {
                 for name in ["kind", "apiVersion"] {
                     object[name] = asking.tombstone[name].clone();
                 }
-                objects.look_at(&Arc::new(object), size)?.is_some()
+                objects.look_at(&Arc::new(Object::of(object, size)))?.is_some()
             }
             None => false,
         };

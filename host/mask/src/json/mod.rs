@@ -1,12 +1,14 @@
 //! JSON followed far enough to know what stands where; nothing is built of it.
 //!
-//! `walk` finds its way in a text that is all there, [`Pieces`] and [`Frame`] in one that comes in pieces, however it is cut. Who needs to know that a text is
+//! [`check`] and [`at`] read as the parser does, `walk` finds its way in a text that is all there, [`Pieces`] and [`Frame`] in one that comes in pieces, however it is cut. Who needs to know that a text is
 //! what `kube-apiserver` would read, and nothing else, asks `postern_wire::json`.
 
 mod pieces;
+mod tree;
 pub(crate) mod walk;
 
 pub use pieces::{Array, Frame, Pieces};
+pub use tree::{at, check};
 pub use walk::member;
 
 /// Deepest nesting read. kube-apiserver's own objects are far below.

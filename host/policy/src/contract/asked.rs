@@ -6,6 +6,7 @@ use std::fmt;
 
 use super::PolicyOperation;
 use super::questions::Text;
+use crate::document::{Object, which};
 
 /// A question about an operation that has an answer worth remembering. What an operation's id, its time or its command is has none: each is another.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -44,6 +45,10 @@ pub(crate) enum Question {
     Query(String),
     /// The query.
     Queries,
+    /// Which of these canonical JSON texts stands at a path of members in the object that is asked about.
+    ObjectIs(Vec<String>, Vec<String>),
+    /// How many values a path of members has there: one or none.
+    ObjectMatches(Vec<String>),
 }
 
 /// What an operation answers: its own texts are not copied.
@@ -97,13 +102,16 @@ impl fmt::Display for Question {
             Self::Claims => f.write_str("claims"),
             Self::Query(key) => write!(f, "query {key}"),
             Self::Queries => f.write_str("queries"),
+            Self::ObjectIs(names, _) => write!(f, "document.is $.{}", names.join(".")),
+            Self::ObjectMatches(names) => write!(f, "document.matches $.{}", names.join(".")),
         }
     }
 }
 
 impl Question {
-    /// What an operation answers. An error is a question that cannot be asked.
-    pub(crate) fn answer<'a>(&self, of: &'a PolicyOperation) -> Result<Answered<'a>, &'static str> {
+    /// What an operation answers, and the object of its answer that is asked about. An error is a question that cannot be asked.
+    pub(crate) fn answer<'a>(&self, of: &'a PolicyOperation, object: Option<&Object>) -> Result<Answered<'a>, &'static str> {
+        let object = || object.ok_or("there is no object");
         Ok(match self {
             Self::InGroups(any_of) => Answered::Place(of.in_groups(any_of)),
             Self::Is(what, any_of) => Answered::Place(of.is(*what, any_of)),
@@ -122,6 +130,8 @@ impl Question {
             Self::Claims => Answered::Pairs(of.claims()),
             Self::Query(key) => Answered::Texts(of.query(key).collect()),
             Self::Queries => Answered::Pairs(of.queries()),
+            Self::ObjectIs(names, any_of) => Answered::Place(which(object()?, names, any_of)),
+            Self::ObjectMatches(names) => Answered::Flag(object()?.at(names).is_some()),
         })
     }
 
@@ -133,7 +143,8 @@ impl Question {
             | Self::Like(_, list)
             | Self::QueryLike(_, list)
             | Self::ClaimIs(_, list)
-            | Self::ClaimHas(_, list) => list,
+            | Self::ClaimHas(_, list)
+            | Self::ObjectIs(_, list) => list,
             _ => &[],
         }
     }
@@ -147,6 +158,8 @@ impl Question {
                 Self::QueryLike(name, list) | Self::ClaimIs(name, list) | Self::ClaimHas(name, list) => name.len() + texts(list),
                 Self::At(windows, ..) => size_of_val(windows.as_slice()),
                 Self::Claim(name) | Self::Query(name) => name.len(),
+                Self::ObjectIs(names, list) => texts(names) + texts(list),
+                Self::ObjectMatches(names) => texts(names),
                 _ => 0,
             }
     }

@@ -267,13 +267,24 @@ impl types::HostDocument for HostState {
     }
 
     fn is(&mut self, document: Resource<Document>, path: String, any_of: Vec<String>) -> wasmtime::Result<Option<u32>> {
-        self.leave("document.is");
-        index(self.document(&document)?.is(&path, &values(&any_of).map_err(Error::msg)?)?)
+        let any_of = values(&any_of).map_err(Error::msg)?;
+        let document = self.document(&document)?;
+        let (place, names) = (document.is(&path, &any_of)?, document.remembered_by(&path));
+        match names {
+            Some(names) => self.note_of_object(Question::ObjectIs(names, any_of), &Answered::Place(place)),
+            None => self.leave("document.is"),
+        }
+        index(place)
     }
 
     fn matches(&mut self, document: Resource<Document>, path: String) -> wasmtime::Result<u32> {
-        self.leave("document.matches");
-        self.document(&document)?.matches(&path)
+        let document = self.document(&document)?;
+        let (count, names) = (document.matches(&path)?, document.remembered_by(&path));
+        match names {
+            Some(names) => self.note_of_object(Question::ObjectMatches(names), &Answered::Flag(count > 0)),
+            None => self.leave("document.matches"),
+        }
+        Ok(count)
     }
 
     fn json(&mut self, document: Resource<Document>) -> wasmtime::Result<String> {

@@ -101,6 +101,7 @@ fn short(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tree::AskedAbout;
     use super::*;
     use crate::contract::questions::Text;
     use crate::sight::Sight;
@@ -138,7 +139,7 @@ mod tests {
 
     #[test]
     fn a_path_is_known_by_all_that_led_there() {
-        let root = |cluster| Root { cluster, has_body: false, sight: Sight::Bodies, caller: None };
+        let root = |cluster| Root { cluster, asked_about: AskedAbout::Request, sight: Sight::Bodies, caller: None };
         let step = |list: &[&str], place| {
             (Arc::new(Question::Is(Text::Verb, list.iter().map(|text| (*text).to_owned()).collect())), Answer::Place(place))
         };
@@ -148,7 +149,7 @@ mod tests {
         assert_eq!(one.len(), ID);
         let others = [
             known(root("b"), &[step(&["get", "list"], Some(0))]),
-            known(Root { has_body: true, ..root("a") }, &[step(&["get", "list"], Some(0))]),
+            known(Root { asked_about: AskedAbout::Object, ..root("a") }, &[step(&["get", "list"], Some(0))]),
             known(Root { sight: Sight::Secret, ..root("a") }, &[step(&["get", "list"], Some(0))]),
             known(Root { caller: Some(("i", "n")), ..root("a") }, &[step(&["get", "list"], Some(0))]),
             known(root("a"), &[step(&["get", "list"], Some(1))]),

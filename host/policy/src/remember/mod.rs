@@ -2,7 +2,7 @@
 //! and an operation that gives all the same answers is decided without running it.
 //!
 //! A verdict that is remembered is one that this module gave twice for exactly these answers. What has another answer each time (the id, the time, a command), what
-//! does something (`count`, `spend`), and what is read in documents ends it: such a run is never remembered. docs/decisions/0016 says why each rule is there.
+//! does something (`count`, `spend`), and what is read in documents ends it, but for tests of what stands at one place of an object of an answer: such a run is never remembered. docs/decisions/0016 says why each rule is there.
 
 mod basis;
 mod budget;
@@ -18,12 +18,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::contract::{PolicyOperation, Verdict};
+use crate::document::Object;
 use crate::sight::Sight;
 pub use basis::{Asked, AskedQuestions, Basis, KnownPath};
 pub(crate) use budget::Budget;
 use once::{Again, Once};
 pub(crate) use run::Run;
-use tree::{Look, Root, Taken, Tree};
+use tree::{AskedAbout, Look, Root, Taken, Tree};
 
 /// Of so many operations that are decided from memory one is asked all the same.
 const ASKED_AGAIN: u64 = 1_000;
@@ -56,6 +57,27 @@ pub enum Remembering {
     Contract,
     /// They are not any more: it said two things of the same answers.
     NotDeterministic,
+}
+
+/// What a policy is asked about: an operation, or an object of its answer.
+#[derive(Clone, Copy)]
+pub(crate) struct About<'a> {
+    /// The operation.
+    pub(crate) operation: &'a PolicyOperation,
+    /// Whether its body is there to be read.
+    pub(crate) has_body: bool,
+    /// The object.
+    pub(crate) object: Option<&'a Object>,
+}
+
+impl About<'_> {
+    fn what(&self) -> AskedAbout {
+        match (self.object, self.has_body) {
+            (Some(_), _) => AskedAbout::Object,
+            (None, true) => AskedAbout::RequestWithBody,
+            (None, false) => AskedAbout::Request,
+        }
+    }
 }
 
 /// What was decided at the end of a path.
@@ -175,39 +197,34 @@ impl Remembered {
         self.tree.read().unwrap_or_else(PoisonError::into_inner).paths
     }
 
-    fn root<'a>(&self, of: &'a PolicyOperation, has_body: bool, sight: Sight) -> Root<'a> {
+    fn root<'a>(&self, about: &About<'a>, sight: Sight) -> Root<'a> {
+        let of = about.operation;
         let caller = (self.how == Remember::PerCaller).then(|| (of.issuer(), of.username()));
-        Root { cluster: of.cluster(), has_body, sight, caller }
+        Root { cluster: of.cluster(), asked_about: about.what(), sight, caller }
     }
 
-    /// What the policy is known to say of an operation, of which it may see so much, and what that is based on. `tells` says whether others are told of that.
-    pub(crate) fn recall(&self, of: &PolicyOperation, has_body: bool, sight: Sight, tells: bool) -> Option<(Arc<Decision>, Basis)> {
+    /// What the policy is known to say of what it may see so much of, and what that is based on. `tells` says whether others are told of that.
+    pub(crate) fn recall(&self, about: &About<'_>, sight: Sight, tells: bool) -> Option<(Arc<Decision>, Basis)> {
         // The questions are answered under no lock.
-        let first = self.tree.read().unwrap_or_else(PoisonError::into_inner).first(&self.root(of, has_body, sight))?;
-        let decision = first.walk(of)?;
+        let first = self.tree.read().unwrap_or_else(PoisonError::into_inner).first(&self.root(about, sight))?;
+        let decision = first.walk(about)?;
         // Now and then it is asked though it is known: a module that changes its mind is found.
         let is_due = self.hits.fetch_add(1, Ordering::Relaxed) % ASKED_AGAIN == ASKED_AGAIN - 1;
         if is_due {
             return None;
         }
         let id = Arc::clone(decision.id.get()?);
-        let untold = (tells && decision.is_to_be_told()).then(|| first.path(of));
+        let untold = (tells && decision.is_to_be_told()).then(|| first.path(about));
         Some((Arc::clone(decision), Basis::Path(KnownPath { id, untold })))
     }
 
     /// Takes in what a run asked and came to.
-    pub(crate) fn learn(
-        &self,
-        of: &PolicyOperation,
-        has_body: bool,
-        sight: Sight,
-        run: Run,
-        decision: Decision,
-    ) -> Result<(), NotDeterministic> {
+    pub(crate) fn learn(&self, about: &About<'_>, sight: Sight, run: Run, decision: Decision) -> Result<(), NotDeterministic> {
         if run.open().is_some() || !self.is_on() {
             return Ok(());
         }
-        let (root, caller) = (self.root(of, has_body, sight), self.budget.caller(of.issuer(), of.username()));
+        let of = about.operation;
+        let (root, caller) = (self.root(about, sight), self.budget.caller(of.issuer(), of.username()));
         let decision = Arc::new(decision);
         let (steps, bytes, look) = {
             let tree = self.tree.read().unwrap_or_else(PoisonError::into_inner);

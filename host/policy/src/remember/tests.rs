@@ -93,7 +93,7 @@ impl Program {
                 return (run, decision(&format!("{:x}", known.finish() % 5)));
             }
             let asked = question(&mut dice);
-            let answered = asked.answer(of).unwrap();
+            let answered = asked.answer(of, None).unwrap();
             answered.kept().hash(&mut known);
             run.note(asked, &answered);
         }
@@ -113,8 +113,12 @@ fn remembered(how: Remember) -> (Remembered, Arc<Budget>) {
     (Remembered::new(how, Arc::clone(&budget)), budget)
 }
 
+fn about(operation: &PolicyOperation, has_body: bool) -> About<'_> {
+    About { operation, has_body, object: None }
+}
+
 fn recall(memory: &Remembered, of: &PolicyOperation, has_body: bool) -> Option<Arc<Decision>> {
-    memory.recall(of, has_body, Sight::Metadata, true).map(|(decision, _)| decision)
+    memory.recall(&about(of, has_body), Sight::Metadata, true).map(|(decision, _)| decision)
 }
 
 /// Asks a program about operations, with what is remembered of it before it, and says how many were decided from memory.
@@ -129,7 +133,7 @@ fn compare(seed: u64, how: Remember, operations: usize) -> usize {
                 assert_eq!(*remembered, says, "of {of:?}");
                 known += 1;
             }
-            None => memory.learn(&of, has_body, Sight::Metadata, run, says).expect("it is deterministic"),
+            None => memory.learn(&about(&of, has_body), Sight::Metadata, run, says).expect("it is deterministic"),
         }
     }
     assert!(!memory.is_spoilt());
@@ -164,7 +168,7 @@ fn of(caller: &str, name: &str) -> PolicyOperation {
 fn run(of: &PolicyOperation, questions: &[Question]) -> Run {
     let mut run = Run::default();
     for question in questions {
-        run.note(question.clone(), &question.answer(of).unwrap());
+        run.note(question.clone(), &question.answer(of, None).unwrap());
     }
     run
 }
@@ -174,7 +178,7 @@ const NAME: [Question; 1] = [Question::Get(Text::Name)];
 /// Has a path seen twice.
 fn learn(memory: &Remembered, of: &PolicyOperation, says: &str) {
     for _ in 0..2 {
-        memory.learn(of, false, Sight::Metadata, run(of, &NAME), decision(says)).unwrap();
+        memory.learn(&about(of, false), Sight::Metadata, run(of, &NAME), decision(says)).unwrap();
     }
 }
 
@@ -182,9 +186,9 @@ fn learn(memory: &Remembered, of: &PolicyOperation, says: &str) {
 fn what_was_said_once_is_not_remembered_and_what_was_said_twice_is() {
     let (memory, _) = remembered(Remember::On);
     let web = of("ann", "web");
-    memory.learn(&web, false, Sight::Metadata, run(&web, &NAME), decision("1")).unwrap();
+    memory.learn(&about(&web, false), Sight::Metadata, run(&web, &NAME), decision("1")).unwrap();
     assert!(recall(&memory, &web, false).is_none());
-    memory.learn(&web, false, Sight::Metadata, run(&web, &NAME), decision("1")).unwrap();
+    memory.learn(&about(&web, false), Sight::Metadata, run(&web, &NAME), decision("1")).unwrap();
     assert_eq!(recall(&memory, &of("bob", "web"), false).as_deref(), Some(&decision("1")), "whoever asks");
     assert!(recall(&memory, &web, true).is_none(), "a body is another beginning");
     assert!(recall(&memory, &of("ann", "db"), false).is_none(), "and so is another name");
@@ -203,11 +207,11 @@ fn who_says_two_things_of_the_same_answers_is_never_remembered_again() {
     let kind = [Question::Get(Text::Kind)];
     for (twice, asks, says) in [(false, &NAME, "2"), (true, &NAME, "2"), (true, &kind, "1")] {
         let (memory, budget) = remembered(Remember::On);
-        memory.learn(&web, false, Sight::Metadata, run(&web, &NAME), decision("1")).unwrap();
+        memory.learn(&about(&web, false), Sight::Metadata, run(&web, &NAME), decision("1")).unwrap();
         if twice {
-            memory.learn(&web, false, Sight::Metadata, run(&web, &NAME), decision("1")).unwrap();
+            memory.learn(&about(&web, false), Sight::Metadata, run(&web, &NAME), decision("1")).unwrap();
         }
-        assert_eq!(memory.learn(&web, false, Sight::Metadata, run(&web, asks), decision(says)), Err(NotDeterministic));
+        assert_eq!(memory.learn(&about(&web, false), Sight::Metadata, run(&web, asks), decision(says)), Err(NotDeterministic));
         learn(&memory, &web, "1");
         assert!(memory.is_spoilt() && recall(&memory, &web, false).is_none() && budget.taken() == 0);
     }
@@ -219,14 +223,14 @@ fn one_in_a_thousand_is_asked_again() {
     let web = of("ann", "web");
     learn(&memory, &web, "1");
     assert_eq!((0..10_000).filter(|_| recall(&memory, &web, false).is_none()).count(), 10);
-    memory.learn(&web, false, Sight::Metadata, run(&web, &NAME), decision("1")).unwrap();
+    memory.learn(&about(&web, false), Sight::Metadata, run(&web, &NAME), decision("1")).unwrap();
     assert_eq!(memory.paths(), 1, "what is known is not learnt again");
 }
 
 #[test]
 fn what_a_verdict_is_based_on_is_told_once_and_named_each_time() {
     let (memory, _) = remembered(Remember::On);
-    let known = |of: &PolicyOperation, tells| match memory.recall(of, false, Sight::Metadata, tells) {
+    let known = |of: &PolicyOperation, tells| match memory.recall(&about(of, false), Sight::Metadata, tells) {
         Some((_, Basis::Path(KnownPath { id, untold }))) => (id, untold),
         other => panic!("{other:?}"),
     };
@@ -243,7 +247,7 @@ fn what_a_verdict_is_based_on_is_told_once_and_named_each_time() {
     // Another gateway, and the same one when the policy was loaded anew, know it by the same.
     let (fresh, _) = remembered(Remember::On);
     learn(&fresh, &web, "1");
-    let (_, Basis::Path(anew)) = fresh.recall(&web, false, Sight::Metadata, true).unwrap() else { panic!("it is known") };
+    let (_, Basis::Path(anew)) = fresh.recall(&about(&web, false), Sight::Metadata, true).unwrap() else { panic!("it is known") };
     assert!(anew.id == id && anew.untold.is_some());
 }
 
@@ -266,7 +270,7 @@ fn names_that_are_invented_push_nothing_out() {
     let twice = [Question::Get(Text::Name), Question::Get(Text::Verb)];
     let learn = |of: &PolicyOperation, verb: &[Question]| {
         for _ in 0..2 {
-            memory.learn(of, false, Sight::Metadata, run(of, verb), decision("1")).unwrap();
+            memory.learn(&about(of, false), Sight::Metadata, run(of, verb), decision("1")).unwrap();
         }
     };
     let twice = [&twice[..], &[Question::Get(Text::Path)]].concat();
@@ -292,7 +296,7 @@ fn what_may_be_seen_is_where_a_path_begins() {
     let (memory, _) = remembered(Remember::On);
     let web = of("ann", "web");
     learn(&memory, &web, "1");
-    assert!(memory.recall(&web, false, Sight::Bodies, true).is_none() && recall(&memory, &web, false).is_some());
+    assert!(memory.recall(&about(&web, false), Sight::Bodies, true).is_none() && recall(&memory, &web, false).is_some());
 }
 
 #[test]
@@ -306,7 +310,7 @@ fn one_caller_has_one_share_whatever_policies_and_clusters_there_are() {
         let target = Some(Target { name: Some(part(1)), ..Target::default() });
         let of = PolicyOperation::new(Operation { cluster, verb: part(0), caller, target, ..Operation::default() });
         for memory in policies.iter().flat_map(|memory| [memory; 2]) {
-            memory.learn(&of, false, Sight::Metadata, run(&of, &questions), decision("1")).unwrap();
+            memory.learn(&about(&of, false), Sight::Metadata, run(&of, &questions), decision("1")).unwrap();
         }
     }
     assert!((1000 << 10..=1 << 20).contains(&budget.taken()), "{}", budget.taken());
@@ -326,7 +330,7 @@ fn a_long_round_of_operations_comes_to_be_known() {
         (0..200).filter(|n| {
             let of = asks(*n);
             let known = recall(&memory, &of, false).is_some();
-            memory.learn(&of, false, Sight::Metadata, run(&of, &questions), decision("1")).unwrap();
+            memory.learn(&about(&of, false), Sight::Metadata, run(&of, &questions), decision("1")).unwrap();
             known
         })
     };
@@ -349,8 +353,8 @@ fn a_run_that_asks_what_no_memory_answers_is_not_remembered() {
     ] {
         assert!(run.open().is_some_and(|what| what.contains(why)), "{why}");
         let (memory, _) = remembered(Remember::On);
-        memory.learn(of, false, Sight::Metadata, run, decision("1")).unwrap();
+        memory.learn(&about(of, false), Sight::Metadata, run, decision("1")).unwrap();
         assert!(recall(&memory, of, false).is_none() && memory.paths() == 0);
     }
-    assert!(matches!(Question::Approved.answer(&web), Ok(Answered::Flag(false))));
+    assert!(matches!(Question::Approved.answer(&web, None), Ok(Answered::Flag(false))));
 }

@@ -7,8 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::budget::Budget;
-use super::{Asked, Decision};
-use crate::contract::PolicyOperation;
+use super::{About, Asked, Decision};
 use crate::contract::asked::{Answer, Question};
 use crate::sight::Sight;
 
@@ -21,11 +20,22 @@ const LEARNT_FOR: Duration = Duration::from_secs(3600);
 /// A question and its answer.
 pub(super) type Step = (Arc<Question>, Answer);
 
+/// What it is asked about.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
+pub(super) enum AskedAbout {
+    /// An operation.
+    Request,
+    /// One with a body that it may read.
+    RequestWithBody,
+    /// An object of an answer.
+    Object,
+}
+
 /// Where a run begins: what it may know without a question. What one cluster asks leads to nothing that another has learnt.
 #[derive(Clone, Copy, Debug, Hash)]
 pub(super) struct Root<'a> {
     pub(super) cluster: &'a str,
-    pub(super) has_body: bool,
+    pub(super) asked_about: AskedAbout,
     /// What the policy may see, which its masks are held against.
     pub(super) sight: Sight,
     /// Issuer and name, where each caller has a tree of their own.
@@ -36,7 +46,7 @@ pub(super) struct Root<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct OwnedRoot {
     cluster: Box<str>,
-    has_body: bool,
+    asked_about: AskedAbout,
     sight: Sight,
     caller: Option<(Box<str>, Box<str>)>,
 }
@@ -44,7 +54,7 @@ pub(super) struct OwnedRoot {
 impl Root<'_> {
     pub(super) fn kept(&self) -> OwnedRoot {
         let caller = self.caller.map(|(issuer, name)| (issuer.into(), name.into()));
-        OwnedRoot { cluster: self.cluster.into(), has_body: self.has_body, sight: self.sight, caller }
+        OwnedRoot { cluster: self.cluster.into(), asked_about: self.asked_about, sight: self.sight, caller }
     }
 
     fn size(&self) -> usize {
@@ -53,7 +63,7 @@ impl Root<'_> {
 
     fn is(&self, kept: &OwnedRoot) -> bool {
         let caller = kept.caller.as_ref().map(|(issuer, name)| (&**issuer, &**name));
-        self.cluster == &*kept.cluster && self.has_body == kept.has_body && self.sight == kept.sight && self.caller == caller
+        self.cluster == &*kept.cluster && self.asked_about == kept.asked_about && self.sight == kept.sight && self.caller == caller
     }
 }
 
@@ -207,25 +217,26 @@ impl Tree {
 }
 
 impl Node {
-    /// What was decided of an operation that gives all the answers of a path from here; none where its answers lead off those that are known.
-    pub(super) fn walk(&self, of: &PolicyOperation) -> Option<&Arc<Decision>> {
+    /// What was decided of what gives all the answers of a path from here; none where its answers lead off those that are known.
+    pub(super) fn walk(&self, about: &About<'_>) -> Option<&Arc<Decision>> {
         let mut node = self;
         loop {
             match node {
                 Self::Decided(decision) => return Some(decision),
                 Self::Asks(question, ways) => {
-                    let answered = question.answer(of).ok()?;
+                    let answered = question.answer(about.operation, about.object).ok()?;
                     node = &ways.iter().find(|way| answered.is(&way.answer))?.next;
                 }
             }
         }
     }
 
-    /// The questions on an operation's way from here, with its answers.
-    pub(super) fn path(&self, of: &PolicyOperation) -> Vec<Asked> {
+    /// The questions on the way from here, with its answers.
+    pub(super) fn path(&self, about: &About<'_>) -> Vec<Asked> {
         let (mut node, mut path) = (self, Vec::new());
         while let Self::Asks(question, ways) = node {
-            let way = question.answer(of).ok().and_then(|answered| ways.iter().find(|way| answered.is(&way.answer)));
+            let way =
+                question.answer(about.operation, about.object).ok().and_then(|answered| ways.iter().find(|way| answered.is(&way.answer)));
             let Some(way) = way else { break };
             path.push(Asked::of(question, &way.answer));
             node = &way.next;

@@ -1,6 +1,7 @@
 //! `postern policy bench`: what calls of a module cost.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
@@ -13,7 +14,7 @@ use crate::cli::asked::in_words;
 use crate::cli::terminal::say;
 use crate::policy::contract::Output;
 use crate::policy::rules::Rule;
-use crate::policy::{AskedQuestions, Basis, Call, Hook, Policy, Surroundings};
+use crate::policy::{AskedQuestions, Basis, Call, Hook, Object, Policy, Surroundings};
 use crate::rehearse::Stage;
 use crate::rehearse::given::{RehearsedOperation, Wanted};
 
@@ -87,6 +88,7 @@ impl Bench {
             let call = || Call {
                 subject: &given.subject,
                 body: given.body.clone().map(|body| body as _),
+                object: None,
                 surroundings: &given.around,
                 plans: &stage.plans,
             };
@@ -100,11 +102,11 @@ impl Bench {
             })?);
         }
         if policy.has(Hook::OnObject) {
-            let object = std::sync::Arc::new(secret());
+            let object = secret();
             let size = object.to_string().len() as u64;
+            let object = Arc::new(Object::of(object, size));
             measured.push(measure(Hook::OnObject, pace, || {
-                let answer =
-                    policy.call_on_object(&stage.loader.runtime, &given.subject, &stage.plans, std::sync::Arc::clone(&object), size);
+                let answer = policy.call_on_object(&stage.loader.runtime, &given.subject, &stage.plans, &object);
                 answer.verdict.map(|_| answer.memory)
             })?);
         }
@@ -201,7 +203,7 @@ fn measure(hook: Hook, pace: Pace, mut call: impl FnMut() -> Result<usize, Strin
 }
 
 /// on-chunk is called again and again in one instance.
-fn chunks(stage: &Stage, policy: &std::sync::Arc<Policy>, given: &RehearsedOperation, pace: Pace) -> anyhow::Result<Measured> {
+fn chunks(stage: &Stage, policy: &Arc<Policy>, given: &RehearsedOperation, pace: Pace) -> anyhow::Result<Measured> {
     let exec = Wanted {
         command: vec!["cat".into(), "log".into()],
         resource: "pods/exec".into(),
@@ -216,7 +218,7 @@ fn chunks(stage: &Stage, policy: &std::sync::Arc<Policy>, given: &RehearsedOpera
         body: None,
         around: Surroundings::default(),
     });
-    let call = Call { subject: &exec.subject, body: None, surroundings: &exec.around, plans: &stage.plans };
+    let call = Call { subject: &exec.subject, body: None, object: None, surroundings: &exec.around, plans: &stage.plans };
     let runtime = &stage.loader.runtime;
     let place = runtime.stay(&exec.subject).map_err(|_| anyhow::anyhow!("on-chunk: there is no room for an instance"))?;
     let (answer, Some(mut live)) = policy.call_and_stay(runtime, &call, place) else { bail!("on-chunk: it cannot be instantiated") };
@@ -268,7 +270,7 @@ fn of_rule(rule: &Rule) -> anyhow::Result<RehearsedOperation> {
 
 /// Objects beside it, for policies that need them.
 fn beside() -> Surroundings {
-    let around = || Some(std::sync::Arc::new(sample_object()));
+    let around = || Some(Arc::new(sample_object()));
     Surroundings { namespace: around(), stored: around(), pod: around(), only_asks: false }
 }
 

@@ -145,6 +145,43 @@ fn each_policy_is_remembered_as_its_file_says() {
     assert!(list.success().contains("REMEMBERED") && list.out.contains(" 75% ") && list.out.contains(" off "), "{}", list.out);
 }
 
+#[test]
+fn objects_that_are_alike_are_judged_from_memory_and_each_by_what_it_is() {
+    let team = json!({"document-is": ["$.metadata.labels.team", ["\"red\"", "\"blue\""]]});
+    let judges = |questions: Value, more: &str| {
+        format!("settings: {}\nrules: [{{resources: [configmaps], verbs: [get]}}]\n{more}", json!({"object": questions}))
+    };
+    let value = json!([{"document-get": "$.metadata.labels.team"}]);
+    let s = setup(
+        vec![
+            ("10-asks", "asks", judges(json!([{"is": ["verb", ["get"]]}, team, {"document-matches": "$.metadata.labels.team"}]), "")),
+            ("05-reads", "asks", judges(value, "mode: observe\n")),
+        ],
+        "",
+    );
+    for (name, label) in [("a", "team=red"), ("b", "team=blue"), ("c", "other=red"), ("d", "team=red")] {
+        s.direct(&["create", "configmap", name]).success();
+        s.direct(&["label", "configmap", name, label]).success();
+    }
+    let get = |name: &str| s.get(&format!("/api/v1/namespaces/{}/configmaps/{name}", s.namespace), "");
+    for _ in 0..3 {
+        for (name, told) in
+            [("a", "Some(0); Some(0); 1"), ("b", "Some(0); Some(1); 1"), ("c", "Some(0); None; 0"), ("d", "Some(0); Some(0); 1")]
+        {
+            let answer = get(name);
+            assert!(code(&answer) == 403 && answer.contains(told), "{name}: {answer}");
+        }
+    }
+    // A label that changes is another answer, with the next request.
+    s.direct(&["label", "--overwrite", "configmap", "a", "team=blue"]).success();
+    assert!(get("a").contains("Some(0); Some(1); 1"));
+    // Of 13 operations all but two, and of as many objects all but two of each kind.
+    let line = told(&s, "10-asks", 26);
+    assert_eq!(line["counts"]["remembered"], 11 + 13 - 6, "{line}");
+    // What stands there is not remembered, only what it is not: who waits for an answer would learn it.
+    assert_eq!(told(&s, "05-reads", 26)["counts"]["remembered"], 11);
+}
+
 /// Under load, what settings say that changed is what holds, from the first operation after they are in force.
 #[test]
 fn a_verdict_goes_with_the_settings_that_gave_it() {
