@@ -122,6 +122,13 @@ impl Gateway {
     /// How often it has asked by now, when all that a request leaves to be done is done.
     fn asked(&self) -> u64 {
         std::thread::sleep(Duration::from_millis(200));
-        std::fs::read_to_string(&self.count).ok().and_then(|text| text.parse().ok()).expect("it counts")
+        let (mut found, file) = (0, &self.count);
+        testbed::wait_until("it counts", Duration::from_secs(10), || {
+            // One that is being written is empty.
+            found = std::fs::read_to_string(file).ok().and_then(|text| text.parse().ok()).unwrap_or_default();
+            Ok(found > 0)
+        })
+        .expect("it counts");
+        found
     }
 }
