@@ -186,6 +186,12 @@ proptest::proptest! {
                 _ => text.replace('<', "\\u003c").replace('ü', "\\u00fc").replace('/', "\\/"),
             };
             annotations.insert(format!("n{n}"), Value::from(written));
+            // What was there before may be hidden there and nowhere else.
+            if n == 5 {
+                let applied = json!({"env": [{"value": note.0}], "metadata": {}});
+                annotations.insert(LAST_APPLIED.into(), Value::from(applied.to_string()));
+                annotations.insert("old".into(), Value::from(format!("was {}", note.0)));
+            }
             set.insert(format!("v:{}", json!(text)), json!({}));
             set.insert(format!("k:{}", json!({"a": text, "b": number})), json!({}));
         }

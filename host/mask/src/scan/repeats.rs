@@ -25,8 +25,13 @@ impl Scan<'_, '_> {
     pub(super) fn hide_repeated(mut self, keep: bool) -> Result<(), Unreadable> {
         // Most repeat nothing, and that is seen without reading them.
         let mut repeating = std::mem::take(&mut self.repeating);
-        if !keep && let Some(values) = self.plain_values() {
-            repeating.retain(|(span, repeats)| *repeats == Repeats::LastApplied || !is_surely_without(&self.out[span.clone()], &values));
+        // What was last applied may hold values that nothing else of the object has.
+        let holds_more = |(_, repeats): &(Range<usize>, Repeats)| *repeats == Repeats::LastApplied;
+        if !keep
+            && !repeating.iter().any(holds_more)
+            && let Some(values) = self.plain_values()
+        {
+            repeating.retain(|(span, _)| !is_surely_without(&self.out[span.clone()], &values));
         }
         self.repeating = repeating;
         if keep || !self.repeating.is_empty() {
