@@ -15,6 +15,9 @@ use postern_mask::path::{Path, normalized, normalized_length};
 /// Most matches and most text one call gives back.
 const MOST_MATCHES: usize = 10_000;
 const MOST_TEXT: usize = 8 << 20;
+const COMPARES_TOO_MUCH: &str = "it compares more than 10,000 matches or 8 MiB; ask for less";
+/// The longest object of which places are read without it being parsed: each is looked for from its beginning.
+const LONGEST_SCANNED: usize = 128 << 10;
 
 /// The body of a request, parsed when a policy first asks what is in it. What is said of one that cannot be read is what the policy fails with.
 pub trait Body: fmt::Debug + Send + Sync {
@@ -46,9 +49,22 @@ impl Object {
         Self { text: value.to_string().into_bytes().into(), size, parsed: Arc::new(value).into() }
     }
 
+    /// Whether it may be looked through again and again: that is done for questions that are remembered, under no deadline.
+    pub(super) fn is_short(&self) -> bool {
+        self.text.len() <= LONGEST_SCANNED
+    }
+
     fn value(&self) -> &Arc<Value> {
         // What was checked is taken.
         self.parsed.get_or_init(|| Arc::new(serde_json::from_slice(&self.text).unwrap_or_default()))
+    }
+
+    /// Whether anything stands at a path of members.
+    pub(super) fn has(&self, names: &[impl AsRef<str>]) -> bool {
+        match json::at(&self.text, names) {
+            Ok(found) if self.parsed.get().is_none() => found.is_some(),
+            _ => self.at(names).is_some(),
+        }
     }
 
     /// What stands at a path of members.
@@ -151,7 +167,7 @@ impl Document {
     pub(super) fn is(&self, path: &str, any_of: &[String]) -> Result<Option<usize>, wasmtime::Error> {
         let path = self.compile(path)?;
         if let Some((object, names)) = self.plain(&path) {
-            return Ok(which(object, &names, any_of));
+            return which(object, &names, any_of).map_err(wasmtime::Error::msg);
         }
         // By their texts: however many there are, each match is looked up once.
         let mut places = HashMap::new();
@@ -167,7 +183,7 @@ impl Document {
             if is_decided { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         if first != Some(0) && (count > MOST_MATCHES || size > MOST_TEXT) {
-            return Err(wasmtime::Error::msg("it compares more than 10,000 matches or 8 MiB; ask for less"));
+            return Err(wasmtime::Error::msg(COMPARES_TOO_MUCH));
         }
         Ok(first)
     }
@@ -176,7 +192,7 @@ impl Document {
     pub(super) fn matches(&self, path: &str) -> Result<u32, wasmtime::Error> {
         let path = self.compile(path)?;
         if let Some((object, names)) = self.plain(&path) {
-            return Ok(object.at(&names).is_some().into());
+            return Ok(object.has(&names).into());
         }
         let mut count = 0;
         let whole = path.visit(self.value(Some(&path))?, &mut |_, _| {
@@ -204,6 +220,9 @@ impl Document {
     /// The object and the members on the way to what a path leads to, where that shows as it is and is seen without the rest.
     fn plain<'a>(&self, path: &'a Path) -> Option<(&Arc<Object>, Vec<&'a str>)> {
         let Source::Object(object) = &self.source else { return None };
+        if !object.is_short() {
+            return None;
+        }
         let names = path.names().into_iter().collect::<Option<Vec<_>>>()?;
         self.sight.shows_as_it_is(&names).then_some((object, names))
     }
@@ -227,9 +246,10 @@ impl Document {
 }
 
 /// The first of these [`canonical`] texts that is what stands at a path of members.
-pub(super) fn which(object: &Object, names: &[impl AsRef<str>], any_of: &[String]) -> Option<usize> {
-    let text = canonical(&object.at(names)?);
-    any_of.iter().position(|one| *one == text)
+pub(super) fn which(object: &Object, names: &[impl AsRef<str>], any_of: &[String]) -> Result<Option<usize>, &'static str> {
+    let Some(text) = object.at(names).as_ref().map(canonical) else { return Ok(None) };
+    let first = any_of.iter().position(|one| *one == text);
+    if first != Some(0) && text.len() > MOST_TEXT { Err(COMPARES_TOO_MUCH) } else { Ok(first) }
 }
 
 #[cfg(test)]
@@ -307,8 +327,8 @@ mod tests {
             // What a memory goes by is what the policy was answered.
             if let Some(names) = read.remembered_by(&path) {
                 let Source::Object(object) = &read.source else { panic!("it is one") };
-                prop_assert_eq!(which(object, &names, &any_of), built.is(&path, &any_of).unwrap());
-                prop_assert_eq!(u32::from(object.at(&names).is_some()), built.matches(&path).unwrap());
+                prop_assert_eq!(which(object, &names, &any_of).unwrap(), built.is(&path, &any_of).unwrap());
+                prop_assert_eq!(u32::from(object.has(&names)), built.matches(&path).unwrap());
             }
         }
     }

@@ -180,7 +180,9 @@ impl Policy {
     /// Calls on-object in a fresh instance.
     pub fn call_on_object(&self, runtime: &Arc<Runtime>, subject: &PolicyOperation, plans: &PlanCache, object: &Arc<Object>) -> HookAnswer {
         let call = Call { subject, body: None, object: Some(Arc::clone(object)), surroundings: &Surroundings::default(), plans };
-        if let Some(answer) = self.recall(&call) {
+        if object.is_short()
+            && let Some(answer) = self.recall(&call)
+        {
             return answer;
         }
         let (mut answer, mut left) = self.call(runtime, &call, Hook::OnObject, |instance, store| {

@@ -42,7 +42,7 @@ use loader::redacted;
 pub use loader::{Loader, PolicyFile};
 pub use locked::Locked;
 pub use observed::ObservedOutcomes;
-pub use remember::{Asked, AskedQuestions, Basis, KnownPath, Remember, Remembering};
+pub use remember::{Asked, AskedQuestions, Basis, KnownPath, Remember, Remembering, Untold};
 pub use rules::Addressed;
 pub use sight::holds_credentials;
 pub use state::Surroundings;

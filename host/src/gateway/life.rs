@@ -132,14 +132,15 @@ impl Cluster {
         })
     }
 
-    /// Records what the verdicts are based on that were remembered, once for each path: the events of operations name it by its digest.
+    /// Records what the verdicts are based on that were remembered, once a day for each path: the events of operations name it by its digest, and come behind.
     fn tell_of_paths(&self, ruling: &Ruling) {
         for answer in &ruling.terms().answers {
-            let Basis::Path(KnownPath { id, untold: Some(asked) }) = &answer.basis else { continue };
+            let Basis::Path(KnownPath { id, untold: Some(untold) }) = &answer.basis else { continue };
             let mut event = Event::default();
             event.set("cluster", self.name.as_ref()).set("policy", &answer.policy).set("digest", &answer.digest);
-            event.set("basis", &**id).set("questions", asked);
+            event.set("basis", &**id).set("questions", untold.asked());
             self.audit.record(&event, Stage::Basis);
+            untold.is_told();
         }
     }
 

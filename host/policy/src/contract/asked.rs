@@ -130,8 +130,8 @@ impl Question {
             Self::Claims => Answered::Pairs(of.claims()),
             Self::Query(key) => Answered::Texts(of.query(key).collect()),
             Self::Queries => Answered::Pairs(of.queries()),
-            Self::ObjectIs(names, any_of) => Answered::Place(which(object()?, names, any_of)),
-            Self::ObjectMatches(names) => Answered::Flag(object()?.at(names).is_some()),
+            Self::ObjectIs(names, any_of) => Answered::Place(which(object()?, names, any_of)?),
+            Self::ObjectMatches(names) => Answered::Flag(object()?.has(names)),
         })
     }
 

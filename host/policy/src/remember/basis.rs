@@ -1,6 +1,8 @@
 //! What a verdict is based on, as people are told of it: the questions that led to it, and their answers.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use postern_ground::digest;
 use serde::{Deserialize, Serialize};
@@ -15,7 +17,7 @@ pub(super) const ID: usize = 24;
 const MOST_TOLD: usize = 200;
 
 /// What a verdict is based on.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub enum Basis {
     /// That is not known: a policy of contract 0.1 is told everything, and of an object nobody keeps what was read.
     #[default]
@@ -27,12 +29,37 @@ pub enum Basis {
 }
 
 /// The path that a remembered verdict stands at the end of.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct KnownPath {
     /// Its digest: the same questions with the same answers have the same one in every gateway, as often as a policy is loaded.
     pub id: Arc<str>,
-    /// The questions, in order, with their answers; for the first who is to tell of it.
-    pub untold: Option<Vec<Asked>>,
+    /// What it is; for whoever is to tell of it, once a day.
+    pub untold: Option<Untold>,
+}
+
+/// A path that nobody was told of on a day.
+#[derive(Clone, Debug)]
+pub struct Untold {
+    asked: Vec<Asked>,
+    day: u64,
+    told_on: Arc<AtomicU64>,
+}
+
+impl Untold {
+    /// The path, where it was not told on a day, of which the number is: not once a day for each who asks, but by all who ask before it is told.
+    pub(super) fn on(day: u64, told_on: &Arc<AtomicU64>, asked: impl FnOnce() -> Vec<Asked>) -> Option<Self> {
+        (told_on.load(Ordering::Acquire) != day).then(|| Self { asked: asked(), day, told_on: Arc::clone(told_on) })
+    }
+
+    /// The questions, in order, with their answers.
+    pub fn asked(&self) -> &[Asked] {
+        &self.asked
+    }
+
+    /// It is told of now: what names it from now on comes behind.
+    pub fn is_told(&self) {
+        self.told_on.store(self.day, Ordering::Release);
+    }
 }
 
 /// What a policy asked in a run.
@@ -59,8 +86,11 @@ pub struct Asked {
     /// How many it was asked to choose from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub of: Option<usize>,
-    /// Which of these it is, a text or texts; null where it is none. Of claims only their names, of a query's values only how many: they may be anybody's secrets.
+    /// Which of these it is, a text or texts; null where it is none. Of claims only which there are, and whether one is what it is compared with; of a query's values only how many: they may be anybody's secrets.
     pub answer: Value,
+    /// What tells it from other questions of that name, for who counts them.
+    #[serde(skip)]
+    pub key: u64,
 }
 
 /// What a path is known by. What is compared with, and every answer, is part of it in full.
@@ -73,9 +103,15 @@ pub(super) fn id(root: &Root<'_>, steps: &[Step]) -> Arc<str> {
 impl Asked {
     /// A question that was answered.
     pub(crate) fn of(question: &Question, answer: &Answer) -> Self {
+        let mut key = DefaultHasher::new();
+        question.hash(&mut key);
         let (of, answer) = match (question, answer) {
             (Question::At(windows, ..), Answer::Place(place)) => {
                 (Some(windows.len()), place.map_or(Value::Null, |place| format!("window {}", place + 1).into()))
+            }
+            // Claims and values of a query are somebody's, whatever they are compared with.
+            (Question::ClaimIs(_, choices) | Question::ClaimHas(_, choices) | Question::QueryLike(_, choices), Answer::Place(place)) => {
+                (Some(choices.len()), place.map_or(Value::Null, |_| true.into()))
             }
             (question, Answer::Place(place)) => {
                 let choices = question.choices();
@@ -88,7 +124,7 @@ impl Asked {
             (_, Answer::Texts(texts)) => (None, texts.iter().map(|text| short(text)).collect()),
             (_, Answer::Pairs(pairs)) => (None, json!(pairs.iter().map(|(name, _)| short(name)).collect::<Vec<_>>())),
         };
-        Self { question: short(&question.to_string()), of, answer }
+        Self { question: short(&question.to_string()), of, answer, key: key.finish() }
     }
 }
 
@@ -126,6 +162,9 @@ mod tests {
         assert_eq!(told(Question::Groups, Answer::Texts([Box::from("a")].into()))["answer"], json!(["a"]));
         let secret = "hunter2";
         for (question, answer, shown) in [
+            (Question::ClaimIs("email".into(), texts(&["\"x\"", "\"hunter2\""])), Answer::Place(Some(1)), json!(true)),
+            (Question::QueryLike("token".into(), texts(&["hunter2"])), Answer::Place(Some(0)), json!(true)),
+            (Question::ClaimHas("email".into(), texts(&["\"hunter2\""])), Answer::Place(None), Value::Null),
             (Question::Claim("email".into()), Answer::Text(Some(secret.into())), json!(true)),
             (Question::Claims, Answer::Pairs([pair("email", secret)].into()), json!(["email"])),
             (Question::Query("token".into()), Answer::Texts([Box::from(secret)].into()), json!(1)),

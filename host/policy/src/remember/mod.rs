@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::contract::{PolicyOperation, Verdict};
 use crate::document::Object;
 use crate::sight::Sight;
-pub use basis::{Asked, AskedQuestions, Basis, KnownPath};
+pub use basis::{Asked, AskedQuestions, Basis, KnownPath, Untold};
 pub(crate) use budget::Budget;
 use once::{Again, Once};
 pub(crate) use run::Run;
@@ -28,6 +28,7 @@ use tree::{AskedAbout, Look, Root, Taken, Tree};
 
 /// Of so many operations that are decided from memory one is asked all the same.
 const ASKED_AGAIN: u64 = 1_000;
+const MILLISECONDS_OF_DAY: u64 = 86_400_000;
 
 /// Whether verdicts of a policy are remembered.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
@@ -87,9 +88,9 @@ pub(crate) struct Decision {
     pub(crate) verdict: Arc<Verdict>,
     /// Facts for the audit event.
     pub(crate) annotations: Vec<(String, String)>,
-    /// What it is known by, once it is remembered, and whether anybody was told what that is.
+    /// What it is known by, once it is remembered, and the day on which it was told last what that is.
     id: OnceLock<Arc<str>>,
-    is_told: AtomicBool,
+    told_on: Arc<AtomicU64>,
     /// Its masks as they were compiled last, and where: as long as they are kept there.
     plan: Mutex<Option<(u64, Weak<Plan>)>>,
 }
@@ -103,12 +104,7 @@ impl PartialEq for Decision {
 impl Decision {
     /// Of a run.
     pub(crate) fn new(verdict: Arc<Verdict>, annotations: Vec<(String, String)>) -> Self {
-        Self { verdict, annotations, id: OnceLock::new(), is_told: AtomicBool::new(false), plan: Mutex::default() }
-    }
-
-    /// Whether nobody was told yet what it is based on. Whoever asks first is to tell.
-    fn is_to_be_told(&self) -> bool {
-        !self.is_told.load(Ordering::Relaxed) && !self.is_told.swap(true, Ordering::Relaxed)
+        Self { verdict, annotations, id: OnceLock::new(), told_on: Arc::default(), plan: Mutex::default() }
     }
 
     /// The plan of its masks, compiled where another cluster's are not; none of another verdict.
@@ -214,7 +210,9 @@ impl Remembered {
             return None;
         }
         let id = Arc::clone(decision.id.get()?);
-        let untold = (tells && decision.is_to_be_told()).then(|| first.path(about));
+        // A log is kept for so long: each day's has it.
+        let day = 1 + about.operation.received_at() / MILLISECONDS_OF_DAY;
+        let untold = tells.then(|| Untold::on(day, &decision.told_on, || first.path(about))).flatten();
         Some((Arc::clone(decision), Basis::Path(KnownPath { id, untold })))
     }
 

@@ -231,7 +231,7 @@ fn one_in_a_thousand_is_asked_again() {
 fn what_a_verdict_is_based_on_is_told_once_and_named_each_time() {
     let (memory, _) = remembered(Remember::On);
     let known = |of: &PolicyOperation, tells| match memory.recall(&about(of, false), Sight::Metadata, tells) {
-        Some((_, Basis::Path(KnownPath { id, untold }))) => (id, untold),
+        Some((_, Basis::Path(KnownPath { id, untold }))) => (id, untold.inspect(Untold::is_told).map(|untold| untold.asked().to_vec())),
         other => panic!("{other:?}"),
     };
     let (web, db) = (of("ann", "web"), of("ann", "db"));
@@ -239,11 +239,24 @@ fn what_a_verdict_is_based_on_is_told_once_and_named_each_time() {
     learn(&memory, &db, "1");
     let (id, untold) = known(&web, false);
     assert!(untold.is_none(), "who only asks tells nobody");
+    for _ in 0..2 {
+        let (_, Basis::Path(KnownPath { untold, .. })) = memory.recall(&about(&web, false), Sight::Metadata, true).unwrap() else {
+            panic!()
+        };
+        assert!(untold.is_some(), "until somebody has told of it everybody is to");
+    }
     let (again, untold) = known(&of("bob", "web"), true);
     assert_eq!((again, serde_json::to_string(&untold).unwrap().as_str()), (Arc::clone(&id), r#"[{"question":"get name","answer":"web"}]"#));
     assert_eq!(known(&web, true), (Arc::clone(&id), None), "once");
     let (other, untold) = known(&db, true);
     assert!(other != id && untold.is_some_and(|asked| asked[0].answer == "db"));
+    let tomorrow = PolicyOperation::new(Operation {
+        received_at: MILLISECONDS_OF_DAY,
+        target: Some(Target { name: Some("web".into()), ..Target::default() }),
+        verb: "get".into(),
+        ..Operation::default()
+    });
+    assert!(known(&tomorrow, true).1.is_some() && known(&tomorrow, true).1.is_none(), "once a day");
     // Another gateway, and the same one when the policy was loaded anew, know it by the same.
     let (fresh, _) = remembered(Remember::On);
     learn(&fresh, &web, "1");

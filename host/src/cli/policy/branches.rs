@@ -16,8 +16,8 @@ const MOST_TOLD: usize = 5;
 pub(super) struct Branches {
     /// Different questions, or different answers, that led to a verdict.
     paths: usize,
-    /// By the question and how many it chose from: whether it was answered with none or no, and with anything else.
-    sides: BTreeMap<(String, Option<usize>), [bool; 2]>,
+    /// By the question, as it is told and by all that it asks about: whether it was answered with none or no, and with anything else.
+    sides: BTreeMap<(String, Option<usize>, u64), [bool; 2]>,
     /// What ends remembering, in the order of names.
     spoilt_by: BTreeSet<&'static str>,
 }
@@ -31,7 +31,7 @@ impl Branches {
             branches.spoilt_by.extend(asked.spoilt_by);
             for question in &asked.questions {
                 let side = usize::from(has_answer(question));
-                branches.sides.entry((question.question.clone(), question.of)).or_default()[side] = true;
+                branches.sides.entry((question.question.clone(), question.of, question.key)).or_default()[side] = true;
             }
             paths.insert((tried.digest.as_str(), serde_json::to_string(&asked.questions).unwrap_or_default()));
         }
@@ -44,7 +44,7 @@ impl Branches {
         let reached = self.sides.values().flatten().filter(|side| **side).count();
         let mut lines = vec![format!("branches {reached} of {} reached, on {}", 2 * self.sides.len(), counted(self.paths, "path"))];
         let one_sided: Vec<_> = self.sides.iter().filter(|(_, sides)| sides.iter().any(|side| !side)).collect();
-        for ((question, of), [none, _]) in one_sided.iter().take(MOST_TOLD) {
+        for ((question, of, _), [none, _]) in one_sided.iter().take(MOST_TOLD) {
             let what = match (of, none) {
                 (Some(of), true) => format!("one of its {of}"),
                 (Some(of), false) => format!("none of its {of}"),
@@ -113,5 +113,9 @@ mod tests {
             ]
         );
         assert!(Branches::of([Tried::default()].iter()).is_none(), "it was never asked");
+        // Two questions of one name are two.
+        let mut cases = [tried("a", json!([is(json!("get")), is(json!(null))]), None)];
+        cases[0].asked.as_mut().unwrap().questions[1].key = 1;
+        assert_eq!(Branches::of(cases.iter()).unwrap().lines()[0], "branches 2 of 4 reached, on 1 path");
     }
 }
