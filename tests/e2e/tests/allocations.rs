@@ -13,7 +13,7 @@ use e2e::{Setup, cluster, setup_with};
 use testbed::GatewayOptions;
 
 /// Allocations of a GET of a pod, without policies; asked of a policy that is known to mask it; and of a create that is synced to the disk.
-const BOUNDS: [(&str, u64); 3] = [("plain", 400), ("masked", 400), ("create", 400)];
+const BOUNDS: [(&str, u64); 3] = [("plain", 64), ("masked", 136), ("create", 100)];
 /// Requests of a connection, beside the first: what it takes to open one is not counted.
 const REQUESTS: usize = 40;
 /// Where the gateway writes how often it has asked.
