@@ -1,5 +1,6 @@
 //! Closed loops: so many connections, each with the next request as soon as the answer is there.
 
+use std::borrow::Borrow;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -46,12 +47,14 @@ pub(crate) async fn list_secrets(bed: &Bed, effort: Effort, report: &mut Report)
 }
 
 async fn case(bed: &Bed, effort: Effort, report: &mut Report, name: &'static str, connections: usize, ask: Rc<Ask>) -> anyhow::Result<()> {
-    compare(&bed.subjects, effort, report, name, connections, ask).await
+    let mut subjects: Vec<&Subject> = bed.subjects.iter().collect();
+    subjects.insert(2, &bed.bare);
+    compare(&subjects, effort, report, name, connections, ask).await
 }
 
 /// Has subjects do the same in turns.
 pub(crate) async fn compare(
-    subjects: &[Subject],
+    subjects: &[impl Borrow<Subject>],
     effort: Effort,
     report: &mut Report,
     name: &'static str,
@@ -59,13 +62,14 @@ pub(crate) async fn compare(
     ask: Rc<Ask>,
 ) -> anyhow::Result<()> {
     let mut tallies: Vec<Tally> = subjects.iter().map(|_| Tally::default()).collect();
-    for subject in subjects {
+    let subjects: Vec<&Subject> = subjects.iter().map(Borrow::borrow).collect();
+    for subject in &subjects {
         // Tokens asked for, certificates verified, connections opened: what happens once is not measured.
         play(subject, connections, Duration::from_millis(500), &ask, &mut Tally::default(), None).await?;
     }
     for round in 0..effort.rounds as usize {
         for subject in turns(subjects.len(), round) {
-            play(&subjects[subject], connections, effort.round, &ask, &mut tallies[subject], None).await?;
+            play(subjects[subject], connections, effort.round, &ask, &mut tallies[subject], None).await?;
         }
     }
     for (subject, tally) in subjects.iter().zip(tallies) {

@@ -4,6 +4,7 @@
 //! the ratio of one run; the figures themselves are of the machine.
 
 mod asked;
+mod bare;
 mod client;
 mod closed;
 mod exec;
@@ -41,8 +42,15 @@ struct Effort {
     names: u64,
 }
 
+/// That of the gateway: a bare proxy is compared with it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.first().is_some_and(|first| first == bare::ARGUMENT) {
+        return bare::serve(&arguments[1..]);
+    }
     let quick = arguments.iter().any(|a| a == "--quick");
     let only: Vec<&String> = arguments.iter().filter(|a| !a.starts_with("--")).collect();
     let against = arguments.iter().find_map(|a| a.strip_prefix("--against=")).map(PathBuf::from);

@@ -8,6 +8,7 @@ use hyper::Method;
 use serde_json::json;
 use testbed::{AUDIENCE, Cluster, Gateway, GatewayOptions, Nginx};
 
+use crate::bare::Bare;
 use crate::client::Target;
 use crate::usage::Processes;
 
@@ -22,11 +23,14 @@ pub(crate) struct Subject {
 /// All of them, before one cluster.
 pub(crate) struct Bed {
     pub(crate) subjects: Vec<Subject>,
+    /// hyper and rustls alone, which proxy plain requests.
+    pub(crate) bare: Subject,
     /// The API server as its administrator: what prepares and cleans up.
     pub(crate) admin: Target,
     directory: PathBuf,
     _gateways: Vec<Gateway>,
     _nginx: Nginx,
+    _bare: Bare,
     cluster: Cluster,
 }
 
@@ -36,6 +40,7 @@ impl Bed {
         let directory = testbed::cache().join("run").join(format!("bench-{}", std::process::id()));
         let cluster = Cluster::start(&directory.join("cluster"))?;
         let nginx = Nginx::start(&cluster, &directory.join("nginx"))?;
+        let bare = Bare::start(&cluster, &directory.join("bare"))?;
         let read = |name: &str| std::fs::read_to_string(cluster.directory.join(name)).with_context(|| name.to_owned());
         let ca = read("ca.crt")?;
         let own = cluster.token("acts-as", &cluster.issuer())?;
@@ -48,6 +53,11 @@ impl Bed {
                 processes: Some(Processes::of(nginx.process.id())),
             },
         ];
+        let plain = Subject {
+            name: "bare",
+            target: Target::with_token(&bare.address, &ca, &own)?,
+            processes: Some(Processes::of(bare.process.id())),
+        };
         // A GET of a pod is asked of one of the three and masked; a list of Secrets of two, and masked; a ConfigMap of one; an exec of one.
         let pack = vec![
             ("10-no-bulk-export", "no-bulk-export", "settings: {resources: [secrets, configmaps, pods]}\n".to_owned()),
@@ -82,7 +92,7 @@ impl Bed {
         let admin = Target::with_certificate(&api_server, &ca, &read("admin.crt")?, &read("admin.key")?)?;
         cluster.run_pod("default", "web")?;
         fatten_pod(&admin).await?;
-        Ok(Self { subjects, admin, directory, _gateways: gateways, _nginx: nginx, cluster })
+        Ok(Self { subjects, bare: plain, admin, directory, _gateways: gateways, _nginx: nginx, _bare: bare, cluster })
     }
 
     /// A further gateway, for one case.
