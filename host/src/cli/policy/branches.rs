@@ -1,4 +1,4 @@
-//! What the cases of a policy reach of its questions: each has two sides, and a case that goes the one shows nothing of the other.
+//! What the cases of a policy reach of its tests: each has two sides, and a case that goes the one shows nothing of the other.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,7 +29,8 @@ impl Branches {
         for (tried, asked) in tried.filter_map(|tried| Some((tried, tried.asked.as_ref()?))) {
             is_asked = true;
             branches.spoilt_by.extend(asked.spoilt_by);
-            for question in &asked.questions {
+            // A value has as many sides as there are values.
+            for question in asked.questions.iter().filter(|question| question.of.is_some() || question.answer.is_boolean()) {
                 let side = usize::from(has_answer(question));
                 branches.sides.entry((question.question.clone(), question.of, question.key)).or_default()[side] = true;
             }
@@ -48,10 +49,10 @@ impl Branches {
             let what = match (of, none) {
                 (Some(of), true) => format!("one of its {of}"),
                 (Some(of), false) => format!("none of its {of}"),
-                (None, true) => "yes, or a text".to_owned(),
-                (None, false) => "no, or nothing".to_owned(),
+                (None, true) => "yes".to_owned(),
+                (None, false) => "no".to_owned(),
             };
-            lines.push(format!("         not reached: {} answered with {what}", printable(question)));
+            lines.push(format!("         one way only: {}, never {what}", printable(question)));
         }
         if one_sided.len() > MOST_TOLD {
             lines.push(format!("         and {} more", one_sided.len() - MOST_TOLD));
@@ -64,14 +65,9 @@ impl Branches {
     }
 }
 
-/// Whether it is more than no, none or nothing.
+/// Whether it is more than no or none.
 fn has_answer(asked: &Asked) -> bool {
-    match &asked.answer {
-        Value::Null | Value::Bool(false) => false,
-        Value::Number(number) => number.as_u64() != Some(0),
-        Value::Array(texts) => !texts.is_empty(),
-        _ => true,
-    }
+    !matches!(asked.answer, Value::Null | Value::Bool(false))
 }
 
 fn counted(number: usize, what: &str) -> String {
@@ -96,7 +92,7 @@ mod tests {
         let dry = json!({"question": "dry-run", "answer": false});
         let cases = [
             tried("a", json!([is(json!("get")), groups(json!(null))]), None),
-            tried("a", json!([is(json!(null)), dry]), Some("document.get")),
+            tried("a", json!([is(json!(null)), dry, {"question": "get name", "answer": "web"}]), Some("document.get")),
             tried("a", json!([is(json!("get")), groups(json!(null))]), None),
             // With other settings it is another path.
             tried("b", json!([is(json!("get")), groups(json!(null))]), None),
@@ -107,8 +103,8 @@ mod tests {
             lines,
             [
                 "branches 4 of 6 reached, on 3 paths",
-                "         not reached: dry-run answered with yes, or a text",
-                "         not reached: in-groups answered with one of its 1",
+                "         one way only: dry-run, never yes",
+                "         one way only: in-groups, never one of its 1",
                 "         what it does with document.get is not counted",
             ]
         );
