@@ -33,15 +33,7 @@ pub(crate) async fn create_configmap(bed: &Bed, effort: Effort, report: &mut Rep
 }
 
 pub(crate) async fn list_secrets(bed: &Bed, effort: Effort, report: &mut Report) -> anyhow::Result<()> {
-    bed.namespace("bench-list").await?;
-    // Eight values of 150 bytes each: about 2.4 KB an object.
-    let value = "eHl6IHh5eiB4eXog".repeat(10);
-    let data: serde_json::Map<_, _> = (0..8).map(|n| (format!("key-{n}"), json!(value))).collect();
-    let mut admin = bed.admin.connect().await?;
-    for n in 0..effort.secrets {
-        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": format!("s{n}")}, "data": data});
-        admin.call(Method::POST, "/api/v1/namespaces/bench-list/secrets", Bytes::from(secret.to_string())).await?;
-    }
+    bed.secrets("bench-list", effort.secrets).await?;
     let ask = |_| (Method::GET, "/api/v1/namespaces/bench-list/secrets".to_owned(), Bytes::new());
     case(bed, effort, report, "list-secrets", 2, Rc::new(ask)).await
 }

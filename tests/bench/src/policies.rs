@@ -85,15 +85,7 @@ pub(crate) async fn remembered(bed: &Bed, effort: Effort, report: &mut Report) -
 
 /// A list of Secrets that is masked, and the same of which a policy is asked about each by its label: as it is remembered, and as it is asked each time.
 pub(crate) async fn objects(bed: &Bed, effort: Effort, report: &mut Report) -> anyhow::Result<()> {
-    bed.namespace("bench-objects").await?;
-    let mut admin = bed.admin.connect().await?;
-    let value = "eHl6IHh5eiB4eXog".repeat(10);
-    let data: serde_json::Map<_, _> = (0..8).map(|n| (format!("key-{n}"), json!(value))).collect();
-    for n in 0..effort.secrets {
-        let metadata = json!({"name": format!("s{n}"), "labels": {"team": format!("team-{}", n % 10)}});
-        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data});
-        admin.call(Method::POST, "/api/v1/namespaces/bench-objects/secrets", Bytes::from(secret.to_string())).await?;
-    }
+    bed.secrets("bench-objects", effort.secrets).await?;
     let teams: Vec<String> = (0..10).map(|n| format!("\"team-{n}\"")).collect();
     let asks = |remember: &str| {
         let settings =

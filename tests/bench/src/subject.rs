@@ -109,6 +109,20 @@ impl Bed {
         &self.directory
     }
 
+    /// Makes a namespace with Secrets of ten teams, of eight values of 150 bytes each: about 2.4 KB an object.
+    pub(crate) async fn secrets(&self, namespace: &str, count: usize) -> anyhow::Result<()> {
+        self.namespace(namespace).await?;
+        let value = "eHl6IHh5eiB4eXog".repeat(10);
+        let data: serde_json::Map<_, _> = (0..8).map(|n| (format!("key-{n}"), json!(value))).collect();
+        let (mut admin, path) = (self.admin.connect().await?, format!("/api/v1/namespaces/{namespace}/secrets"));
+        for n in 0..count {
+            let metadata = json!({"name": format!("s{n}"), "labels": {"team": format!("team-{}", n % 10)}});
+            let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data});
+            admin.call(Method::POST, &path, Bytes::from(secret.to_string())).await?;
+        }
+        Ok(())
+    }
+
     /// Makes a namespace.
     pub(crate) async fn namespace(&self, name: &str) -> anyhow::Result<()> {
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
