@@ -61,10 +61,12 @@ impl Object {
 
     /// Whether anything stands at a path of members.
     pub(super) fn has(&self, names: &[impl AsRef<str>]) -> bool {
-        match json::at(&self.text, names) {
-            Ok(found) if self.parsed.get().is_none() => found.is_some(),
-            _ => self.at(names).is_some(),
+        if self.parsed.get().is_none()
+            && let Ok(found) = json::at(&self.text, names)
+        {
+            return found.is_some();
         }
+        self.at(names).is_some()
     }
 
     /// What stands at a path of members.

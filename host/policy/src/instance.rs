@@ -42,6 +42,13 @@ pub struct Call<'a> {
     pub plans: &'a PlanCache,
 }
 
+impl Call<'_> {
+    /// What a memory knows it by.
+    fn about(&self) -> About<'_> {
+        About { operation: self.subject, has_body: self.body.is_some(), object: self.object.as_deref() }
+    }
+}
+
 /// What a policy answered.
 #[derive(Debug)]
 pub struct HookAnswer {
@@ -100,8 +107,9 @@ impl Policy {
             self.on_request_in(instance, store, call)
         };
         let (mut answer, mut left) = self.call(runtime, call, Hook::OnRequest, hook);
-        if let Some((store, _)) = &mut left {
-            self.learn(call, store, &mut answer);
+        if let Some(run) = run_of(&mut left) {
+            answer.basis = Basis::Asked(run.asked());
+            self.learn(call, run, &answer);
         }
         self.done(runtime, left);
         answer
@@ -119,10 +127,9 @@ impl Policy {
             return None;
         }
         let began = Instant::now();
-        let about = About { operation: call.subject, has_body: call.body.is_some(), object: call.object.as_deref() };
         // Of objects there are too many to tell what each verdict is based on.
         let tells = call.object.is_none() && !call.surroundings.only_asks;
-        let (decision, basis) = self.remembered.recall(&about, self.sight(call.subject), tells)?;
+        let (decision, basis) = self.remembered.recall(&call.about(), self.sight(call.subject), tells)?;
         // Masks that are compiled no more, and for which there is no time, are the module's to answer for.
         let plan = decision.plan(&self.name, call.plans).ok()?;
         let verdict = Ok(Arc::clone(&decision.verdict));
@@ -140,13 +147,10 @@ impl Policy {
     }
 
     /// Takes in what a run came to.
-    fn learn(&self, call: &Call<'_>, store: &mut Store<HostState>, answer: &mut HookAnswer) {
-        let Some(run) = store.data_mut().run.take() else { return };
-        answer.basis = Basis::Asked(run.asked());
+    fn learn(&self, call: &Call<'_>, run: Run, answer: &HookAnswer) {
         let Ok(verdict) = &answer.verdict else { return };
         let decision = Decision::new(Arc::clone(verdict), answer.annotations.clone());
-        let about = About { operation: call.subject, has_body: call.body.is_some(), object: call.object.as_deref() };
-        if let Err(NotDeterministic) = self.remembered.learn(&about, self.sight(call.subject), run, decision) {
+        if let Err(NotDeterministic) = self.remembered.learn(&call.about(), self.sight(call.subject), run, decision) {
             tracing::warn!(
                 policy = %self.name,
                 "the policy said two things of the same answers: it is not deterministic, and is asked about each operation from now on"
@@ -163,7 +167,7 @@ impl Policy {
             }
             false => Ok(Verdict::Allow),
         });
-        if let Some(run) = left.as_mut().and_then(|(store, _)| store.data_mut().run.take()) {
+        if let Some(run) = run_of(&mut left) {
             answer.basis = Basis::Asked(run.asked());
         }
         let live = left.map(|(store, instance)| {
@@ -185,13 +189,14 @@ impl Policy {
         {
             return answer;
         }
-        let (mut answer, mut left) = self.call(runtime, &call, Hook::OnObject, |instance, store| {
-            store.data_mut().run = self.is_asking().then(Run::default);
+        let (answer, mut left) = self.call(runtime, &call, Hook::OnObject, |instance, store| {
+            // Of an object it is not told what a verdict is based on: what is asked is for the memory alone.
+            store.data_mut().run = self.remembered.is_on().then(Run::default);
             let object = Document::object(Arc::clone(object), store.data().sight);
             self.component.on_object(instance, store, subject, object)
         });
-        if let Some((store, _)) = &mut left {
-            self.learn(&call, store, &mut answer);
+        if let Some(run) = run_of(&mut left) {
+            self.learn(&call, run, &answer);
         }
         self.done(runtime, left);
         answer
@@ -261,6 +266,11 @@ impl Policy {
             HookAnswer { verdict, plan, annotations, basis: Basis::default(), memory: state.limiter.memory, exhausted, began, took };
         (answer, instance.ok().map(|instance| (store, instance)))
     }
+}
+
+/// What was asked in a call, where that was kept.
+fn run_of(left: &mut Option<(Store<HostState>, Instance)>) -> Option<Run> {
+    left.as_mut()?.0.data_mut().run.take()
 }
 
 /// A verdict whose masks have conditions on what the policy sees only: another would tell it what it may not know.

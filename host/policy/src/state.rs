@@ -123,14 +123,12 @@ impl HostState {
     ) -> wasmtime::Result<T> {
         let operation = self.operation(handle)?.clone();
         let answered = question.answer(&operation, None).map_err(wasmtime::Error::msg)?;
-        if let Some(run) = &mut self.run {
-            run.note(question, &answered);
-        }
+        self.was_asked(question, &answered);
         take(answered)
     }
 
-    /// The policy asked about the object that it is asked about, and was answered.
-    pub(super) fn note_of_object(&mut self, question: Question, answered: &Answered<'_>) {
+    /// The policy asked, and was answered.
+    pub(super) fn was_asked(&mut self, question: Question, answered: &Answered<'_>) {
         if let Some(run) = &mut self.run {
             run.note(question, answered);
         }

@@ -140,7 +140,7 @@ impl Cluster {
             event.set("cluster", self.name.as_ref()).set("policy", &answer.policy).set("digest", &answer.digest);
             event.set("basis", &**id).set("questions", untold.asked());
             self.audit.record(&event, Stage::Basis);
-            untold.is_told();
+            untold.tell_no_more();
         }
     }
 

@@ -271,7 +271,7 @@ impl types::HostDocument for HostState {
         let document = self.document(&document)?;
         let (place, names) = (document.is(&path, &any_of)?, document.remembered_by(&path));
         match names {
-            Some(names) => self.note_of_object(Question::ObjectIs(names, any_of), &Answered::Place(place)),
+            Some(names) => self.was_asked(Question::ObjectIs(names, any_of), &Answered::Place(place)),
             None => self.leave("document.is"),
         }
         index(place)
@@ -281,7 +281,7 @@ impl types::HostDocument for HostState {
         let document = self.document(&document)?;
         let (count, names) = (document.matches(&path)?, document.remembered_by(&path));
         match names {
-            Some(names) => self.note_of_object(Question::ObjectMatches(names), &Answered::Flag(count > 0)),
+            Some(names) => self.was_asked(Question::ObjectMatches(names), &Answered::Flag(count > 0)),
             None => self.leave("document.matches"),
         }
         Ok(count)

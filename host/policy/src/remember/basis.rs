@@ -57,7 +57,7 @@ impl Untold {
     }
 
     /// It is told of now: what names it from now on comes behind.
-    pub fn is_told(&self) {
+    pub fn tell_no_more(&self) {
         self.told_on.store(self.day, Ordering::Release);
     }
 }

@@ -231,7 +231,9 @@ fn one_in_a_thousand_is_asked_again() {
 fn what_a_verdict_is_based_on_is_told_once_and_named_each_time() {
     let (memory, _) = remembered(Remember::On);
     let known = |of: &PolicyOperation, tells| match memory.recall(&about(of, false), Sight::Metadata, tells) {
-        Some((_, Basis::Path(KnownPath { id, untold }))) => (id, untold.inspect(Untold::is_told).map(|untold| untold.asked().to_vec())),
+        Some((_, Basis::Path(KnownPath { id, untold }))) => {
+            (id, untold.inspect(Untold::tell_no_more).map(|untold| untold.asked().to_vec()))
+        }
         other => panic!("{other:?}"),
     };
     let (web, db) = (of("ann", "web"), of("ann", "db"));
