@@ -17,6 +17,7 @@ use crate::identify::Caller;
 use crate::record::session::index::SessionRow;
 use crate::record::session::library::{Library, place_after};
 use crate::record::session::read::TimelineItem;
+use crate::record::session::recent::RecentBody;
 use crate::record::session::search::{Filter, Hit};
 use crate::status::Refusal;
 
@@ -265,12 +266,10 @@ pub async fn answer(sources: &Sources, asking: Asking<'_>, asked: &SessionReques
             let told = sources.read(caller, move |_| {
                 let page = recent.page(&id, after, PAGE_OF_BODIES);
                 let go_on = page.go_on.map(|last| last.to_string());
-                let items = page
-                    .bodies
-                    .into_iter()
-                    .map(|kept| CallBody { id: kept.id, body: serde_json::from_str(&kept.body).unwrap_or_default() })
-                    .collect();
-                Ok(serde_json::to_string(&Bodies { items, go_on })?)
+                // As it is kept, which is JSON: built of it, a page would take many times its room.
+                let item = |kept: RecentBody| format!("{{\"id\":{},\"body\":{}}}", Value::from(kept.id), kept.body);
+                let items: Vec<String> = page.bodies.into_iter().map(item).collect();
+                Ok(format!("{{\"items\":[{}],\"continue\":{}}}", items.join(","), json!(go_on)))
             });
             // Until it is sent it is in memory, as a recording is.
             Ok(json_text(told.await?).map(|body| body.holding(reading)))

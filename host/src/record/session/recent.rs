@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::mask::json::check;
+
 /// What one body is taken to need beside itself: more than it does, so that there are never so many that they are long gone through.
 const OVERHEAD: usize = 1024;
 
@@ -61,10 +63,10 @@ impl RecentBodies {
         Self { most, kept: Mutex::default() }
     }
 
-    /// Keeps a body. One that does not fit into the room of who sent it is left out.
+    /// Keeps a body. One that does not fit into the room of who sent it is left out, and one so deep that whoever reads a page of them could not read it.
     pub fn keep(&self, body: RecentBody) {
         let (size, share) = (body.size(), self.most / 4);
-        if size > share {
+        if size > share || check(format!("[[[{}]]]", body.body).as_bytes()).is_err() {
             return;
         }
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
@@ -160,6 +162,21 @@ mod tests {
         let rest = recent.page("bob", first.go_on, usize::MAX);
         let ids: Vec<_> = rest.bodies.iter().map(|body| body.id.as_str()).collect();
         assert_eq!((ids, rest.go_on), (vec!["56", "57", "58", "59"], None));
+    }
+
+    #[test]
+    fn what_nobody_could_read_in_a_page_is_not_kept() {
+        let recent = RecentBodies::new(1 << 20);
+        for depth in 100..200 {
+            let text = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+            recent.keep(RecentBody { body: text.into(), ..body("eve", depth, 0) });
+        }
+        let kept = all(&recent, "eve");
+        assert_eq!(kept.len(), 25, "those of 124 levels and less");
+        for RecentBody { body, .. } in kept {
+            let page = format!("{{\"items\":[{{\"id\":\"1\",\"body\":{body}}}]}}");
+            serde_json::from_str::<serde_json::Value>(&page).unwrap();
+        }
     }
 
     proptest! {
