@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
@@ -16,6 +17,8 @@ use postern_mask::path::{Path, normalized, normalized_length};
 const MOST_MATCHES: usize = 10_000;
 const MOST_TEXT: usize = 8 << 20;
 const COMPARES_TOO_MUCH: &str = "it compares more than 10,000 matches or 8 MiB; ask for less";
+/// Places that are looked for in an object before it is parsed.
+const MOST_LOOKS: u32 = 4;
 /// The longest object of which places are read without it being parsed: each is looked for from its beginning.
 const LONGEST_SCANNED: usize = 128 << 10;
 
@@ -35,18 +38,20 @@ pub struct Object {
     text: Box<[u8]>,
     size: u64,
     parsed: OnceLock<Arc<Value>>,
+    /// How often something was looked for in the text.
+    looks: AtomicU32,
 }
 
 impl Object {
     /// Takes the text of one; an error where the parser would not take it.
     pub fn read(text: &[u8]) -> Result<Self, Unreadable> {
         json::check(text)?;
-        Ok(Self { text: text.into(), size: text.len() as u64, parsed: OnceLock::new() })
+        Ok(Self { text: text.into(), size: text.len() as u64, parsed: OnceLock::new(), looks: AtomicU32::new(0) })
     }
 
     /// One that was put together, of what came in so many bytes.
     pub fn of(value: Value, size: u64) -> Self {
-        Self { text: value.to_string().into_bytes().into(), size, parsed: Arc::new(value).into() }
+        Self { text: value.to_string().into_bytes().into(), size, parsed: Arc::new(value).into(), looks: AtomicU32::new(0) }
     }
 
     /// Whether it may be looked through again and again: that is done for questions that are remembered, under no deadline.
@@ -61,26 +66,28 @@ impl Object {
 
     /// Whether anything stands at a path of members.
     pub(super) fn has(&self, names: &[impl AsRef<str>]) -> bool {
-        if self.parsed.get().is_none()
-            && let Ok(found) = json::at(&self.text, names)
-        {
-            return found.is_some();
+        match self.written_at(names) {
+            Some(found) => found.is_some(),
+            None => self.built_at(names).is_some(),
         }
-        self.at(names).is_some()
     }
 
     /// What stands at a path of members.
     pub(super) fn at(&self, names: &[impl AsRef<str>]) -> Option<Value> {
-        if self.parsed.get().is_none()
-            && let Ok(found) = json::at(&self.text, names)
-        {
-            return found.and_then(|raw| serde_json::from_slice(raw).ok());
+        match self.written_at(names) {
+            Some(found) => found.and_then(|raw| serde_json::from_slice(raw).ok()),
+            None => self.built_at(names).cloned(),
         }
-        let mut value = self.value().as_ref();
-        for name in names {
-            value = value.as_object()?.get(name.as_ref())?;
-        }
-        Some(value.clone())
+    }
+
+    /// What is written there; none once it is parsed, or had better be: whoever asks for more than a few places has the text passed again and again.
+    fn written_at(&self, names: &[impl AsRef<str>]) -> Option<Option<&[u8]>> {
+        let looks = self.parsed.get().is_none() && self.looks.fetch_add(1, Ordering::Relaxed) < MOST_LOOKS;
+        if looks { json::at(&self.text, names).ok() } else { None }
+    }
+
+    fn built_at(&self, names: &[impl AsRef<str>]) -> Option<&Value> {
+        names.iter().try_fold(self.value().as_ref(), |value, name| value.as_object()?.get(name.as_ref()))
     }
 }
 

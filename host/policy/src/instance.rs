@@ -18,6 +18,7 @@ use crate::sight::Sight;
 use crate::state::{HostState, Surroundings};
 use crate::stream_instance::StreamInstance;
 use crate::{CallLimits, HookOutcome, Policy, Runtime};
+use postern_ground::clock;
 use postern_ground::slots::Slot;
 use postern_mask::{Plan, PlanCache};
 
@@ -25,6 +26,7 @@ use postern_mask::{Plan, PlanCache};
 pub(super) const LOAD_TIME: u64 = 10_000;
 /// The most bytes that a policy hands over in one call, of the host or of its own.
 const MOST_IN_A_CALL: usize = 32 << 20;
+const SECONDS_OF_DAY: u64 = 86_400;
 /// The most handles it has at a time. One for each way of looking around is what a policy needs.
 const MOST_HANDLES: usize = 1000;
 
@@ -128,8 +130,10 @@ impl Policy {
         }
         let began = Instant::now();
         // Of objects there are too many to tell what each verdict is based on.
-        let tells = call.object.is_none() && !call.surroundings.only_asks;
-        let (decision, basis) = self.remembered.recall(&call.about(), self.sight(call.subject), tells)?;
+        let is_told = call.object.is_none() && !call.surroundings.only_asks;
+        // Of the event that names it, not of an operation that may have waited.
+        let day = is_told.then(|| 1 + clock::now() / SECONDS_OF_DAY);
+        let (decision, basis) = self.remembered.recall(&call.about(), self.sight(call.subject), day)?;
         // Masks that are compiled no more, and for which there is no time, are the module's to answer for.
         let plan = decision.plan(&self.name, call.plans).ok()?;
         let verdict = Ok(Arc::clone(&decision.verdict));

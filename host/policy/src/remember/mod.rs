@@ -28,7 +28,6 @@ use tree::{AskedAbout, Look, Root, Taken, Tree};
 
 /// Of so many operations that are decided from memory one is asked all the same.
 const ASKED_AGAIN: u64 = 1_000;
-const MILLISECONDS_OF_DAY: u64 = 86_400_000;
 
 /// Whether verdicts of a policy are remembered.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
@@ -199,8 +198,8 @@ impl Remembered {
         Root { cluster: of.cluster(), asked_about: about.what(), sight, caller }
     }
 
-    /// What the policy is known to say of what it may see so much of, and what that is based on. `tells` says whether others are told of that.
-    pub(crate) fn recall(&self, about: &About<'_>, sight: Sight, tells: bool) -> Option<(Arc<Decision>, Basis)> {
+    /// What the policy is known to say of what it may see so much of, and what that is based on. `day` is that on which others are told of it, where they are.
+    pub(crate) fn recall(&self, about: &About<'_>, sight: Sight, day: Option<u64>) -> Option<(Arc<Decision>, Basis)> {
         // The questions are answered under no lock.
         let first = self.tree.read().unwrap_or_else(PoisonError::into_inner).first(&self.root(about, sight))?;
         let decision = first.walk(about)?;
@@ -211,8 +210,7 @@ impl Remembered {
         }
         let id = Arc::clone(decision.id.get()?);
         // A log is kept for so long: each day's has it.
-        let day = 1 + about.operation.received_at() / MILLISECONDS_OF_DAY;
-        let untold = tells.then(|| Untold::on(day, &decision.told_on, || first.path(about))).flatten();
+        let untold = day.and_then(|day| Untold::on(day, &decision.told_on, || first.path(about)));
         Some((Arc::clone(decision), Basis::Path(KnownPath { id, untold })))
     }
 

@@ -118,7 +118,7 @@ fn about(operation: &PolicyOperation, has_body: bool) -> About<'_> {
 }
 
 fn recall(memory: &Remembered, of: &PolicyOperation, has_body: bool) -> Option<Arc<Decision>> {
-    memory.recall(&about(of, has_body), Sight::Metadata, true).map(|(decision, _)| decision)
+    memory.recall(&about(of, has_body), Sight::Metadata, Some(1)).map(|(decision, _)| decision)
 }
 
 /// Asks a program about operations, with what is remembered of it before it, and says how many were decided from memory.
@@ -230,7 +230,7 @@ fn one_in_a_thousand_is_asked_again() {
 #[test]
 fn what_a_verdict_is_based_on_is_told_once_and_named_each_time() {
     let (memory, _) = remembered(Remember::On);
-    let known = |of: &PolicyOperation, tells| match memory.recall(&about(of, false), Sight::Metadata, tells) {
+    let known = |of: &PolicyOperation, day| match memory.recall(&about(of, false), Sight::Metadata, day) {
         Some((_, Basis::Path(KnownPath { id, untold }))) => {
             (id, untold.inspect(Untold::tell_no_more).map(|untold| untold.asked().to_vec()))
         }
@@ -239,30 +239,24 @@ fn what_a_verdict_is_based_on_is_told_once_and_named_each_time() {
     let (web, db) = (of("ann", "web"), of("ann", "db"));
     learn(&memory, &web, "1");
     learn(&memory, &db, "1");
-    let (id, untold) = known(&web, false);
+    let (id, untold) = known(&web, None);
     assert!(untold.is_none(), "who only asks tells nobody");
     for _ in 0..2 {
-        let (_, Basis::Path(KnownPath { untold, .. })) = memory.recall(&about(&web, false), Sight::Metadata, true).unwrap() else {
+        let (_, Basis::Path(KnownPath { untold, .. })) = memory.recall(&about(&web, false), Sight::Metadata, Some(1)).unwrap() else {
             panic!()
         };
         assert!(untold.is_some(), "until somebody has told of it everybody is to");
     }
-    let (again, untold) = known(&of("bob", "web"), true);
+    let (again, untold) = known(&of("bob", "web"), Some(1));
     assert_eq!((again, serde_json::to_string(&untold).unwrap().as_str()), (Arc::clone(&id), r#"[{"question":"get name","answer":"web"}]"#));
-    assert_eq!(known(&web, true), (Arc::clone(&id), None), "once");
-    let (other, untold) = known(&db, true);
+    assert_eq!(known(&web, Some(1)), (Arc::clone(&id), None), "once");
+    let (other, untold) = known(&db, Some(1));
     assert!(other != id && untold.is_some_and(|asked| asked[0].answer == "db"));
-    let tomorrow = PolicyOperation::new(Operation {
-        received_at: MILLISECONDS_OF_DAY,
-        target: Some(Target { name: Some("web".into()), ..Target::default() }),
-        verb: "get".into(),
-        ..Operation::default()
-    });
-    assert!(known(&tomorrow, true).1.is_some() && known(&tomorrow, true).1.is_none(), "once a day");
+    assert!(known(&web, Some(2)).1.is_some() && known(&web, Some(2)).1.is_none(), "once a day");
     // Another gateway, and the same one when the policy was loaded anew, know it by the same.
     let (fresh, _) = remembered(Remember::On);
     learn(&fresh, &web, "1");
-    let (_, Basis::Path(anew)) = fresh.recall(&about(&web, false), Sight::Metadata, true).unwrap() else { panic!("it is known") };
+    let (_, Basis::Path(anew)) = fresh.recall(&about(&web, false), Sight::Metadata, Some(1)).unwrap() else { panic!("it is known") };
     assert!(anew.id == id && anew.untold.is_some());
 }
 
@@ -311,7 +305,7 @@ fn what_may_be_seen_is_where_a_path_begins() {
     let (memory, _) = remembered(Remember::On);
     let web = of("ann", "web");
     learn(&memory, &web, "1");
-    assert!(memory.recall(&about(&web, false), Sight::Bodies, true).is_none() && recall(&memory, &web, false).is_some());
+    assert!(memory.recall(&about(&web, false), Sight::Bodies, Some(1)).is_none() && recall(&memory, &web, false).is_some());
 }
 
 #[test]
